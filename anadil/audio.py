@@ -1,0 +1,89 @@
+"""Audio in: decode, mix down, resample, measure. Everywhere float32 (samples,) in [-1, 1]."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import soxr
+
+from anadil.errors import AnadilError
+
+EXTENSIONS = frozenset({".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aiff", ".aif", ".au", ".caf", ".w64"})
+"""What libsndfile reads, by file name; the content decides in the end."""
+
+
+@dataclass(frozen=True, slots=True)
+class AudioInfo:
+    """What a file holds, from its header and size (nothing is decoded)."""
+
+    duration: float  # seconds that can be read
+    sample_rate: int
+    channels: int
+    promised: float  # seconds the header speaks of; more than `duration` if the recording was cut off
+
+
+def probe(path: str | Path) -> AudioInfo:
+    """Measure a file without decoding it. Raises AnadilError if it is missing or no audio."""
+    _require_file(path)
+    try:
+        info = soundfile.info(str(path), verbose=True)
+    except (soundfile.LibsndfileError, RuntimeError, TypeError) as error:
+        raise _unreadable(path, error) from error
+    # libsndfile reads what is there and notes a data chunk that promises more: "data : 105270 (should be 104544)"
+    cut = re.search(r"^\s*data\s*:\s*(\d+) \(should be (\d+)\)", info.extra_info, re.MULTILINE)
+    promised = info.duration
+    if cut and int(cut[2]) > 0 and int(cut[1]) > int(cut[2]):
+        promised = info.duration * int(cut[1]) / int(cut[2])
+    return AudioInfo(info.duration, info.samplerate, info.channels, promised)
+
+
+def read(path: str | Path, sample_rate: int, offset: float = 0.0, duration: float | None = None) -> np.ndarray:
+    """Decode a stretch of a file to mono float32 (samples,) at `sample_rate`.
+
+    `offset` and `duration` in seconds; a duration of None, or past the end, reads to the end.
+    Channels are averaged. Raises AnadilError if the file is missing or no audio.
+    """
+    _require_file(path)
+    try:
+        with soundfile.SoundFile(str(path)) as file:
+            start = round(offset * file.samplerate)
+            if start >= file.frames and start > 0:
+                return np.zeros(0, dtype=np.float32)
+            if start:
+                file.seek(start)
+            n_frames = -1 if duration is None else round(duration * file.samplerate)
+            samples = file.read(n_frames, dtype="float32", always_2d=True)
+            rate = file.samplerate
+    except (soundfile.LibsndfileError, RuntimeError, TypeError) as error:
+        raise _unreadable(path, error) from error
+    mono = samples[:, 0] if samples.shape[1] == 1 else samples.mean(axis=1)
+    return resample(mono, rate, sample_rate)
+
+
+def resample(samples: np.ndarray, rate: int, target_rate: int) -> np.ndarray:
+    """Band-limited resampling (soxr, high quality) of float32 (samples,); clipped to [-1, 1]."""
+    if rate != target_rate:
+        samples = soxr.resample(samples, rate, target_rate, quality="HQ")
+    return np.clip(samples, -1.0, 1.0, dtype=np.float32)
+
+
+def write(path: str | Path, samples: np.ndarray, sample_rate: int) -> None:
+    """Write mono 16-bit WAV."""
+    soundfile.write(str(path), samples, sample_rate, subtype="PCM_16", format="WAV")
+
+
+def _require_file(path: str | Path) -> None:
+    if not Path(path).is_file():
+        raise AnadilError(f"audio file not found: {path}")
+
+
+def _unreadable(path: str | Path, error: Exception) -> AnadilError:
+    if Path(path).stat().st_size == 0:
+        return AnadilError(f"audio file is empty (0 bytes): {path}")
+    reason = getattr(error, "error_string", str(error)).rstrip(".")
+    formats = "WAV, FLAC, OGG, Opus or MP3"
+    return AnadilError(f"not readable as audio: {path} ({reason}); readable are {formats}")

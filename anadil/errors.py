@@ -1,0 +1,31 @@
+"""What a user can do wrong. A message says what, where, what is allowed, and the next command."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+class AnadilError(Exception):
+    """The input is at fault, not the program: the command line prints the message alone and exits with 1."""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing wrong with one utterance or line; many are collected before one error is raised."""
+
+    where: str  # "data/tr/train.jsonl:118"
+    what: str  # "audio file not found: clips/17529550.mp3"
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.what}"
+
+
+def summarize(problems: Sequence[Problem], noun: str, total: int, next_step: str, shown: int = 10) -> str:
+    """Message for many problems at once: the first `shown`, how many of `total`, and what to do next."""
+    lines = [str(problem) for problem in problems[:shown]]
+    if len(problems) > shown:
+        lines.append(f"... and {len(problems) - shown:,} more")
+    lines.append(f"{len(problems):,} of {total:,} {noun} cannot be used")
+    lines.append(f"  next: {next_step}")
+    return "\n".join(lines)

@@ -1,0 +1,89 @@
+"""Files and folders that appear whole or not at all: written beside, then renamed."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+from anadil.errors import AnadilError
+
+
+def refuse_overwrite(path: Path, force: bool) -> None:
+    """Raise AnadilError if `path` exists and the user did not ask to replace it."""
+    if path.exists() and not force and not (path.is_dir() and not any(path.iterdir())):
+        raise AnadilError(f"{path} exists already\n  next: choose another --out, or add --force to replace it")
+
+
+@contextlib.contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Yield a path to write to; it becomes `path` when the block ends, or vanishes when the block fails."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = _beside(path)
+    try:
+        yield beside
+        _sync(beside)
+        os.replace(beside, path)
+    except OSError as error:
+        raise AnadilError(_could_not_write(path, error)) from error
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """Yield a new folder to fill; it replaces `path` when the block ends.
+
+    If anything fails, what was at `path` before is still there. A crash between the two renames leaves
+    the earlier folder as `NAME.old`, which `recover_folder` puts back.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    recover_folder(path)
+    beside = _beside(path)
+    try:
+        beside.mkdir()
+        yield beside
+        for file in beside.iterdir():
+            _sync(file)
+        old = _old(path)
+        if path.exists():
+            os.rename(path, old)
+        os.rename(beside, path)
+        shutil.rmtree(old, ignore_errors=True)
+    except OSError as error:
+        recover_folder(path)
+        raise AnadilError(_could_not_write(path, error)) from error
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+
+
+def recover_folder(path: Path) -> None:
+    """Put back the earlier version of a folder whose replacement was cut off between its two renames."""
+    old = _old(path)
+    if old.exists():
+        if path.exists():
+            shutil.rmtree(old)
+        else:
+            os.rename(old, path)
+
+
+def _beside(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
+
+
+def _old(path: Path) -> Path:
+    return path.with_name(path.name + ".old")
+
+
+def _sync(path: Path) -> None:
+    if path.is_file():
+        with open(path, "rb+") as file:
+            os.fsync(file.fileno())
+
+
+def _could_not_write(path: Path, error: OSError) -> str:
+    before = " (the version that was there before is untouched)" if path.exists() else ""
+    return f"could not write {path}: {error.strerror or error}{before}\n  next: free disk space or check permissions"

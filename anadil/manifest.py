@@ -1,0 +1,144 @@
+"""Utterance, the one record that travels, and its JSONL files (NeMo's keys, one utterance a line)."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from anadil.errors import AnadilError, Problem, summarize
+from anadil.files import whole_file
+
+
+@dataclass(frozen=True, slots=True)
+class Utterance:
+    """A stretch of one recording and what is said in it.
+
+    `audio_filepath` is absolute or relative to the working directory; only in a file is it relative to the
+    manifest. `duration` None means: to the end of the file (filled in when the audio is verified).
+    `extra` holds every key of the manifest that Anadil does not know. `source` says where the utterance
+    came from ("train.jsonl:118"), for messages; it is not written.
+    """
+
+    audio_filepath: str
+    duration: float | None = None  # seconds
+    text: str = ""
+    offset: float = 0.0  # seconds from the start of the file
+    speaker: str | None = None
+    language: str | None = None
+    extra: dict[str, Any] = field(default_factory=dict)
+    source: str = field(default="", compare=False, repr=False)
+
+
+def read_manifest(path: str | Path) -> list[Utterance]:
+    """Read a JSONL manifest.
+
+    Raises AnadilError if the file is missing, not UTF-8 or empty, or naming every line that is broken.
+    """
+    path = Path(path)
+    if not path.is_file():
+        kind = "a folder" if path.is_dir() else "not there"
+        raise AnadilError(
+            f"manifest not found: {path} is {kind}\n"
+            "  a manifest is a JSONL file, one line an utterance: "
+            '{"audio_filepath": "clips/1.wav", "duration": 3.2, "text": "..."}\n'
+            "  next: check the path"
+        )
+    utterances: list[Utterance] = []
+    problems: list[Problem] = []
+    n_lines = 0
+    with open(path, "rb") as file:
+        for number, raw in enumerate(file, start=1):
+            where = f"{path}:{number}"
+            if number == 1:
+                raw = raw.removeprefix(b"\xef\xbb\xbf")  # a byte-order mark, as Windows editors write it
+            if not raw.strip():
+                continue
+            n_lines += 1
+            try:
+                utterances.append(_parse(raw, path.parent, where))
+            except ValueError as error:
+                problems.append(Problem(where, str(error)))
+    if problems:
+        raise AnadilError(summarize(problems, "lines", n_lines, "mend these lines, or take them out of the manifest"))
+    if not utterances:
+        raise AnadilError(f"{path}: the manifest is empty\n  next: check what wrote it")
+    return utterances
+
+
+def read_manifests(paths: Sequence[str | Path]) -> list[Utterance]:
+    """Read several manifests, in order."""
+    return [utterance for path in paths for utterance in read_manifest(path)]
+
+
+def write_manifest(path: str | Path, utterances: Iterable[Utterance]) -> None:
+    """Write JSONL, whole or not at all; audio inside the manifest's folder gets a path relative to it."""
+    path = Path(path)
+    with whole_file(path) as beside, open(beside, "w", encoding="utf-8", newline="\n") as file:
+        for utterance in utterances:
+            file.write(json.dumps(_record(utterance, path.parent), ensure_ascii=False) + "\n")
+
+
+def _parse(raw: bytes, folder: Path, where: str) -> Utterance:
+    try:
+        record = json.loads(raw.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        raise ValueError(f"not UTF-8 at byte {error.start}") from None
+    except json.JSONDecodeError as error:
+        raise ValueError(f"not valid JSON: {error.msg} at column {error.colno}") from None
+    except RecursionError:
+        raise ValueError("not valid JSON: nested too deeply") from None
+    if not isinstance(record, dict):
+        raise ValueError(f"expected a JSON object {{...}}, found {type(record).__name__}")
+    audio = record.pop("audio_filepath", None)
+    if not isinstance(audio, str) or not audio:
+        raise ValueError('no "audio_filepath"')
+    return Utterance(
+        audio_filepath=os.path.join(folder, os.path.expanduser(audio)),
+        duration=_seconds(record, "duration"),
+        text=_string(record, "text") or "",
+        offset=_seconds(record, "offset") or 0.0,
+        speaker=_string(record, "speaker"),
+        language=_string(record, "language"),
+        extra=record,
+        source=where,
+    )
+
+
+def _seconds(record: dict[str, Any], key: str) -> float | None:
+    value = record.pop(key, None)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value < 0:
+        raise ValueError(f'"{key}" must be a number of seconds, found {json.dumps(value)}')
+    return float(value)
+
+
+def _string(record: dict[str, Any], key: str) -> str | None:
+    value = record.pop(key, None)
+    if value is not None and not isinstance(value, str):
+        raise ValueError(f'"{key}" must be a string, found {json.dumps(value)}')
+    if value is not None:
+        try:
+            value.encode("utf-8")
+        except UnicodeEncodeError as error:
+            raise ValueError(f'"{key}" holds half a surrogate pair at character {error.start + 1}') from None
+    return value
+
+
+def _record(utterance: Utterance, folder: Path) -> dict[str, Any]:
+    audio = os.path.abspath(utterance.audio_filepath)
+    relative = os.path.relpath(audio, os.path.abspath(folder))
+    record: dict[str, Any] = {
+        "audio_filepath": audio if relative.startswith("..") else Path(relative).as_posix(),
+        "duration": utterance.duration,
+        "text": utterance.text,
+        "offset": utterance.offset or None,
+        "speaker": utterance.speaker,
+        "language": utterance.language,
+    }
+    return {key: value for key, value in record.items() if value is not None} | utterance.extra
