@@ -1,0 +1,81 @@
+"""Transcript, what a recogniser answers: text, and words with times and confidences."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from statistics import fmean
+from typing import Any
+
+from anadil.decoding.greedy import Token
+
+BOUNDARY = " "
+"""The label between two words."""
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """One word and when it was said, in seconds from the start of the recording (not rounded)."""
+
+    text: str
+    start: float  # seconds
+    end: float  # seconds
+    confidence: float  # in [0, 1]
+
+
+@dataclass(frozen=True, slots=True)
+class Transcript:
+    """What was said in one recording.
+
+    `text` is the words' texts joined by one space: leading, trailing and doubled spaces of the labels do not
+    reach it.
+    """
+
+    text: str
+    words: tuple[Word, ...]
+    duration: float  # seconds of audio
+    language: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready; times in seconds to 3 decimals, confidences to 4."""
+        words = [
+            {
+                "text": word.text,
+                "start": round(word.start, 3),
+                "end": round(word.end, 3),
+                "confidence": round(word.confidence, 4),
+            }
+            for word in self.words
+        ]
+        return {"text": self.text, "words": words, "duration": round(self.duration, 3), "language": self.language}
+
+
+def words_from_tokens(
+    tokens: Sequence[Token], labels: Sequence[str], frame_s: float, offset_s: float = 0.0
+) -> tuple[Word, ...]:
+    """Group tokens into words at the label " ".
+
+    `labels[token.id]` is the token's text, one character or several, never empty; `frame_s` is the step of the
+    log-probs in seconds; `offset_s` is when their first frame starts. A word lasts from the start of its first
+    token to the end of its last; its confidence is the mean of its tokens' confidences, each token weighing the
+    same. Spaces at either end, or several in a row, give no empty words.
+
+    These are the times of CTC's spikes, not of the sounds: a token is often a single frame somewhere inside its
+    sound, so a word tends to end early, and an error of a few frames is typical.
+    Raises IndexError if a token's id is past the last label.
+    """
+    words: list[Word] = []
+    for is_boundary, run in groupby(tokens, key=lambda token: labels[token.id] == BOUNDARY):
+        if is_boundary:
+            continue
+        spoken = list(run)
+        words.append(
+            Word(
+                text="".join(labels[token.id] for token in spoken),
+                start=offset_s + spoken[0].start * frame_s,
+                end=offset_s + spoken[-1].end * frame_s,
+                confidence=fmean(token.confidence for token in spoken),
+            )
+        )
+    return tuple(words)

@@ -1,0 +1,157 @@
+"""Log-mel features as NeMo computes them, as one differentiable module from waveform to (mels, frames)."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+import torch
+from pydantic import BaseModel, Field, model_validator
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from anadil.settings import SECTION
+
+LOG_GUARD = 2.0**-24
+STD_GUARD = 1e-5
+
+
+class FeatureSettings(BaseModel):
+    """Section `features` of a config. Sizes in seconds, as NeMo's preprocessor has them."""
+
+    model_config = SECTION
+
+    sample_rate: int = Field(16000, ge=4000, le=48000)
+    window_size: float = Field(0.02, gt=0, le=0.2)
+    window_stride: float = Field(0.01, gt=0, le=0.1)
+    window: Literal["hann", "hamming", "blackman", "bartlett", "ones"] = "hann"
+    n_fft: int | None = Field(None, ge=32)  # None: the next power of two
+    mels: int = Field(64, ge=8, le=256)
+    low_hz: float = Field(0.0, ge=0)
+    high_hz: float | None = None  # None: half the sample rate
+    preemphasis: float = Field(0.97, ge=0, lt=1)
+    dither: float = Field(1e-5, ge=0)  # standard deviation of noise, in training only
+    normalize: Literal["per_feature", "all_features", "none"] = "per_feature"
+
+    @model_validator(mode="after")
+    def _sizes_agree(self) -> FeatureSettings:
+        if self.window_length > self.fft_size:
+            raise ValueError(f"n_fft {self.fft_size} is shorter than the window of {self.window_length} samples")
+        if self.hop < 1:
+            raise ValueError(f"window_stride {self.window_stride} s is less than a sample")
+        if self.low_hz >= (self.high_hz or self.sample_rate / 2):
+            raise ValueError(f"low_hz {self.low_hz} is not below high_hz {self.high_hz or self.sample_rate / 2}")
+        return self
+
+    @property
+    def hop(self) -> int:
+        """Samples from one frame to the next."""
+        return round(self.window_stride * self.sample_rate)
+
+    @property
+    def window_length(self) -> int:
+        return round(self.window_size * self.sample_rate)
+
+    @property
+    def fft_size(self) -> int:
+        return self.n_fft or 1 << (self.window_length - 1).bit_length()
+
+
+class LogMel(nn.Module):
+    """Waveforms (batch, samples) to normalised log-mel features (batch, mels, frames).
+
+    The short-time Fourier transform is a convolution with windowed cosines and sines: at 16 kHz that is 33 MFLOP
+    a second of audio, under 2 % of the smallest model, and the same graph serves training and ONNX.
+    """
+
+    def __init__(self, settings: FeatureSettings) -> None:
+        super().__init__()
+        self.settings = settings
+        # frames are centred, with zeros beyond the ends; an odd window sits one sample late, as in torch.stft
+        self.left_pad = settings.fft_size // 2 - (settings.fft_size - settings.window_length) // 2
+        self.register_buffer("basis", torch.from_numpy(_fourier_basis(settings)), persistent=False)
+        self.register_buffer("mel", torch.from_numpy(mel_filterbank(settings)), persistent=False)
+        self.basis: Tensor
+        self.mel: Tensor
+
+    def frame_count(self, n_samples: int) -> int:
+        return n_samples // self.settings.hop
+
+    def forward(self, waveforms: Tensor, sample_counts: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns features (batch, mels, frames), zero beyond each utterance, and frame counts (batch,) int64."""
+        if torch.is_autocast_enabled(waveforms.device.type):  # half precision would drown quiet bands
+            with torch.autocast(waveforms.device.type, enabled=False):
+                return self.forward(waveforms.float(), sample_counts)
+        spoken = length_mask(sample_counts, waveforms.shape[1])
+        if self.training and self.settings.dither > 0:
+            waveforms = waveforms + self.settings.dither * torch.randn_like(waveforms)
+        before = F.pad(waveforms, (1, 0))[:, :-1]
+        emphasised = (waveforms - self.settings.preemphasis * before) * spoken
+        power = self._power_spectrum(emphasised)
+        log_mel = torch.log(torch.matmul(self.mel, power) + LOG_GUARD)
+        frame_counts = sample_counts // self.settings.hop
+        return self._normalize(log_mel, frame_counts), frame_counts
+
+    def _power_spectrum(self, waveforms: Tensor) -> Tensor:
+        right_pad = self.settings.window_length - self.left_pad
+        padded = F.pad(waveforms, (self.left_pad, right_pad)).unsqueeze(1)
+        spectrum = F.conv1d(padded, self.basis, stride=self.settings.hop)
+        cosine, sine = spectrum[:, :, :-1].chunk(2, dim=1)  # the last frame lies past the end
+        return cosine.square() + sine.square()
+
+    def _normalize(self, features: Tensor, frame_counts: Tensor) -> Tensor:
+        mask = length_mask(frame_counts, features.shape[2]).unsqueeze(1).to(features.dtype)
+        if self.settings.normalize == "none":
+            return features * mask
+        axes = 2 if self.settings.normalize == "per_feature" else (1, 2)
+        per_frame = 1 if self.settings.normalize == "per_feature" else features.shape[1]
+        n = (frame_counts * per_frame).view(-1, 1, 1).to(features.dtype)
+        mean = (features * mask).sum(axes, keepdim=True) / n.clamp(min=1)
+        centred = (features - mean) * mask
+        std = (centred.square().sum(axes, keepdim=True) / (n - 1).clamp(min=1)).sqrt()
+        return centred / (std + STD_GUARD)
+
+
+def length_mask(counts: Tensor, size: int) -> Tensor:
+    """(batch,) counts to a boolean (batch, size), true where the index is below the count."""
+    return torch.arange(size, device=counts.device).unsqueeze(0) < counts.unsqueeze(1)
+
+
+def mel_filterbank(settings: FeatureSettings) -> np.ndarray:
+    """Triangular filters (mels, bins) on Slaney's scale with unit area, float32.
+
+    Slaney, Auditory Toolbox (1998): linear below 1 kHz (200/3 Hz a mel), logarithmic above (27 mels to 6.4 kHz).
+    """
+    low, high = settings.low_hz, settings.high_hz or settings.sample_rate / 2
+    edges = _mel_to_hz(np.linspace(_hz_to_mel(low), _hz_to_mel(high), settings.mels + 2))
+    bins = np.linspace(0, settings.sample_rate / 2, settings.fft_size // 2 + 1)
+    rising = (bins - edges[:-2, None]) / (edges[1:-1] - edges[:-2])[:, None]
+    falling = (edges[2:, None] - bins) / (edges[2:] - edges[1:-1])[:, None]
+    area = (2 / (edges[2:] - edges[:-2]))[:, None]
+    return (np.maximum(0, np.minimum(rising, falling)) * area).astype(np.float32)
+
+
+_MEL_STEP = np.log(6.4) / 27
+_BREAK_HZ, _HZ_PER_MEL = 1000.0, 200.0 / 3
+
+
+def _hz_to_mel(hz: float) -> float:
+    if hz < _BREAK_HZ:
+        return hz / _HZ_PER_MEL
+    return float(_BREAK_HZ / _HZ_PER_MEL + np.log(hz / _BREAK_HZ) / _MEL_STEP)
+
+
+def _mel_to_hz(mel: np.ndarray) -> np.ndarray:
+    above = mel - _BREAK_HZ / _HZ_PER_MEL
+    return np.where(above < 0, mel * _HZ_PER_MEL, _BREAK_HZ * np.exp(_MEL_STEP * np.maximum(above, 0)))
+
+
+def _fourier_basis(settings: FeatureSettings) -> np.ndarray:
+    """Windowed cosines, then sines: (2 * bins, 1, window) float32."""
+    n = settings.window_length
+    shapes = {"hann": np.hanning, "hamming": np.hamming, "blackman": np.blackman, "bartlett": np.bartlett, "ones": np.ones}
+    window = shapes[settings.window](n)  # symmetric, as NeMo's periodic=False
+    bins = np.arange(settings.fft_size // 2 + 1)
+    angle = 2 * np.pi * bins[:, None] * np.arange(n)[None, :] / settings.fft_size
+    basis = np.concatenate([np.cos(angle), np.sin(angle)]) * window
+    return basis[:, None, :].astype(np.float32)

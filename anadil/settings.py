@@ -1,0 +1,116 @@
+"""Typed settings from YAML: unknown keys are errors that name the nearest known key; `a.b=value` overrides."""
+
+from __future__ import annotations
+
+import difflib
+import re
+import typing
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from anadil.errors import AnadilError
+
+SECTION = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+"""For every section of a config: no unknown keys, never edited after load."""
+
+Section = TypeVar("Section", bound=BaseModel)
+
+
+class _Loader(yaml.SafeLoader):
+    """PyYAML's safe loader without YAML 1.1's words for booleans: `language: no` is Norwegian."""
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag not in ("tag:yaml.org,2002:bool", "tag:yaml.org,2002:float")]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF"))
+# YAML 1.1 takes 1e-3 for a string, because it has no dot
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(?:\d+\.\d*|\.\d+|\d+)(?:[eE][-+]?\d+)?$|^[-+]?\.(?:inf|Inf|INF)$|^\.(?:nan|NaN|NAN)$"),
+    list("-+0123456789."),
+)
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Read a YAML file that holds a mapping. Raises AnadilError if it is missing or malformed."""
+    if not path.is_file():
+        raise AnadilError(f"config not found: {path}\n  next: check the path; configs to start from are in configs/")
+    try:
+        data = yaml.load(path.read_text(encoding="utf-8-sig"), Loader=_Loader)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise AnadilError(f"{path}: not valid YAML: {error}\n  next: mend the file") from error
+    if not isinstance(data, dict):
+        raise AnadilError(f"{path}: expected `key: value` lines, found {type(data).__name__}")
+    return data
+
+
+def override(data: dict[str, Any], assignments: Sequence[str]) -> dict[str, Any]:
+    """Apply `a.b=value` to a copy of nested mappings; values are read as YAML. Raises AnadilError."""
+    result = dict(data)
+    for assignment in assignments:
+        key, equals, value = assignment.partition("=")
+        if not equals or not key:
+            raise AnadilError(f"expected KEY=VALUE, found {assignment!r}\n  for example: training.epochs=20")
+        try:
+            parsed = yaml.load(value, Loader=_Loader)
+        except yaml.YAMLError as error:
+            raise AnadilError(f"{assignment!r}: the value is not valid YAML: {error}") from error
+        *sections, last = key.split(".")
+        inner = result
+        for section in sections:
+            child = inner.get(section)
+            inner[section] = dict(child) if isinstance(child, dict) else {}
+            inner = inner[section]
+        inner[last] = parsed
+    return result
+
+
+def parse(kind: type[Section], data: dict[str, Any], where: str) -> Section:
+    """Validate `data` as a `kind`. Raises AnadilError with every mistake, unknown keys with the nearest known one."""
+    try:
+        return kind.model_validate(data)
+    except ValidationError as error:
+        lines = [_explain(kind, mistake["loc"], mistake) for mistake in error.errors()]
+        raise AnadilError("\n".join(f"{where}: {line}" for line in lines) + "\n  next: mend these keys") from error
+
+
+def dump(settings: BaseModel) -> str:
+    """YAML text of settings, in the order of the fields; Unicode stays readable."""
+    return yaml.safe_dump(
+        settings.model_dump(mode="json"), allow_unicode=True, sort_keys=False, default_flow_style=None, width=110
+    )
+
+
+def _explain(kind: type[BaseModel], location: tuple[int | str, ...], mistake: Any) -> str:
+    key = ".".join(str(part) for part in location)
+    if mistake["type"] == "extra_forbidden":
+        known = sorted(_fields(kind, location[:-1]))
+        near = difflib.get_close_matches(str(location[-1]), known, n=1, cutoff=0.4)
+        hint = f"did you mean {near[0]!r}?" if near else f"known are: {', '.join(known)}"
+        return f"unknown key {key!r}; {hint}"
+    if mistake["type"] == "missing":
+        return f"{key!r} is required"
+    message = mistake["msg"].removeprefix("Value error, ")
+    return f"{key}: {message}" + (f" (found {mistake['input']!r})" if _short(mistake["input"]) else "")
+
+
+def _short(value: object) -> bool:
+    return isinstance(value, str | int | float) or value is None
+
+
+def _fields(kind: type[BaseModel], location: tuple[int | str, ...]) -> set[str]:
+    """Names of the fields of the section at `location` below `kind`."""
+    for part in location:
+        if not isinstance(part, str) or part not in kind.model_fields:
+            continue
+        annotation = kind.model_fields[part].annotation
+        for inner in (annotation, *typing.get_args(annotation)):
+            if isinstance(inner, type) and issubclass(inner, BaseModel):
+                kind = inner
+    return set(kind.model_fields)
