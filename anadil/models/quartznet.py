@@ -195,6 +195,7 @@ class QuartzNet(nn.Module):
     def __init__(self, settings: QuartzNetSettings, n_features: int, n_labels: int) -> None:
         super().__init__()
         self.settings = settings
+        self.n_labels = n_labels
         self.encoder = Encoder(n_features, settings.resolved_blocks)
         self.decoder = nn.ModuleDict(
             {"decoder_layers": nn.ModuleList([nn.Conv1d(self.encoder.width, n_labels + 1, kernel_size=1)])}

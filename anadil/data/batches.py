@@ -1,0 +1,128 @@
+"""Batches of about equal length: bounded in padded seconds, decoded ahead of the model by threads."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from threading import Lock
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from anadil import audio
+from anadil.data.checks import Example
+from anadil.errors import AnadilError
+
+AHEAD = 4
+"""Batches decoded ahead: hides a slow file without holding much memory."""
+
+LENGTH_JITTER = 0.1
+"""Utterances are sorted by duration times 1 +- this, so that an epoch's batches differ from the last one's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Counts, never ratios. Padding is zeros."""
+
+    waveforms: Tensor  # float32 (batch, samples)
+    sample_counts: Tensor  # int64 (batch,)
+    targets: Tensor  # int64 (batch, labels)
+    target_counts: Tensor  # int64 (batch,)
+    indices: tuple[int, ...]  # which examples these are
+
+    def to(self, device: torch.device) -> Batch:
+        move = device.type != "cpu"
+        if not move:
+            return self
+        return Batch(
+            self.waveforms.to(device, non_blocking=True),
+            self.sample_counts.to(device),
+            self.targets.to(device),
+            self.target_counts.to(device),
+            self.indices,
+        )
+
+
+def plan_epoch(durations: Sequence[float], batch_seconds: float, seed: int | None, epoch: int = 0) -> list[list[int]]:
+    """Indices of each batch: at most `batch_seconds` of audio with padding, shuffled by (seed, epoch).
+
+    With seed None the order is by length, for validation. An utterance longer than `batch_seconds` goes alone.
+    """
+    lengths = np.asarray(durations, dtype=np.float64)
+    rng = None if seed is None else np.random.default_rng((seed, epoch))
+    jittered = lengths if rng is None else lengths * rng.uniform(1 - LENGTH_JITTER, 1 + LENGTH_JITTER, len(lengths))
+    batches: list[list[int]] = []
+    longest = 0.0
+    for index in np.argsort(jittered, kind="stable").tolist():
+        longest = max(longest, float(lengths[index]))
+        if not batches or longest * (len(batches[-1]) + 1) > batch_seconds:
+            batches.append([])
+            longest = float(lengths[index])
+        batches[-1].append(index)
+    if rng is not None:
+        rng.shuffle(batches)
+    return batches
+
+
+class Loader:
+    """Decodes and pads examples; keeps decoded audio as 16-bit integers in memory up to `cache_mb`."""
+
+    def __init__(self, examples: Sequence[Example], sample_rate: int, cache_mb: float = 0, threads: int = 2) -> None:
+        self.examples = examples
+        self.sample_rate = sample_rate
+        self.threads = threads
+        self._cache: dict[int, np.ndarray] = {}
+        self._room = int(cache_mb * 2**20)
+        self._lock = Lock()
+
+    def batches(self, plan: Sequence[Sequence[int]]) -> Iterator[Batch]:
+        """Yield the planned batches in order. Raises AnadilError, naming the utterance, where audio cannot be decoded."""
+        waiting: deque[Future[Batch]] = deque()
+        with ThreadPoolExecutor(max_workers=self.threads) as pool:
+            try:
+                for indices in plan:
+                    waiting.append(pool.submit(self.load, indices))
+                    if len(waiting) > AHEAD:
+                        yield waiting.popleft().result()
+                while waiting:
+                    yield waiting.popleft().result()
+            finally:
+                for future in waiting:
+                    future.cancel()
+
+    def load(self, indices: Sequence[int]) -> Batch:
+        """Decode and pad the examples at `indices`."""
+        waveforms = [self._waveform(index) for index in indices]
+        labels = [self.examples[index].labels for index in indices]
+        return Batch(
+            _pad(waveforms, torch.float32),
+            torch.tensor([len(waveform) for waveform in waveforms]),
+            _pad([np.asarray(row, dtype=np.int64) for row in labels], torch.int64),
+            torch.tensor([len(row) for row in labels]),
+            tuple(indices),
+        )
+
+    def _waveform(self, index: int) -> np.ndarray:
+        kept = self._cache.get(index)
+        if kept is not None:
+            return kept.astype(np.float32) / 32768
+        utterance = self.examples[index].utterance
+        try:
+            samples = audio.read(utterance.audio_filepath, self.sample_rate, utterance.offset, utterance.duration)
+        except AnadilError as error:
+            raise AnadilError(f"{utterance.source}: {error}") from error
+        with self._lock:
+            if 2 * len(samples) <= self._room:
+                self._room -= 2 * len(samples)
+                self._cache[index] = np.round(samples * 32767).astype(np.int16)
+        return samples
+
+
+def _pad(rows: Sequence[np.ndarray], dtype: torch.dtype) -> Tensor:
+    padded = torch.zeros(len(rows), max(len(row) for row in rows), dtype=dtype)
+    for i, row in enumerate(rows):
+        padded[i, : len(row)] = torch.from_numpy(row)
+    return padded

@@ -1,0 +1,101 @@
+"""The acoustic model: waveforms in, CTC log-probs out; and its folder on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from anadil.errors import AnadilError
+from anadil.files import whole_folder
+from anadil.models.features import FeatureSettings, LogMel
+from anadil.models.quartznet import QuartzNet, QuartzNetSettings
+from anadil.settings import parse, read_yaml
+from anadil.text.rules import TextRules, TextSettings, TokenizerSettings, text_rules
+
+WEIGHTS, CONFIG, CARD = "model.safetensors", "config.yaml", "README.md"
+
+Augment = Callable[[Tensor, Tensor], Tensor]
+"""(features (batch, mels, frames), frame counts) to features of the same shape."""
+
+
+class AcousticModel(nn.Module):
+    """Log-mel features and an encoder with a CTC head. The blank is the last label."""
+
+    def __init__(self, features: FeatureSettings, model: QuartzNetSettings, n_labels: int) -> None:
+        super().__init__()
+        self.features = LogMel(features)
+        self.network = QuartzNet(model, features.mels, n_labels)
+
+    @property
+    def sample_rate(self) -> int:
+        return self.features.settings.sample_rate
+
+    @property
+    def frame_s(self) -> float:
+        """Seconds from one output frame to the next."""
+        return self.features.settings.hop * self.network.settings.stride / self.sample_rate
+
+    def frame_count(self, n_samples: int) -> int:
+        """Output frames for one utterance of so many samples."""
+        return self.network.frame_count(self.features.frame_count(n_samples))
+
+    def forward(self, waveforms: Tensor, sample_counts: Tensor, augment: Augment | None = None) -> tuple[Tensor, Tensor]:
+        """Float32 (batch, samples) and int64 (batch,) to log-probs (batch, frames, labels + blank) and frame counts."""
+        features, frame_counts = self.features(waveforms, sample_counts)
+        if augment is not None:
+            features = augment(features, frame_counts)
+        log_probs, frame_counts = self.network(features, frame_counts)
+        return log_probs, frame_counts
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model folder, read: all that evaluation and export need."""
+
+    name: str
+    acoustic: AcousticModel
+    rules: TextRules
+
+
+def save_model(folder: Path, acoustic: AcousticModel, config_yaml: str, card: str) -> None:
+    """Write weights, config and model card; the folder appears whole or the earlier one stays. Raises AnadilError."""
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in acoustic.network.state_dict().items()}
+    with whole_folder(folder) as beside:
+        try:
+            save_file(tensors, beside / WEIGHTS)
+        except SafetensorError as error:  # its own name for an I/O error
+            raise OSError(str(error)) from error
+        (beside / CONFIG).write_text(config_yaml, encoding="utf-8")
+        (beside / CARD).write_text(card, encoding="utf-8")
+
+
+def load_model(folder: Path) -> LoadedModel:
+    """Read a model folder, in evaluation mode on the CPU. Raises AnadilError if it is not one, or damaged."""
+    data = read_yaml(folder / CONFIG)
+    where = str(folder / CONFIG)
+    features = parse(FeatureSettings, _section(data, "features"), where)
+    model = parse(QuartzNetSettings, _section(data, "model"), where)
+    text = parse(TextSettings, _section(data, "text"), where)
+    labels = parse(TokenizerSettings, _section(data, "tokenizer"), where).labels
+    if isinstance(labels, str):
+        raise AnadilError(f"{where}: tokenizer.labels must be a list in a model folder, found {labels!r}")
+    rules = text_rules(str(data.get("language", "und")), text, labels)
+    acoustic = AcousticModel(features, model, len(labels))
+    try:
+        acoustic.network.load_state_dict(load_file(folder / WEIGHTS))
+    except (OSError, SafetensorError, RuntimeError) as error:
+        raise AnadilError(f"{folder / WEIGHTS}: the weights do not fit the config: {error}\n  next: copy the folder again") from error
+    return LoadedModel(str(data.get("name", folder.name)), acoustic.eval(), rules)
+
+
+def _section(data: dict[str, Any], name: str) -> dict[str, Any]:
+    section = data.get(name) or {}
+    if not isinstance(section, dict):
+        raise AnadilError(f"{CONFIG}: section {name!r} must hold keys, found {section!r}")
+    return section

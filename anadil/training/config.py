@@ -1,0 +1,91 @@
+"""The whole config: its sections are the road. Each default is the value measured best for a few hours (docs/LOG.md)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, BeforeValidator, Field, model_validator
+
+from anadil.data.spec_augment import SpecAugmentSettings
+from anadil.models.features import FeatureSettings
+from anadil.models.quartznet import QuartzNetSettings
+from anadil.settings import SECTION, override, parse, read_yaml
+from anadil.text.rules import TextSettings, TokenizerSettings
+
+Paths = Annotated[list[str], BeforeValidator(lambda value: [value] if isinstance(value, str) else value)]
+
+
+class DataSettings(BaseModel):
+    """Section `data`: manifests, relative to the working directory, and what to leave out."""
+
+    model_config = SECTION
+
+    train: Paths = Field(min_length=1)
+    valid: Paths = []
+    min_duration: float = Field(0.1, ge=0)  # seconds
+    max_duration: float = Field(20.0, gt=0)  # seconds
+    skip_bad: bool = False  # train without the utterances that cannot be used, instead of stopping
+    cache_mb: float = Field(2048, ge=0)  # decoded audio kept in memory (an hour at 16 kHz: 110 MB)
+
+
+class AugmentSettings(BaseModel):
+    """Section `augment`."""
+
+    model_config = SECTION
+
+    spec_augment: SpecAugmentSettings | None = SpecAugmentSettings()
+
+
+class TrainingSettings(BaseModel):
+    """Section `training`."""
+
+    model_config = SECTION
+
+    epochs: int = Field(60, ge=1)
+    max_minutes: float | None = Field(None, gt=0)  # the schedule ends by then, even if epochs are left
+    flat_start_epochs: int = Field(1, ge=0)  # of cross-entropy against evenly spread letters, before CTC
+    batch_seconds: float = Field(120.0, gt=0)  # audio in a batch, padding counted
+    optimizer: Literal["adamw", "novograd"] = "adamw"
+    lr: float = Field(0.002, gt=0)
+    min_lr: float = Field(1e-5, ge=0)
+    betas: tuple[float, float] | None = None  # None: (0.9, 0.98) for adamw, (0.95, 0.98) for novograd
+    weight_decay: float = Field(0.01, ge=0)
+    warmup_steps: int = Field(200, ge=0)
+    clip_norm: float = Field(1.0, gt=0)
+    validate_every: int = Field(1, ge=1)  # epochs
+    seed: int = Field(0, ge=0)
+    accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = "auto"
+
+    @model_validator(mode="after")
+    def _rates_agree(self) -> TrainingSettings:
+        if self.min_lr > self.lr:
+            raise ValueError(f"min_lr {self.min_lr} is above lr {self.lr}")
+        return self
+
+
+class Config(BaseModel):
+    """What `anadil train` reads, and saves with the weights."""
+
+    model_config = SECTION
+
+    name: str = "model"
+    language: str
+    data: DataSettings
+    text: TextSettings = TextSettings()
+    tokenizer: TokenizerSettings = TokenizerSettings()
+    features: FeatureSettings = FeatureSettings()
+    augment: AugmentSettings = AugmentSettings()
+    model: QuartzNetSettings = QuartzNetSettings()
+    training: TrainingSettings = TrainingSettings()
+
+    def with_labels(self, labels: Sequence[str]) -> Config:
+        """A copy whose `tokenizer.labels` are explicit."""
+        return self.model_copy(update={"tokenizer": TokenizerSettings(kind=self.tokenizer.kind, labels=list(labels))})
+
+
+def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
+    """Read a YAML config and apply `KEY=VALUE` overrides. Raises AnadilError naming every mistake."""
+    return parse(Config, override(read_yaml(path), overrides), str(path))

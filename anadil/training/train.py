@@ -1,0 +1,277 @@
+"""The training loop: one function to read, from examples to `best` and `last`."""
+
+from __future__ import annotations
+
+import csv
+import math
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from lightning_fabric.loggers import TensorBoardLogger
+from torch import Tensor
+from torch.nn import functional as F
+from torch.optim import Optimizer
+
+from anadil.data.batches import Batch, Loader, plan_epoch
+from anadil.data.spec_augment import spec_augment
+from anadil.errors import AnadilError
+from anadil.models.acoustic import AcousticModel, save_model
+from anadil.models.summary import layer_table
+from anadil.settings import dump
+from anadil.text.rules import TextRules
+from anadil.training import diagnosis
+from anadil.training.config import Config
+from anadil.training.flat_start import flat_start_loss
+from anadil.training.interrupt import Stop, stop_on_interrupt
+from anadil.training.model_card import model_card
+from anadil.training.optimizers import build_optimizer, learning_rate
+from anadil.training.prepare import Prepared, prepare
+from anadil.training.report import Reporter, Silent
+
+OUTPUTS = ("best", "last", "metrics.csv", "tensorboard")
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """Corpus-level error rates of a validation set, and the hypotheses behind them."""
+
+    cer: float
+    wer: float
+    hypotheses: list[str]
+
+
+class Judge(Protocol):
+    """Decodes log-probs (frames, labels + blank) of each utterance and scores them; given by the caller."""
+
+    def __call__(self, log_probs: Sequence[np.ndarray], rules: TextRules, references: Sequence[str]) -> Judgement: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Validation:
+    """One look at the validation set. `loss` in nats a label."""
+
+    loss: float
+    cer: float
+    wer: float
+
+
+@dataclass
+class Run:
+    """Where a run is."""
+
+    out: Path
+    total_steps: int
+    started: float = field(default_factory=time.monotonic)
+    step: int = 0
+    epoch: int = 0
+    audio_s: float = 0.0
+    first_loss: float = math.nan
+    best: Validation | None = None
+    last: Validation | None = None
+
+    @property
+    def minutes(self) -> float:
+        return (time.monotonic() - self.started) / 60
+
+
+def train(config: Config, out: Path, judge: Judge, report: Reporter | None = None, force: bool = False) -> Run:
+    """Train as `config` says and write `out`/best, last, metrics.csv and tensorboard.
+
+    Raises AnadilError if the data cannot be used, `out` holds a run already, or training breaks;
+    KeyboardInterrupt after Ctrl-C, with `last` written.
+    """
+    report = report or Silent()
+    _clear(out, force)
+    out.mkdir(parents=True, exist_ok=True)
+    fabric = Fabric(
+        accelerator=config.training.accelerator,
+        devices=1,
+        precision=_precision(config),
+        loggers=[TensorBoardLogger(root_dir=out, name="tensorboard", version="")],
+    )
+    fabric.seed_everything(config.training.seed, verbose=False)
+    data = prepare(config, out, report)
+    report.table("Layers", *layer_table(data.acoustic))
+    optimizer = build_optimizer(data.acoustic.network, config.training)
+    model, optimizer = fabric.setup(data.acoustic, optimizer)
+    with stop_on_interrupt() as stop:
+        return _fit(fabric, model, optimizer, data, judge, report, out, stop)
+
+
+def _fit(
+    fabric: Fabric,
+    model: Any,
+    optimizer: Optimizer,
+    data: Prepared,
+    judge: Judge,
+    report: Reporter,
+    out: Path,
+    stop: Stop,
+) -> Run:
+    settings = data.config.training
+    durations = [example.duration for example in data.train]
+    loader = Loader(data.train, data.acoustic.sample_rate, data.config.data.cache_mb)
+    valid_loader = Loader(data.valid, data.acoustic.sample_rate, data.config.data.cache_mb / 10)
+    masks = torch.Generator().manual_seed(settings.seed)
+    run = Run(out, settings.epochs * len(plan_epoch(durations, settings.batch_seconds, settings.seed)))
+    for run.epoch in range(1, settings.epochs + 1):
+        model.train()
+        losses, epoch_started = [], time.monotonic()
+        for batch in loader.batches(plan_epoch(durations, settings.batch_seconds, settings.seed, run.epoch)):
+            losses.append(_step(fabric, model, optimizer, batch.to(fabric.device), data, run, masks, report))
+            report.progress("training", _progress(run, settings.max_minutes), 1.0, _note(run, losses))
+            if stop.requested:
+                _save(data, run, "last")
+                raise KeyboardInterrupt(f"stopped at epoch {run.epoch}, step {run.step}; {out / 'last'} is usable")
+        speed = sum(durations) / (time.monotonic() - epoch_started)
+        finished = run.epoch == settings.epochs or _progress(run, settings.max_minutes) >= 1
+        if data.valid and (run.epoch % settings.validate_every == 0 or finished):
+            run.last = _validate(fabric, model, valid_loader, data, judge, run, report)
+        _log(fabric, optimizer, run, float(np.mean(losses)), speed)
+        if run.last is not None and (run.best is None or run.last.cer < run.best.cer):
+            run.best = run.last
+            _save(data, run, "best")
+        _save(data, run, "last")
+        if finished:
+            break
+    return run
+
+
+def _step(
+    fabric: Fabric,
+    model: Any,
+    optimizer: Optimizer,
+    batch: Batch,
+    data: Prepared,
+    run: Run,
+    masks: torch.Generator,
+    report: Reporter,
+) -> float:
+    """One optimiser step. Returns the loss in nats a label. Raises AnadilError if it is not finite."""
+    settings = data.config.training
+    for group in optimizer.param_groups:
+        group["lr"] = learning_rate(settings, run.step, _progress(run, settings.max_minutes))
+    hide = data.config.augment.spec_augment
+    augment = None if hide is None else (lambda features, counts: spec_augment(features, counts, hide, masks))
+    log_probs, frame_counts = model(batch.waveforms, batch.sample_counts, augment)
+    if run.epoch <= settings.flat_start_epochs:
+        loss = flat_start_loss(log_probs, frame_counts, batch.targets, batch.target_counts)
+    else:
+        loss = ctc_loss(log_probs, frame_counts, batch)
+    optimizer.zero_grad()
+    fabric.backward(loss)
+    norm = fabric.clip_gradients(model, optimizer, max_norm=settings.clip_norm, error_if_nonfinite=False)
+    value, gradient_norm = loss.item(), float(norm) if norm is not None else 0.0
+    if not math.isfinite(value) or (not math.isfinite(gradient_norm) and settings.precision != "16-mixed"):
+        where = [data.train[i].utterance.source for i in batch.indices]
+        raise AnadilError(diagnosis.explain_not_finite(value, gradient_norm, run.step, settings, where))
+    optimizer.step()
+    run.step += 1
+    run.audio_s += float(batch.sample_counts.sum()) / data.acoustic.sample_rate
+    if run.step == 1:
+        run.first_loss = value
+    if run.step == diagnosis.LOOK_AT_STEP and diagnosis.only_blanks(log_probs, frame_counts):
+        density = float(batch.target_counts.sum() / frame_counts.sum())
+        report.warn(diagnosis.explain_blanks(run.step, settings, density, value, run.first_loss))
+    return value
+
+
+def ctc_loss(log_probs: Tensor, frame_counts: Tensor, batch: Batch) -> Tensor:
+    """Negative log-likelihood of the batch in nats a label; log-probs (batch, frames, labels + blank), blank last."""
+    total = F.ctc_loss(
+        log_probs.transpose(0, 1),
+        batch.targets,
+        frame_counts,
+        batch.target_counts,
+        blank=log_probs.shape[2] - 1,
+        reduction="sum",
+    )
+    return total / batch.target_counts.sum()
+
+
+def _validate(
+    fabric: Fabric, model: Any, loader: Loader, data: Prepared, judge: Judge, run: Run, report: Reporter
+) -> Validation:
+    model.eval()
+    losses, n_labels = 0.0, 0
+    log_probs: list[np.ndarray | None] = [None] * len(data.valid)
+    plan = plan_epoch([example.duration for example in data.valid], data.config.training.batch_seconds, seed=None)
+    with torch.no_grad():
+        for done, batch in enumerate(loader.batches(plan), start=1):
+            batch = batch.to(fabric.device)
+            output, frame_counts = model(batch.waveforms, batch.sample_counts)
+            n = int(batch.target_counts.sum())
+            losses, n_labels = losses + ctc_loss(output, frame_counts, batch).item() * n, n_labels + n
+            for index, row, count in zip(batch.indices, output.cpu().numpy(), frame_counts.tolist(), strict=True):
+                log_probs[index] = row[:count]
+            report.progress("validating", done, len(plan))
+    references = [data.rules.normalize(example.utterance.text) for example in data.valid]
+    found = judge([row for row in log_probs if row is not None], data.rules, references)
+    show = run.epoch % len(references)
+    report.say(
+        f"epoch {run.epoch:3d}  step {run.step:6,}  {run.minutes:5.1f} min  valid CER {found.cer:6.2%}  WER {found.wer:6.2%}\n"
+        f"    said  {references[show]}\n    heard {found.hypotheses[show]}"
+    )
+    return Validation(losses / n_labels, found.cer, found.wer)
+
+
+def _progress(run: Run, max_minutes: float | None) -> float:
+    """Share of the run that is done, by steps or by the clock, whichever is further."""
+    by_time = run.minutes / max_minutes if max_minutes else 0.0
+    return min(1.0, max(run.step / run.total_steps, by_time))
+
+
+def _note(run: Run, losses: list[float]) -> str:
+    best = f"  best CER {run.best.cer:.1%}" if run.best else ""
+    return f"epoch {run.epoch}  loss {np.mean(losses[-50:]):.3f}{best}"
+
+
+def _log(fabric: Fabric, optimizer: Optimizer, run: Run, loss: float, speed: float) -> None:
+    row = {
+        "epoch": run.epoch,
+        "step": run.step,
+        "minutes": round(run.minutes, 3),
+        "lr": optimizer.param_groups[0]["lr"],
+        "train_loss": loss,
+        "audio_s_per_s": round(speed, 1),
+        "valid_loss": run.last.loss if run.last else None,
+        "valid_cer": run.last.cer if run.last else None,
+        "valid_wer": run.last.wer if run.last else None,
+    }
+    path = run.out / "metrics.csv"
+    new = not path.exists()
+    with open(path, "a", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, fieldnames=list(row))
+        if new:
+            writer.writeheader()
+        writer.writerow(row)
+    fabric.log_dict({key: value for key, value in row.items() if value is not None}, step=run.step)
+
+
+def _save(data: Prepared, run: Run, name: str) -> None:
+    hours = sum(example.duration for example in data.train) / 3600
+    card = model_card(data.config, hours, run.epoch, run.step, run.last.cer if run.last else None, run.last.wer if run.last else None)
+    save_model(run.out / name, data.acoustic, dump(data.config), card)
+
+
+def _precision(config: Config) -> Any:
+    if config.training.precision != "auto":
+        return config.training.precision
+    on_gpu = config.training.accelerator in ("auto", "cuda") and torch.cuda.is_available()
+    return "bf16-mixed" if on_gpu and torch.cuda.is_bf16_supported() else "32-true"
+
+
+def _clear(out: Path, force: bool) -> None:
+    there = [name for name in OUTPUTS if (out / name).exists()]
+    if there and not force:
+        raise AnadilError(f"{out} holds a run already ({', '.join(there)})\n  next: choose another --out, or add --force to replace it")
+    for name in there:
+        path = out / name
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
