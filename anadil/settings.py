@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 import re
 import typing
 from collections.abc import Sequence
@@ -80,6 +81,17 @@ def parse(kind: type[Section], data: dict[str, Any], where: str) -> Section:
         raise AnadilError("\n".join(f"{where}: {line}" for line in lines) + "\n  next: mend these keys") from error
 
 
+def parse_json(kind: type[Section], path: Path) -> Section:
+    """Read and validate a JSON file as a `kind`. Raises AnadilError if it is missing, malformed or does not fit."""
+    if not path.is_file():
+        raise AnadilError(f"file not found: {path}\n  next: check the path")
+    try:
+        data = json.loads(path.read_text(encoding="utf-8-sig"))
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise AnadilError(f"{path}: not valid JSON: {error}\n  next: copy or make the file again") from error
+    return parse(kind, data, str(path))
+
+
 def dump(settings: BaseModel) -> str:
     """YAML text of settings, in the order of the fields; Unicode stays readable."""
     return yaml.safe_dump(
@@ -92,7 +104,8 @@ def _explain(kind: type[BaseModel], location: tuple[int | str, ...], mistake: An
     if mistake["type"] == "extra_forbidden":
         known = sorted(_fields(kind, location[:-1]))
         near = difflib.get_close_matches(str(location[-1]), known, n=1, cutoff=0.4)
-        hint = f"did you mean {near[0]!r}?" if near else f"known are: {', '.join(known)}"
+        full = ".".join([*map(str, location[:-1]), near[0]]) if near else ""
+        hint = f"did you mean {full!r}?" if near else f"known are: {', '.join(known)}"
         return f"unknown key {key!r}; {hint}"
     if mistake["type"] == "missing":
         return f"{key!r} is required"

@@ -108,7 +108,11 @@ _SMALL = [
 
 
 class MaskedConv(nn.Module):
-    """1D convolution that sees zeros beyond each utterance: input (batch, channels, 1, frames)."""
+    """1D convolution that sees zeros beyond each utterance.
+
+    Input (batch, channels, 1, frames) and mask (batch, 1, 1, frames), 1 inside the utterance and 0 beyond. Every
+    stride-th frame of the mask is the output's mask, as ceil(n / stride) frames remain of n.
+    """
 
     def __init__(self, n_in: int, n_out: int, kernel: int, stride: int = 1, dilation: int = 1, groups: int = 1) -> None:
         super().__init__()
@@ -116,11 +120,11 @@ class MaskedConv(nn.Module):
             n_in, n_out, kernel, stride, padding=dilation * (kernel - 1) // 2, dilation=dilation, groups=groups, bias=False
         )
 
-    def forward(self, x: Tensor, frame_counts: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         conv = self.conv
         kernel, stride = conv.kernel_size[0], conv.stride[0]
         if kernel > 1 or self.training:  # a pointwise convolution carries nothing from frame to frame
-            x = x * length_mask(frame_counts, x.shape[3])[:, None, None, :].to(x.dtype)
+            x = x * (mask if mask.dtype == x.dtype else mask.to(x.dtype))
         x = F.conv2d(
             x,
             conv.weight.unsqueeze(2),
@@ -129,7 +133,7 @@ class MaskedConv(nn.Module):
             dilation=(1, conv.dilation[0]),
             groups=conv.groups,
         )
-        return x, (frame_counts - 1) // stride + 1 if stride > 1 else frame_counts
+        return x, mask[..., ::stride] if stride > 1 else mask
 
 
 class Block(nn.Module):
@@ -155,26 +159,26 @@ class Block(nn.Module):
         self.res = nn.ModuleList([nn.ModuleList(projection)]) if settings.residual else None
         self.dropout = nn.Dropout(settings.dropout)
 
-    def forward(self, x: Tensor, frame_counts: Tensor) -> tuple[Tensor, Tensor]:
-        y, y_counts = self._run(self.mconv, x, frame_counts)
+    def forward(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        y, y_mask = _run(self.mconv, x, mask)
         if self.res is not None:
             projection = self.res[0]
             assert isinstance(projection, nn.ModuleList)
-            y = y + self._run(projection, x, frame_counts)[0]
-        return self.dropout(F.relu(y)), y_counts
+            y = y + _run(projection, x, mask)[0]
+        return self.dropout(F.relu(y)), y_mask
 
-    @staticmethod
-    def _run(layers: nn.ModuleList, x: Tensor, frame_counts: Tensor) -> tuple[Tensor, Tensor]:
-        for layer in layers:
-            if isinstance(layer, MaskedConv):
-                x, frame_counts = layer(x, frame_counts)
-            else:
-                x = layer(x)
-        return x, frame_counts
+
+def _run(layers: nn.ModuleList, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    for layer in layers:
+        if isinstance(layer, MaskedConv | Block):
+            x, mask = layer(x, mask)
+        else:
+            x = layer(x)
+    return x, mask
 
 
 class Encoder(nn.Module):
-    """Features (batch, mels, frames) to (batch, channels, 1, frames / stride)."""
+    """Features (batch, mels, frames) to (batch, channels, 1, frames / stride), and the mask of these frames."""
 
     def __init__(self, n_features: int, blocks: Sequence[BlockSettings]) -> None:
         super().__init__()
@@ -184,9 +188,8 @@ class Encoder(nn.Module):
 
     def forward(self, features: Tensor, frame_counts: Tensor) -> tuple[Tensor, Tensor]:
         x = features.unsqueeze(2).contiguous(memory_format=torch.channels_last)
-        for block in self.encoder:
-            x, frame_counts = block(x, frame_counts)
-        return x, frame_counts
+        mask = length_mask(frame_counts, features.shape[2])[:, None, None, :].to(x.dtype)
+        return _run(self.encoder, x, mask)
 
 
 class QuartzNet(nn.Module):
@@ -212,10 +215,10 @@ class QuartzNet(nn.Module):
         return n_features
 
     def forward(self, features: Tensor, frame_counts: Tensor) -> tuple[Tensor, Tensor]:
-        x, frame_counts = self.encoder(features, frame_counts)
+        x, mask = self.encoder(features, frame_counts)
         head = self._head
         logits = F.conv2d(x, head.weight.unsqueeze(2), head.bias).squeeze(2).transpose(1, 2)
-        return logits.float().log_softmax(dim=2), frame_counts
+        return logits.float().log_softmax(dim=2), mask.sum(dim=(1, 2, 3)).long()
 
     @property
     def _head(self) -> nn.Conv1d:

@@ -45,7 +45,7 @@ class TrainingSettings(BaseModel):
 
     epochs: int = Field(60, ge=1)
     max_minutes: float | None = Field(None, gt=0)  # the schedule ends by then, even if epochs are left
-    flat_start_epochs: int = Field(1, ge=0)  # of cross-entropy against evenly spread letters, before CTC
+    flat_start_steps: int = Field(150, ge=0)  # of cross-entropy against evenly spread letters, before CTC
     batch_seconds: float = Field(120.0, gt=0)  # audio in a batch, padding counted
     optimizer: Literal["adamw", "novograd"] = "adamw"
     lr: float = Field(0.002, gt=0)

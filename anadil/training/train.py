@@ -28,7 +28,7 @@ from anadil.settings import dump
 from anadil.text.rules import TextRules
 from anadil.training import diagnosis
 from anadil.training.config import Config
-from anadil.training.flat_start import flat_start_loss
+from anadil.training.flat_start import flat_start_loss, speech_frames
 from anadil.training.interrupt import Stop, stop_on_interrupt
 from anadil.training.model_card import model_card
 from anadil.training.optimizers import build_optimizer, learning_rate
@@ -161,8 +161,10 @@ def _step(
     hide = data.config.augment.spec_augment
     augment = None if hide is None else (lambda features, counts: spec_augment(features, counts, hide, masks))
     log_probs, frame_counts = model(batch.waveforms, batch.sample_counts, augment)
-    if run.epoch <= settings.flat_start_epochs:
-        loss = flat_start_loss(log_probs, frame_counts, batch.targets, batch.target_counts)
+    if run.step < settings.flat_start_steps:
+        samples_per_frame = round(data.acoustic.frame_s * data.acoustic.sample_rate)
+        speech = speech_frames(batch.waveforms, frame_counts, log_probs.shape[1], samples_per_frame)
+        loss = flat_start_loss(log_probs, frame_counts, batch.targets, batch.target_counts, speech)
     else:
         loss = ctc_loss(log_probs, frame_counts, batch)
     optimizer.zero_grad()

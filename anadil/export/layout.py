@@ -1,0 +1,50 @@
+"""The exported folder: one ONNX graph from waveform to log-probs and all that is needed to read its output."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, Field
+
+from anadil.errors import AnadilError
+from anadil.settings import SECTION, parse_json
+from anadil.text.rules import TextRules, rules_from_dict
+
+MODEL, CONFIG, VOCABULARY, CARD = "model.onnx", "config.json", "vocab.txt", "README.md"
+INPUTS = ("waveforms", "sample_counts")  # float32 (batch, samples), int64 (batch,)
+OUTPUTS = ("log_probs", "frame_counts")  # float32 (batch, frames, labels + blank), int64 (batch,)
+
+
+class ExportedSettings(BaseModel):
+    """`config.json` of an exported folder."""
+
+    model_config = SECTION
+
+    format: Literal["anadil-ctc"] = "anadil-ctc"
+    version: Literal[1] = 1
+    name: str
+    language: str
+    sample_rate: int = Field(gt=0)
+    frame_s: float = Field(gt=0)  # seconds from one output frame to the next
+    min_samples: int = Field(gt=0)  # shorter audio is padded with zeros to this
+    labels: list[str]  # the blank follows the last one
+    text: dict[str, Any]  # TextRules.to_dict
+
+    @property
+    def rules(self) -> TextRules:
+        return rules_from_dict(self.text, self.labels)
+
+
+def read_settings(folder: Path) -> ExportedSettings:
+    """Read `config.json`. Raises AnadilError if it is missing, malformed or of another format."""
+    settings = parse_json(ExportedSettings, folder / CONFIG)
+    if settings.text.get("language") != settings.language:
+        raise AnadilError(f"{folder / CONFIG}: language and text.language differ\n  next: export the model again")
+    return settings
+
+
+def vocabulary(labels: list[str]) -> str:
+    """`vocab.txt` as other runtimes read it: `token id` a line, the space as ▁, the blank as <blk>."""
+    tokens = [label.replace(" ", "▁") for label in labels] + ["<blk>"]
+    return "".join(f"{token} {i}\n" for i, token in enumerate(tokens))

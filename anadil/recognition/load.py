@@ -1,0 +1,81 @@
+"""MODEL on the command line and `anadil.load`: what a folder is, is read from its contents."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from anadil.errors import AnadilError
+from anadil.export import layout
+from anadil.files import recover_folder
+from anadil.recognition.recognizer import Recognizer
+
+WEIGHTS, CONFIG = "model.safetensors", "config.yaml"  # of a model folder; anadil.models needs PyTorch to be imported
+
+
+def load(path: str | Path) -> Recognizer:
+    """Load an exported folder (ONNX Runtime) or a model folder (PyTorch). Raises AnadilError if it is neither."""
+    folder = Path(path)
+    recover_folder(folder)
+    if (folder / layout.MODEL).is_file() and (folder / layout.CONFIG).is_file():
+        return _load_exported(folder)
+    if (folder / WEIGHTS).is_file() and (folder / CONFIG).is_file():
+        return _load_model_folder(folder)
+    raise AnadilError(_not_a_model(folder))
+
+
+def is_model_folder(path: Path) -> bool:
+    """Whether PyTorch is needed to use it."""
+    return (path / WEIGHTS).is_file()
+
+
+def _load_exported(folder: Path) -> Recognizer:
+    import onnxruntime  # 0.1 s
+
+    settings = layout.read_settings(folder)
+    try:
+        session = onnxruntime.InferenceSession(str(folder / layout.MODEL), providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime raises a dozen classes of its own
+        raise AnadilError(f"{folder / layout.MODEL}: ONNX Runtime cannot read it: {error}\n  next: export the model again") from error
+
+    def log_probs(waveforms: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        first, second = session.run(list(layout.OUTPUTS), dict(zip(layout.INPUTS, (waveforms, counts), strict=True)))
+        return first, second
+
+    return Recognizer(
+        settings.name, settings.rules, settings.sample_rate, settings.frame_s, settings.min_samples, log_probs
+    )
+
+
+def _load_model_folder(folder: Path) -> Recognizer:
+    try:
+        import torch
+
+        from anadil.models.acoustic import load_model
+    except ImportError as error:
+        raise AnadilError(
+            f"{folder} is a model folder, which needs PyTorch ({error})\n"
+            "  next: pip install 'anadil[train]', or use the exported folder (anadil export)"
+        ) from error
+    model = load_model(folder)
+
+    def log_probs(waveforms: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        with torch.inference_mode():
+            found, frame_counts = model.acoustic(torch.from_numpy(waveforms), torch.from_numpy(counts))
+        return found.numpy(), frame_counts.numpy()
+
+    hop = model.acoustic.features.settings.hop
+    return Recognizer(model.name, model.rules, model.acoustic.sample_rate, model.acoustic.frame_s, 2 * hop, log_probs)
+
+
+def _not_a_model(folder: Path) -> str:
+    if not folder.exists():
+        return f"model not found: {folder}\n  next: check the path, or train one: anadil train CONFIG --out RUN"
+    inside = [name for name in ("best", "last") if (folder / name / WEIGHTS).is_file()]
+    if inside:
+        return f"{folder} is a run, not a model\n  next: use {folder / inside[0]}"
+    return (
+        f"{folder} is no model: looked for {layout.MODEL} with {layout.CONFIG} (exported folder) and for {WEIGHTS} with "
+        f"{CONFIG} (model folder)\n  next: anadil train CONFIG --out RUN writes RUN/best, anadil export RUN/best --out DIR"
+    )

@@ -1,0 +1,118 @@
+"""Recognizer: audio in, Transcripts out; the same for an exported folder (ONNX Runtime) and a model folder (PyTorch)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import overload
+
+import numpy as np
+
+from anadil import audio
+from anadil.decoding.greedy import best_path
+from anadil.decoding.transcript import Transcript, Word, words_from_tokens
+from anadil.errors import AnadilError
+from anadil.manifest import Utterance
+from anadil.recognition.pauses import cut_at_pauses
+from anadil.text.rules import TextRules
+
+BATCH_SECONDS = 60.0
+"""Audio recognised at a time: enough to keep two cores busy, 0.3 GB for QuartzNet 15x5."""
+
+LogProbs = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
+"""Waveforms float32 (batch, samples) and sample counts int64 (batch,) to log-probs (batch, frames, labels + blank)
+and frame counts (batch,)."""
+
+
+@dataclass(frozen=True)
+class Recognizer:
+    """Made by `anadil.load`."""
+
+    name: str
+    rules: TextRules
+    sample_rate: int
+    frame_s: float  # seconds from one frame of log-probs to the next
+    min_samples: int
+    log_probs: LogProbs
+    longest_s: float = 20.0  # longer recordings are cut at pauses
+
+    @overload
+    def transcribe(self, source: str | Path | np.ndarray, sample_rate: int | None = None) -> Transcript: ...
+
+    @overload
+    def transcribe(self, source: Sequence[str | Path | np.ndarray], sample_rate: int | None = None) -> list[Transcript]: ...
+
+    def transcribe(
+        self, source: str | Path | np.ndarray | Sequence[str | Path | np.ndarray], sample_rate: int | None = None
+    ) -> Transcript | list[Transcript]:
+        """Recognise a file, an array, or a list of these.
+
+        An array is mono float (samples,) in [-1, 1] at `sample_rate` (default: the model's own). Recordings of any
+        length. Raises AnadilError if a file is missing or no audio.
+        """
+        if isinstance(source, str | Path | np.ndarray):
+            return self._assemble(self._samples(source, sample_rate))
+        return [self._assemble(self._samples(one, sample_rate)) for one in source]
+
+    def transcribe_utterances(self, utterances: Sequence[Utterance]) -> Iterator[tuple[int, Transcript]]:
+        """Recognise a manifest's utterances in batches, shortest first; yields (index, transcript).
+
+        Raises AnadilError naming the utterance whose audio cannot be read.
+        """
+        order = sorted(range(len(utterances)), key=lambda i: utterances[i].duration or 0.0)
+        batch: list[tuple[int, np.ndarray]] = []
+        for index in order:
+            utterance = utterances[index]
+            try:
+                samples = audio.read(utterance.audio_filepath, self.sample_rate, utterance.offset, utterance.duration)
+            except AnadilError as error:
+                raise AnadilError(f"{utterance.source}: {error}") from error
+            if batch and len(samples) * (len(batch) + 1) > BATCH_SECONDS * self.sample_rate:
+                yield from self._recognize_batch(batch)
+                batch = []
+            batch.append((index, samples))
+        yield from self._recognize_batch(batch)
+
+    def _recognize_batch(self, batch: list[tuple[int, np.ndarray]]) -> Iterator[tuple[int, Transcript]]:
+        whole = [one for one in batch if len(one[1]) <= self.longest_s * self.sample_rate]
+        for (index, samples), log_probs in zip(whole, self.frames([samples for _, samples in whole]), strict=True):
+            words = self._words(log_probs, 0.0)
+            yield index, self._transcript(words, len(samples))
+        for index, samples in batch:
+            if len(samples) > self.longest_s * self.sample_rate:
+                yield index, self._assemble(samples)
+
+    def _assemble(self, samples: np.ndarray) -> Transcript:
+        words: tuple[Word, ...] = ()
+        for start, end in cut_at_pauses(samples, self.sample_rate, self.longest_s):
+            words += self._words(self.frames([samples[start:end]])[0], start / self.sample_rate)
+        return self._transcript(words, len(samples))
+
+    def frames(self, waveforms: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Log-probs (frames, labels + blank) of each float32 (samples,) at the model's sample rate."""
+        if not waveforms:
+            return []
+        counts = np.array([max(len(waveform), self.min_samples) for waveform in waveforms], dtype=np.int64)
+        padded = np.zeros((len(waveforms), counts.max()), dtype=np.float32)
+        for row, waveform in zip(padded, waveforms, strict=True):
+            row[: len(waveform)] = waveform
+        log_probs, frame_counts = self.log_probs(padded, counts)
+        return [row[:count] for row, count in zip(log_probs, frame_counts, strict=True)]
+
+    def _samples(self, source: str | Path | np.ndarray, sample_rate: int | None) -> np.ndarray:
+        if not isinstance(source, np.ndarray):
+            return audio.read(source, self.sample_rate)
+        if source.ndim != 1 or not np.issubdtype(source.dtype, np.floating):
+            raise AnadilError(
+                f"expected mono floats (samples,) in [-1, 1], found {source.dtype} {source.shape}\n"
+                "  next: average the channels, and divide 16-bit integers by 32768"
+            )
+        return audio.resample(source.astype(np.float32), sample_rate or self.sample_rate, self.sample_rate)
+
+    def _words(self, log_probs: np.ndarray, offset_s: float) -> tuple[Word, ...]:
+        return words_from_tokens(best_path(log_probs, self.rules.blank_id), self.rules.labels, self.frame_s, offset_s)
+
+    def _transcript(self, words: tuple[Word, ...], n_samples: int) -> Transcript:
+        text = " ".join(word.text for word in words)
+        return Transcript(text, words, n_samples / self.sample_rate, self.rules.language)
