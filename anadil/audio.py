@@ -68,7 +68,8 @@ def resample(samples: np.ndarray, rate: int, target_rate: int) -> np.ndarray:
     """Band-limited resampling (soxr, high quality) of float32 (samples,); clipped to [-1, 1]."""
     if rate != target_rate:
         samples = soxr.resample(samples, rate, target_rate, quality="HQ")
-    return np.clip(samples, -1.0, 1.0, dtype=np.float32)
+    clipped: np.ndarray = np.clip(samples, -1.0, 1.0, dtype=np.float32)
+    return clipped
 
 
 def write(path: str | Path, samples: np.ndarray, sample_rate: int) -> None:

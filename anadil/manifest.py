@@ -52,10 +52,11 @@ def read_manifest(path: str | Path) -> list[Utterance]:
     problems: list[Problem] = []
     n_lines = 0
     with open(path, "rb") as file:
-        for number, raw in enumerate(file, start=1):
+        for number, line in enumerate(file, start=1):
             where = f"{path}:{number}"
-            if number == 1:
-                raw = raw.removeprefix(b"\xef\xbb\xbf")  # a byte-order mark, as Windows editors write it
+            raw = (
+                line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
+            )  # a byte-order mark, as Windows editors write it
             if not raw.strip():
                 continue
             n_lines += 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -65,13 +66,17 @@ def check(
         for done, (path, info) in enumerate(zip(paths, pool.map(_probe, paths), strict=True), start=1):
             infos[path] = info
             on_progress(done, len(paths))
-    checked.notes.update(note for info in infos.values() for note in _file_notes(info))
+    checked.notes.update(note for info in infos.values() for note in file_notes(info))
     for utterance in utterances:
         try:
             measured = _measure(utterance, infos[utterance.audio_filepath], checked.notes)
             example = Example(measured, tuple(_encode(utterance, rules)))
             if not min_duration <= example.duration <= max_duration:
-                side = "shorter than data.min_duration" if example.duration < min_duration else "longer than data.max_duration"
+                side = (
+                    "shorter than data.min_duration"
+                    if example.duration < min_duration
+                    else "longer than data.max_duration"
+                )
                 checked.notes[f"set aside, {side}"] += 1
                 continue
             _require_frames(example, frames_of(round(example.duration * sample_rate)))
@@ -84,7 +89,7 @@ def check(
 
 def min_ctc_frames(labels: Sequence[int]) -> int:
     """Fewest frames a CTC path for `labels` can have: a blank must part two equal neighbours (Graves et al. 2006)."""
-    return len(labels) + sum(a == b for a, b in zip(labels, labels[1:], strict=False))
+    return len(labels) + sum(a == b for a, b in itertools.pairwise(labels))
 
 
 def _probe(path: str) -> audio.AudioInfo | AnadilError:
@@ -94,7 +99,8 @@ def _probe(path: str) -> audio.AudioInfo | AnadilError:
         return error
 
 
-def _file_notes(info: audio.AudioInfo | AnadilError) -> list[str]:
+def file_notes(info: audio.AudioInfo | AnadilError) -> list[str]:
+    """What a user should know about a file that is used all the same."""
     if isinstance(info, AnadilError):
         return []
     notes = []
@@ -113,11 +119,16 @@ def _measure(utterance: Utterance, info: audio.AudioInfo | AnadilError, notes: C
     if info.duration <= 0:
         raise AnadilError(f"audio has no samples: {utterance.audio_filepath}")
     if available <= 0:
-        raise AnadilError(f"offset {utterance.offset:g} s lies past the end of {utterance.audio_filepath} ({info.duration:.2f} s)")
+        raise AnadilError(
+            f"offset {utterance.offset:g} s lies past the end of {utterance.audio_filepath} ({info.duration:.2f} s)"
+        )
     duration = available if utterance.duration is None else utterance.duration
     if duration <= 0:
         raise AnadilError('"duration" is 0: there is nothing to hear')
-    if duration > available + DURATION_TOLERANCE_S and info.promised - utterance.offset < duration - DURATION_TOLERANCE_S:
+    if (
+        duration > available + DURATION_TOLERANCE_S
+        and info.promised - utterance.offset < duration - DURATION_TOLERANCE_S
+    ):
         notes["manifest says longer than the audio is (the audio's length counts)"] += 1
     elif utterance.offset == 0 and duration < available - DURATION_TOLERANCE_S:
         notes["manifest says shorter than the audio is (taken as a segment from the start)"] += 1

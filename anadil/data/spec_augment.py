@@ -20,7 +20,9 @@ class SpecAugmentSettings(BaseModel):
     time_width: float = Field(0.05, ge=0, le=1)  # widest mask, as a share of the utterance
 
 
-def spec_augment(features: Tensor, frame_counts: Tensor, settings: SpecAugmentSettings, generator: torch.Generator) -> Tensor:
+def spec_augment(
+    features: Tensor, frame_counts: Tensor, settings: SpecAugmentSettings, generator: torch.Generator
+) -> Tensor:
     """Mask features (batch, mels, frames), normalised so that 0 is the mean; `generator` lives on the CPU."""
     batch, mels, frames = features.shape
     widest_freq = torch.full((batch, 1), settings.freq_width * mels)

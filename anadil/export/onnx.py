@@ -13,7 +13,8 @@ import torch
 from anadil.errors import AnadilError
 from anadil.export.layout import CARD, CONFIG, INPUTS, MODEL, OUTPUTS, VOCABULARY, ExportedSettings, vocabulary
 from anadil.files import refuse_overwrite, whole_folder
-from anadil.models.acoustic import AcousticModel, LoadedModel
+from anadil.models.acoustic import CARD as MODEL_CARD
+from anadil.models.acoustic import WEIGHTS, AcousticModel, LoadedModel, load_model
 
 OPSET = 18
 TOLERANCE = 1e-3
@@ -43,6 +44,15 @@ def export_model(model: LoadedModel, out: Path, card: str = "", force: bool = Fa
         (beside / VOCABULARY).write_text(vocabulary(settings.labels), encoding="utf-8")
         (beside / CARD).write_text(card + _usage(settings, difference), encoding="utf-8")
     return difference
+
+
+def export_folder(folder: Path, out: Path, force: bool = False) -> float:
+    """Export a model folder with its card. Raises AnadilError as `export_model`, and if there is no model folder."""
+    refuse_overwrite(out, force)
+    if not (folder / WEIGHTS).is_file():
+        raise AnadilError(f"{folder} is no model folder ({WEIGHTS} is not there)\n  next: give one, such as RUN/best")
+    card = folder / MODEL_CARD
+    return export_model(load_model(folder), out, card.read_text(encoding="utf-8") if card.is_file() else "", force)
 
 
 def trace(acoustic: AcousticModel, path: Path) -> None:
@@ -101,7 +111,9 @@ def probe_batch(sample_rate: int, durations_s: list[float], seed: int = 0) -> tu
 
 
 def _disagreement(what: str) -> AnadilError:
-    return AnadilError(f"the exported graph disagrees with PyTorch: {what}; nothing was written\n  next: report this with the config")
+    return AnadilError(
+        f"the exported graph disagrees with PyTorch: {what}; nothing was written\n  next: report this with the config"
+    )
 
 
 def _usage(settings: ExportedSettings, difference: float) -> str:

@@ -45,7 +45,9 @@ class AcousticModel(nn.Module):
         """Output frames for one utterance of so many samples."""
         return self.network.frame_count(self.features.frame_count(n_samples))
 
-    def forward(self, waveforms: Tensor, sample_counts: Tensor, augment: Augment | None = None) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, waveforms: Tensor, sample_counts: Tensor, augment: Augment | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Float32 (batch, samples) and int64 (batch,) to log-probs (batch, frames, labels + blank) and frame counts."""
         features, frame_counts = self.features(waveforms, sample_counts)
         if augment is not None:
@@ -90,7 +92,9 @@ def load_model(folder: Path) -> LoadedModel:
     try:
         acoustic.network.load_state_dict(load_file(folder / WEIGHTS))
     except (OSError, SafetensorError, RuntimeError) as error:
-        raise AnadilError(f"{folder / WEIGHTS}: the weights do not fit the config: {error}\n  next: copy the folder again") from error
+        raise AnadilError(
+            f"{folder / WEIGHTS}: the weights do not fit the config: {error}\n  next: copy the folder again"
+        ) from error
     return LoadedModel(str(data.get("name", folder.name)), acoustic.eval(), rules)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal
 
 import numpy as np
@@ -14,6 +15,14 @@ from anadil.settings import SECTION
 
 LOG_GUARD = 2.0**-24
 STD_GUARD = 1e-5
+
+WINDOWS: dict[str, Callable[[int], np.ndarray]] = {
+    "hann": np.hanning,
+    "hamming": np.hamming,
+    "blackman": np.blackman,
+    "bartlett": np.bartlett,
+    "ones": np.ones,
+}
 
 
 class FeatureSettings(BaseModel):
@@ -128,7 +137,8 @@ def mel_filterbank(settings: FeatureSettings) -> np.ndarray:
     rising = (bins - edges[:-2, None]) / (edges[1:-1] - edges[:-2])[:, None]
     falling = (edges[2:, None] - bins) / (edges[2:] - edges[1:-1])[:, None]
     area = (2 / (edges[2:] - edges[:-2]))[:, None]
-    return (np.maximum(0, np.minimum(rising, falling)) * area).astype(np.float32)
+    filters: np.ndarray = np.maximum(0, np.minimum(rising, falling)) * area
+    return filters.astype(np.float32)
 
 
 _MEL_STEP = np.log(6.4) / 27
@@ -149,9 +159,8 @@ def _mel_to_hz(mel: np.ndarray) -> np.ndarray:
 def _fourier_basis(settings: FeatureSettings) -> np.ndarray:
     """Windowed cosines, then sines: (2 * bins, 1, window) float32."""
     n = settings.window_length
-    shapes = {"hann": np.hanning, "hamming": np.hamming, "blackman": np.blackman, "bartlett": np.bartlett, "ones": np.ones}
-    window = shapes[settings.window](n)  # symmetric, as NeMo's periodic=False
+    window = WINDOWS[settings.window](n)  # symmetric, as NeMo's periodic=False
     bins = np.arange(settings.fft_size // 2 + 1)
     angle = 2 * np.pi * bins[:, None] * np.arange(n)[None, :] / settings.fft_size
-    basis = np.concatenate([np.cos(angle), np.sin(angle)]) * window
+    basis: np.ndarray = np.concatenate([np.cos(angle), np.sin(angle)]) * window
     return basis[:, None, :].astype(np.float32)

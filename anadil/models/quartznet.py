@@ -117,7 +117,14 @@ class MaskedConv(nn.Module):
     def __init__(self, n_in: int, n_out: int, kernel: int, stride: int = 1, dilation: int = 1, groups: int = 1) -> None:
         super().__init__()
         self.conv = nn.Conv1d(
-            n_in, n_out, kernel, stride, padding=dilation * (kernel - 1) // 2, dilation=dilation, groups=groups, bias=False
+            n_in,
+            n_out,
+            kernel,
+            stride,
+            padding=dilation * (kernel - 1) // 2,
+            dilation=dilation,
+            groups=groups,
+            bias=False,
         )
 
     def forward(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:

@@ -18,9 +18,13 @@ def layer_table(acoustic: AcousticModel) -> tuple[list[str], list[list[str]]]:
         assert isinstance(module, Block)
         kind = "separable" if block.separable else "convolution"
         sizes = [block.filters, block.kernel, block.repeat, block.stride, block.dilation]
-        rows.append([f"{i} {kind}", *map(str, sizes), "yes" if block.residual else "no", f"{count_parameters(module):,}"])
+        rows.append(
+            [f"{i} {kind}", *map(str, sizes), "yes" if block.residual else "no", f"{count_parameters(module):,}"]
+        )
     n_labels = acoustic.network.n_labels
-    rows.append(["CTC head", f"{n_labels} + blank", "1", "1", "1", "1", "no", f"{count_parameters(acoustic.network.decoder):,}"])
+    rows.append(
+        ["CTC head", f"{n_labels} + blank", "1", "1", "1", "1", "no", f"{count_parameters(acoustic.network.decoder):,}"]
+    )
     rows.append([f"total, {1000 * acoustic.frame_s:g} ms a frame", *[""] * 6, f"{count_parameters(acoustic):,}"])
     return columns, rows
 

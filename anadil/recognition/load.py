@@ -37,7 +37,9 @@ def _load_exported(folder: Path) -> Recognizer:
     try:
         session = onnxruntime.InferenceSession(str(folder / layout.MODEL), providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime raises a dozen classes of its own
-        raise AnadilError(f"{folder / layout.MODEL}: ONNX Runtime cannot read it: {error}\n  next: export the model again") from error
+        raise AnadilError(
+            f"{folder / layout.MODEL}: ONNX Runtime cannot read it: {error}\n  next: export the model again"
+        ) from error
 
     def log_probs(waveforms: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         first, second = session.run(list(layout.OUTPUTS), dict(zip(layout.INPUTS, (waveforms, counts), strict=True)))

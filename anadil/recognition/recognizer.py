@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import overload
+from typing import Any, overload
 
 import numpy as np
 
@@ -41,10 +41,10 @@ class Recognizer:
     def transcribe(self, source: str | Path | np.ndarray, sample_rate: int | None = None) -> Transcript: ...
 
     @overload
-    def transcribe(self, source: Sequence[str | Path | np.ndarray], sample_rate: int | None = None) -> list[Transcript]: ...
+    def transcribe(self, source: list[Any], sample_rate: int | None = None) -> list[Transcript]: ...
 
     def transcribe(
-        self, source: str | Path | np.ndarray | Sequence[str | Path | np.ndarray], sample_rate: int | None = None
+        self, source: str | Path | np.ndarray | list[Any], sample_rate: int | None = None
     ) -> Transcript | list[Transcript]:
         """Recognise a file, an array, or a list of these.
 

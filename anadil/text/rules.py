@@ -19,7 +19,7 @@ from anadil.text.casing import lower
 VERSION = 1
 """Of the rules' meaning. Raised when the same settings would normalise a text differently."""
 
-PUNCTUATION = ".,!?;:\"“”„«»‹›()[]{}…–—¿¡،؛؟।॥。、！？"
+PUNCTUATION = '.,!?;:"“”„«»‹›()[]{}…–—¿¡،؛؟।॥。、！？'
 
 Characters = Annotated[str, Field(description="each character of the string")]
 
@@ -49,7 +49,9 @@ class TextSettings(BaseModel):
                 raise ValueError(f"a single character can be mapped, not {source!r}")
             again = next((character for character in target if character in value), None)
             if again is not None:
-                raise ValueError(f"{source!r} is mapped to {target!r}, and {again!r} is mapped again: give the final form")
+                raise ValueError(
+                    f"{source!r} is mapped to {target!r}, and {again!r} is mapped again: give the final form"
+                )
         return value
 
 
@@ -157,7 +159,9 @@ def text_rules(language: str, text: TextSettings, labels: Sequence[str]) -> Text
 def rules_from_dict(data: dict[str, Any], labels: Sequence[str]) -> TextRules:
     """The reverse of `TextRules.to_dict`. Raises AnadilError if a newer Anadil wrote them."""
     if data.get("version") != VERSION:
-        raise AnadilError(f"text rules of version {data.get('version')!r}, this Anadil reads {VERSION}\n  next: update Anadil")
+        raise AnadilError(
+            f"text rules of version {data.get('version')!r}, this Anadil reads {VERSION}\n  next: update Anadil"
+        )
     settings = TextSettings(lowercase=data["lowercase"], map=data["map"], drop=data["drop"], unknown=data["unknown"])
     return text_rules(data["language"], settings, labels)
 
@@ -185,9 +189,13 @@ def _check_labels(rules: TextRules) -> None:
         problems.append("an empty label")
     changed = [label for label in rules.labels if label not in ("", " ") and rules._rewrite(label) != label]
     if changed:
-        problems.append(f"labels that the text rules change or drop, so that no text could hold them: {', '.join(map(repr, changed))}")
+        problems.append(
+            f"labels that the text rules change or drop, so that no text could hold them: {', '.join(map(repr, changed))}"
+        )
     if problems:
-        raise AnadilError("tokenizer.labels: " + "; ".join(problems) + "\n  next: mend tokenizer.labels or the section text")
+        raise AnadilError(
+            "tokenizer.labels: " + "; ".join(problems) + "\n  next: mend tokenizer.labels or the section text"
+        )
 
 
 def _squeeze(text: str) -> str:

@@ -20,7 +20,9 @@ def only_blanks(log_probs: Tensor, frame_counts: Tensor) -> bool:
     return bool(((best == blank) | ~valid).all())
 
 
-def explain_blanks(step: int, settings: TrainingSettings, labels_per_frame: float, loss: float, first_loss: float) -> str:
+def explain_blanks(
+    step: int, settings: TrainingSettings, labels_per_frame: float, loss: float, first_loss: float
+) -> str:
     """Message for a model that emits blanks alone; loss in nats a label."""
     if loss > 0.9 * first_loss and settings.lr < 1e-4:
         cause = f"the learning rate {settings.lr:g} is low: try training.lr={settings.lr * 10:g}"
@@ -39,7 +41,9 @@ def explain_blanks(step: int, settings: TrainingSettings, labels_per_frame: floa
     return f"after {step} steps the model emits blanks alone (loss {loss:.2f} nats a label): {cause}"
 
 
-def explain_not_finite(loss: float, gradient_norm: float, step: int, settings: TrainingSettings, where: list[str]) -> str:
+def explain_not_finite(
+    loss: float, gradient_norm: float, step: int, settings: TrainingSettings, where: list[str]
+) -> str:
     """Message for a loss or gradient that is NaN or infinite."""
     what = f"loss {loss:g}, gradient norm {gradient_norm:g}"
     if math.isinf(loss):

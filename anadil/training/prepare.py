@@ -54,7 +54,9 @@ def prepare(config: Config, out: Path, report: Reporter) -> Prepared:
         checked.append(result)
     _settle_problems(checked, config.data.skip_bad, out, report)
     if not checked[0].examples:
-        raise AnadilError("no training utterance is left\n  next: check data.train, data.min_duration and data.max_duration")
+        raise AnadilError(
+            "no training utterance is left\n  next: check data.train, data.min_duration and data.max_duration"
+        )
     report.say(f"training {checked[0].hours:.2f} h ({len(checked[0].examples):,} utterances), "
                f"validation {checked[1].hours:.2f} h ({len(checked[1].examples):,})")  # fmt: skip
     return Prepared(config, rules, acoustic, checked[0].examples, checked[1].examples)
@@ -66,7 +68,7 @@ def settle_labels(config: Config, train: list[Utterance], report: Reporter) -> C
         return config
     counts = count_characters(config.language, config.text, (utterance.text for utterance in train))
     if not counts:
-        raise AnadilError("tokenizer.labels: auto found no text in data.train\n  next: check the manifests' \"text\"")
+        raise AnadilError('tokenizer.labels: auto found no text in data.train\n  next: check the manifests\' "text"')
     report.say(
         f"labels from the training text: {len(counts)} characters, rarest last\n  "
         + "  ".join(f"{character}:{count:,}" for character, count in counts.most_common())
@@ -97,4 +99,6 @@ def _settle_problems(checked: list[Checked], skip: bool, out: Path, report: Repo
     if not skip:
         next_step = f"mend them (all are listed in {listing}), or train without them: data.skip_bad=true"
         raise AnadilError(summarize(problems, "utterances", total, next_step))
-    report.warn(summarize(problems, "utterances", total, f"training without them (data.skip_bad); all are in {listing}"))
+    report.warn(
+        summarize(problems, "utterances", total, f"training without them (data.skip_bad); all are in {listing}")
+    )

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from lightning_fabric import Fabric
-from lightning_fabric.loggers import TensorBoardLogger
+from lightning_fabric.loggers.tensorboard import TensorBoardLogger
 from torch import Tensor
 from torch.nn import functional as F
 from torch.optim import Optimizer
@@ -22,7 +22,7 @@ from torch.optim import Optimizer
 from anadil.data.batches import Batch, Loader, plan_epoch
 from anadil.data.spec_augment import spec_augment
 from anadil.errors import AnadilError
-from anadil.models.acoustic import AcousticModel, save_model
+from anadil.models.acoustic import save_model
 from anadil.models.summary import layer_table
 from anadil.settings import dump
 from anadil.text.rules import TextRules
@@ -206,8 +206,8 @@ def _validate(
     log_probs: list[np.ndarray | None] = [None] * len(data.valid)
     plan = plan_epoch([example.duration for example in data.valid], data.config.training.batch_seconds, seed=None)
     with torch.no_grad():
-        for done, batch in enumerate(loader.batches(plan), start=1):
-            batch = batch.to(fabric.device)
+        for done, loaded in enumerate(loader.batches(plan), start=1):
+            batch = loaded.to(fabric.device)
             output, frame_counts = model(batch.waveforms, batch.sample_counts)
             n = int(batch.target_counts.sum())
             losses, n_labels = losses + ctc_loss(output, frame_counts, batch).item() * n, n_labels + n
@@ -259,7 +259,9 @@ def _log(fabric: Fabric, optimizer: Optimizer, run: Run, loss: float, speed: flo
 
 def _save(data: Prepared, run: Run, name: str) -> None:
     hours = sum(example.duration for example in data.train) / 3600
-    card = model_card(data.config, hours, run.epoch, run.step, run.last.cer if run.last else None, run.last.wer if run.last else None)
+    card = model_card(
+        data.config, hours, run.epoch, run.step, run.last.cer if run.last else None, run.last.wer if run.last else None
+    )
     save_model(run.out / name, data.acoustic, dump(data.config), card)
 
 
@@ -273,7 +275,9 @@ def _precision(config: Config) -> Any:
 def _clear(out: Path, force: bool) -> None:
     there = [name for name in OUTPUTS if (out / name).exists()]
     if there and not force:
-        raise AnadilError(f"{out} holds a run already ({', '.join(there)})\n  next: choose another --out, or add --force to replace it")
+        raise AnadilError(
+            f"{out} holds a run already ({', '.join(there)})\n  next: choose another --out, or add --force to replace it"
+        )
     for name in there:
         path = out / name
         shutil.rmtree(path) if path.is_dir() else path.unlink()

@@ -1,0 +1,119 @@
+"""What the user sees: talk and progress on stderr, results on stdout; errors as one message without traceback."""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
+
+import typer
+
+from anadil.errors import AnadilError
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+FAULT, INTERRUPTED = 1, 130
+
+
+def verb(command: Callable[P, R]) -> Callable[P, R]:
+    """Turn errors of the input into a message and exit status 1, Ctrl-C into 130."""
+
+    @functools.wraps(command)
+    def run(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return command(*args, **kwargs)
+        except AnadilError as error:
+            print(f"error: {error}", file=sys.stderr)
+            raise typer.Exit(FAULT) from error
+        except KeyboardInterrupt as interrupt:
+            print(f"\ninterrupted: {interrupt}" if str(interrupt) else "\ninterrupted", file=sys.stderr)
+            raise typer.Exit(INTERRUPTED) from interrupt
+
+    return run
+
+
+class ConsoleReporter:
+    """Messages, tables and progress bars with the time left, on stderr; bars only if it is a terminal."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+
+        self.console = Console(stderr=True, highlight=False, soft_wrap=True)
+        self._bar: Progress | None = None
+        self._stages: dict[str, TaskID] = {}
+
+    def say(self, text: str) -> None:
+        self.console.print(text, markup=False)
+
+    def warn(self, text: str) -> None:
+        self.console.print(f"warning: {text}", markup=False, style="yellow")
+
+    def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        self.console.print(rich_table(title, columns, rows))
+
+    def progress(self, stage: str, done: float, total: float, note: str = "") -> None:
+        if not self.console.is_terminal:
+            return
+        if self._bar is None:
+            self._bar = _progress_bar(self.console)
+            self._bar.start()
+        if stage not in self._stages:
+            self._stages[stage] = self._bar.add_task(stage, total=total, note=note)
+        self._bar.update(self._stages[stage], completed=done, total=total, note=note)
+        if done >= total:
+            self._bar.remove_task(self._stages.pop(stage))
+            if not self._stages:
+                self.close()
+
+    def close(self) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar, self._stages = None, {}
+
+    def __enter__(self) -> ConsoleReporter:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+
+def rich_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> object:
+    """First column left, the others right; for `rich`'s print."""
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left")
+    for i, column in enumerate(columns):
+        table.add_column(column, justify="left" if i == 0 else "right")
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
+def _progress_bar(console: object) -> Progress:
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        Progress,
+        TaskProgressColumn,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    assert isinstance(console, Console)
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+        console=console,
+        transient=True,
+    )

@@ -1,0 +1,84 @@
+"""`anadil evaluate`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from anadil.cli.console import ConsoleReporter, rich_table, verb
+
+if TYPE_CHECKING:
+    from anadil.evaluation.evaluate import Evaluation
+
+EXAMPLE = "Example: anadil evaluate runs/mdw/best test.jsonl --out runs/mdw/test --json runs/mdw/test.json"
+
+
+@verb
+def evaluate(
+    model: Annotated[Path, typer.Argument(help="Model folder or exported folder.")],
+    manifests: Annotated[list[Path], typer.Argument(help="JSONL manifests with text.")],
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for hypotheses.jsonl: every reference and hypothesis.")
+    ] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="File for the figures.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace earlier results.")] = False,
+) -> None:
+    """Word and character error rates with 95 % intervals, greedy decoding, over all manifests together."""
+    import json
+
+    from anadil.evaluation.evaluate import write_hypotheses
+    from anadil.files import refuse_overwrite, whole_file
+    from anadil.manifest import read_manifests
+    from anadil.recognition.load import load
+    from anadil.recognition.recognize_manifest import evaluate_manifest
+    from anadil.text.rules import describe
+
+    hypotheses = out / "hypotheses.jsonl" if out else None
+    for path in filter(None, (hypotheses, json_file)):
+        refuse_overwrite(path, force)
+    utterances = read_manifests(manifests)
+    recognizer = load(model)
+    with ConsoleReporter() as report:
+        result, unknown = evaluate_manifest(
+            recognizer, utterances, lambda done, total: report.progress("recognising", done, total)
+        )
+        if unknown:
+            listed = ", ".join(f"{describe(character)} x {count:,}" for character, count in unknown.most_common(10))
+            report.warn(f"the references hold characters the model has no label for; they count as errors: {listed}")
+    if hypotheses:
+        write_hypotheses(hypotheses, result)
+        report.say(f"hypotheses: {hypotheses}")
+    if json_file:
+        with whole_file(json_file) as beside:
+            figures = {
+                "model": str(model),
+                "manifests": [str(path) for path in manifests],
+                "lm": None,
+            } | result.to_dict()
+            beside.write_text(json.dumps(figures, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    print_rates(result, f"{model} on {', '.join(path.name for path in manifests)}, greedy, no LM")
+
+
+def print_rates(result: Evaluation, title: str) -> None:
+    """Table of error rates on stdout."""
+    from rich.console import Console
+
+    rows = []
+    for name, counts, interval in (
+        ("words", result.words, result.wer_interval),
+        ("characters", result.characters, result.cer_interval),
+    ):
+        between = f"{interval[0]:.2%} to {interval[1]:.2%}" if interval else "too few utterances"
+        figures = [counts.reference, counts.substitutions, counts.deletions, counts.insertions]
+        rows.append([name, f"{counts.rate:.2%}", between, *(f"{figure:,}" for figure in figures)])
+    columns = ["", "error rate", "95 % interval", "reference", "substituted", "deleted", "inserted"]
+    console = Console(highlight=False)
+    console.print(rich_table(title, columns, rows))
+    factor = result.real_time_factor
+    speed = f", real-time factor {factor:.4f}" if factor else ""
+    console.print(f"{len(result.scored):,} utterances, {result.audio_s / 3600:.2f} h{speed}")
+
+
+command = evaluate

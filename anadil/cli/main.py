@@ -1,0 +1,46 @@
+"""`anadil`: the verbs in the order of the road. Nothing heavy is imported until a verb needs it."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from anadil import __version__
+from anadil.cli import demo, evaluate, export, train, transcribe
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Example: anadil train configs/few-hours.yaml language=xyz data.train=train.jsonl --out runs/first",
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"anadil {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def anadil(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """A working speech recogniser for a language that has few recordings."""
+
+
+for module in (demo, train, evaluate, export, transcribe):
+    app.command(epilog=module.EXAMPLE)(module.command)
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    app()
+
+
+if __name__ == "__main__":
+    main()

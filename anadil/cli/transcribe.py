@@ -1,0 +1,119 @@
+"""`anadil transcribe`."""
+
+from __future__ import annotations
+
+import enum
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from anadil.cli.console import FAULT, ConsoleReporter, verb
+
+if TYPE_CHECKING:
+    from anadil.decoding.transcript import Transcript
+
+EXAMPLE = "Example: anadil transcribe exported/mdw recordings/ --format json --out transcripts"
+
+
+class Format(enum.StrEnum):
+    TEXT = "text"
+    JSON = "json"
+
+
+@verb
+def transcribe(
+    model: Annotated[Path, typer.Argument(help="Exported folder (fast, without PyTorch) or model folder.")],
+    audio: Annotated[list[Path], typer.Argument(help="Audio files, and folders that are searched for some.")],
+    form: Annotated[
+        Format, typer.Option("--format", help="text, or json with word times and confidences.")
+    ] = Format.TEXT,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for one file a recording; without it, everything goes to stdout.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace earlier transcripts.")] = False,
+) -> None:
+    """Recognise recordings of any length. One that cannot be read is named, and the others are still done (exit status 1)."""
+    from anadil.audio import probe
+    from anadil.data.checks import file_notes
+    from anadil.errors import AnadilError
+    from anadil.recognition.load import load
+
+    sources = find_audio(audio)
+    targets = plan_outputs(sources, form, out, force)
+    recognizer = load(model)
+    notes: Counter[str] = Counter()
+    failed = 0
+    with ConsoleReporter() as report:
+        for done, source in enumerate(sources, start=1):
+            try:
+                notes.update(file_notes(probe(source)))
+                deliver(recognizer.transcribe(source), source, form, targets.get(source), alone=len(sources) == 1)
+            except AnadilError as error:
+                failed += 1
+                report.warn(str(error))
+            report.progress("transcribing", done, len(sources), source.name)
+        for note, count in notes.items():
+            report.warn(f"{count:,} x {note}")
+    if failed:
+        report.warn(f"{failed:,} of {len(sources):,} recordings could not be read")
+        raise typer.Exit(FAULT)
+
+
+def find_audio(paths: list[Path]) -> list[Path]:
+    """Files as given; folders searched for names that libsndfile reads. Raises AnadilError if there are none."""
+    from anadil.audio import EXTENSIONS
+    from anadil.errors import AnadilError
+
+    found: list[Path] = []
+    for path in paths:
+        if not path.is_dir():
+            found.append(path)
+            continue
+        inside = sorted(file for file in path.rglob("*") if file.suffix.lower() in EXTENSIONS and file.is_file())
+        if not inside:
+            raise AnadilError(f"no audio in {path}: looked for {', '.join(sorted(EXTENSIONS))}\n  next: check the path")
+        found += inside
+    return list(dict.fromkeys(found))
+
+
+def plan_outputs(sources: list[Path], form: Format, out: Path | None, force: bool) -> dict[Path, Path]:
+    """Where each transcript goes under `out`. Raises AnadilError before any work if names clash or files exist."""
+    from anadil.errors import AnadilError
+    from anadil.files import refuse_overwrite
+
+    if out is None:
+        return {}
+    suffix = ".txt" if form is Format.TEXT else ".json"
+    targets = {source: out / (source.stem + suffix) for source in sources}
+    clashes = [str(target) for target, count in Counter(targets.values()).items() if count > 1]
+    if clashes:
+        targets = {source: out / (source.name + suffix) for source in sources}
+        if len(set(targets.values())) < len(sources):
+            raise AnadilError(
+                f"several recordings would be written to {clashes[0]}\n  next: one folder at a time, each with its own --out"
+            )
+    for target in targets.values():
+        refuse_overwrite(target, force)
+    return targets
+
+
+def deliver(transcript: Transcript, source: Path, form: Format, target: Path | None, alone: bool) -> None:
+    """Write one transcript to its file, or print it: the bare text if it is the only one."""
+    import json
+
+    from anadil.files import whole_file
+
+    if form is Format.JSON:
+        content = json.dumps({"audio_filepath": str(source)} | transcript.to_dict(), ensure_ascii=False)
+    else:
+        content = transcript.text if alone or target else f"{source}\t{transcript.text}"
+    if target is None:
+        print(content, flush=True)
+        return
+    with whole_file(target) as beside:
+        beside.write_text(content + "\n", encoding="utf-8")
+
+
+command = transcribe

@@ -1,0 +1,59 @@
+"""A manifest through a recogniser: what `evaluate` scores."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from anadil import audio
+from anadil.errors import AnadilError, Problem, summarize
+from anadil.evaluation.evaluate import Evaluation, score
+from anadil.manifest import Utterance
+from anadil.recognition.recognizer import Recognizer
+
+
+def evaluate_manifest(
+    recognizer: Recognizer,
+    utterances: Sequence[Utterance],
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
+) -> tuple[Evaluation, Counter[str]]:
+    """Recognise and score; references go through the model's own text rules.
+
+    Also returns how often the references hold each character that the model has no label for: these count as
+    errors. Raises AnadilError listing every utterance without text or readable audio.
+    """
+    measured = _measure(utterances)
+    references = [recognizer.rules.normalize(utterance.text) for utterance in measured]
+    unknown: Counter[str] = Counter()
+    for reference in references:
+        known = set(reference) - set(recognizer.rules.unknown_characters(reference))
+        unknown.update(character for character in reference if character not in known)
+    hypotheses = [""] * len(measured)
+    started = time.perf_counter()
+    for done, (index, transcript) in enumerate(recognizer.transcribe_utterances(measured), start=1):
+        hypotheses[index] = transcript.text
+        on_progress(done, len(measured))
+    return score(measured, references, hypotheses, time.perf_counter() - started), unknown
+
+
+def _measure(utterances: Sequence[Utterance]) -> list[Utterance]:
+    """Fill in durations and refuse what cannot be scored."""
+    measured, problems = [], []
+    for utterance in utterances:
+        try:
+            available = audio.probe(utterance.audio_filepath).duration - utterance.offset
+            if available <= 0:
+                raise AnadilError(f"nothing to hear in {utterance.audio_filepath} from {utterance.offset:g} s on")
+            if not utterance.text.strip():
+                raise AnadilError("empty text: there is nothing to compare with")
+        except AnadilError as error:
+            problems.append(Problem(utterance.source or utterance.audio_filepath, str(error)))
+        else:
+            measured.append(replace(utterance, duration=min(available, utterance.duration or available)))
+    if problems:
+        raise AnadilError(
+            summarize(problems, "utterances", len(utterances), "mend these lines, or take them out of the manifest")
+        )
+    return measured
