@@ -1,5 +1,166 @@
-EXAMPLE = ""
+"""`anadil demo`: the whole road, on speech that it synthesises or on the user's own manifests."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from anadil.cli.console import ConsoleReporter, rich_table, verb
+
+if TYPE_CHECKING:
+    from anadil.evaluation.evaluate import Evaluation
+    from anadil.training.config import Config
+    from anadil.training.train import Run
+
+EXAMPLE = (
+    "Example: anadil demo --out demo    or, on your own speech: anadil demo --data my-speech --lang mdw --out demo"
+)
+
+SYNTHETIC_HOURS = 1.0
+SYNTHETIC_MINUTES, OWN_MINUTES = 6.0, 30.0
+
+SYNTHETIC_LABELS = list(" abcçdefgğhıijklmnoöpqrsştuüvwxyz'")
 
 
-def command() -> None:
-    "x"
+@dataclass(frozen=True)
+class Splits:
+    """Manifests of the road."""
+
+    train: Path
+    valid: Path
+    test: Path | None
+
+
+@verb
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for everything that the demo makes.")] = Path("demo"),
+    data: Annotated[
+        Path | None, typer.Option(help="Your own train.jsonl, valid.jsonl and, if there, test.jsonl.")
+    ] = None,
+    lang: Annotated[str | None, typer.Option(help="Language code.", show_default="tr; with --data: und")] = None,
+    minutes: Annotated[
+        float | None,
+        typer.Option(help="Time for training.", show_default=f"{SYNTHETIC_MINUTES:g}; with --data: {OWN_MINUTES:g}"),
+    ] = None,
+    hours: Annotated[float, typer.Option(help="Hours of speech to synthesise.")] = SYNTHETIC_HOURS,
+    seed: Annotated[int, typer.Option(help="Of the corpus and of training.")] = 0,
+    force: Annotated[bool, typer.Option("--force", help="Replace an earlier demo in --out.")] = False,
+) -> None:
+    """Corpus, training, evaluation, export, transcription: the road from speech to a recogniser, in minutes."""
+    from anadil.cli.train import judge
+    from anadil.export.onnx import export_folder
+    from anadil.files import refuse_overwrite
+    from anadil.manifest import read_manifest
+    from anadil.recognition.load import load
+    from anadil.recognition.recognize_manifest import evaluate_manifest
+    from anadil.training.train import train
+
+    refuse_overwrite(out, force)
+    with ConsoleReporter() as report:
+        splits = synthesize(out, lang or "tr", hours, seed, report) if data is None else own_splits(data)
+        config = make_config(splits, lang or ("tr" if data is None else "und"), minutes, seed, synthetic=data is None)
+        save_config(out / "config.yaml", config)
+        report.say(f"\ntraining for {config.training.max_minutes:g} minutes ({out / 'config.yaml'})")
+        run = train(config, out / "run", judge, report, force)
+        export_folder(out / "run" / "best", out / "exported", force)
+        judged = splits.test or splits.valid
+        recognizer = load(out / "exported")
+        result, _ = evaluate_manifest(
+            recognizer, read_manifest(judged), lambda n, of: report.progress("recognising", n, of)
+        )
+    show_examples(result)
+    show_summary(out, config, run, result, judged, heard_before=splits.test is None)
+
+
+command = demo
+
+
+def synthesize(out: Path, language: str, hours: float, seed: int, report: ConsoleReporter) -> Splits:
+    """Speak a corpus with espeak-ng into `out`/corpus."""
+    from anadil.corpora.espeak import VOICES, synthesize_corpus
+
+    report.say(
+        f"speaking {hours:g} h of {language!r} with espeak-ng, {len(VOICES['train'])} voices to train on, others to test"
+    )
+    corpus = out / "corpus"
+    synthesize_corpus(corpus, language, seed, hours, lambda done, total: report.progress("speaking", done, total))
+    return Splits(corpus / "train.jsonl", corpus / "valid.jsonl", corpus / "test.jsonl")
+
+
+def own_splits(data: Path) -> Splits:
+    """The user's manifests. Raises AnadilError if train or valid is missing."""
+    from anadil.errors import AnadilError
+
+    missing = [name for name in ("train.jsonl", "valid.jsonl") if not (data / name).is_file()]
+    if missing:
+        raise AnadilError(
+            f"not in {data}: {', '.join(missing)}\n  a manifest is JSONL, one line an utterance: "
+            '{"audio_filepath": "clips/1.wav", "text": "..."} with paths relative to it\n  next: write it, or check --data'
+        )
+    test = data / "test.jsonl"
+    return Splits(data / "train.jsonl", data / "valid.jsonl", test if test.is_file() else None)
+
+
+def make_config(splits: Splits, language: str, minutes: float | None, seed: int, synthetic: bool) -> Config:
+    """The default recipe with these manifests."""
+    from anadil.settings import parse
+    from anadil.training.config import Config
+
+    data: dict[str, Any] = {
+        "name": f"demo-{language}",
+        "language": language,
+        "data": {"train": [str(splits.train)], "valid": [str(splits.valid)]},
+        "training": {"seed": seed, "max_minutes": minutes or (SYNTHETIC_MINUTES if synthetic else OWN_MINUTES)},
+    }
+    if synthetic and language == "tr":
+        data["tokenizer"] = {"labels": SYNTHETIC_LABELS}
+    return parse(Config, data, "demo")
+
+
+def save_config(path: Path, config: Config) -> None:
+    from anadil.files import whole_file
+    from anadil.settings import dump
+
+    with whole_file(path) as beside:
+        beside.write_text(dump(config), encoding="utf-8")
+
+
+def show_examples(result: Evaluation, n: int = 3) -> None:
+    """The middling utterances: neither the best nor the worst speak for a model."""
+    ordered = sorted(result.scored, key=lambda one: one.characters.rate)
+    middle = len(ordered) // 2
+    for one in ordered[max(0, middle - n // 2) : middle + n // 2 + 1]:
+        print(f"said   {one.reference}\nheard  {one.hypothesis}\n")
+
+
+def show_summary(out: Path, config: Config, run: Run, result: Evaluation, judged: Path, heard_before: bool) -> None:
+    """The table, and what to do next."""
+    import onnxruntime
+    from rich.console import Console
+
+    exported = out / "exported"
+    size = (exported / "model.onnx").stat().st_size / 1e6
+
+    def rate(value: float, interval: tuple[float, float] | None) -> str:
+        return f"{value:.2%}" + (f"  (95 %: {interval[0]:.2%} to {interval[1]:.2%})" if interval else "")
+
+    rows = [
+        ["training speech", f"{run.hours:.2f} h"],
+        ["parameters", f"{run.parameters:,}"],
+        ["model on disk", f"{size:.1f} MB, ONNX"],
+        [f"CER on {judged.name}", rate(result.cer, result.cer_interval)],
+        [f"WER on {judged.name}", rate(result.wer, result.wer_interval)],
+        ["real-time factor", f"{result.real_time_factor or 0:.4f}, ONNX Runtime {onnxruntime.__version__}, CPU"],
+    ]
+    Console(highlight=False).print(rich_table(f"{config.name}, greedy decoding, no LM", ["", ""], rows))
+    if heard_before:
+        print("There is no test.jsonl: the validation set chose the checkpoint, so these rates are a little too good.")
+    print(
+        "Next:\n"
+        f"  anadil transcribe {exported} YOUR.wav\n"
+        f"  anadil evaluate {out / 'run' / 'best'} {judged} --out {out / 'evaluation'}\n"
+        f"  anadil train {out / 'config.yaml'} training.max_minutes=30 --out runs/longer"
+    )

@@ -194,7 +194,9 @@ class Encoder(nn.Module):
         self.width = widths[-1]
 
     def forward(self, features: Tensor, frame_counts: Tensor) -> tuple[Tensor, Tensor]:
-        x = features.unsqueeze(2).contiguous(memory_format=torch.channels_last)
+        x = features.unsqueeze(2)
+        if x.device.type == "cpu":
+            x = x.contiguous(memory_format=torch.channels_last)
         mask = length_mask(frame_counts, features.shape[2])[:, None, None, :].to(x.dtype)
         return _run(self.encoder, x, mask)
 

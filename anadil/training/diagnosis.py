@@ -51,6 +51,9 @@ def explain_not_finite(
     elif settings.precision == "16-mixed":
         cause = "16-bit floats overflow: use training.precision=bf16-mixed or 32-true"
     else:
-        cause = f"the learning rate {settings.lr:g} is too high: try training.lr={settings.lr / 4:g}, or a longer training.warmup_steps"
+        cause = (
+            f"the learning rate {settings.lr:g} is too high: try training.lr={settings.lr / 4:g}, "
+            "or a longer training.warmup_steps"
+        )
     listed = "\n".join(f"    {source}" for source in where[:5])
     return f"training broke at step {step}: {what}\n  likely cause: {cause}\n  the batch held:\n{listed}"

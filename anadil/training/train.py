@@ -23,7 +23,7 @@ from anadil.data.batches import Batch, Loader, plan_epoch
 from anadil.data.spec_augment import spec_augment
 from anadil.errors import AnadilError
 from anadil.models.acoustic import save_model
-from anadil.models.summary import layer_table
+from anadil.models.summary import count_parameters, layer_table
 from anadil.settings import dump
 from anadil.text.rules import TextRules
 from anadil.training import diagnosis
@@ -68,6 +68,8 @@ class Run:
 
     out: Path
     total_steps: int
+    hours: float  # of training speech
+    parameters: int
     started: float = field(default_factory=time.monotonic)
     step: int = 0
     epoch: int = 0
@@ -120,7 +122,8 @@ def _fit(
     loader = Loader(data.train, data.acoustic.sample_rate, data.config.data.cache_mb)
     valid_loader = Loader(data.valid, data.acoustic.sample_rate, data.config.data.cache_mb / 10)
     masks = torch.Generator().manual_seed(settings.seed)
-    run = Run(out, settings.epochs * len(plan_epoch(durations, settings.batch_seconds, settings.seed)))
+    total_steps = settings.epochs * len(plan_epoch(durations, settings.batch_seconds, settings.seed))
+    run = Run(out, total_steps, sum(durations) / 3600, count_parameters(data.acoustic))
     for run.epoch in range(1, settings.epochs + 1):
         model.train()
         losses, epoch_started = [], time.monotonic()
@@ -258,9 +261,13 @@ def _log(fabric: Fabric, optimizer: Optimizer, run: Run, loss: float, speed: flo
 
 
 def _save(data: Prepared, run: Run, name: str) -> None:
-    hours = sum(example.duration for example in data.train) / 3600
     card = model_card(
-        data.config, hours, run.epoch, run.step, run.last.cer if run.last else None, run.last.wer if run.last else None
+        data.config,
+        run.hours,
+        run.epoch,
+        run.step,
+        run.last.cer if run.last else None,
+        run.last.wer if run.last else None,
     )
     save_model(run.out / name, data.acoustic, dump(data.config), card)
 

@@ -1,0 +1,40 @@
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from hypothesis import settings
+
+settings.register_profile("anadil", deadline=None)  # a test is never timed, and CI machines are slow
+settings.load_profile("anadil")
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """Folder of real speech and golden results, kept beside the repository."""
+    folder = (ROOT / os.environ.get("ANADIL_SHARED", "../shared")).resolve()
+    if not folder.is_dir():
+        message = f"no shared data at {folder}: set ANADIL_SHARED"
+        if os.environ.get("CI") == "true":
+            pytest.fail(message)
+        pytest.skip(message)
+    return folder
+
+
+@pytest.fixture
+def write_wav(tmp_path: Path) -> Callable[..., Path]:
+    """write_wav(name, samples or seconds of noise, rate=16000, **soundfile options) -> path below tmp_path."""
+
+    def write(name: str, samples: np.ndarray | float, rate: int = 16000, **options: str) -> Path:
+        if not isinstance(samples, np.ndarray):
+            samples = np.random.default_rng(0).uniform(-0.5, 0.5, round(samples * rate))
+        soundfile.write(str(tmp_path / name), samples, rate, **options)
+        return tmp_path / name
+
+    return write

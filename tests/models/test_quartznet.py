@@ -1,0 +1,135 @@
+from __future__ import annotations
+
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from pydantic import ValidationError
+
+from anadil.models.acoustic import AcousticModel
+from anadil.models.features import FeatureSettings
+from anadil.models.quartznet import BlockSettings, QuartzNet, QuartzNetSettings
+from anadil.models.summary import count_parameters, layer_table
+
+BLOCKS = [
+    BlockSettings(filters=8, kernel=5, stride=2),
+    BlockSettings(filters=12, kernel=3, repeat=2, stride=2, residual=True),
+    BlockSettings(filters=8, kernel=5, dilation=2),
+    BlockSettings(filters=16, kernel=1, separable=False),
+]
+TINY = QuartzNetSettings(blocks=BLOCKS)  # stride 8
+N_MELS, N_LABELS = 10, 5
+
+
+def tiny() -> QuartzNet:
+    """With batch-norm statistics as after training."""
+    torch.manual_seed(0)
+    network = QuartzNet(TINY, N_MELS, N_LABELS).eval()
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            torch.nn.init.normal_(module.running_mean)  # type: ignore[arg-type]
+            torch.nn.init.uniform_(module.running_var, 0.5, 2)  # type: ignore[arg-type]
+            torch.nn.init.normal_(module.bias)
+    return network
+
+
+@pytest.fixture(scope="module")
+def nemo(shared: Path) -> tuple[QuartzNetSettings, dict[str, torch.Tensor], dict[str, np.ndarray]]:
+    """Settings and weights of NeMo's archive, and what NeMo computed from them."""
+    folder = shared / "reference/nemo/quartznet_char"
+    with tarfile.open(folder / "model.nemo") as archive:
+        config: dict[str, Any] = yaml.safe_load(archive.extractfile("./model_config.yaml"))  # type: ignore[arg-type]
+        weights = torch.load(archive.extractfile("./model_weights.ckpt"), weights_only=True, map_location="cpu")  # type: ignore[arg-type]
+    blocks = [
+        {key: value[0] if isinstance(value, list) else value for key, value in block.items()}
+        for block in config["encoder"]["jasper"]
+    ]
+    weights = {name: tensor for name, tensor in weights.items() if not name.startswith("preprocessor.")}
+    return QuartzNetSettings.model_validate({"blocks": blocks}), weights, dict(np.load(folder / "expected.npz"))
+
+
+Nemo = tuple[QuartzNetSettings, dict[str, torch.Tensor], dict[str, np.ndarray]]
+
+
+def test_log_probs_are_nemos(nemo: Nemo) -> None:
+    settings, weights, golden = nemo
+    acoustic = AcousticModel(FeatureSettings(), settings, golden["log_probs"].shape[2] - 1).eval()
+    acoustic.network.load_state_dict(weights)
+    log_probs, counts = acoustic(torch.from_numpy(golden["audio"]), torch.from_numpy(golden["audio_lengths"]))
+    assert counts.tolist() == golden["encoded_lengths"].tolist()
+    assert counts.tolist() == [acoustic.frame_count(n) for n in golden["audio_lengths"].tolist()]
+    for row, expected, n in zip(log_probs.detach().numpy(), golden["log_probs"], counts.tolist(), strict=True):
+        np.testing.assert_allclose(row[:n], expected[:n], atol=1e-3)
+
+
+def test_weights_have_nemos_names_and_shapes(nemo: Nemo) -> None:
+    settings, weights, _ = nemo
+    ours = QuartzNet(settings, 64, 34).state_dict()
+    assert {name: tensor.shape for name, tensor in ours.items()} == {name: one.shape for name, one in weights.items()}
+    assert "encoder.encoder.1.res.0.0.conv.weight" in ours and "decoder.decoder_layers.0.bias" in ours
+
+
+@pytest.mark.parametrize(
+    ("preset", "n_parameters", "stride", "n_layers"),
+    [("5x5", 6_719_331, 2, 8), ("15x5", 18_930_531, 2, 18)],
+)
+def test_presets_are_of_the_papers_size(preset: str, n_parameters: int, stride: int, n_layers: int) -> None:
+    settings = QuartzNetSettings.model_validate({"preset": preset})
+    with torch.device("meta"):  # no memory, no time
+        acoustic = AcousticModel(FeatureSettings(), settings, 34)
+    assert count_parameters(acoustic) == n_parameters
+    assert settings.stride == stride and acoustic.frame_s == pytest.approx(stride / 100)
+    columns, rows = layer_table(acoustic)
+    assert {len(row) for row in rows} == {len(columns)}
+    assert len(rows) == n_layers + 3  # features, head, total
+    *parts, total = [int(row[-1].replace(",", "")) for row in rows]
+    assert sum(parts) == total == n_parameters
+
+
+def test_the_small_preset_is_the_default_and_makes_25_frames_a_second() -> None:
+    assert QuartzNetSettings().resolved_blocks == QuartzNetSettings(preset="small").resolved_blocks
+    assert AcousticModel(FeatureSettings(), QuartzNetSettings(), 34).frame_count(16000) == 25
+
+
+def test_dropout_of_a_preset_is_that_of_every_block() -> None:
+    assert {block.dropout for block in QuartzNetSettings(preset="5x5", dropout=0.2).resolved_blocks} == {0.2}
+
+
+def test_frames_are_counted_as_the_network_makes_them() -> None:
+    network, lengths = tiny(), torch.arange(1, 80)
+    log_probs, counts = network(torch.randn(len(lengths), N_MELS, 79), lengths)
+    assert counts.tolist() == [network.frame_count(n) for n in lengths.tolist()]
+    assert counts.tolist() == [-(-n // TINY.stride) for n in lengths.tolist()]
+    assert log_probs.shape == (79, network.frame_count(79), N_LABELS + 1)
+    assert network.frame_count(0) == 0
+
+
+def test_padding_and_company_change_nothing() -> None:
+    network = tiny()
+    features = torch.randn(4, N_MELS, 70)  # what lies beyond an utterance is noise, not zeros
+    lengths = [70, 41, 8, 1]
+    log_probs, counts = network(features, torch.tensor(lengths))
+    for row, one, length, count in zip(log_probs, features, lengths, counts.tolist(), strict=True):
+        alone, _ = network(one[None, :, :length], torch.tensor([length]))
+        torch.testing.assert_close(row[:count], alone[0], atol=1e-5, rtol=0)
+        torch.testing.assert_close(row[:count].exp().sum(1), torch.ones(count))
+
+
+@pytest.mark.parametrize(
+    ("settings", "what"),
+    [
+        ({"blocks": [{"filters": 8, "kernel": 4}]}, "kernel 4 is even"),
+        ({"blocks": [{"filters": 8, "kernel": 3, "stride": 2, "dilation": 2}]}, "stride and dilation"),
+        ({"blocks": [{"filters": 8, "kernel": 3}], "preset": "5x5"}, "a preset or blocks, not both"),
+        ({"blocks": []}, "must not be empty"),
+        ({"blocks": [{"filters": 8, "kernel": 3}], "dropout": 0.1}, "each names its own dropout"),
+        ({"preset": "10x5"}, "'small', '5x5' or '15x5'"),
+    ],
+)
+def test_networks_that_cannot_be_are_refused(settings: dict[str, Any], what: str) -> None:
+    with pytest.raises(ValidationError, match=what):
+        QuartzNetSettings.model_validate(settings)

@@ -1,0 +1,168 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from anadil.errors import AnadilError
+from anadil.manifest import Utterance, read_manifest, read_manifests, write_manifest
+
+GOOD = b'{"audio_filepath": "a.wav"}'
+KNOWN = {"audio_filepath", "duration", "text", "offset", "speaker", "language"}
+
+seconds = st.floats(0, 1e6)
+json_values = st.none() | st.booleans() | st.integers(-(2**60), 2**60) | st.text() | st.lists(st.text(), max_size=3)
+utterances = st.builds(
+    Utterance,
+    st.sampled_from(["clips/ağ.wav", "/elsewhere/a b.wav", "Σ.opus"]),
+    duration=st.none() | seconds,
+    text=st.text(),
+    offset=seconds,
+    speaker=st.none() | st.text(),
+    language=st.none() | st.text(),
+    extra=st.dictionaries(st.text().filter(lambda key: key not in KNOWN), json_values, max_size=3),
+)
+
+
+def manifest_of(folder: Path, *lines: bytes, end: bytes = b"\n") -> Path:
+    path = folder / "m.jsonl"
+    path.write_bytes(end.join(lines) + end)
+    return path
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("manifest")
+
+
+@given(written=st.lists(utterances, min_size=1, max_size=4))
+def test_what_is_written_is_read(folder: Path, written: list[Utterance]) -> None:
+    written = [replace(one, audio_filepath=str(folder / one.audio_filepath)) for one in written]
+    write_manifest(folder / "m.jsonl", written)
+    assert read_manifest(folder / "m.jsonl") == written
+
+
+def test_keys_of_nemo_and_unknown_keys_are_kept_as_they_were(tmp_path: Path) -> None:
+    record = {"audio_filepath": "a.wav", "duration": 1.5, "text": "ağ ω\u0301", "offset": 2.5, "pnc": [1, {"é": None}]}
+    path = manifest_of(tmp_path, json.dumps(record).encode())
+    (utterance,) = read_manifest(path)
+    assert (utterance.duration, utterance.offset, utterance.extra) == (1.5, 2.5, {"pnc": [1, {"é": None}]})
+    write_manifest(path, [utterance])
+    text = path.read_text(encoding="utf-8")
+    assert json.loads(text) == record
+    assert "ağ ω\u0301" in text  # readable, not \u011f
+
+
+def test_a_relative_path_is_relative_to_the_manifest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data").mkdir()
+    path = manifest_of(tmp_path / "data", b'{"audio_filepath": "clips/1.wav"}', b'{"audio_filepath": "/far/2.wav"}')
+    for one in (path, Path("data/m.jsonl")):
+        inside, far = read_manifest(one)
+        assert Path(inside.audio_filepath).resolve() == tmp_path / "data/clips/1.wav"
+        assert far.audio_filepath == "/far/2.wav"
+
+
+def test_audio_inside_the_folder_is_written_relative_and_outside_absolute(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_manifest(Path("data/m.jsonl"), [Utterance("data/clips/1.wav"), Utterance("other/2.wav")])
+    lines = (tmp_path / "data/m.jsonl").read_text().splitlines()
+    assert [json.loads(line)["audio_filepath"] for line in lines] == ["clips/1.wav", str(tmp_path / "other/2.wav")]
+
+
+def test_absent_keys_have_their_defaults(tmp_path: Path) -> None:
+    (utterance,) = read_manifest(manifest_of(tmp_path, GOOD))
+    assert utterance == Utterance(str(tmp_path / "a.wav"), None, "", 0.0, None, None, {})
+    assert utterance.source == f"{tmp_path / 'm.jsonl'}:1"
+
+
+@pytest.mark.parametrize(
+    ("line", "what"),
+    [
+        (b'{"audio_filepath": "a.wav", "text" "x"}', "not valid JSON: Expecting ':' delimiter at column 36"),
+        (b"[" * 100_000, "nested too deeply"),
+        (b'["a.wav"]', "expected a JSON object {...}, found list"),
+        (b'{"text": "x"}', 'no "audio_filepath"'),
+        (b'{"audio_filepath": 3}', 'no "audio_filepath"'),
+        (b'{"audio_filepath": ""}', 'no "audio_filepath"'),
+        (b'{"audio_filepath": "a.wav", "duration": "3"}', '"duration" must be a number of seconds, found "3"'),
+        (b'{"audio_filepath": "a.wav", "duration": NaN}', "found NaN"),
+        (b'{"audio_filepath": "a.wav", "duration": -1}', "found -1"),
+        (b'{"audio_filepath": "a.wav", "duration": true}', "found true"),
+        (b'{"audio_filepath": "a.wav", "duration": 1e999}', "found Infinity"),
+        pytest.param(b'{"audio_filepath": "a.wav", "duration": 1%s}' % (b"0" * 400), '"duration"', id="no float is so large"),
+        (b'{"audio_filepath": "a.wav", "offset": "0"}', '"offset" must be a number of seconds, found "0"'),
+        (b'{"audio_filepath": "a.wav", "text": 7}', '"text" must be a string, found 7'),
+        (b'{"audio_filepath": "a.wav", "text": "ab\\ud800"}', '"text" holds half a surrogate pair at character 3'),
+        (b'{"audio_filepath": "\\ud800.wav"}', "surrogate"),
+        (b'{"audio_filepath": "a.wav", "note": "\\ud800"}', "surrogate"),
+        ("{'audio_filepath': 'ağ'}".encode("cp1254"), "not UTF-8 at byte 21"),
+    ],
+)  # fmt: skip
+def test_a_broken_line_is_named(tmp_path: Path, line: bytes, what: str) -> None:
+    path = manifest_of(tmp_path, GOOD, line)
+    with pytest.raises(AnadilError) as caught:
+        read_manifest(path)
+    assert str(caught.value).startswith(f"{path}:2: ")
+    assert what in str(caught.value)
+
+
+def test_all_broken_lines_are_collected(tmp_path: Path) -> None:
+    path = manifest_of(tmp_path, b"{", GOOD, b"", b"[]", GOOD)
+    with pytest.raises(AnadilError, match="2 of 4 lines") as caught:
+        read_manifest(path)
+    assert f"{path}:1:" in str(caught.value) and f"{path}:4:" in str(caught.value)
+
+
+@pytest.mark.parametrize("content", [b"", b"\n \r\n", b"\xef\xbb\xbf"])
+def test_an_empty_manifest_is_an_error(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "m.jsonl").write_bytes(content)
+    with pytest.raises(AnadilError, match="manifest is empty"):
+        read_manifest(tmp_path / "m.jsonl")
+
+
+def test_what_is_no_file_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(AnadilError, match="is a folder"):
+        read_manifest(tmp_path)
+    with pytest.raises(AnadilError, match="is not there"):
+        read_manifest(tmp_path / "m.jsonl")
+
+
+@pytest.mark.parametrize("end", [b"\n", b"\r\n"])
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
+def test_windows_files_read_alike(tmp_path: Path, end: bytes, mark: bytes) -> None:
+    path = manifest_of(tmp_path, mark + b'{"audio_filepath": "a.wav", "text": "x"}', b"", GOOD, end=end)
+    first, second = read_manifest(path)
+    assert (first.text, second.source) == ("x", f"{path}:3")
+
+
+def test_only_a_line_feed_ends_a_line(tmp_path: Path) -> None:
+    text = "one\u2028two\u0085three"
+    write_manifest(tmp_path / "m.jsonl", [Utterance("a.wav", text=text)])
+    assert [utterance.text for utterance in read_manifest(tmp_path / "m.jsonl")] == [text]
+
+
+def test_several_manifests_are_read_in_order(tmp_path: Path) -> None:
+    for name in "ba":
+        write_manifest(tmp_path / name, [Utterance("x.wav", text=name)])
+    assert [one.text for one in read_manifests([tmp_path / "b", tmp_path / "a"])] == ["b", "a"]
+
+
+def test_a_manifest_appears_whole_or_not_at_all(tmp_path: Path) -> None:
+    path = manifest_of(tmp_path, GOOD)
+
+    def fails() -> Iterator[Utterance]:
+        yield Utterance("b.wav")
+        raise RuntimeError("half way")
+
+    with pytest.raises(RuntimeError, match="half way"):
+        write_manifest(path, fails())
+    assert path.read_bytes() == GOOD + b"\n"
+    assert [one.name for one in tmp_path.iterdir()] == ["m.jsonl"]
