@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import groupby
 from statistics import fmean
 from typing import Any
 
@@ -54,7 +53,7 @@ class Transcript:
 def words_from_tokens(
     tokens: Sequence[Token], labels: Sequence[str], frame_s: float, offset_s: float = 0.0
 ) -> tuple[Word, ...]:
-    """Group tokens into words at the label " ".
+    """Group tokens into words at the label " ", and before labels that start with a space (" ken").
 
     `labels[token.id]` is the token's text, one character or several, never empty; `frame_s` is the step of the
     log-probs in seconds; `offset_s` is when their first frame starts. A word lasts from the start of its first
@@ -66,16 +65,20 @@ def words_from_tokens(
     Raises IndexError if a token's id is past the last label.
     """
     words: list[Word] = []
-    for is_boundary, run in groupby(tokens, key=lambda token: labels[token.id] == BOUNDARY):
-        if is_boundary:
-            continue
-        spoken = list(run)
-        words.append(
-            Word(
-                text="".join(labels[token.id] for token in spoken),
-                start=offset_s + spoken[0].start * frame_s,
-                end=offset_s + spoken[-1].end * frame_s,
-                confidence=fmean(token.confidence for token in spoken),
-            )
-        )
+    spoken: list[Token] = []
+    for token in [*tokens, None]:
+        if (token is None or labels[token.id].startswith(BOUNDARY)) and spoken:
+            words.append(_word(spoken, labels, frame_s, offset_s))
+            spoken = []
+        if token is not None and labels[token.id] != BOUNDARY:
+            spoken.append(token)
     return tuple(words)
+
+
+def _word(spoken: Sequence[Token], labels: Sequence[str], frame_s: float, offset_s: float) -> Word:
+    return Word(
+        text="".join(labels[token.id] for token in spoken).removeprefix(BOUNDARY),
+        start=offset_s + spoken[0].start * frame_s,
+        end=offset_s + spoken[-1].end * frame_s,
+        confidence=fmean(token.confidence for token in spoken),
+    )

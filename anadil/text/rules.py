@@ -56,7 +56,10 @@ class TextSettings(BaseModel):
 
 
 class TokenizerSettings(BaseModel):
-    """Section `tokenizer` of a config: the ordered labels. `auto` takes the letters of the training text."""
+    """Section `tokenizer` of a config: the ordered labels. `auto` takes the letters of the training text.
+
+    A label may be longer than a letter ("mb"); one that starts with a space (" ken") begins a word.
+    """
 
     model_config = SECTION
 
@@ -86,23 +89,23 @@ class TextRules:
         """
         text = self._rewrite(text)
         if self.unknown == "drop" and self.labels:
-            text = _squeeze("".join(self._unit.findall(text)))
+            text = _squeeze("".join(self._unit.findall(self._lead + text)))
         return text
 
     def unknown_characters(self, text: str) -> str:
         """What `encode` has no label for, in order of first appearance, of an already normalised text."""
-        return "".join(dict.fromkeys(self._unit.sub("", text)))
+        return "".join(dict.fromkeys(self._unit.sub("", self._lead + text)))
 
     def encode(self, text: str) -> list[int]:
         """Label ids of a normalised text; longest label first. Raises AnadilError naming what has no label."""
         unknown = self.unknown_characters(text)
         if unknown:
             raise AnadilError(f"no label for {describe(unknown)} in {text!r}")
-        return [self._ids[unit] for unit in self._unit.findall(text)]
+        return [self._ids[unit] for unit in self._unit.findall(self._lead + text)]
 
     def decode(self, ids: Iterable[int]) -> str:
-        """Text of label ids (blanks already removed)."""
-        return "".join(self.labels[i] for i in ids)
+        """Text of label ids (blanks already removed), words parted by single spaces."""
+        return _squeeze("".join(self.labels[i] for i in ids))
 
     def changes(self, texts: Iterable[str]) -> Counter[str]:
         """How often `map`, `drop` and `unknown: drop` touched each character: what normalisation cost, counted."""
@@ -112,7 +115,7 @@ class TextRules:
             cased = self._cased(text)
             touched.update(character for character in cased if character in watched)
             if self.unknown == "drop" and self.labels:
-                touched.update(self._unit.sub("", self._rewrite(text)))
+                touched.update(self._unit.sub("", self._lead + self._rewrite(text)))
         return touched
 
     def to_dict(self) -> dict[str, Any]:
@@ -138,6 +141,11 @@ class TextRules:
         # "evet,hayır" stays two words: dropped punctuation leaves a space, any other dropped character nothing
         gaps = {ord(c): " " if unicodedata.category(c)[0] in "PSZ" else "" for c in self.dropped}
         return gaps | {ord(source): target for source, target in self.mapping}
+
+    @cached_property
+    def _lead(self) -> str:
+        """A space before the text if labels such as " ken" begin words: then the first word begins like the others."""
+        return " " if any(label.startswith(" ") and label != " " for label in self.labels) else ""
 
     @cached_property
     def _ids(self) -> dict[str, int]:
@@ -187,7 +195,7 @@ def _check_labels(rules: TextRules) -> None:
         problems.append(f"labels that repeat: {', '.join(map(repr, repeated))}")
     if "" in rules.labels:
         problems.append("an empty label")
-    changed = [label for label in rules.labels if label not in ("", " ") and rules._rewrite(label) != label]
+    changed = [label for label in rules.labels if label.strip() and rules._rewrite(label) != label.removeprefix(" ")]
     if changed:
         problems.append(
             f"labels that the text rules change or drop, so that no text could hold them: {', '.join(map(repr, changed))}"

@@ -109,9 +109,18 @@ def test_the_longest_label_is_taken_first() -> None:
     assert text_rules("de", TextSettings(), labels).encode("schachs") == [4, 5, 3, 0]
 
 
+def test_a_label_may_begin_a_word() -> None:
+    rules = text_rules("he", TextSettings(), [" ken", " lo", "x"])
+    assert rules.encode("ken lox ken") == [0, 1, 2, 0]
+    assert rules.decode([0, 1, 2, 0]) == "ken lox ken"
+    assert rules.unknown_characters("x") == " "  # no label begins a word with it
+    assert rules.encode("") == []
+
+
+@pytest.mark.parametrize("more", [[], [" s", " ch"]])
 @given(pieces=st.lists(st.sampled_from([" ", "a", "s", "c", "h", "ch", "sch", "q\u0301"])))
-def test_decode_is_the_reverse_of_encode(pieces: list[str]) -> None:
-    rules = text_rules("und", TextSettings(), ["h", " ", "ch", "s", "sch", "a", "c", "q\u0301"])
+def test_decode_is_the_reverse_of_encode(more: list[str], pieces: list[str]) -> None:
+    rules = text_rules("und", TextSettings(), ["h", " ", "ch", "s", "sch", "a", "c", "q\u0301", *more])
     text = rules.normalize("".join(pieces))
     ids = rules.encode(text)
     assert rules.decode(ids) == text
@@ -126,7 +135,8 @@ def test_decode_is_the_reverse_of_encode(pieces: list[str]) -> None:
         (["a", "B"], "change or drop.*: 'B'"),
         (["a", "."], "change or drop.*: '\\.'"),
         (["a", "’"], "change or drop.*: '’'"),
-        (["a", " b"], "change or drop.*: ' b'"),
+        (["a", "b "], "change or drop.*: 'b '"),
+        (["a", "  "], "change or drop.*: '  '"),
         (["a", "e\u0301"], "change or drop"),  # NFC composes it
         (["a", "a", "", "I"], "repeat: 'a'; an empty label; .*: 'I'"),
     ],

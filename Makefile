@@ -1,0 +1,35 @@
+# Two commands: `make demo` and `make test`. Everything is installed into .venv from pinned versions.
+PYTHON ?= python3
+OUT ?= demo
+BIN := .venv/bin
+
+.PHONY: install demo test lint clean
+
+install: .venv/demo.installed
+
+# make demo                              speech that it synthesises, in Turkish
+# make demo DATA=dir SPOKEN=mdw          your dir/train.jsonl, dir/valid.jsonl and, if there, dir/test.jsonl
+# make demo OUT=elsewhere FORCE=1        another folder; replace what is there
+demo: .venv/demo.installed
+	$(BIN)/anadil demo --out "$(OUT)" $(if $(DATA),--data "$(DATA)") $(if $(SPOKEN),--lang $(SPOKEN)) \
+	  $(if $(MINUTES),--minutes $(MINUTES)) $(if $(FORCE),--force)
+
+test: .venv/dev.installed
+	$(BIN)/python -m pytest
+
+lint: .venv/dev.installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy anadil
+
+clean:
+	rm -rf .venv
+
+.venv/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Anadil needs Python 3.11 or newer; name one: make PYTHON=python3.12 demo"; exit 1; }
+	$(PYTHON) -m venv .venv
+
+.venv/%.installed: .venv/bin/python pyproject.toml constraints.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[$*]'
+	@touch $@

@@ -1,0 +1,3 @@
+from tests.micro import exported, micro
+
+__all__ = ["exported", "micro"]

@@ -1,0 +1,334 @@
+from __future__ import annotations
+
+import copy
+import json
+import shutil
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+import yaml
+
+from anadil.decoding.greedy import best_path
+from anadil.errors import AnadilError
+from anadil.export import onnx as module
+from anadil.export.layout import vocabulary
+from anadil.export.onnx import export_folder, export_model, probe_batch, trace, verify
+from anadil.models.acoustic import AcousticModel, LoadedModel, load_model, save_model
+from anadil.models.features import FeatureSettings
+from anadil.models.quartznet import QuartzNetSettings
+from anadil.recognition.load import load
+from anadil.text.rules import TextSettings, text_rules
+from tests.micro import BLOCKS, TEXTS
+
+TR_LABELS = (" ", *"abcçdefgğhıijklmnoöpqrsştuüvwxyz'")
+
+
+def untrained(features: dict[str, Any], labels: tuple[str, ...] = (" ", "a", "b"), **model: Any) -> LoadedModel:
+    """A micro model with random weights and batch-norm statistics of noise."""
+    torch.manual_seed(0)
+    settings = QuartzNetSettings.model_validate(model or {"blocks": BLOCKS})
+    acoustic = AcousticModel(FeatureSettings.model_validate(features), settings, len(labels)).train()
+    waveforms, counts = probe_batch(acoustic.sample_rate, [1.0, 0.5])
+    for _ in range(20):
+        acoustic(torch.from_numpy(waveforms), torch.from_numpy(counts))
+    return LoadedModel("random", acoustic.eval(), text_rules("tr", TextSettings(), labels))
+
+
+def run_onnx(folder: Path, waveforms: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    session = onnxruntime.InferenceSession(str(folder / "model.onnx"), providers=["CPUExecutionProvider"])
+    log_probs, frame_counts = session.run(
+        ["log_probs", "frame_counts"], {"waveforms": waveforms, "sample_counts": counts}
+    )
+    return log_probs, frame_counts
+
+
+def assert_agrees(folder: Path, acoustic: AcousticModel, waveforms: np.ndarray, counts: np.ndarray) -> None:
+    found, found_counts = run_onnx(folder, waveforms, counts)
+    with torch.no_grad():
+        wanted, wanted_counts = acoustic(torch.from_numpy(waveforms), torch.from_numpy(counts))
+    assert found_counts.tolist() == wanted_counts.tolist()
+    for row, wanted_row, count in zip(found, wanted.numpy(), found_counts, strict=True):
+        np.testing.assert_allclose(row[:count], wanted_row[:count], atol=1e-3)
+
+
+# --- agreement with PyTorch
+
+
+CONFIGS: dict[str, dict[str, Any]] = {
+    "micro": {"features": {"mels": 20}},
+    "8 kHz": {"features": {"mels": 20, "sample_rate": 8000}},
+    "odd window": {"features": {"mels": 20, "sample_rate": 11025, "window_size": 0.023, "normalize": "all_features"}},
+    "no normalisation": {"features": {"mels": 20, "normalize": "none"}},
+    "residual, dilation": {
+        "features": {"mels": 20},
+        "blocks": [
+            {"filters": 16, "kernel": 5, "stride": 2, "repeat": 2, "residual": True},
+            {"filters": 16, "kernel": 5, "dilation": 2},
+        ],
+    },
+}
+
+
+@pytest.mark.parametrize("name", list(CONFIGS))
+def test_an_exported_graph_agrees_with_pytorch_in_any_batch_and_length(tmp_path: Path, name: str) -> None:
+    model = untrained(**CONFIGS[name])
+    assert export_model(model, tmp_path / "out") < 1e-3
+    for seed, durations in enumerate(([0.21], [1.0, 0.03, 4.3], [0.5] * 7)):  # none of them the traced shape
+        assert_agrees(tmp_path / "out", model.acoustic, *probe_batch(model.acoustic.sample_rate, durations, seed))
+
+
+def test_company_and_padding_change_nothing(exported: Path) -> None:
+    waveforms, counts = probe_batch(16000, [1.5, 0.4])
+    both, frame_counts = run_onnx(exported, waveforms, counts)
+    short, (count,) = run_onnx(exported, waveforms[1:, : counts[1]], counts[1:])
+    assert frame_counts[1] == count
+    np.testing.assert_allclose(both[1, :count], short[0, :count], atol=1e-4)
+    noisy = waveforms.copy()
+    noisy[1, counts[1] :] = 0.5  # what lies beyond the count is not heard
+    np.testing.assert_allclose(run_onnx(exported, noisy, counts)[0][1, :count], short[0, :count], atol=1e-4)
+
+
+def test_an_exported_model_hears_what_its_model_folder_hears(micro: Path, exported: Path) -> None:
+    acoustic = load_model(micro / "run/best").acoustic
+    waveforms, counts = probe_batch(16000, [2.0, 1.1])
+    assert_agrees(exported, acoustic, waveforms, counts)
+    recognizer = load(exported)
+    assert [recognizer.transcribe(micro / f"clips/{i}.wav").text for i in range(len(TEXTS))] == list(TEXTS)
+
+
+def test_nemos_quartznet_keeps_nemos_log_probs(tmp_path: Path, shared: Path) -> None:
+    folder = shared / "reference/nemo/quartznet_char"
+    with tarfile.open(folder / "model.nemo") as archive:
+        config: dict[str, Any] = yaml.safe_load(archive.extractfile("./model_config.yaml"))  # type: ignore[arg-type]
+        weights = torch.load(archive.extractfile("./model_weights.ckpt"), weights_only=True, map_location="cpu")  # type: ignore[arg-type]
+    blocks = [
+        {key: value[0] if isinstance(value, list) else value for key, value in block.items()}
+        for block in config["encoder"]["jasper"]
+    ]
+    acoustic = AcousticModel(FeatureSettings(), QuartzNetSettings.model_validate({"blocks": blocks}), len(TR_LABELS))
+    acoustic.network.load_state_dict(
+        {name: tensor for name, tensor in weights.items() if not name.startswith("preprocessor.")}
+    )
+    export_model(LoadedModel("nemo", acoustic, text_rules("tr", TextSettings(), TR_LABELS)), tmp_path / "out")
+    golden = np.load(folder / "expected.npz")
+    log_probs, counts = run_onnx(tmp_path / "out", golden["audio"], golden["audio_lengths"])
+    assert counts.tolist() == golden["encoded_lengths"].tolist()
+    blank = len(TR_LABELS)
+    for row, expected, n in zip(log_probs, golden["log_probs"], counts, strict=True):
+        np.testing.assert_allclose(row[:n], expected[:n], atol=1e-3)
+        assert [token.id for token in best_path(row[:n], blank)] == [
+            token.id for token in best_path(expected[:n], blank)
+        ]
+
+
+# --- what is written
+
+
+def test_config_and_vocabulary_hold_all_that_is_needed_to_read_the_output(tmp_path: Path) -> None:
+    labels = (" ", "a", "ğ", "'", "ng")
+    export_model(untrained({"mels": 20, "sample_rate": 8000}, labels), tmp_path / "out", card="# card ş\n")
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        "model.onnx",
+        "config.json",
+        "vocab.txt",
+        "README.md",
+    }
+    config = json.loads((tmp_path / "out/config.json").read_text(encoding="utf-8"))
+    text = config.pop("text")
+    assert config == {
+        "format": "anadil-ctc",
+        "version": 1,
+        "name": "random",
+        "language": "tr",
+        "sample_rate": 8000,
+        "frame_s": 0.04,
+        "min_samples": 160,
+        "labels": list(labels),
+    }
+    assert text == text_rules("tr", TextSettings(), labels).to_dict()
+    vocab = (tmp_path / "out/vocab.txt").read_text(encoding="utf-8")
+    assert vocab == "▁ 0\na 1\nğ 2\n' 3\nng 4\n<blk> 5\n" == vocabulary(list(labels))
+    card = (tmp_path / "out/README.md").read_text(encoding="utf-8")
+    assert card.startswith("# card ş\n") and "8000 Hz" in card and "40 ms" in card
+
+
+def test_the_recognizer_reads_back_what_was_exported(tmp_path: Path) -> None:
+    model = untrained({"mels": 20, "sample_rate": 8000})
+    export_model(model, tmp_path / "out")
+    recognizer = load(tmp_path / "out")
+    assert (recognizer.name, recognizer.sample_rate, recognizer.min_samples) == ("random", 8000, 160)
+    assert recognizer.frame_s == pytest.approx(model.acoustic.frame_s)
+    assert recognizer.rules == model.rules
+
+
+# --- refusals
+
+
+def other_weight(acoustic: AcousticModel) -> None:
+    bias = acoustic.network._head.bias
+    assert bias is not None
+    bias.data[0] += 0.1
+
+
+def nan_weight(acoustic: AcousticModel) -> None:
+    bias = acoustic.network._head.bias
+    assert bias is not None
+    bias.data[:] = torch.nan
+
+
+def other_stride(acoustic: AcousticModel) -> None:
+    acoustic.network.encoder.encoder[0].mconv[0].conv.stride = (1,)  # type: ignore[union-attr,index]
+
+
+Change = Callable[[AcousticModel], None]
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [(other_weight, "log-probs differ by"), (nan_weight, "log-probs differ by nan"), (other_stride, "frame counts")],
+)
+def test_a_graph_that_disagrees_with_pytorch_is_not_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: Change, what: str
+) -> None:
+    def trace_another(acoustic: AcousticModel, path: Path) -> None:
+        another = copy.deepcopy(acoustic)
+        change(another)
+        trace(another, path)
+
+    monkeypatch.setattr(module, "trace", trace_another)
+    with pytest.raises(AnadilError, match=f"the exported graph disagrees with PyTorch: {what}.*nothing was written"):
+        export_model(untrained({"mels": 20}), tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_model_whose_own_log_probs_are_nan_is_not_written(tmp_path: Path) -> None:
+    model = untrained({"mels": 20})
+    nan_weight(model.acoustic)
+    with pytest.raises(AnadilError):
+        export_model(model, tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_verify_returns_the_largest_difference(tmp_path: Path) -> None:
+    acoustic = untrained({"mels": 20}).acoustic
+    trace(acoustic, tmp_path / "model.onnx")
+    assert verify(acoustic, tmp_path / "model.onnx") < 1e-5
+    head = acoustic.network._head
+    head.weight.data[:] = 0  # log-probs are now those of the bias
+    assert head.bias is not None
+    head.bias.data[:] = torch.tensor([0.0, 0.0, 0.0, 0.0])
+    trace(acoustic, tmp_path / "model.onnx")
+    head.bias.data[:] = torch.tensor([1e-3, 0.0, 0.0, 0.0])  # moves the first log-prob by 3/4 of it
+    assert verify(acoustic, tmp_path / "model.onnx") == pytest.approx(0.75e-3, rel=1e-2)
+
+
+def test_an_existing_folder_is_refused_and_replaced_with_force(tmp_path: Path, micro: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    export_folder(micro / "run/best", out)  # an empty folder is nothing to lose
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    (out / "notes.txt").write_text("mine")
+    with pytest.raises(AnadilError, match=r"exists already\n.*--force"):
+        export_folder(micro / "run/last", out)
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before | {"notes.txt": b"mine"}
+    export_folder(micro / "run/last", out, force=True)
+    assert {path.name for path in out.iterdir()} == set(before)
+    assert (out / "model.onnx").read_bytes() != before["model.onnx"]
+
+
+def test_a_failed_replacement_leaves_the_earlier_export(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = tmp_path / "out"
+    export_model(untrained({"mels": 20}), out)
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+
+    def no_trace(acoustic: AcousticModel, path: Path) -> None:
+        path.write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(module, "trace", no_trace)
+    with pytest.raises(AnadilError, match="No space left on device"):
+        export_model(untrained({"mels": 30}), out, force=True)
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_the_card_of_a_model_folder_is_carried_over(tmp_path: Path) -> None:
+    model = untrained({"mels": 20})
+    data = {
+        "language": "tr",
+        "features": {"mels": 20},
+        "model": {"blocks": BLOCKS},
+        "tokenizer": {"labels": [" ", "a", "b"]},
+    }
+    save_model(tmp_path / "model", model.acoustic, yaml.safe_dump(data), "# İlk model\n")
+    export_folder(tmp_path / "model", tmp_path / "out")
+    assert (tmp_path / "out/README.md").read_text(encoding="utf-8").startswith("# İlk model\n")
+
+
+@pytest.mark.parametrize("what", ["missing", "file", "empty", "run", "exported", "config alone"])
+def test_what_is_no_model_folder_cannot_be_exported(tmp_path: Path, micro: Path, exported: Path, what: str) -> None:
+    source = tmp_path / "source"
+    if what == "file":
+        source.write_text("")
+    elif what in ("empty", "config alone"):
+        source.mkdir()
+    if what == "config alone":
+        shutil.copy(micro / "run/best/config.yaml", source)
+    source = {"run": micro / "run", "exported": exported}.get(what, source)
+    with pytest.raises(AnadilError, match="is no model folder"):
+        export_folder(source, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+# --- damage
+
+
+def cut(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+
+
+def without_key(*keys: str) -> Callable[[Path], None]:
+    def remove(file: Path) -> None:
+        data = json.loads(file.read_text(encoding="utf-8"))
+        inner = data
+        for key in keys[:-1]:
+            inner = inner[key]
+        del inner[keys[-1]]
+        file.write_text(json.dumps(data), encoding="utf-8")
+
+    return remove
+
+
+DAMAGE: list[tuple[str, Callable[[Path], Any]]] = [
+    ("model.onnx", cut),
+    ("model.onnx", lambda file: file.write_bytes(b"")),
+    ("model.onnx", lambda file: file.write_text("no graph")),
+    ("config.json", cut),
+    ("config.json", lambda file: file.write_bytes(b"\xff\xfe")),
+    ("config.json", without_key("labels")),
+    ("config.json", without_key("text", "version")),
+    ("config.json", without_key("text", "map")),
+]
+
+
+@pytest.mark.parametrize(("name", "damage"), DAMAGE)
+def test_a_damaged_export_is_refused_by_name(
+    tmp_path: Path, exported: Path, name: str, damage: Callable[[Path], Any]
+) -> None:
+    shutil.copytree(exported, tmp_path / "copy")
+    damage(tmp_path / "copy" / name)
+    with pytest.raises(AnadilError):
+        load(tmp_path / "copy")
+
+
+def test_what_cannot_be_read_of_an_export_is_named(tmp_path: Path, exported: Path) -> None:
+    shutil.copytree(exported, tmp_path / "copy")
+    cut(tmp_path / "copy/model.onnx")
+    with pytest.raises(AnadilError, match=r"model.onnx: ONNX Runtime cannot read it: .*\n.*export the model again"):
+        load(tmp_path / "copy")

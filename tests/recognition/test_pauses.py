@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from anadil.recognition.pauses import cut_at_pauses
+
+RATE = 8000
+
+
+def speech_with_gaps(gaps: list[tuple[float, float]], duration_s: float, floor: float = 0.01) -> np.ndarray:
+    """Noise of amplitude 0.3 with stretches (start, end) in seconds that are as quiet as `floor`."""
+    samples = 0.3 * np.random.default_rng(0).standard_normal(round(duration_s * RATE))
+    for start, end in gaps:
+        samples[round(start * RATE) : round(end * RATE)] *= floor / 0.3
+    return samples.astype(np.float32)
+
+
+def test_cuts_fall_in_the_quiet_gaps() -> None:
+    gaps = [(1.0, 1.4), (2.6, 3.0), (5.0, 5.4), (7.3, 7.7), (9.2, 9.6)]
+    pieces = cut_at_pauses(speech_with_gaps(gaps, 11.0), RATE, longest_s=4.0)
+    cuts = [end / RATE for _, end in pieces[:-1]]
+    assert len(cuts) == 3
+    expected = [(2.6, 3.0), (5.0, 5.4), (7.3, 7.7)]  # of each window's second half
+    assert all(start + 0.1 <= cut <= end - 0.1 for cut, (start, end) in zip(cuts, expected, strict=True))
+
+
+def test_a_long_pause_wins_over_the_closure_of_a_stop() -> None:
+    samples = speech_with_gaps([(2.3, 2.36)], 5.0, floor=0.0)
+    samples[round(3.0 * RATE) : round(3.4 * RATE)] *= 0.1
+    (_, cut), _ = cut_at_pauses(samples, RATE, longest_s=4.0)
+    assert 3.0 <= cut / RATE <= 3.4
+
+
+@pytest.mark.parametrize("n_samples", [0, 1, 4 * RATE - 1, 4 * RATE])
+def test_a_recording_that_is_short_enough_is_one_piece(n_samples: int) -> None:
+    assert cut_at_pauses(np.zeros(n_samples, dtype=np.float32), RATE, longest_s=4.0) == [(0, n_samples)]
+
+
+@given(st.integers(0, 90_000), st.floats(0.5, 3.0), st.sampled_from([8000, 11025]), st.integers(0, 9))
+def test_pieces_cover_the_recording_in_order_and_none_is_too_long(
+    n_samples: int, longest_s: float, rate: int, seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    samples = (rng.standard_normal(n_samples) * np.repeat(rng.random(91), 1000)[:n_samples]).astype(np.float32)
+    pieces = cut_at_pauses(samples, rate, longest_s)
+    assert pieces[0][0] == 0 and pieces[-1][1] == n_samples
+    assert all(before[1] == after[0] for before, after in itertools.pairwise(pieces))
+    assert all(0 < end - start <= longest_s * rate for start, end in pieces) or n_samples == 0
+    assert all(end - start >= longest_s * rate / 2 - 1 for start, end in pieces[:-1])

@@ -1,0 +1,118 @@
+"""The layout's rules (DESIGN.md, section 1), read off the source."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+ROAD = ["text", "corpora", "data", "models", "training", "decoding", "evaluation", "export", "recognition", "cli"]
+FREE = {"errors", "files", "settings", "audio", "manifest"}
+LAZY = "__init__.py"  # anadil.load() imports from the road, when it is called
+LONGEST_FILE, LONGEST_FUNCTION = 300, 60
+
+SOURCES = sorted((ROOT / "anadil").rglob("*.py"))
+
+
+def parse(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def name_of(path: Path) -> str:
+    return path.relative_to(ROOT / "anadil").as_posix()
+
+
+def imported(tree: ast.Module, package: tuple[str, ...]) -> Iterator[tuple[int, str]]:
+    """Line and the first name below anadil of every import of Anadil's own, those inside functions included."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names = [alias.name.split(".") for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = list(package[: len(package) - node.level + 1]) if node.level else []
+            start = base + (node.module.split(".") if node.module else [])
+            names = [[*start, alias.name] for alias in node.names]
+        else:
+            continue
+        for name in names:
+            if name[0] == "anadil":
+                yield node.lineno, name[1] if len(name) > 1 else ""
+
+
+def wrong_imports(path: Path, source: str) -> list[str]:
+    parts = path.parts[:-1]
+    layer = parts[0] if parts else path.stem
+    allowed = FREE | {"__version__"}
+    if layer in ROAD:
+        allowed |= set(ROAD[: ROAD.index(layer) + 1])
+    package = ("anadil", *parts)
+    return [f"{path}:{line}: {name}" for line, name in imported(ast.parse(source), package) if name not in allowed]
+
+
+def test_a_package_imports_only_from_those_above_it() -> None:
+    found = [
+        wrong
+        for path in SOURCES
+        if name_of(path) != LAZY
+        for wrong in wrong_imports(path.relative_to(ROOT / "anadil"), path.read_text(encoding="utf-8"))
+    ]
+    assert found == []
+
+
+@pytest.mark.parametrize(
+    ("path", "source", "n_wrong"),
+    [
+        ("text/a.py", "from anadil.data.checks import check", 1),
+        ("text/a.py", "from anadil import data", 1),
+        ("text/a.py", "import anadil.cli.main", 1),
+        ("text/a.py", "def f():\n    from anadil.models import acoustic", 1),
+        ("text/a.py", "from ..data import checks", 1),
+        ("text/a.py", "from .. import data", 1),
+        ("text/a.py", "from . import rules\nfrom .rules import TextRules\nfrom ..errors import AnadilError", 0),
+        ("cli/a.py", "from anadil.text import rules\nfrom anadil import audio", 0),
+        ("audio.py", "from anadil.text.rules import TextRules", 1),
+        ("audio.py", "from anadil.errors import AnadilError\nimport torch", 0),
+        ("newcomer/a.py", "from anadil.text import rules", 1),
+    ],
+)
+def test_the_rule_sees_every_way_to_import(path: str, source: str, n_wrong: int) -> None:
+    assert len(wrong_imports(Path(path), source)) == n_wrong
+
+
+def test_every_module_has_its_place_on_the_road() -> None:
+    tops = {name_of(path).split("/")[0].removesuffix(".py") for path in SOURCES}
+    assert tops == {*ROAD, *FREE, "__init__"}
+
+
+def test_no_module_is_a_drawer() -> None:
+    drawers = {"util", "utils", "common", "helper", "helpers", "misc"}
+    assert [name_of(path) for path in SOURCES if drawers & set(path.with_suffix("").parts)] == []
+
+
+def test_files_are_short() -> None:
+    lengths = {name_of(path): len(path.read_text(encoding="utf-8").splitlines()) for path in SOURCES}
+    assert {name: n for name, n in lengths.items() if n > LONGEST_FILE} == {}
+
+
+def test_functions_are_short() -> None:
+    lengths = {
+        f"{name_of(path)}:{node.lineno} {node.name}": (node.end_lineno or 0) - node.lineno + 1
+        for path in SOURCES
+        for node in ast.walk(parse(path))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    }
+    assert len(lengths) > 100
+    assert {name: n for name, n in lengths.items() if n > LONGEST_FUNCTION} == {}
+
+
+def test_only_the_command_line_prints() -> None:
+    found = [
+        f"{name_of(path)}:{node.lineno}"
+        for path in SOURCES
+        if name_of(path).split("/")[0] != "cli"
+        for node in ast.walk(parse(path))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print"
+    ]
+    assert found == []
