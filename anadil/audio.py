@@ -60,6 +60,8 @@ def read(path: str | Path, sample_rate: int, offset: float = 0.0, duration: floa
             rate = file.samplerate
     except (soundfile.LibsndfileError, RuntimeError, TypeError) as error:
         raise _unreadable(path, error) from error
+    if not np.isfinite(samples).all():
+        raise AnadilError(f"audio holds values that are no numbers (NaN or infinity): {path}")
     mono = samples[:, 0] if samples.shape[1] == 1 else samples.mean(axis=1)
     return resample(mono, rate, sample_rate)
 

@@ -21,16 +21,17 @@ def refuse_overwrite(path: Path, force: bool) -> None:
 @contextlib.contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
     """Yield a path to write to; it becomes `path` when the block ends, or vanishes when the block fails."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     beside = _beside(path)
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         yield beside
         _sync(beside)
         os.replace(beside, path)
     except OSError as error:
         raise AnadilError(_could_not_write(path, error)) from error
     finally:
-        beside.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            beside.unlink()
 
 
 @contextlib.contextmanager
@@ -38,12 +39,12 @@ def whole_folder(path: Path) -> Iterator[Path]:
     """Yield a new folder to fill; it replaces `path` when the block ends.
 
     If anything fails, what was at `path` before is still there. A crash between the two renames leaves
-    the earlier folder as `NAME.old`, which `recover_folder` puts back.
+    the earlier folder as `.NAME.replaced`, which `recover_folder` puts back.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    recover_folder(path)
     beside = _beside(path)
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        recover_folder(path)
         beside.mkdir()
         yield beside
         for file in beside.iterdir():
@@ -52,7 +53,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
         if path.exists():
             os.rename(path, old)
         os.rename(beside, path)
-        shutil.rmtree(old, ignore_errors=True)
+        _remove(old)
     except OSError as error:
         recover_folder(path)
         raise AnadilError(_could_not_write(path, error)) from error
@@ -65,9 +66,16 @@ def recover_folder(path: Path) -> None:
     old = _old(path)
     if old.exists():
         if path.exists():
-            shutil.rmtree(old)
+            _remove(old)
         else:
             os.rename(old, path)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _beside(path: Path) -> Path:
@@ -75,7 +83,7 @@ def _beside(path: Path) -> Path:
 
 
 def _old(path: Path) -> Path:
-    return path.with_name(path.name + ".old")
+    return path.with_name(f".{path.name}.replaced")  # hidden: NAME.old is how people name their own backups
 
 
 def _sync(path: Path) -> None:

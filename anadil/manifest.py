@@ -95,6 +95,7 @@ def _parse(raw: bytes, folder: Path, where: str) -> Utterance:
         raise ValueError("not valid JSON: nested too deeply") from None
     if not isinstance(record, dict):
         raise ValueError(f"expected a JSON object {{...}}, found {type(record).__name__}")
+    _require_utf8(record)
     audio = record.pop("audio_filepath", None)
     if not isinstance(audio, str) or not audio:
         raise ValueError('no "audio_filepath"')
@@ -114,21 +115,30 @@ def _seconds(record: dict[str, Any], key: str) -> float | None:
     value = record.pop(key, None)
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value < 0:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
         raise ValueError(f'"{key}" must be a number of seconds, found {json.dumps(value)}')
-    return float(value)
+    try:
+        return float(value)
+    except OverflowError:
+        raise ValueError(f'"{key}" is too large for a number of seconds') from None
 
 
 def _string(record: dict[str, Any], key: str) -> str | None:
     value = record.pop(key, None)
     if value is not None and not isinstance(value, str):
         raise ValueError(f'"{key}" must be a string, found {json.dumps(value)}')
-    if value is not None:
-        try:
-            value.encode("utf-8")
-        except UnicodeEncodeError as error:
-            raise ValueError(f'"{key}" holds half a surrogate pair at character {error.start + 1}') from None
     return value
+
+
+def _require_utf8(record: dict[str, Any]) -> None:
+    """Half a surrogate pair could be read, but neither written nor opened as a file."""
+    for key, value in record.items():
+        text = value if isinstance(value, str) else json.dumps([key, value], ensure_ascii=False)
+        try:
+            text.encode("utf-8")
+        except UnicodeEncodeError as error:
+            place = f" at character {error.start + 1}" if text is value else ""
+            raise ValueError(f"{json.dumps(key)} holds half a surrogate pair{place}") from None
 
 
 def _record(utterance: Utterance, folder: Path) -> dict[str, Any]:

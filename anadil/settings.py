@@ -6,7 +6,7 @@ import difflib
 import json
 import re
 import typing
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -42,13 +42,26 @@ _Loader.add_implicit_resolver(
 )
 
 
+class _Dumper(yaml.SafeDumper):
+    """Quotes what `_Loader` would not read as a string: 08, 1e3."""
+
+
+_Dumper.yaml_implicit_resolvers = {
+    first: [
+        *yaml.SafeDumper.yaml_implicit_resolvers.get(first, []),
+        *(pair for pair in _Loader.yaml_implicit_resolvers.get(first, []) if pair[0].endswith(":float")),
+    ]
+    for first in {*yaml.SafeDumper.yaml_implicit_resolvers, *_Loader.yaml_implicit_resolvers}
+}
+
+
 def read_yaml(path: Path) -> dict[str, Any]:
     """Read a YAML file that holds a mapping. Raises AnadilError if it is missing or malformed."""
     if not path.is_file():
         raise AnadilError(f"config not found: {path}\n  next: check the path; configs to start from are in configs/")
     try:
         data = yaml.load(path.read_text(encoding="utf-8-sig"), Loader=_Loader)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise AnadilError(f"{path}: not valid YAML: {error}\n  next: mend the file") from error
     if not isinstance(data, dict):
         raise AnadilError(f"{path}: expected `key: value` lines, found {type(data).__name__}")
@@ -64,7 +77,7 @@ def override(data: dict[str, Any], assignments: Sequence[str]) -> dict[str, Any]
             raise AnadilError(f"expected KEY=VALUE, found {assignment!r}\n  for example: training.epochs=20")
         try:
             parsed = yaml.load(value, Loader=_Loader)
-        except yaml.YAMLError as error:
+        except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: a date such as 2026-13-01
             raise AnadilError(f"{assignment!r}: the value is not valid YAML: {error}") from error
         *sections, last = key.split(".")
         inner = result
@@ -98,9 +111,9 @@ def parse_json(kind: type[Section], path: Path) -> Section:
 
 def dump(settings: BaseModel) -> str:
     """YAML text of settings, in the order of the fields; Unicode stays readable."""
-    return yaml.safe_dump(
-        settings.model_dump(mode="json"), allow_unicode=True, sort_keys=False, default_flow_style=None, width=110
-    )
+    data = settings.model_dump(mode="json")
+    text: str = yaml.dump(data, Dumper=_Dumper, allow_unicode=True, sort_keys=False, default_flow_style=None, width=110)
+    return text
 
 
 def _explain(kind: type[BaseModel], location: tuple[int | str, ...], mistake: Any) -> str:
@@ -121,13 +134,20 @@ def _short(value: object) -> bool:
     return isinstance(value, str | int | float) or value is None
 
 
+def _types(annotation: Any) -> Iterator[type]:
+    """The classes in an annotation, as deep as `list[Block] | None` goes."""
+    arguments = typing.get_args(annotation)
+    if not arguments and isinstance(annotation, type):
+        yield annotation
+    for argument in arguments:
+        yield from _types(argument)
+
+
 def _fields(kind: type[BaseModel], location: tuple[int | str, ...]) -> set[str]:
     """Names of the fields of the section at `location` below `kind`."""
     for part in location:
         if not isinstance(part, str) or part not in kind.model_fields:
             continue
         annotation = kind.model_fields[part].annotation
-        for inner in (annotation, *typing.get_args(annotation)):
-            if isinstance(inner, type) and issubclass(inner, BaseModel):
-                kind = inner
+        kind = next((inner for inner in _types(annotation) if issubclass(inner, BaseModel)), kind)
     return set(kind.model_fields)

@@ -84,9 +84,10 @@ class ConsoleReporter:
 
 def rich_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> object:
     """First column left, the others right; for `rich`'s print."""
+    from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    table = Table(title=title, title_justify="left")
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1))
     for i, column in enumerate(columns):
         table.add_column(column, justify="left" if i == 0 else "right")
     for row in rows:

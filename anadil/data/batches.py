@@ -19,7 +19,7 @@ from anadil.errors import AnadilError
 AHEAD = 4
 """Batches decoded ahead: hides a slow file without holding much memory."""
 
-LENGTH_JITTER = 0.1
+LENGTH_JITTER = 0.05
 """Utterances are sorted by duration times 1 +- this, so that an epoch's batches differ from the last one's."""
 
 
@@ -117,7 +117,7 @@ class Loader:
         with self._lock:
             if 2 * len(samples) <= self._room:
                 self._room -= 2 * len(samples)
-                self._cache[index] = np.round(samples * 32767).astype(np.int16)
+                self._cache[index] = np.clip(np.round(samples * 32768), -32768, 32767).astype(np.int16)
         return samples
 
 

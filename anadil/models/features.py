@@ -48,6 +48,8 @@ class FeatureSettings(BaseModel):
             raise ValueError(f"n_fft {self.fft_size} is shorter than the window of {self.window_length} samples")
         if self.hop < 1:
             raise ValueError(f"window_stride {self.window_stride} s is less than a sample")
+        if self.high_hz is not None and self.high_hz > self.sample_rate / 2:
+            raise ValueError(f"high_hz {self.high_hz} is above half the sample rate of {self.sample_rate}")
         if self.low_hz >= (self.high_hz or self.sample_rate / 2):
             raise ValueError(f"low_hz {self.low_hz} is not below high_hz {self.high_hz or self.sample_rate / 2}")
         return self
@@ -55,11 +57,11 @@ class FeatureSettings(BaseModel):
     @property
     def hop(self) -> int:
         """Samples from one frame to the next."""
-        return round(self.window_stride * self.sample_rate)
+        return int(self.window_stride * self.sample_rate)  # NeMo truncates too
 
     @property
     def window_length(self) -> int:
-        return round(self.window_size * self.sample_rate)
+        return int(self.window_size * self.sample_rate)
 
     @property
     def fft_size(self) -> int:

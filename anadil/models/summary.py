@@ -9,10 +9,10 @@ from anadil.models.quartznet import Block
 
 
 def layer_table(acoustic: AcousticModel) -> tuple[list[str], list[list[str]]]:
-    """Columns and rows, one a block, and the total."""
+    """Columns and rows: features (window and hop in samples), one row a block, the head (labels and blank), the total."""
     features = acoustic.features.settings
-    columns = ["layer", "channels", "kernel", "repeat", "stride", "dilation", "residual", "parameters"]
-    rows = [["log-mel", f"{features.mels}", f"{features.window_length}", "", f"{features.hop} samples", "", "", "0"]]
+    columns = ["layer", "filters", "kernel", "repeat", "stride", "dilation", "residual", "parameters"]
+    rows = [["log-mel", f"{features.mels}", f"{features.window_length}", "", f"{features.hop}", "", "", "0"]]
     settings = acoustic.network.settings.resolved_blocks
     for i, (block, module) in enumerate(zip(settings, acoustic.network.encoder.encoder, strict=True), start=1):
         assert isinstance(module, Block)
@@ -23,9 +23,9 @@ def layer_table(acoustic: AcousticModel) -> tuple[list[str], list[list[str]]]:
         )
     n_labels = acoustic.network.n_labels
     rows.append(
-        ["CTC head", f"{n_labels} + blank", "1", "1", "1", "1", "no", f"{count_parameters(acoustic.network.decoder):,}"]
+        ["CTC head", f"{n_labels + 1}", "1", "1", "1", "1", "no", f"{count_parameters(acoustic.network.decoder):,}"]
     )
-    rows.append([f"total, {1000 * acoustic.frame_s:g} ms a frame", *[""] * 6, f"{count_parameters(acoustic):,}"])
+    rows.append(["total", *[""] * 6, f"{count_parameters(acoustic):,}"])
     return columns, rows
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 
 _DOTLESS_I = frozenset({"tr", "tur", "az", "aze", "azj", "crh", "gag"})
@@ -21,5 +22,5 @@ def lower(text: str, language: str) -> str:
         text = text.replace("I" + _DOT_ABOVE, "i").replace("İ", "i").replace("I", "ı")
     text = text.lower()
     if primary not in ("lt", "lit"):
-        text = text.replace("i" + _DOT_ABOVE, "i")
+        text = re.sub("i" + _DOT_ABOVE + "+", "i", text)
     return unicodedata.normalize("NFC", text)

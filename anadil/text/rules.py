@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, Field, field_validator
 
 from anadil.errors import AnadilError
-from anadil.settings import SECTION
+from anadil.settings import SECTION, parse
 from anadil.text.casing import lower
 
 VERSION = 1
@@ -89,19 +89,19 @@ class TextRules:
         """
         text = self._rewrite(text)
         if self.unknown == "drop" and self.labels:
-            text = _squeeze("".join(self._unit.findall(self._lead + text)))
+            text = _squeeze("".join(self._unit.findall(self._led(text))))
         return text
 
     def unknown_characters(self, text: str) -> str:
         """What `encode` has no label for, in order of first appearance, of an already normalised text."""
-        return "".join(dict.fromkeys(self._unit.sub("", self._lead + text)))
+        return "".join(dict.fromkeys(self._unit.sub("", self._led(text))))
 
     def encode(self, text: str) -> list[int]:
         """Label ids of a normalised text; longest label first. Raises AnadilError naming what has no label."""
         unknown = self.unknown_characters(text)
         if unknown:
             raise AnadilError(f"no label for {describe(unknown)} in {text!r}")
-        return [self._ids[unit] for unit in self._unit.findall(self._lead + text)]
+        return [self._ids[unit] for unit in self._unit.findall(self._led(text))]
 
     def decode(self, ids: Iterable[int]) -> str:
         """Text of label ids (blanks already removed), words parted by single spaces."""
@@ -115,7 +115,7 @@ class TextRules:
             cased = self._cased(text)
             touched.update(character for character in cased if character in watched)
             if self.unknown == "drop" and self.labels:
-                touched.update(self._unit.sub("", self._lead + self._rewrite(text)))
+                touched.update(self._unit.sub("", self._led(self._rewrite(text))))
         return touched
 
     def to_dict(self) -> dict[str, Any]:
@@ -142,6 +142,9 @@ class TextRules:
         gaps = {ord(c): " " if unicodedata.category(c)[0] in "PSZ" else "" for c in self.dropped}
         return gaps | {ord(source): target for source, target in self.mapping}
 
+    def _led(self, text: str) -> str:
+        return self._lead + text if text else text
+
     @cached_property
     def _lead(self) -> str:
         """A space before the text if labels such as " ken" begin words: then the first word begins like the others."""
@@ -160,6 +163,7 @@ class TextRules:
 def text_rules(language: str, text: TextSettings, labels: Sequence[str]) -> TextRules:
     """Build and check the rules. Raises AnadilError for labels that repeat or that normalisation would change."""
     rules = TextRules(language, tuple(labels), text.lowercase, tuple(text.map.items()), text.drop, text.unknown)
+    _check_mapping(rules)
     _check_labels(rules)
     return rules
 
@@ -170,8 +174,8 @@ def rules_from_dict(data: dict[str, Any], labels: Sequence[str]) -> TextRules:
         raise AnadilError(
             f"text rules of version {data.get('version')!r}, this Anadil reads {VERSION}\n  next: update Anadil"
         )
-    settings = TextSettings(lowercase=data["lowercase"], map=data["map"], drop=data["drop"], unknown=data["unknown"])
-    return text_rules(data["language"], settings, labels)
+    settings = {key: value for key, value in data.items() if key not in ("version", "language")}
+    return text_rules(str(data.get("language", "und")), parse(TextSettings, settings, "text rules"), labels)
 
 
 def count_characters(language: str, text: TextSettings, texts: Iterable[str]) -> Counter[str]:
@@ -188,6 +192,17 @@ def describe(characters: Iterable[str]) -> str:
     return ", ".join(f"{c!r} (U+{ord(c):04X} {unicodedata.name(c, 'unnamed')})" for c in characters)
 
 
+def _check_mapping(rules: TextRules) -> None:
+    """Else normalising twice would give another text than normalising once."""
+    for source, target in rules.mapping:
+        final = unicodedata.normalize("NFC", rules._cased(target).translate(rules._table))
+        if final != target:
+            raise AnadilError(
+                f"text.map: {source!r} is mapped to {target!r}, which the text rules change to {final!r}\n"
+                "  next: give the final form in text.map"
+            )
+
+
 def _check_labels(rules: TextRules) -> None:
     problems = []
     repeated = [label for label, count in Counter(rules.labels).items() if count > 1]
@@ -195,7 +210,9 @@ def _check_labels(rules: TextRules) -> None:
         problems.append(f"labels that repeat: {', '.join(map(repr, repeated))}")
     if "" in rules.labels:
         problems.append("an empty label")
-    changed = [label for label in rules.labels if label.strip() and rules._rewrite(label) != label.removeprefix(" ")]
+    changed = [
+        label for label in rules.labels if label not in ("", " ") and rules._rewrite(label) != label.removeprefix(" ")
+    ]
     if changed:
         problems.append(
             f"labels that the text rules change or drop, so that no text could hold them: {', '.join(map(repr, changed))}"

@@ -45,10 +45,10 @@ class TrainingSettings(BaseModel):
 
     epochs: int = Field(60, ge=1)
     max_minutes: float | None = Field(None, gt=0)  # the schedule ends by then, even if epochs are left
-    flat_start_steps: int = Field(150, ge=0)  # of cross-entropy against evenly spread letters, before CTC
-    batch_seconds: float = Field(120.0, gt=0)  # audio in a batch, padding counted
+    flat_start_steps: int = Field(600, ge=0)  # of cross-entropy against evenly spread letters, before CTC
+    batch_seconds: float = Field(30.0, gt=0)  # audio in a batch, padding counted
     optimizer: Literal["adamw", "novograd"] = "adamw"
-    lr: float = Field(0.002, gt=0)
+    lr: float = Field(0.003, gt=0)
     min_lr: float = Field(1e-5, ge=0)
     betas: tuple[float, float] | None = None  # None: (0.9, 0.98) for adamw, (0.95, 0.98) for novograd
     weight_decay: float = Field(0.01, ge=0)

@@ -100,7 +100,7 @@ def train(config: Config, out: Path, judge: Judge, report: Reporter | None = Non
     )
     fabric.seed_everything(config.training.seed, verbose=False)
     data = prepare(config, out, report)
-    report.table("Layers", *layer_table(data.acoustic))
+    report.table(f"Layers, a frame every {1000 * data.acoustic.frame_s:g} ms", *layer_table(data.acoustic))
     optimizer = build_optimizer(data.acoustic.network, config.training)
     model, optimizer = fabric.setup(data.acoustic, optimizer)
     with stop_on_interrupt() as stop:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,6 +14,7 @@ import anadil
 from anadil import audio
 from anadil.decoding.transcript import Transcript
 from anadil.errors import AnadilError
+from anadil.files import whole_folder
 from anadil.manifest import Utterance, read_manifest
 from anadil.recognition import recognizer as module
 from anadil.recognition.pauses import cut_at_pauses
@@ -34,11 +36,15 @@ def clips(micro: Path) -> list[Path]:
 
 
 def loud_is_a(waveforms: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Log-probs of a model that hears "a" in every loud frame of 40 ms and a space in every other one."""
-    n_frames = -(-waveforms.shape[1] // FRAME)
+    """Log-probs of a model that hears "a" in every loud frame of 40 ms, and a space in every other one.
+
+    Beyond the frame counts, which nobody should read, it hears "a" too.
+    """
+    n_frames, frame_counts = -(-waveforms.shape[1] // FRAME), -(-counts // FRAME)
     padded = np.pad(waveforms, ((0, 0), (0, n_frames * FRAME - waveforms.shape[1])))
     loud = np.abs(padded).reshape(len(waveforms), n_frames, FRAME).max(axis=2) > 0.1
-    return np.log(np.stack([~loud, loud, loud & ~loud], axis=2) * 0.98 + 0.01).astype(np.float32), -(-counts // FRAME)
+    loud |= np.arange(n_frames) >= frame_counts[:, None]
+    return np.log(np.stack([~loud, loud, loud & ~loud], axis=2) * 0.98 + 0.01).astype(np.float32), frame_counts
 
 
 def loudness_recognizer(longest_s: float = 20.0) -> Recognizer:
@@ -292,10 +298,20 @@ def test_a_path_that_is_not_there_is_said_to_be_missing(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["model", "exported"])
 def test_a_model_whose_replacement_was_cut_off_is_put_back(
-    micro: Path, exported: Path, tmp_path: Path, kind: str
+    micro: Path, exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     source: dict[str, Path] = {"model": micro / "run/best", "exported": exported}
-    shutil.copytree(source[kind], tmp_path / "model.old")
+    shutil.copytree(source[kind], tmp_path / "model")
+    rename = os.rename
+
+    def cut_off(old: Path, new: Path) -> None:
+        if Path(new) == tmp_path / "model":
+            raise KeyboardInterrupt
+        rename(old, new)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt), whole_folder(tmp_path / "model"):
+        patch.setattr(os, "rename", cut_off)
+    assert not (tmp_path / "model").exists()
     assert anadil.load(tmp_path / "model").transcribe(speak("abc")).text == "abc"
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
 

@@ -331,7 +331,7 @@ def test_a_full_disk_at_a_checkpoint_leaves_the_models_from_before(
     saved: list[str] = []
 
     def save(tensors: dict[str, torch.Tensor], path: Path) -> None:
-        name = path.parent.name.split(".")[1]
+        name = "best" if "best" in path.parent.name else "last"
         if name == which and saved.count(name) == 1:  # the second of its kind
             path.write_bytes(b"half")
             fails()
@@ -360,6 +360,20 @@ def test_a_full_disk_at_the_metrics_is_an_error_of_the_input(tmp_path: Path, mic
 
     with pytest.raises(AnadilError, match="No space left on device"):
         train(config_of(micro), out, judge, Told(fill))
+
+
+def test_a_full_disk_at_tensorboards_log_is_an_error_of_the_input(
+    tmp_path: Path, micro: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def log_metrics(*args: Any, **kwargs: Any) -> None:
+        try:
+            no_space()
+        except OSError as error:  # what Lightning makes of it, seen on a full tmpfs
+            raise ValueError("you tried to log 3 which is currently not supported. Try a dict or a scalar") from error
+
+    monkeypatch.setattr("lightning_fabric.loggers.tensorboard.TensorBoardLogger.log_metrics", log_metrics)
+    with pytest.raises(AnadilError):
+        train(config_of(micro), tmp_path / "run", judge)
 
 
 # --- Ctrl-C

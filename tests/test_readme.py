@@ -1,0 +1,71 @@
+"""The README's commands are run as they stand, on a small corpus; only the time for training is cut."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from anadil.corpora.espeak import synthesize_corpus
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty folder with the user's own speech in it, as the README asks for it."""
+    home = tmp_path_factory.mktemp("home")
+    corpus = home / "my-speech"
+    synthesize_corpus(corpus, "tr", seed=1, hours=0.02, n_valid=3, n_test=3)
+    (corpus / "wav").joinpath("test").rename(corpus / "clips")
+    (corpus / "test.jsonl").write_text((corpus / "test.jsonl").read_text().replace("wav/test/", "clips/"))
+    next(iter(sorted((corpus / "clips").iterdir()))).rename(corpus / "clips" / "1.wav")
+    lines = (corpus / "test.jsonl").read_text().splitlines()[1:]
+    (corpus / "test.jsonl").write_text("\n".join(lines) + "\n")
+    (home / "configs").symlink_to(ROOT / "configs")
+    return home
+
+
+def test_the_road_runs_as_written(home: Path) -> None:
+    commands = blocks("bash")[1].strip().splitlines()
+    assert len(commands) == 8
+    for command in commands[2:]:
+        words = shlex.split(command)
+        assert words[0] == "anadil"
+        if words[1] == "train":
+            words += ["training.max_minutes=0.05", "training.batch_seconds=20"]
+        done = subprocess.run(
+            [sys.executable, "-m", "anadil.cli.main", *words[1:]], cwd=home, capture_output=True, text=True
+        )
+        assert done.returncode == 0, f"{command}\n{done.stderr}"
+    assert (home / "runs/first/test/hypotheses.jsonl").is_file()
+    assert (home / "exported/test.json").is_file()
+    assert len(list((home / "transcripts").iterdir())) == 3
+    done = subprocess.run([sys.executable, "-c", blocks("python")[0]], cwd=home, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_its_make_targets_are_there() -> None:
+    makes = re.findall(r"^make (\w+)", "\n".join(blocks("bash")), re.MULTILINE)
+    assert set(makes) == {"demo", "test", "install"}
+    for target in makes:
+        done = subprocess.run(["make", "-n", target], cwd=ROOT, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+
+
+def test_the_files_it_names_are_there() -> None:
+    tree = README.split("## Where things are")[1]
+    folders = re.findall(r"^ {4}([\w.]+/?[\w.]*) ", tree, re.MULTILINE)
+    assert len(folders) > 5
+    assert all((ROOT / name).exists() for name in folders), folders
+    inner = re.findall(r"^ {6}([\w.]+/?) ", tree, re.MULTILINE)
+    assert all((ROOT / "anadil" / name).exists() for name in inner), inner
