@@ -117,4 +117,5 @@ def _progress_bar(console: object) -> Progress:
         TextColumn("{task.fields[note]}"),
         console=console,
         transient=True,
+        redirect_stdout=False,  # results go to stdout, bar or no bar
     )

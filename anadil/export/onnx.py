@@ -94,7 +94,8 @@ def verify(acoustic: AcousticModel, path: Path) -> float:
         if found_counts.tolist() != wanted_counts.tolist():
             raise _disagreement(f"frame counts {found_counts.tolist()} for {wanted_counts.tolist()}")
         for row, wanted_row, count in zip(found, wanted.numpy(), found_counts, strict=True):
-            worst = max(worst, float(np.abs(row[:count] - wanted_row[:count]).max(initial=0.0)))
+            difference = np.abs(row[:count] - wanted_row[:count]).max(initial=0.0)
+            worst = float(np.maximum(worst, difference))  # unlike max(), it keeps NaN
     if not worst <= TOLERANCE:
         raise _disagreement(f"log-probs differ by {worst:.2g}, allowed is {TOLERANCE:g}")
     return worst

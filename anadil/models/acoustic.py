@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,12 +70,13 @@ def save_model(folder: Path, acoustic: AcousticModel, config_yaml: str, card: st
     """Write weights, config and model card; the folder appears whole or the earlier one stays. Raises AnadilError."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in acoustic.network.state_dict().items()}
     with whole_folder(folder) as beside:
+        (beside / CONFIG).write_text(config_yaml, encoding="utf-8")
+        (beside / CARD).write_text(card, encoding="utf-8")
         try:
             save_file(tensors, beside / WEIGHTS)
         except SafetensorError as error:  # its own name for an I/O error
             raise OSError(str(error)) from error
-        (beside / CONFIG).write_text(config_yaml, encoding="utf-8")
-        (beside / CARD).write_text(card, encoding="utf-8")
+        shutil.copymode(beside / CONFIG, beside / WEIGHTS)  # safetensors lets the owner alone read its files
 
 
 def load_model(folder: Path) -> LoadedModel:

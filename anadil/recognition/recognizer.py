@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, overload
 
@@ -77,7 +77,7 @@ class Recognizer:
     def _recognize_batch(self, batch: list[tuple[int, np.ndarray]]) -> Iterator[tuple[int, Transcript]]:
         whole = [one for one in batch if len(one[1]) <= self.longest_s * self.sample_rate]
         for (index, samples), log_probs in zip(whole, self.frames([samples for _, samples in whole]), strict=True):
-            words = self._words(log_probs, 0.0)
+            words = self._words(log_probs, 0, len(samples))
             yield index, self._transcript(words, len(samples))
         for index, samples in batch:
             if len(samples) > self.longest_s * self.sample_rate:
@@ -86,7 +86,7 @@ class Recognizer:
     def _assemble(self, samples: np.ndarray) -> Transcript:
         words: tuple[Word, ...] = ()
         for start, end in cut_at_pauses(samples, self.sample_rate, self.longest_s):
-            words += self._words(self.frames([samples[start:end]])[0], start / self.sample_rate)
+            words += self._words(self.frames([samples[start:end]])[0], start, end)
         return self._transcript(words, len(samples))
 
     def frames(self, waveforms: Sequence[np.ndarray]) -> list[np.ndarray]:
@@ -110,8 +110,14 @@ class Recognizer:
             )
         return audio.resample(source.astype(np.float32), sample_rate or self.sample_rate, self.sample_rate)
 
-    def _words(self, log_probs: np.ndarray, offset_s: float) -> tuple[Word, ...]:
-        return words_from_tokens(best_path(log_probs, self.rules.blank_id), self.rules.labels, self.frame_s, offset_s)
+    def _words(self, log_probs: np.ndarray, start: int, end: int) -> tuple[Word, ...]:
+        """Words of the piece from sample `start` to `end`; the last frame may reach past it, a word does not."""
+        if start == end:
+            return ()
+        tokens = best_path(log_probs, self.rules.blank_id)
+        words = words_from_tokens(tokens, self.rules.labels, self.frame_s, start / self.sample_rate)
+        end_s = end / self.sample_rate
+        return tuple(replace(word, start=min(word.start, end_s), end=min(word.end, end_s)) for word in words)
 
     def _transcript(self, words: tuple[Word, ...], n_samples: int) -> Transcript:
         text = " ".join(word.text for word in words)

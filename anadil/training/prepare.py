@@ -89,9 +89,11 @@ def _progress(report: Reporter, name: str) -> Callable[[int, int], None]:
 
 def _settle_problems(checked: list[Checked], skip: bool, out: Path, report: Reporter) -> None:
     problems = [problem for result in checked for problem in result.problems]
-    if not problems:
-        return
     listing = out / "problems.jsonl"
+    if not problems:
+        if listing.is_file():  # of an earlier try
+            listing.unlink()
+        return
     with whole_file(listing) as beside, open(beside, "w", encoding="utf-8") as file:
         for problem in problems:
             file.write(json.dumps({"where": problem.where, "what": problem.what}, ensure_ascii=False) + "\n")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import math
 import shutil
 import time
@@ -13,7 +12,7 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
-from lightning_fabric import Fabric
+from lightning_fabric import Fabric, seed_everything
 from lightning_fabric.loggers.tensorboard import TensorBoardLogger
 from torch import Tensor
 from torch.nn import functional as F
@@ -30,6 +29,7 @@ from anadil.training import diagnosis
 from anadil.training.config import Config
 from anadil.training.flat_start import flat_start_loss, speech_frames
 from anadil.training.interrupt import Stop, stop_on_interrupt
+from anadil.training.metrics import log_metrics
 from anadil.training.model_card import model_card
 from anadil.training.optimizers import build_optimizer, learning_rate
 from anadil.training.prepare import Prepared, prepare
@@ -90,16 +90,16 @@ def train(config: Config, out: Path, judge: Judge, report: Reporter | None = Non
     KeyboardInterrupt after Ctrl-C, with `last` written.
     """
     report = report or Silent()
-    _clear(out, force)
-    out.mkdir(parents=True, exist_ok=True)
+    _refuse_run(out, force)
+    seed_everything(config.training.seed, verbose=False)
+    data = prepare(config, out, report)
+    _clear(out)
     fabric = Fabric(
         accelerator=config.training.accelerator,
         devices=1,
         precision=_precision(config),
         loggers=[TensorBoardLogger(root_dir=out, name="tensorboard", version="")],
     )
-    fabric.seed_everything(config.training.seed, verbose=False)
-    data = prepare(config, out, report)
     report.table(f"Layers, a frame every {1000 * data.acoustic.frame_s:g} ms", *layer_table(data.acoustic))
     optimizer = build_optimizer(data.acoustic.network, config.training)
     model, optimizer = fabric.setup(data.acoustic, optimizer)
@@ -133,6 +133,8 @@ def _fit(
             if stop.requested:
                 _save(data, run, "last")
                 raise KeyboardInterrupt(f"stopped at epoch {run.epoch}, step {run.step}; {out / 'last'} is usable")
+            if settings.max_minutes and run.minutes >= settings.max_minutes:
+                break
         speed = sum(durations) / (time.monotonic() - epoch_started)
         finished = run.epoch == settings.epochs or _progress(run, settings.max_minutes) >= 1
         if data.valid and (run.epoch % settings.validate_every == 0 or finished):
@@ -182,7 +184,8 @@ def _step(
     run.audio_s += float(batch.sample_counts.sum()) / data.acoustic.sample_rate
     if run.step == 1:
         run.first_loss = value
-    if run.step == diagnosis.LOOK_AT_STEP and diagnosis.only_blanks(log_probs, frame_counts):
+    look = run.step - diagnosis.LOOK_AT_STEP in (0, settings.flat_start_steps)
+    if look and diagnosis.only_blanks(log_probs, frame_counts):
         density = float(batch.target_counts.sum() / frame_counts.sum())
         report.warn(diagnosis.explain_blanks(run.step, settings, density, value, run.first_loss))
     return value
@@ -250,14 +253,7 @@ def _log(fabric: Fabric, optimizer: Optimizer, run: Run, loss: float, speed: flo
         "valid_cer": run.last.cer if run.last else None,
         "valid_wer": run.last.wer if run.last else None,
     }
-    path = run.out / "metrics.csv"
-    new = not path.exists()
-    with open(path, "a", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, fieldnames=list(row))
-        if new:
-            writer.writeheader()
-        writer.writerow(row)
-    fabric.log_dict({key: value for key, value in row.items() if value is not None}, step=run.step)
+    log_metrics(fabric, run.out / "metrics.csv", row, run.step)
 
 
 def _save(data: Prepared, run: Run, name: str) -> None:
@@ -279,12 +275,22 @@ def _precision(config: Config) -> Any:
     return "bf16-mixed" if on_gpu and torch.cuda.is_bf16_supported() else "32-true"
 
 
-def _clear(out: Path, force: bool) -> None:
+def _refuse_run(out: Path, force: bool) -> None:
     there = [name for name in OUTPUTS if (out / name).exists()]
     if there and not force:
         raise AnadilError(
             f"{out} holds a run already ({', '.join(there)})\n  next: choose another --out, or add --force to replace it"
         )
-    for name in there:
-        path = out / name
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def _clear(out: Path) -> None:
+    """Only now that the data is known to be usable: an earlier run makes room."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        for path in (out / name for name in OUTPUTS):
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+    except OSError as error:
+        raise AnadilError(f"could not write to {out}: {error.strerror}\n  next: choose another --out") from error

@@ -293,16 +293,13 @@ def cut(file: Path) -> None:
     file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
 
 
-def without_key(*keys: str) -> Callable[[Path], None]:
-    def remove(file: Path) -> None:
+def change_json(change: Callable[[dict[str, Any]], Any]) -> Callable[[Path], None]:
+    def rewrite(file: Path) -> None:
         data = json.loads(file.read_text(encoding="utf-8"))
-        inner = data
-        for key in keys[:-1]:
-            inner = inner[key]
-        del inner[keys[-1]]
+        change(data)
         file.write_text(json.dumps(data), encoding="utf-8")
 
-    return remove
+    return rewrite
 
 
 DAMAGE: list[tuple[str, Callable[[Path], Any]]] = [
@@ -311,9 +308,10 @@ DAMAGE: list[tuple[str, Callable[[Path], Any]]] = [
     ("model.onnx", lambda file: file.write_text("no graph")),
     ("config.json", cut),
     ("config.json", lambda file: file.write_bytes(b"\xff\xfe")),
-    ("config.json", without_key("labels")),
-    ("config.json", without_key("text", "version")),
-    ("config.json", without_key("text", "map")),
+    ("config.json", change_json(lambda data: data.pop("labels"))),
+    ("config.json", change_json(lambda data: data["text"].pop("version"))),
+    ("config.json", change_json(lambda data: data["text"].update(map=["a"]))),
+    ("config.json", change_json(lambda data: data["text"].update(stemming=True))),
 ]
 
 

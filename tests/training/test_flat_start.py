@@ -89,7 +89,7 @@ def test_loss_is_finite_and_its_gradient_reaches_valid_frames_only() -> None:
     speech = torch.zeros(2, 5, dtype=torch.bool)  # digital silence: no frame is loud
     targets = torch.tensor([[1, 2, 3], [4, 0, 0]])
     loss = flat_start_loss(logits.log_softmax(2), counts, targets, torch.tensor([3, 1]), speech)
-    loss.backward()
+    loss.backward()  # type: ignore[no-untyped-call]
     assert torch.isfinite(loss)
     assert logits.grad is not None
     moved = logits.grad.abs().sum(2) > 0
