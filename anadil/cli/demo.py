@@ -20,7 +20,7 @@ EXAMPLE = (
 )
 
 SYNTHETIC_HOURS = 1.0
-SYNTHETIC_MINUTES, OWN_MINUTES = 6.0, 30.0
+SYNTHETIC_MINUTES, OWN_MINUTES = 7.5, 30.0
 
 SYNTHETIC_LABELS = list(" abcçdefgğhıijklmnoöpqrsştuüvwxyz'")
 

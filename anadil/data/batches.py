@@ -98,9 +98,9 @@ class Loader:
         waveforms = [self._waveform(index) for index in indices]
         labels = [self.examples[index].labels for index in indices]
         return Batch(
-            _pad(waveforms, torch.float32),
+            _pad(waveforms, np.float32),
             torch.tensor([len(waveform) for waveform in waveforms]),
-            _pad([np.asarray(row, dtype=np.int64) for row in labels], torch.int64),
+            _pad([np.asarray(row) for row in labels], np.int64),
             torch.tensor([len(row) for row in labels]),
             tuple(indices),
         )
@@ -121,8 +121,9 @@ class Loader:
         return samples
 
 
-def _pad(rows: Sequence[np.ndarray], dtype: torch.dtype) -> Tensor:
-    padded = torch.zeros(len(rows), max(len(row) for row in rows), dtype=dtype)
+def _pad(rows: Sequence[np.ndarray], dtype: type[np.generic]) -> Tensor:
+    """NumPy does the work: PyTorch's own threads, started from a loader thread, would fight the model's for the cores."""
+    padded = np.zeros((len(rows), max(len(row) for row in rows)), dtype=dtype)
     for i, row in enumerate(rows):
-        padded[i, : len(row)] = torch.from_numpy(row)
-    return padded
+        padded[i, : len(row)] = row
+    return torch.from_numpy(padded)

@@ -126,7 +126,7 @@ def _fit(
     run = Run(out, total_steps, sum(durations) / 3600, count_parameters(data.acoustic))
     for run.epoch in range(1, settings.epochs + 1):
         model.train()
-        losses, epoch_started = [], time.monotonic()
+        losses, epoch_started, heard_s = [], time.monotonic(), run.audio_s
         for batch in loader.batches(plan_epoch(durations, settings.batch_seconds, settings.seed, run.epoch)):
             losses.append(_step(fabric, model, optimizer, batch.to(fabric.device), data, run, masks, report))
             report.progress("training", _progress(run, settings.max_minutes), 1.0, _note(run, losses))
@@ -135,7 +135,7 @@ def _fit(
                 raise KeyboardInterrupt(f"stopped at epoch {run.epoch}, step {run.step}; {out / 'last'} is usable")
             if settings.max_minutes and run.minutes >= settings.max_minutes:
                 break
-        speed = sum(durations) / (time.monotonic() - epoch_started)
+        speed = (run.audio_s - heard_s) / (time.monotonic() - epoch_started)
         finished = run.epoch == settings.epochs or _progress(run, settings.max_minutes) >= 1
         if data.valid and (run.epoch % settings.validate_every == 0 or finished):
             run.last = _validate(fabric, model, valid_loader, data, judge, run, report)
