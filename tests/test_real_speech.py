@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from anadil.cli.train import judge
 from anadil.evaluation.evaluate import Evaluation
@@ -33,6 +34,7 @@ def yesno(tmp_path_factory: pytest.TempPathFactory, shared: Path) -> Path:
 
 
 def train_and_test(yesno: Path, out: Path, seed: int) -> Evaluation:
+    torch.set_num_threads(1)  # sums in one order: the same result on one core or many
     manifest = f"data.train={yesno / 'train.jsonl'}"
     config = load_config(ROOT / "configs" / "yesno.yaml", [manifest, f"training.seed={seed}"])
     train(config, out / "run", judge)
