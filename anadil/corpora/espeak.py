@@ -216,7 +216,7 @@ class _Speaker:
 
     def __init__(self) -> None:
         loader = _loader()
-        self._libc = ctypes.CDLL(None if os.name == "posix" else "ucrtbase")  # espeak-ng's noise is C's rand()
+        self._libc = ctypes.CDLL(None if os.name == "posix" else "ucrtbase")
         self._lock = threading.Lock()
         self._chunks: list[bytes] = []
         self._callback = _CALLBACK(self._take)  # kept, or it would be collected while the library still calls it
@@ -241,7 +241,8 @@ class _Speaker:
         with self._lock:
             self._choose(voice)
             self._chunks.clear()
-            self._libc.srand(noise_seed)
+            self._libc.srand(noise_seed)  # of the Klatt voices' noise
+            self._library.espeak_ng_SetRandSeed(ctypes.c_long(noise_seed))  # of breath; seeded by the clock otherwise
             encoded = text.encode("utf-8")
             self._library.espeak_Synth(encoded, ctypes.c_size_t(len(encoded) + 1), 0, 0, 0, _UTF8, None, None)
             pcm = np.frombuffer(b"".join(self._chunks), dtype=np.int16)
