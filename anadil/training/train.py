@@ -103,8 +103,11 @@ def train(config: Config, out: Path, judge: Judge, report: Reporter | None = Non
     report.table(f"Layers, a frame every {1000 * data.acoustic.frame_s:g} ms", *layer_table(data.acoustic))
     optimizer = build_optimizer(data.acoustic.network, config.training)
     model, optimizer = fabric.setup(data.acoustic, optimizer)
-    with stop_on_interrupt() as stop:
-        return _fit(fabric, model, optimizer, data, judge, report, out, stop)
+    try:
+        with stop_on_interrupt() as stop:
+            return _fit(fabric, model, optimizer, data, judge, report, out, stop)
+    finally:
+        fabric.logger.finalize("")  # closes TensorBoard's file: a later run may clear the folder
 
 
 def _fit(

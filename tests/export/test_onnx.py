@@ -3,7 +3,6 @@ from __future__ import annotations
 import copy
 import json
 import shutil
-import tarfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ from anadil.models.quartznet import QuartzNetSettings
 from anadil.recognition.load import load
 from anadil.text.rules import TextSettings, text_rules
 from tests.micro import BLOCKS, TEXTS
+from tests.nemo import read_golden
 
 TR_LABELS = (" ", *"abcçdefgğhıijklmnoöpqrsştuüvwxyz'")
 
@@ -103,20 +103,10 @@ def test_an_exported_model_hears_what_its_model_folder_hears(micro: Path, export
 
 
 def test_nemos_quartznet_keeps_nemos_log_probs(tmp_path: Path, shared: Path) -> None:
-    folder = shared / "reference/nemo/quartznet_char"
-    with tarfile.open(folder / "model.nemo") as archive:
-        config: dict[str, Any] = yaml.safe_load(archive.extractfile("./model_config.yaml"))  # type: ignore[arg-type]
-        weights = torch.load(archive.extractfile("./model_weights.ckpt"), weights_only=True, map_location="cpu")  # type: ignore[arg-type]
-    blocks = [
-        {key: value[0] if isinstance(value, list) else value for key, value in block.items()}
-        for block in config["encoder"]["jasper"]
-    ]
-    acoustic = AcousticModel(FeatureSettings(), QuartzNetSettings.model_validate({"blocks": blocks}), len(TR_LABELS))
-    acoustic.network.load_state_dict(
-        {name: tensor for name, tensor in weights.items() if not name.startswith("preprocessor.")}
-    )
+    settings, weights, golden = read_golden(shared / "reference/nemo/quartznet_char")
+    acoustic = AcousticModel(FeatureSettings(), settings, len(TR_LABELS))
+    acoustic.network.load_state_dict(weights)
     export_model(LoadedModel("nemo", acoustic, text_rules("tr", TextSettings(), TR_LABELS)), tmp_path / "out")
-    golden = np.load(folder / "expected.npz")
     log_probs, counts = run_onnx(tmp_path / "out", golden["audio"], golden["audio_lengths"])
     assert counts.tolist() == golden["encoded_lengths"].tolist()
     blank = len(TR_LABELS)

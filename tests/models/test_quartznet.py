@@ -1,19 +1,18 @@
 from __future__ import annotations
 
-import tarfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-import yaml
 from pydantic import ValidationError
 
 from anadil.models.acoustic import AcousticModel
 from anadil.models.features import FeatureSettings
 from anadil.models.quartznet import BlockSettings, QuartzNet, QuartzNetSettings
 from anadil.models.summary import count_parameters, layer_table
+from tests.nemo import Golden, read_golden
 
 BLOCKS = [
     BlockSettings(filters=8, kernel=5, stride=2),
@@ -38,24 +37,11 @@ def tiny() -> QuartzNet:
 
 
 @pytest.fixture(scope="module")
-def nemo(shared: Path) -> tuple[QuartzNetSettings, dict[str, torch.Tensor], dict[str, np.ndarray]]:
-    """Settings and weights of NeMo's archive, and what NeMo computed from them."""
-    folder = shared / "reference/nemo/quartznet_char"
-    with tarfile.open(folder / "model.nemo") as archive:
-        config: dict[str, Any] = yaml.safe_load(archive.extractfile("./model_config.yaml"))  # type: ignore[arg-type]
-        weights = torch.load(archive.extractfile("./model_weights.ckpt"), weights_only=True, map_location="cpu")  # type: ignore[arg-type]
-    blocks = [
-        {key: value[0] if isinstance(value, list) else value for key, value in block.items()}
-        for block in config["encoder"]["jasper"]
-    ]
-    weights = {name: tensor for name, tensor in weights.items() if not name.startswith("preprocessor.")}
-    return QuartzNetSettings.model_validate({"blocks": blocks}), weights, dict(np.load(folder / "expected.npz"))
+def nemo(shared: Path) -> Golden:
+    return read_golden(shared / "reference/nemo/quartznet_char")
 
 
-Nemo = tuple[QuartzNetSettings, dict[str, torch.Tensor], dict[str, np.ndarray]]
-
-
-def test_log_probs_are_nemos(nemo: Nemo) -> None:
+def test_log_probs_are_nemos(nemo: Golden) -> None:
     settings, weights, golden = nemo
     acoustic = AcousticModel(FeatureSettings(), settings, golden["log_probs"].shape[2] - 1).eval()
     acoustic.network.load_state_dict(weights)
@@ -66,7 +52,7 @@ def test_log_probs_are_nemos(nemo: Nemo) -> None:
         np.testing.assert_allclose(row[:n], expected[:n], atol=1e-3)
 
 
-def test_weights_have_nemos_names_and_shapes(nemo: Nemo) -> None:
+def test_weights_have_nemos_names_and_shapes(nemo: Golden) -> None:
     settings, weights, _ = nemo
     ours = QuartzNet(settings, 64, 34).state_dict()
     assert {name: tensor.shape for name, tensor in ours.items()} == {name: one.shape for name, one in weights.items()}
