@@ -16,6 +16,10 @@ EXTENSIONS = frozenset({".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aiff
 """What libsndfile reads, by file name; the content decides in the end."""
 
 
+_STREAMED = 0x7FFFF000
+"""A WAV header with this size or more was written to a pipe, before the length was known: it promises nothing."""
+
+
 @dataclass(frozen=True, slots=True)
 class AudioInfo:
     """What a file holds, from its header and size (nothing is decoded)."""
@@ -36,7 +40,7 @@ def probe(path: str | Path) -> AudioInfo:
     # libsndfile reads what is there and notes a data chunk that promises more: "data : 105270 (should be 104544)"
     cut = re.search(r"^\s*data\s*:\s*(\d+) \(should be (\d+)\)", info.extra_info, re.MULTILINE)
     promised = info.duration
-    if cut and int(cut[2]) > 0 and int(cut[1]) > int(cut[2]):
+    if cut and int(cut[2]) > 0 and int(cut[2]) < int(cut[1]) < _STREAMED:
         promised = info.duration * int(cut[1]) / int(cut[2])
     return AudioInfo(info.duration, info.samplerate, info.channels, promised)
 

@@ -22,7 +22,18 @@ Section = TypeVar("Section", bound=BaseModel)
 
 
 class _Loader(yaml.SafeLoader):
-    """PyYAML's safe loader without YAML 1.1's words for booleans: `language: no` is Norwegian."""
+    """PyYAML's safe loader without YAML 1.1's words for booleans (`language: no` is Norwegian), and each key once."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
+                if key.value in seen:
+                    raise yaml.constructor.ConstructorError(
+                        None, None, f"key {key.value!r} comes twice", key.start_mark
+                    )
+                seen.add(key.value)
+        return super().construct_mapping(node, deep)
 
 
 _Loader.yaml_implicit_resolvers = {
@@ -94,7 +105,7 @@ def parse(kind: type[Section], data: dict[str, Any], where: str) -> Section:
     try:
         return kind.model_validate(data)
     except ValidationError as error:
-        lines = [_explain(kind, mistake["loc"], mistake) for mistake in error.errors()]
+        lines = dict.fromkeys(_explain(kind, mistake["loc"], mistake) for mistake in error.errors())
         raise AnadilError("\n".join(f"{where}: {line}" for line in lines) + "\n  next: mend these keys") from error
 
 
@@ -116,7 +127,12 @@ def dump(settings: BaseModel) -> str:
     return text
 
 
+_KIND_OF_UNION = re.compile(r"(?:list|tuple|dict|set|literal)\[")
+"""pydantic names the member of a union that was tried as if it were a key: "labels.list[str]"."""
+
+
 def _explain(kind: type[BaseModel], location: tuple[int | str, ...], mistake: Any) -> str:
+    location = tuple(part for part in location if not _KIND_OF_UNION.match(str(part)))
     key = ".".join(str(part) for part in location)
     if mistake["type"] == "extra_forbidden":
         known = sorted(_fields(kind, location[:-1]))

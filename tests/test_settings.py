@@ -41,6 +41,11 @@ def with_key(key: str, value: object) -> dict[str, Any]:
         (with_key("training.epochs", 0), "training.epochs: Input should be greater than or equal to 1 (found 0)"),
         (with_key("training.min_lr", 1), "training: min_lr 1.0 is above lr 0.003"),
         ({"data": {"train": "t.jsonl"}}, "'language' is required"),
+        (
+            with_key("tokenizer.labels", "atuo"),
+            "tokenizer.labels: Input should be a valid list (found 'atuo')\n"
+            "c.yaml: tokenizer.labels: Input should be 'auto' (found 'atuo')",
+        ),
     ],
 )
 def test_a_mistake_is_named_with_what_was_meant(data: dict[str, Any], message: str) -> None:
@@ -154,3 +159,12 @@ def test_settings_survive_being_written(tmp_path: Path, name: str) -> None:
     (tmp_path / "c.yaml").write_text(dump(config), encoding="utf-8")
     assert load_config(tmp_path / "c.yaml") == config
     assert "ω" in dump(config)
+
+
+def test_a_key_that_comes_twice_is_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text("a: &a {x: 1}\nb: {<<: *a, x: 2}\n")
+    assert read_yaml(path)["b"] == {"x": 2}  # a merge is no repetition
+    path.write_text("training: {lr: 1}\nname: a\ntraining: {lr: 2}\n")
+    with pytest.raises(AnadilError, match=r"'training' comes twice\n.*line 3"):
+        read_yaml(path)

@@ -19,7 +19,7 @@ EXAMPLE = (
     "Example: anadil demo --out demo    or, on your own speech: anadil demo --data my-speech --lang mdw --out demo"
 )
 
-SYNTHETIC_HOURS = 1.0
+SYNTHETIC_HOURS = 2.0
 SYNTHETIC_MINUTES, OWN_MINUTES = 7.5, 30.0
 
 SYNTHETIC_LABELS = list(" abcçdefgğhıijklmnoöpqrsştuüvwxyz'")

@@ -12,6 +12,7 @@ from anadil.errors import AnadilError, Problem, summarize
 from anadil.evaluation.evaluate import Evaluation, score
 from anadil.manifest import Utterance
 from anadil.recognition.recognizer import Recognizer
+from anadil.text.rules import TextRules
 
 
 def evaluate_manifest(
@@ -24,7 +25,7 @@ def evaluate_manifest(
     Also returns how often the references hold each character that the model has no label for: these count as
     errors. Raises AnadilError listing every utterance without text or readable audio.
     """
-    measured = _measure(utterances)
+    measured = _measure(utterances, recognizer.rules)
     references = [recognizer.rules.normalize(utterance.text) for utterance in measured]
     unknown: Counter[str] = Counter()
     for reference in references:
@@ -38,7 +39,7 @@ def evaluate_manifest(
     return score(measured, references, hypotheses, time.perf_counter() - started), unknown
 
 
-def _measure(utterances: Sequence[Utterance]) -> list[Utterance]:
+def _measure(utterances: Sequence[Utterance], rules: TextRules) -> list[Utterance]:
     """Fill in durations and refuse what cannot be scored."""
     measured, problems = [], []
     for utterance in utterances:
@@ -46,8 +47,8 @@ def _measure(utterances: Sequence[Utterance]) -> list[Utterance]:
             available = audio.probe(utterance.audio_filepath).duration - utterance.offset
             if available <= 0:
                 raise AnadilError(f"nothing to hear in {utterance.audio_filepath} from {utterance.offset:g} s on")
-            if not utterance.text.strip():
-                raise AnadilError("empty text: there is nothing to compare with")
+            if not rules.normalize(utterance.text):
+                raise AnadilError(f"no text is left of {utterance.text!r}: there is nothing to compare with")
         except AnadilError as error:
             problems.append(Problem(utterance.source or utterance.audio_filepath, str(error)))
         else:

@@ -140,9 +140,10 @@ def _fit(
                 break
         speed = (run.audio_s - heard_s) / (time.monotonic() - epoch_started)
         finished = run.epoch == settings.epochs or _progress(run, settings.max_minutes) >= 1
-        if data.valid and (run.epoch % settings.validate_every == 0 or finished):
+        validated = bool(data.valid) and (run.epoch % settings.validate_every == 0 or finished)
+        if validated:
             run.last = _validate(fabric, model, valid_loader, data, judge, run, report)
-        _log(fabric, optimizer, run, float(np.mean(losses)), speed)
+        _log(fabric, optimizer, run, float(np.mean(losses)), speed, run.last if validated else None)
         if run.last is not None and (run.best is None or run.last.cer < run.best.cer):
             run.best = run.last
             _save(data, run, "best")
@@ -244,7 +245,9 @@ def _note(run: Run, losses: list[float]) -> str:
     return f"epoch {run.epoch}  loss {np.mean(losses[-50:]):.3f}{best}"
 
 
-def _log(fabric: Fabric, optimizer: Optimizer, run: Run, loss: float, speed: float) -> None:
+def _log(
+    fabric: Fabric, optimizer: Optimizer, run: Run, loss: float, speed: float, validation: Validation | None
+) -> None:
     row = {
         "epoch": run.epoch,
         "step": run.step,
@@ -252,9 +255,9 @@ def _log(fabric: Fabric, optimizer: Optimizer, run: Run, loss: float, speed: flo
         "lr": optimizer.param_groups[0]["lr"],
         "train_loss": loss,
         "audio_s_per_s": round(speed, 1),
-        "valid_loss": run.last.loss if run.last else None,
-        "valid_cer": run.last.cer if run.last else None,
-        "valid_wer": run.last.wer if run.last else None,
+        "valid_loss": validation.loss if validation else None,
+        "valid_cer": validation.cer if validation else None,
+        "valid_wer": validation.wer if validation else None,
     }
     log_metrics(fabric, run.out / "metrics.csv", row, run.step)
 

@@ -82,7 +82,7 @@ def test_every_utterance_that_cannot_be_scored_is_listed(
     bad = [
         replace(utterances[0], audio_filepath=str(tmp_path / "none.wav"), source="m:1"),
         replace(utterances[1], audio_filepath=str(tmp_path / "noise.wav"), source="m:2"),
-        replace(utterances[2], text=" ", source="m:3"),
+        replace(utterances[2], text="?!", source="m:3"),
         replace(utterances[3], offset=100.0, source="m:4"),
     ]
     with pytest.raises(AnadilError) as caught:
@@ -91,7 +91,7 @@ def test_every_utterance_that_cannot_be_scored_is_listed(
     expected = [
         "m:1: audio file not found",
         "m:2: not readable as audio",
-        "m:3: empty text",
+        "m:3: no text is left of '?!'",
         "m:4: nothing to hear in",
         "4 of 8 utterances cannot be used",
     ]

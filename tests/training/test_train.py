@@ -152,6 +152,7 @@ def test_validation_comes_every_few_epochs_and_at_the_end(tmp_path: Path, micro:
     told = Told()
     train(config_of(micro, epochs=5, validate_every=2), tmp_path / "run", judge, told)
     assert [text.split()[1] for text in told.said if text.startswith("epoch")] == ["2", "4", "5"]
+    assert [bool(row["valid_cer"]) for row in metrics(tmp_path / "run")] == [False, True, False, True, True]
     assert [title.split(",")[0] for title in told.tables] == ["Layers"]
 
 
