@@ -13,7 +13,7 @@ from anadil.cli.console import ConsoleReporter, rich_table, verb
 if TYPE_CHECKING:
     from anadil.evaluation.evaluate import Evaluation
     from anadil.training.config import Config
-    from anadil.training.train import Run
+    from anadil.training.run import Run
 
 EXAMPLE = (
     "Example: anadil demo --out demo    or, on your own speech: anadil demo --data my-speech --lang mdw --out demo"

@@ -27,6 +27,9 @@ def train(
         list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Change keys: training.epochs=20")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the run.", show_default="runs/NAME")] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the run in --out that was interrupted or killed.")
+    ] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace an earlier run in --out.")] = False,
 ) -> None:
     """Train a model: writes OUT/best and OUT/last (model folders), OUT/metrics.csv and TensorBoard logs."""
@@ -36,7 +39,7 @@ def train(
     settings = load_config(config, overrides or [])
     out = out or Path("runs") / settings.name
     with ConsoleReporter() as report:
-        run = train_model(settings, out, judge, report, force)
+        run = train_model(settings, out, judge, report, force, resume)
     name = "best" if run.best else "last"
     report.say(f"\n{run.minutes:.1f} minutes; next: anadil export {out / name} --out {out / 'exported'}")
     print(out / name)

@@ -54,6 +54,7 @@ class TrainingSettings(BaseModel):
     weight_decay: float = Field(0.01, ge=0)
     warmup_steps: int = Field(200, ge=0)
     clip_norm: float = Field(1.0, gt=0)
+    checkpoint_minutes: float = Field(5.0, gt=0)  # what a crash may cost; --resume goes on from there
     validate_every: int = Field(1, ge=1)  # epochs
     seed: int = Field(0, ge=0)
     accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"

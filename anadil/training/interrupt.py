@@ -1,4 +1,4 @@
-"""Ctrl-C between two steps: the run saves what it has before it ends."""
+"""Ctrl-C, or a cluster's SIGTERM, between two steps: the run saves what it has before it ends."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from types import FrameType
 
 
 class Stop:
-    """`requested` turns true at the first Ctrl-C."""
+    """`requested` turns true at the first signal."""
 
     def __init__(self) -> None:
         self.requested = False
@@ -18,19 +18,24 @@ class Stop:
 
 @contextmanager
 def stop_on_interrupt() -> Iterator[Stop]:
-    """Turn the first Ctrl-C into a request; a second one interrupts at once. Off the main thread, nothing changes."""
+    """Turn the first Ctrl-C or SIGTERM into a request; a second one ends the run at once.
+
+    Off the main thread, nothing changes.
+    """
     stop = Stop()
     if threading.current_thread() is not threading.main_thread():
         yield stop
         return
-    before = signal.getsignal(signal.SIGINT)
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
     def request(signum: int, frame: FrameType | None) -> None:
         stop.requested = True
-        signal.signal(signal.SIGINT, before)
+        signal.signal(signum, before[signal.Signals(signum)])
 
-    signal.signal(signal.SIGINT, request)
+    for number in before:
+        signal.signal(number, request)
     try:
         yield stop
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -8,6 +8,9 @@ from pathlib import Path
 from lightning_fabric import Fabric
 
 from anadil.errors import AnadilError
+from anadil.files import whole_file
+
+METRICS = "metrics.csv"
 
 
 def log_metrics(fabric: Fabric, path: Path, row: dict[str, float | int | None], step: int) -> None:
@@ -22,3 +25,17 @@ def log_metrics(fabric: Fabric, path: Path, row: dict[str, float | int | None], 
         fabric.log_dict({key: value for key, value in row.items() if value is not None}, step=step)
     except (OSError, ValueError) as error:  # TensorBoard's writer turns a full disk into a ValueError
         raise AnadilError(f"could not write the logs in {path.parent}: {error}\n  next: free disk space") from error
+
+
+def drop_metrics_after(path: Path, epoch: int) -> None:
+    """Take out the rows of epochs that a resumed run goes through again. Raises AnadilError if it cannot be written."""
+    if not path.is_file():
+        return
+    with open(path, newline="", encoding="utf-8") as file:
+        reader = csv.DictReader(file)
+        rows = [row for row in reader if (row.get("epoch") or "").isdigit() and int(row["epoch"]) <= epoch]
+        columns = reader.fieldnames or []
+    with whole_file(path) as beside, open(beside, "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, fieldnames=columns)
+        writer.writeheader()
+        writer.writerows(rows)

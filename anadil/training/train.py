@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
-import shutil
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -26,16 +25,16 @@ from anadil.models.summary import count_parameters, layer_table
 from anadil.settings import dump
 from anadil.text.rules import TextRules
 from anadil.training import diagnosis
+from anadil.training.checkpoint import Resumable, identity_of, restore_checkpoint, save_checkpoint
 from anadil.training.config import Config
 from anadil.training.flat_start import flat_start_loss, speech_frames
 from anadil.training.interrupt import Stop, stop_on_interrupt
-from anadil.training.metrics import log_metrics
+from anadil.training.metrics import METRICS, drop_metrics_after, log_metrics
 from anadil.training.model_card import model_card
 from anadil.training.optimizers import build_optimizer, learning_rate
 from anadil.training.prepare import Prepared, prepare
 from anadil.training.report import Reporter, Silent
-
-OUTPUTS = ("best", "last", "metrics.csv", "tensorboard")
+from anadil.training.run import Run, Validation, clear_run, refuse_run
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,47 +52,27 @@ class Judge(Protocol):
     def __call__(self, log_probs: Sequence[np.ndarray], rules: TextRules, references: Sequence[str]) -> Judgement: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Validation:
-    """One look at the validation set. `loss` in nats a label."""
-
-    loss: float
-    cer: float
-    wer: float
-
-
-@dataclass
-class Run:
-    """Where a run is."""
-
-    out: Path
-    total_steps: int
-    hours: float  # of training speech
-    parameters: int
-    started: float = field(default_factory=time.monotonic)
-    step: int = 0
-    epoch: int = 0
-    audio_s: float = 0.0
-    first_loss: float = math.nan
-    best: Validation | None = None
-    last: Validation | None = None
-
-    @property
-    def minutes(self) -> float:
-        return (time.monotonic() - self.started) / 60
-
-
-def train(config: Config, out: Path, judge: Judge, report: Reporter | None = None, force: bool = False) -> Run:
+def train(
+    config: Config,
+    out: Path,
+    judge: Judge,
+    report: Reporter | None = None,
+    force: bool = False,
+    resume: bool = False,
+) -> Run:
     """Train as `config` says and write `out`/best, last, metrics.csv and tensorboard.
 
-    Raises AnadilError if the data cannot be used, `out` holds a run already, or training breaks;
-    KeyboardInterrupt after Ctrl-C, with `last` written.
+    With `resume`, an interrupted run in `out` goes on; on a CPU its weights become, bit by bit, those of a run that
+    was never interrupted (unless `max_minutes` lets the clock decide). Raises AnadilError if the data cannot be
+    used, `out` holds a run already, or training breaks; KeyboardInterrupt after Ctrl-C, with `last` written.
     """
     report = report or Silent()
-    _refuse_run(out, force)
+    if not resume:
+        refuse_run(out, force)
     seed_everything(config.training.seed, verbose=False)
     data = prepare(config, out, report)
-    _clear(out)
+    if not resume:
+        clear_run(out)
     fabric = Fabric(
         accelerator=config.training.accelerator,
         devices=1,
@@ -105,7 +84,7 @@ def train(config: Config, out: Path, judge: Judge, report: Reporter | None = Non
     model, optimizer = fabric.setup(data.acoustic, optimizer)
     try:
         with stop_on_interrupt() as stop:
-            return _fit(fabric, model, optimizer, data, judge, report, out, stop)
+            return _fit(fabric, model, optimizer, data, judge, report, out, stop, resume)
     finally:
         fabric.logger.finalize("")  # closes TensorBoard's file: a later run may clear the folder
 
@@ -119,6 +98,7 @@ def _fit(
     report: Reporter,
     out: Path,
     stop: Stop,
+    resume: bool,
 ) -> Run:
     settings = data.config.training
     durations = [example.duration for example in data.train]
@@ -127,29 +107,41 @@ def _fit(
     masks = torch.Generator().manual_seed(settings.seed)
     total_steps = settings.epochs * len(plan_epoch(durations, settings.batch_seconds, settings.seed))
     run = Run(out, total_steps, sum(durations) / 3600, count_parameters(data.acoustic))
-    for run.epoch in range(1, settings.epochs + 1):
+    identity = identity_of(data.config, data.train, data.valid)
+    resumable = Resumable(fabric, data.acoustic.network, optimizer, masks, run, identity)
+    if resume:
+        report.say("\n".join(restore_checkpoint(resumable, settings)))
+        drop_metrics_after(out / METRICS, run.epochs_done)
+    while not run.finished(settings.epochs, settings.max_minutes):
         model.train()
-        losses, epoch_started, heard_s = [], time.monotonic(), run.audio_s
-        for batch in loader.batches(plan_epoch(durations, settings.batch_seconds, settings.seed, run.epoch)):
-            losses.append(_step(fabric, model, optimizer, batch.to(fabric.device), data, run, masks, report))
-            report.progress("training", _progress(run, settings.max_minutes), 1.0, _note(run, losses))
+        run.begin_epoch()
+        epoch_started, heard_s = time.monotonic(), run.audio_s
+        plan = plan_epoch(durations, settings.batch_seconds, settings.seed, run.epoch)
+        for batch in loader.batches(plan[run.batch :]):
+            run.losses.append(_step(fabric, model, optimizer, batch.to(fabric.device), data, run, masks, report))
+            report.progress("training", run.progress(settings.max_minutes), 1.0, _note(run))
+            if stop.requested or time.monotonic() - run.saved >= 60 * settings.checkpoint_minutes:
+                _checkpoint(resumable, report)
             if stop.requested:
                 _save(data, run, "last")
-                raise KeyboardInterrupt(f"stopped at epoch {run.epoch}, step {run.step}; {out / 'last'} is usable")
+                raise KeyboardInterrupt(
+                    f"stopped at epoch {run.epoch}, step {run.step}; {out / 'last'} is usable\n"
+                    "  next: the same command with --resume goes on"
+                )
             if settings.max_minutes and run.minutes >= settings.max_minutes:
                 break
+        run.batch = 0
         speed = (run.audio_s - heard_s) / (time.monotonic() - epoch_started)
-        finished = run.epoch == settings.epochs or _progress(run, settings.max_minutes) >= 1
+        finished = run.finished(settings.epochs, settings.max_minutes)
         validated = bool(data.valid) and (run.epoch % settings.validate_every == 0 or finished)
         if validated:
             run.last = _validate(fabric, model, valid_loader, data, judge, run, report)
-        _log(fabric, optimizer, run, float(np.mean(losses)), speed, run.last if validated else None)
+        _log(fabric, optimizer, run, speed, run.last if validated else None)
         if run.last is not None and (run.best is None or run.last.cer < run.best.cer):
             run.best = run.last
             _save(data, run, "best")
         _save(data, run, "last")
-        if finished:
-            break
+        _checkpoint(resumable, report)
     return run
 
 
@@ -166,7 +158,7 @@ def _step(
     """One optimiser step. Returns the loss in nats a label. Raises AnadilError if it is not finite."""
     settings = data.config.training
     for group in optimizer.param_groups:
-        group["lr"] = learning_rate(settings, run.step, _progress(run, settings.max_minutes))
+        group["lr"] = learning_rate(settings, run.step, run.progress(settings.max_minutes))
     hide = data.config.augment.spec_augment
     augment = None if hide is None else (lambda features, counts: spec_augment(features, counts, hide, masks))
     log_probs, frame_counts = model(batch.waveforms, batch.sample_counts, augment)
@@ -184,7 +176,7 @@ def _step(
         where = [data.train[i].utterance.source for i in batch.indices]
         raise AnadilError(diagnosis.explain_not_finite(value, gradient_norm, run.step, settings, where))
     optimizer.step()
-    run.step += 1
+    run.step, run.batch = run.step + 1, run.batch + 1
     run.audio_s += float(batch.sample_counts.sum()) / data.acoustic.sample_rate
     if run.step == 1:
         run.first_loss = value
@@ -234,32 +226,33 @@ def _validate(
     return Validation(losses / n_labels, found.cer, found.wer)
 
 
-def _progress(run: Run, max_minutes: float | None) -> float:
-    """Share of the run that is done, by steps or by the clock, whichever is further."""
-    by_time = run.minutes / max_minutes if max_minutes else 0.0
-    return min(1.0, max(run.step / run.total_steps, by_time))
-
-
-def _note(run: Run, losses: list[float]) -> str:
+def _note(run: Run) -> str:
     best = f"  best CER {run.best.cer:.1%}" if run.best else ""
-    return f"epoch {run.epoch}  loss {np.mean(losses[-50:]):.3f}{best}"
+    return f"epoch {run.epoch}  loss {np.mean(run.losses[-50:]):.3f}{best}"
 
 
-def _log(
-    fabric: Fabric, optimizer: Optimizer, run: Run, loss: float, speed: float, validation: Validation | None
-) -> None:
+def _log(fabric: Fabric, optimizer: Optimizer, run: Run, speed: float, validation: Validation | None) -> None:
     row = {
         "epoch": run.epoch,
         "step": run.step,
         "minutes": round(run.minutes, 3),
         "lr": optimizer.param_groups[0]["lr"],
-        "train_loss": loss,
+        "train_loss": float(np.mean(run.losses)),
         "audio_s_per_s": round(speed, 1),
         "valid_loss": validation.loss if validation else None,
         "valid_cer": validation.cer if validation else None,
         "valid_wer": validation.wer if validation else None,
     }
-    log_metrics(fabric, run.out / "metrics.csv", row, run.step)
+    log_metrics(fabric, run.out / METRICS, row, run.step)
+
+
+def _checkpoint(resumable: Resumable, report: Reporter) -> None:
+    """A full disk costs the checkpoint, not the run: the earlier ones are still there."""
+    try:
+        save_checkpoint(resumable)
+    except AnadilError as error:
+        report.warn(str(error))
+        resumable.run.saved = time.monotonic()  # the next try is not at the next step
 
 
 def _save(data: Prepared, run: Run, name: str) -> None:
@@ -279,24 +272,3 @@ def _precision(config: Config) -> Any:
         return config.training.precision
     on_gpu = config.training.accelerator in ("auto", "cuda") and torch.cuda.is_available()
     return "bf16-mixed" if on_gpu and torch.cuda.is_bf16_supported() else "32-true"
-
-
-def _refuse_run(out: Path, force: bool) -> None:
-    there = [name for name in OUTPUTS if (out / name).exists()]
-    if there and not force:
-        raise AnadilError(
-            f"{out} holds a run already ({', '.join(there)})\n  next: choose another --out, or add --force to replace it"
-        )
-
-
-def _clear(out: Path) -> None:
-    """Only now that the data is known to be usable: an earlier run makes room."""
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        for path in (out / name for name in OUTPUTS):
-            if path.is_dir():
-                shutil.rmtree(path)
-            else:
-                path.unlink(missing_ok=True)
-    except OSError as error:
-        raise AnadilError(f"could not write to {out}: {error.strerror}\n  next: choose another --out") from error

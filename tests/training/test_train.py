@@ -29,7 +29,8 @@ from anadil.training import train as module
 from anadil.training.config import Config, load_config
 from anadil.training.interrupt import stop_on_interrupt
 from anadil.training.prepare import Prepared, prepare
-from anadil.training.train import Run, train
+from anadil.training.run import Run
+from anadil.training.train import train
 from tests.micro import TEXTS, micro_config, micro_data, write_config, write_corpus, write_lines
 
 WEIGHTS = "model.safetensors"
@@ -84,7 +85,7 @@ def test_a_tiny_run_learns_its_words(micro: Path) -> None:
 
 def test_a_run_leaves_models_metrics_and_tensorboard(micro: Path) -> None:
     run = micro / "run"
-    assert entries(run) == {"best", "last", "metrics.csv", "tensorboard"}
+    assert entries(run) == {"best", "last", "checkpoints", "metrics.csv", "tensorboard"}
     assert entries(run / "best") == entries(run / "last") == {WEIGHTS, "config.yaml", "README.md"}
     (events,) = (run / "tensorboard").iterdir()
     assert b"train_loss" in events.read_bytes() and b"valid_cer" in events.read_bytes()
@@ -143,7 +144,7 @@ def test_the_seed_chooses_the_first_weights(tmp_path: Path, micro: Path) -> None
 def test_without_validation_there_is_only_last(tmp_path: Path, micro: Path) -> None:
     run = train(micro_config(micro / "train.jsonl"), tmp_path / "run", judge)
     assert (run.best, run.epoch) == (None, 2)
-    assert entries(tmp_path / "run") == {"last", "metrics.csv", "tensorboard"}
+    assert entries(tmp_path / "run") == {"last", "checkpoints", "metrics.csv", "tensorboard"}
     assert "no validation data was given" in (tmp_path / "run/last/README.md").read_text(encoding="utf-8")
     assert [row["valid_cer"] for row in metrics(tmp_path / "run")] == ["", ""]
 
@@ -161,14 +162,15 @@ def test_the_clock_ends_a_run_with_epochs_left(tmp_path: Path, micro: Path) -> N
     assert run.epoch == 1
     (row,) = metrics(tmp_path / "run")
     assert float(row["lr"]) == pytest.approx(1e-4)  # the schedule has ended too
-    assert entries(tmp_path / "run") == {"best", "last", "metrics.csv", "tensorboard"}
+    assert entries(tmp_path / "run") == {"best", "last", "checkpoints", "metrics.csv", "tensorboard"}
 
 
 def test_an_existing_run_is_refused_and_replaced_with_force(tmp_path: Path, micro: Path) -> None:
     out = tmp_path / "run"
     train(config_of(micro, epochs=2), out, judge)
     before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
-    with pytest.raises(AnadilError, match=r"holds a run already \(best, last, metrics.csv, tensorboard\)\n.*--force"):
+    there = r"holds a run already \(best, last, checkpoints, metrics.csv, tensorboard\)\n.*--resume.*--force"
+    with pytest.raises(AnadilError, match=there):
         train(config_of(micro, epochs=1), out, judge)
     assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
     train(config_of(micro, epochs=1), out, judge, force=True)
@@ -349,7 +351,7 @@ def test_a_full_disk_at_a_checkpoint_leaves_the_models_from_before(
     with pytest.raises(AnadilError, match=rf"could not write .*{which}: .*No space left on device") as caught:
         train(config_of(micro, epochs=3), out, falling)
     assert "the version that was there before is untouched" in str(caught.value)
-    assert entries(out) == {"best", "last", "metrics.csv", "tensorboard"}
+    assert entries(out) == {"best", "last", "checkpoints", "metrics.csv", "tensorboard"}
     assert "epoch 1," in (out / which / "README.md").read_text(encoding="utf-8")
     weights_of(out, "best"), weights_of(out, "last")
 
@@ -407,7 +409,8 @@ def test_training_works_off_the_main_thread(tmp_path: Path, micro: Path) -> None
 
 
 @pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
-def test_ctrl_c_saves_last_and_exits_with_130(tmp_path: Path, micro: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_saves_last_and_exits_with_130(tmp_path: Path, micro: Path, number: int) -> None:
     config = write_config(tmp_path / "config.yaml", micro_data(micro / "train.jsonl", epochs=10**6))
     out = tmp_path / "run"
     command = [sys.executable, "-m", "anadil.cli.main", "train", str(config), "--out", str(out)]
@@ -418,12 +421,13 @@ def test_ctrl_c_saves_last_and_exits_with_130(tmp_path: Path, micro: Path) -> No
         deadline = time.monotonic() + 120
         while not (out / "metrics.csv").exists() and process.poll() is None and time.monotonic() < deadline:
             time.sleep(0.02)
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         stdout, stderr = process.communicate(timeout=120)
     finally:
         process.kill()
     assert process.returncode == 130, stderr
     assert "interrupted: stopped at epoch" in stderr and f"{out / 'last'} is usable" in stderr
+    assert "--resume" in stderr
     assert "Traceback" not in stderr and stdout == ""
     load_model(out / "last")
-    assert entries(out) == {"last", "metrics.csv", "tensorboard"}
+    assert entries(out) == {"last", "checkpoints", "metrics.csv", "tensorboard"}

@@ -1,0 +1,89 @@
+"""A run: how far it is, and its folder."""
+
+from __future__ import annotations
+
+import math
+import shutil
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from anadil.errors import AnadilError
+
+CHECKPOINTS = "checkpoints"
+OUTPUTS = ("best", "last", CHECKPOINTS, "metrics.csv", "tensorboard")
+
+
+@dataclass(frozen=True, slots=True)
+class Validation:
+    """One look at the validation set. `loss` in nats a label."""
+
+    loss: float
+    cer: float
+    wer: float
+
+
+@dataclass
+class Run:
+    """How far a run is. `epoch` is the one under way, or the last one if none of a next one's batches is done."""
+
+    out: Path
+    total_steps: int
+    hours: float  # of training speech
+    parameters: int
+    started: float = field(default_factory=time.monotonic)  # earlier by the time spent before a resumption
+    step: int = 0
+    epoch: int = 0
+    batch: int = 0  # how many of the epoch's batches are done; 0 once it is over
+    audio_s: float = 0.0
+    losses: list[float] = field(default_factory=list)  # of the epoch's steps, nats a label
+    first_loss: float = math.nan
+    best: Validation | None = None
+    last: Validation | None = None
+    saved: float = field(default_factory=time.monotonic)  # when the last checkpoint was written
+
+    @property
+    def minutes(self) -> float:
+        return (time.monotonic() - self.started) / 60
+
+    def progress(self, max_minutes: float | None) -> float:
+        """Share of the run that is done, by steps or by the clock, whichever is further."""
+        by_time = self.minutes / max_minutes if max_minutes else 0.0
+        return min(1.0, max(self.step / self.total_steps, by_time))
+
+    @property
+    def epochs_done(self) -> int:
+        return self.epoch if self.batch == 0 else self.epoch - 1
+
+    def begin_epoch(self) -> None:
+        """Go on with the epoch under way, or start the next one."""
+        if self.batch == 0:
+            self.epoch, self.losses = self.epoch + 1, []
+
+    def finished(self, epochs: int, max_minutes: float | None) -> bool:
+        by_clock = self.step > 0 and self.progress(max_minutes) >= 1
+        return by_clock or self.epochs_done >= epochs
+
+
+def refuse_run(out: Path, force: bool) -> None:
+    """Raise AnadilError if `out` holds a run and the user did not ask to replace it."""
+    there = [name for name in OUTPUTS if (out / name).exists()]
+    if there and not force:
+        go_on = ", add --resume to go on with it" if CHECKPOINTS in there else ""
+        raise AnadilError(
+            f"{out} holds a run already ({', '.join(there)})\n"
+            f"  next: choose another --out{go_on}, or add --force to replace it"
+        )
+
+
+def clear_run(out: Path) -> None:
+    """Make room: an earlier run's outputs go. Raises AnadilError if they cannot."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        for path in (out / name for name in OUTPUTS):
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+    except OSError as error:
+        raise AnadilError(f"could not write to {out}: {error.strerror}\n  next: choose another --out") from error
