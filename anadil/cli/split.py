@@ -51,8 +51,8 @@ def split(
     """Train, valid and test sets that share no speaker and no sentence (compared without case, punctuation, spaces).
 
     Each speaker's place is drawn for his name: for the same seed it is the same in any order and on any machine, and
-    it stays when utterances are added that link no two groups. It is overruled by size only where a share would be
-    missed by half. --keep promises more: whatever is added, nothing that was dealt moves to another set.
+    it stays when utterances are added, unless they link his to another speaker's. It is overruled by size only where a
+    share would be missed by half. --keep promises more: whatever is added, nothing that was dealt moves to another set.
     """
     from anadil.data.splits import measure
     from anadil.data.tradeoffs import split as split_utterances
@@ -83,7 +83,8 @@ def make_plan(
     seed: int,
 ) -> Plan:
     """Raises typer.BadParameter for wrong usage."""
-    from anadil.data.splits import BOTH, Plan
+    from anadil.data.links import BOTH
+    from anadil.data.splits import Plan
 
     for name, share in (("--valid", valid), ("--test", test)):
         if not 0 <= share < 1:
@@ -100,7 +101,7 @@ def make_plan(
 
 
 def links_of(option: str, value: str) -> frozenset[str]:
-    from anadil.data.splits import BOTH
+    from anadil.data.links import BOTH
 
     names = frozenset(name.strip() for name in value.split(","))
     if not names <= BOTH:
@@ -158,7 +159,6 @@ def write_split(targets: dict[str, Path], result: Split) -> None:
 
 def tell(report: ConsoleReporter, result: Split, plan: Plan, kept_all: int) -> None:
     """What a user should know about how it was dealt."""
-    from anadil.data.splits import BOTH
     from anadil.data.tradeoffs import off_target
 
     links, n = result.links, len(result.utterances)
@@ -175,7 +175,7 @@ def tell(report: ConsoleReporter, result: Split, plan: Plan, kept_all: int) -> N
     for reason, count in result.set_aside_reasons().items():
         report.say(f"set aside, {count:,} utterances: {reason}")
     for problem in off_target(result, plan):
-        report.warn(f"{problem}: there is no nearer choice among these groups" if plan.disjoint == BOTH else problem)
+        report.warn(problem)
     if result.by_size:
         report.say(
             f"{' and '.join(result.by_size)} dealt by size, because the draw alone would have missed the share or made "
@@ -194,8 +194,10 @@ def show(result: Split, out: Path, plan: Plan) -> None:
     for name in NAMES:
         one = result.figures(name)
         if one.n_utterances:
-            figures = [f"{one.n_utterances:,}", f"{one.hours:.2f}" if one.hours >= 1 else f"{one.hours:.3f}", "" if name == SET_ASIDE else f"{one.share:.1%}"]
-            rows.append([name, *figures, f"{one.n_speakers:,}", f"{one.n_sentences:,}", f"{one.median_s:.1f}"])
+            share = "" if name == SET_ASIDE else f"{one.share:.1%}"
+            hours = f"{one.hours:.{2 if one.hours >= 1 else 3}f}"
+            counts = [f"{one.n_speakers:,}", f"{one.n_sentences:,}", f"{one.median_s:.1f}"]
+            rows.append([name, f"{one.n_utterances:,}", hours, share, *counts])
     console = Console(highlight=False, soft_wrap=True)
     columns = ["", "utterances", "hours", "share", "speakers", "sentences", "median s"]
     console.print(rich_table(f"{out}, seed {plan.seed}", columns, rows))

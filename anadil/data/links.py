@@ -15,6 +15,7 @@ from anadil.manifest import Utterance
 from anadil.text.rules import TextRules, TextSettings, text_rules
 
 SPEAKER, TEXT = "speaker", "text"
+BOTH = frozenset({SPEAKER, TEXT})
 
 Ids = np.ndarray  # int64 (utterances,)
 
@@ -42,11 +43,12 @@ def find_links(utterances: Sequence[Utterance], language: str | None = None) -> 
     speakers that other segments of it name. One stretch of audio that is listed twice counts as one clip, whatever
     its texts are. `language` overrules that of the utterances; it decides how texts are lower-cased.
     """
-    paths = [os.path.abspath(one.audio_filepath).replace(os.sep, "/") for one in utterances]
-    tails = _tails(set(paths))
-    named = [(one.speaker or "").strip() for one in utterances]
+    paths = absolute_paths(utterances)
+    named = [speaker_name(one) for one in utterances]
     keys = SentenceKeys(language)
     texts = [keys.of(one) for one in utterances]
+    nameless = (path for name, text, path in zip(named, texts, paths, strict=True) if not (name and text))
+    tails = _tails(set(nameless))
     speakers, speaker = _number(
         f"speaker {name}" if name else f"\0{path}" for name, path in zip(named, paths, strict=True)
     )
@@ -113,14 +115,18 @@ class SentenceKeys:
     def __init__(self, language: str | None = None) -> None:
         self._language = language
         self._rules: dict[str, TextRules] = {}
+        self._keys: dict[str, dict[str, str]] = {}
         self._table = _Lean()
 
     def of(self, utterance: Utterance) -> str:
         """Empty if nothing is left to compare."""
         language = self._language or utterance.language or "und"
-        if language not in self._rules:
-            self._rules[language] = text_rules(language, TextSettings(), ())
-        return self._rules[language].normalize(utterance.text).translate(self._table)
+        known = self._keys.setdefault(language, {})
+        if utterance.text not in known:
+            if language not in self._rules:
+                self._rules[language] = text_rules(language, TextSettings(), ())
+            known[utterance.text] = self._rules[language].normalize(utterance.text).translate(self._table)
+        return known[utterance.text]
 
 
 class _Lean(dict[int, int | None]):
@@ -132,6 +138,23 @@ class _Lean(dict[int, int | None]):
         return self[code]
 
 
+def speaker_name(utterance: Utterance) -> str:
+    """NFC, because file systems and editors disagree on it; empty if there is none."""
+    return unicodedata.normalize("NFC", (utterance.speaker or "").strip())
+
+
+def absolute_paths(utterances: Sequence[Utterance]) -> list[str]:
+    """Audio paths, absolute and normalised, with forward slashes."""
+    folders: dict[str, str] = {}
+    paths = []
+    for one in utterances:
+        folder, name = os.path.split(one.audio_filepath)
+        if folder not in folders:
+            folders[folder] = os.path.abspath(folder).replace(os.sep, "/").rstrip("/")
+        paths.append(f"{folders[folder]}/{name}")
+    return paths
+
+
 def _number(names: Iterable[str]) -> tuple[list[str], Ids]:
     """Names in order of first appearance, and each one's number."""
     numbers: dict[str, int] = {}
@@ -141,8 +164,8 @@ def _number(names: Iterable[str]) -> tuple[list[str], Ids]:
 
 def _tails(paths: set[str]) -> dict[str, str]:
     """A name for each recording that outlives a move of the corpus: the file's, with two folders if others have it too."""
-    counts = Counter(map(os.path.basename, paths))
-    return {path: "/".join(path.split("/")[-3 if counts[os.path.basename(path)] > 1 else -1 :]) for path in paths}
+    counts = Counter(path.rpartition("/")[2] for path in paths)
+    return {path: "/".join(path.split("/")[-3 if counts[path.rpartition("/")[2]] > 1 else -1 :]) for path in paths}
 
 
 def _unnamed_recordings(paths: Sequence[str], named: Sequence[str]) -> Ids:

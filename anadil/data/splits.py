@@ -4,8 +4,8 @@ What is promised, for the same seed, shares and `disjoint`:
 
 1. The order of the lines, the machine and Python's hash seed change nothing.
 2. Whether a group (utterances that are linked by speaker or sentence) is held out is drawn for the names of its
-   speakers (of its sentences, if speakers may be shared). So new utterances move no old one, as long as they do not
-   link two groups and both results are as drawn (`Split.by_size` is empty). A draw is overruled only where it would
+   speakers (of its sentence, if speakers may be shared). So new utterances move no old one, as long as no old group
+   gains a speaker and both results are as drawn (`Split.by_size` is empty). A draw is overruled only where it would
    miss a share by more than half, or make one group most of a set.
 3. With `keep`, an earlier split, nothing of it moves, whatever is added. A new utterance goes where the old ones are
    that it is linked to, over other new ones too; one that would link two splits is set aside.
@@ -24,13 +24,12 @@ import numpy as np
 
 from anadil import audio
 from anadil.data.deal import ASIDE, FREE, HELD, REST, Draw, Lengths, Sides, hold_out, shared
-from anadil.data.links import SPEAKER, TEXT, Links, find_links
+from anadil.data.links import BOTH, SPEAKER, TEXT, Links, absolute_paths, find_links, speaker_name
 from anadil.errors import AnadilError, Problem, summarize
 from anadil.manifest import Utterance
 
 TRAIN, VALID, TEST, SET_ASIDE = "train", "valid", "test", "set_aside"
 NAMES = (TRAIN, VALID, TEST, SET_ASIDE)
-BOTH = frozenset({SPEAKER, TEXT})
 
 
 @dataclass(frozen=True)
@@ -210,30 +209,32 @@ def _stage(
 
 
 def _spoken_by(speakers: Sequence[str], utterances: Sequence[Utterance]) -> np.ndarray:
-    known = {(one.speaker or "").strip() for one in utterances} - {""}
-    for speaker in speakers:
+    known = {speaker_name(one) for one in utterances} - {""}
+    wanted = {speaker_name(Utterance("", speaker=speaker)) for speaker in speakers}
+    for speaker in sorted(wanted):
         if speaker not in known:
             near = difflib.get_close_matches(speaker, sorted(known), n=5, cutoff=0.0)
             listed = ", ".join(map(repr, near)) + (f" and {len(known) - len(near):,} more" if len(known) > 5 else "")
             raise AnadilError(
                 f"no utterance has the speaker {speaker!r}\n  next: --test-speaker with one of: {listed or '(none is given)'}"
             )
-    return np.array([(one.speaker or "").strip() in speakers for one in utterances])
+    return np.array([speaker_name(one) in wanted for one in utterances])
 
 
 def _earlier(utterances: Sequence[Utterance], keep: Mapping[str, Sequence[Utterance]]) -> np.ndarray:
     """Index in NAMES of each utterance that an earlier split has, -1 for new ones. A clip is its file and offset."""
     place: dict[tuple[str, float], int] = {}
     for name, old in keep.items():
-        for one in old:
-            clip = (os.path.abspath(one.audio_filepath), one.offset)
+        for one, path in zip(old, absolute_paths(old), strict=True):
+            clip = (path, one.offset)
             if place.setdefault(clip, NAMES.index(name)) != NAMES.index(name):
                 raise AnadilError(
                     f"{one.source}: this clip is also in {NAMES[place[clip]]}.jsonl\n  next: mend the split to keep"
                 )
     if not place:
         return np.full(len(utterances), -1)
-    found = np.array([place.get((os.path.abspath(one.audio_filepath), one.offset), -1) for one in utterances])
+    paths = absolute_paths(utterances)
+    found = np.array([place.get((path, one.offset), -1) for one, path in zip(utterances, paths, strict=True)])
     if (found < 0).all():
         raise AnadilError(
             "none of the utterances is in the split to keep: a clip is known by its audio file and its offset\n"

@@ -8,8 +8,8 @@ from dataclasses import replace
 import numpy as np
 
 from anadil.data.deal import SLACK
-from anadil.data.links import SPEAKER, TEXT, Links, find_links, groups
-from anadil.data.splits import BOTH, SET_ASIDE, TEST, TRAIN, VALID, Plan, Split, deal
+from anadil.data.links import BOTH, SPEAKER, TEXT, Links, find_links, groups
+from anadil.data.splits import SET_ASIDE, TEST, TRAIN, VALID, Plan, Split, deal
 from anadil.errors import AnadilError
 from anadil.manifest import Utterance
 
