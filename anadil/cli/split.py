@@ -16,8 +16,11 @@ if TYPE_CHECKING:
 
 EXAMPLE = (
     "Example: anadil split validated.jsonl --out splits    later, with more speech: "
-    "anadil split validated.jsonl more.jsonl --keep splits --out splits --force"
+    "anadil split validated.jsonl more.jsonl --keep splits --out splits-2"
 )
+
+RECORD = "split.json"
+"""In the folder of a split: how it was asked for."""
 
 
 @verb
@@ -46,13 +49,16 @@ def split(
         str | None, typer.Option(help="Language of the texts, for lower-casing.", show_default="as in the manifests")
     ] = None,
     seed: Annotated[int, typer.Option(help="Of the draw.")] = 0,
-    force: Annotated[bool, typer.Option("--force", help="Replace the split in --out.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace the split in --out; made with the same options, it is kept.")
+    ] = False,
 ) -> None:
     """Train, valid and test sets that share no speaker and no sentence (compared without case, punctuation, spaces).
 
     Each speaker's place is drawn for his name: for the same seed it is the same in any order and on any machine, and
     it stays when utterances are added, unless they link his to another speaker's. It is overruled by size only where a
-    share would be missed by half. --keep promises more: whatever is added, nothing that was dealt moves to another set.
+    share would be missed by half. --keep promises more: whatever is added, nothing that was dealt moves to another set;
+    so does --force with the options that the split in --out was made with.
     """
     from anadil.data.splits import measure
     from anadil.data.tradeoffs import split as split_utterances
@@ -62,12 +68,13 @@ def split(
     targets = plan_files(out, manifests, keep, force)
     with ConsoleReporter() as report:
         utterances = read_manifests(manifests)
+        keep = keep or same_plan(out, plan, utterances)
         earlier = read_split(keep) if keep else None
         utterances, n_measured = measure(utterances, lambda done, total: report.progress("measuring", done, total))
         if n_measured:
             report.say(f"measured {n_measured:,} utterances that had no duration")
         result = split_utterances(utterances, plan, earlier)
-        write_split(targets, result)
+        write_split(out, targets, result, plan)
         tell(report, result, plan, kept_all=sum(map(len, earlier.values())) if earlier else 0)
     show(result, out, plan)
 
@@ -122,8 +129,8 @@ def plan_files(out: Path, manifests: list[Path], keep: Path | None, force: bool)
             raise AnadilError(f"{path} is to be read, so it is not replaced\n  next: choose another --out")
     if there and not force:
         raise AnadilError(
-            f"{there[0]} exists already\n  next: choose another --out, add --keep {out} --force to deal only what is "
-            "new, or --force to deal everything anew"
+            f"{there[0]} exists already\n  next: add --force: what is in it stays where it is, and what is new is dealt; "
+            "or choose another --out"
         )
     return targets
 
@@ -143,8 +150,27 @@ def read_split(folder: Path) -> dict[str, list[Utterance]]:
     return found
 
 
-def write_split(targets: dict[str, Path], result: Split) -> None:
+def same_plan(out: Path, plan: Plan, utterances: list[Utterance]) -> Path | None:
+    """`out` if it holds a split that was asked for with the same options, of utterances that are among these."""
+    import json
+
+    from anadil.data.links import absolute_paths
+
+    try:
+        written = json.loads((out / RECORD).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    if plan.test_speakers or not isinstance(written, dict) or written.get("options") != plan.to_dict():
+        return None
+    before = {path for old in read_split(out).values() for path in absolute_paths(old)}
+    return out if before & set(absolute_paths(utterances)) else None
+
+
+def write_split(out: Path, targets: dict[str, Path], result: Split, plan: Plan) -> None:
     """All files or none; an earlier split's file that this one lacks goes, so that no two splits are mixed."""
+    import json
+
+    from anadil import __version__
     from anadil.files import whole_file
     from anadil.manifest import write_manifest
 
@@ -152,6 +178,9 @@ def write_split(targets: dict[str, Path], result: Split) -> None:
         for name, path in targets.items():
             if result.mask(name).any():
                 write_manifest(stack.enter_context(whole_file(path)), result.part(name))
+        record = {"options": plan.to_dict(), "anadil": __version__}
+        beside = stack.enter_context(whole_file(out / RECORD))
+        beside.write_text(json.dumps(record, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
     for name, path in targets.items():
         if not result.mask(name).any():
             path.unlink(missing_ok=True)

@@ -15,18 +15,25 @@ FREE, REST, HELD, ASIDE = -1, 0, 1, 2
 SLACK = 0.5
 """A share may be off by this much of itself before groups are dealt by size instead of by draw."""
 
+FEW = 9
+"""Of so many groups, every choice is tried (2 to this power, squared, are looked at)."""
+
 Sides = np.ndarray  # int8 (utterances,): FREE, REST, HELD, ASIDE
 Lengths = np.ndarray  # float64 (utterances,): whole microseconds, so that sums do not hang on the order of the lines
 
 
 @dataclass(frozen=True)
 class Draw:
-    """How to deal: `share` is of the hours, `salt` makes each seed and each set a draw of its own."""
+    """How to deal: `share` is of the hours, `salt` makes each seed and each set a draw of its own.
+
+    `later` is the share that another set will take of the same groups, out of what this one leaves.
+    """
 
     share: float
     disjoint: frozenset[str]
     salt: str
     set_aside: bool = False
+    later: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -55,7 +62,7 @@ def hold_out(links: Links, lengths: Lengths, how: Draw, pinned: Sides) -> Dealt:
         held, by_size = _deal(
             np.bincount(group, lengths[free]),
             positions(inner, group, disjoint, how.salt),
-            how.share,
+            how,
             float(lengths[side == HELD].sum()),
             float(lengths.sum()),
         )
@@ -132,7 +139,7 @@ def part_sentences(links: Links, lengths: Lengths, side: Sides, share: float, sa
 
 
 def _deal(
-    group_length: np.ndarray, place: np.ndarray, share: float, held_length: float, all_length: float
+    group_length: np.ndarray, place: np.ndarray, how: Draw, held_length: float, all_length: float
 ) -> tuple[np.ndarray, bool]:
     """bool (groups,): which are held, and whether by size. `held_length` of `all_length` are held already.
 
@@ -140,8 +147,8 @@ def _deal(
     the hours are then off by more than SLACK, or one group is most of the set, are groups taken in the order of their
     places by size: small ones first, so that a set has many speakers.
     """
-    target = share * all_length
-    held = place < share
+    target = how.share * all_length
+    held = place < how.share
     total = held_length + group_length[held].sum()
     fits = (1 - SLACK) * target <= total <= (1 + SLACK) * target
     if fits and group_length[held].max(initial=0.0) <= 0.5 * target:
@@ -149,27 +156,51 @@ def _deal(
     missing = target - held_length
     if missing <= 0:
         return np.zeros(len(place), dtype=bool), True
-    filled = _fill(group_length, place, missing)
+    order = np.argsort(place, kind="stable")
+    filled = np.zeros(len(place), dtype=bool)
+    if len(place) <= FEW:
+        filled[order] = _best_of_few(group_length[order], missing, how.later * all_length)
+    else:
+        # where one group is too large to be held, the sets divide what the others have
+        spare = (group_length.sum() - group_length.max()) * how.share / (how.share + how.later)
+        filled[order] = _fill(group_length[order], min(missing, spare))
     return filled, not np.array_equal(filled, held)
 
 
-def _fill(group_length: np.ndarray, place: np.ndarray, missing: float) -> np.ndarray:
-    """Groups up to a fifth of what is missing, then up to half, then larger ones; at last the one that fits best."""
-    held = np.zeros(len(place), dtype=bool)
-    order = np.argsort(place, kind="stable")
+def _fill(group_length: np.ndarray, missing: float) -> np.ndarray:
+    """bool (groups,): in their order, groups up to a fifth of what is missing, then up to half, then larger ones."""
+    held = np.zeros(len(group_length), dtype=bool)
     total = 0.0
     for largest in (missing / 5, missing / 2, missing):
-        for group in order[group_length[order] <= largest].tolist():
+        for group in np.flatnonzero(group_length <= largest).tolist():
             if total >= 0.95 * missing:
                 return held
             if not held[group] and total + group_length[group] <= 1.1 * missing:
                 held[group] = True
                 total += float(group_length[group])
-    if len(held) > 1 and not held.all():
-        after = np.abs(total + group_length - missing)
-        after[held] = np.inf
-        best = int(np.lexsort((place, after))[0])
-        spared = group_length[~held].sum() - group_length[best] > 0
-        if spared and (not held.any() or after[best] < missing - total):
-            held[best] = True
+    after = np.where(held, np.inf, np.abs(total + group_length - missing))
+    best = int(np.argmin(after))
+    if not held.all() and (not held.any() or after[best] < missing - total):
+        held[best] = True
     return held
+
+
+def _best_of_few(group_length: np.ndarray, missing: float, later: float) -> np.ndarray:
+    """bool (groups,): of all choices, that with the least error of this share and of the later one, taken together.
+
+    Some group must be left for each set, and one to train on. Of equal choices, the one with the first groups.
+    """
+    n = len(group_length)
+    bits = (np.arange(1 << n)[:, None] >> np.arange(n)) & 1  # (choices, groups)
+    lengths = bits @ group_length
+    error = np.abs(lengths - missing) / missing
+    n_left = n - bits.sum(axis=1)
+    allowed = (n_left < n) & (n_left >= (2 if later else 1))
+    if later:
+        apart = (np.arange(1 << n)[:, None] & np.arange(1 << n)) == 0
+        apart &= (bits.sum(axis=1) > 0) & (bits.sum(axis=1) < n_left[:, None])
+        error = error + np.where(apart, np.abs(lengths - later) / later, np.inf).min(axis=1)
+    if not allowed.any():
+        return np.zeros(n, dtype=bool)
+    chosen: np.ndarray = bits[int(np.argmin(np.where(allowed, error, np.inf)))].astype(bool)
+    return chosen

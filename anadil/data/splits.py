@@ -19,6 +19,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -48,6 +49,15 @@ class Plan:
     set_aside: bool = False
     test_speakers: tuple[str, ...] = ()
     language: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready: two plans that deal alike are equal."""
+        inner = self.disjoint if self.valid_disjoint is None else self.valid_disjoint
+        return {name: getattr(self, name) for name in ("valid", "test", "seed", "set_aside", "language")} | {
+            "disjoint": sorted(self.disjoint),
+            "valid_disjoint": sorted(inner),
+            "test_speakers": sorted(self.test_speakers),
+        }
 
 
 @dataclass(frozen=True)
@@ -199,7 +209,8 @@ def _stage(
         before = 0.0 if plan.test_speakers else plan.test
         how = Draw(plan.valid / (1 - before), plan.valid_disjoint or plan.disjoint, salt, plan.set_aside)
     else:
-        how = Draw(plan.test, plan.disjoint, salt, plan.set_aside)
+        together = plan.valid_disjoint in (None, plan.disjoint)
+        how = Draw(plan.test, plan.disjoint, salt, plan.set_aside, later=plan.valid if together else 0.0)
         if plan.test_speakers:
             speakers = np.unique(links.speaker[_spoken_by(plan.test_speakers, utterances)])
             chosen = np.where(np.isin(links.speaker, speakers), HELD, REST)
@@ -250,7 +261,7 @@ def _require_apart(links: Links, pinned: Sides, how: Draw, name: str) -> None:
         mend = "--disjoint text" if n_speakers else "--disjoint speaker, or --set-aside to leave these out of training"
         raise AnadilError(
             f"the split to keep has {n_speakers:,} speakers and {n_sentences:,} sentences both in {name} and in what "
-            f"{name} is held out from\n  next: keep it with {mend}, or split anew without --keep"
+            f"{name} is held out from\n  next: keep it with {mend}, or split anew, into another --out"
         )
 
 

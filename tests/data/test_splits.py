@@ -3,7 +3,7 @@ from __future__ import annotations
 import random
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -61,13 +61,15 @@ plans = st.builds(
 
 def test_a_known_split_never_changes() -> None:
     """Whoever reruns a published split must get it: this test may not be mended."""
-    held = {clip.split("/")[-1].split("-")[0]: where for clip, where in membership(split(readers(40, 3), Plan())).items()}
+    held = {
+        clip.split("/")[-1].split("-")[0]: where for clip, where in membership(split(readers(40, 3), Plan())).items()
+    }
     assert {s for s, where in held.items() if where == "test"} == KNOWN_TEST
     assert {s for s, where in held.items() if where == "valid"} == KNOWN_VALID
 
 
-KNOWN_TEST: set[str] = set()
-KNOWN_VALID: set[str] = set()
+KNOWN_TEST = {"23", "31", "39"}
+KNOWN_VALID = {"11", "12", "14", "22", "28", "34"}
 
 
 @given(corpus=corpora, plan=plans, order=st.randoms())
@@ -91,20 +93,27 @@ def test_what_is_dealt_shares_nothing_and_loses_nothing(corpus: list[Utterance],
         assert not result.part("set_aside")
 
 
-@given(corpus=corpora, added=corpora, plan=plans)
+@settings(max_examples=25)
+@given(
+    rng=st.randoms(use_true_random=False),
+    disjoint=st.sampled_from([BOTH, SPEAKER, TEXT]),
+    seed=st.integers(0, 99),
+    n=st.integers(30, 80),
+)
 def test_without_an_earlier_split_growth_moves_nothing_unless_a_group_gains_a_speaker(
-    corpus: list[Utterance], added: list[Utterance], plan: Plan
+    rng: random.Random, disjoint: frozenset[str], seed: int, n: int
 ) -> None:
-    speaker_of = {u.text: u.speaker for u in corpus}
-    old_speakers = {u.speaker for u in corpus}
-    if plan.disjoint == BOTH:  # new sentences of old speakers, or new speakers with new sentences
-        added = [
-            u for u in added
-            if speaker_of.get(u.text) == u.speaker or (u.text not in speaker_of and u.speaker in old_speakers)
-            or not {u.speaker, u.text} & {*old_speakers, *speaker_of}
-        ]  # fmt: skip
-        by_text: dict[str, str | None] = {}
-        added = [u for u in added if by_text.setdefault(u.text, u.speaker) == u.speaker]
+    """Pairs of speakers share a sentence; old speakers read new sentences, old ones again, new speakers come in pairs."""
+
+    def pairs(first: int, last: int) -> list[Utterance]:
+        shared_text = [one(s, f"pair {s // 2}", rng.uniform(1, 9), f"{s} pair") for s in range(first, last)]
+        return shared_text + [one(s, f"{s} {t}", rng.uniform(1, 9)) for s in range(first, last) for t in range(3)]
+
+    corpus = pairs(0, 2 * n)
+    added = pairs(2 * n, 2 * n + 2 * rng.randrange(n))
+    added += [one(s, f"{s} {rng.randrange(3, 6)}", 5.0) for s in rng.sample(range(2 * n), n)]
+    added += [replace(u, audio_filepath=f"{u.audio_filepath}.again") for u in rng.sample(corpus, n)]
+    plan = Plan(0.2, 0.2, disjoint, seed=seed)
     before, after = deal(corpus, plan), deal([*added, *corpus], plan)
     assume(not before.by_size and not after.by_size)
     grown = membership(after)
@@ -198,7 +207,15 @@ def test_few_speakers_are_dealt_by_size() -> None:
     assert set(result.by_size) <= {"test", "valid"} and result.by_size
     assert [result.figures(name).n_speakers for name in NAMES[:3]] == [2, 1, 1]
     assert result.figures("train").n_utterances == 180
-    assert off_target(result, Plan()) == ["valid has 5.0% of the hours, not 10.0%"] or not off_target(result, Plan())
+    assert sorted(result.figures(name).n_utterances for name in ("valid", "test")) == [10, 12]
+    assert len(off_target(result, Plan())) <= 1  # 5.0 % is half of what was wanted
+
+
+def test_a_large_group_leaves_both_sets_their_part_of_the_others() -> None:
+    """Else test would take all that can be held out, and valid would get nothing."""
+    corpus = [*(one(0, f"0 {t}") for t in range(880)), *(one(s, f"{s} {t}") for s in range(1, 31) for t in range(4))]
+    result = split(corpus, Plan())
+    assert [result.figures(name).n_utterances for name in ("valid", "test")] == pytest.approx([60, 60], abs=8)
 
 
 def test_an_impossible_split_says_what_to_give_up_and_what_that_costs() -> None:
@@ -279,7 +296,11 @@ print([deal(corpus, Plan(set_aside=aside)).where.tolist() for aside in (False, T
 """
     outputs = {
         subprocess.run(
-            [sys.executable, "-c", code], capture_output=True, text=True, check=True, env={"PYTHONHASHSEED": seed, **ENV}
+            [sys.executable, "-c", code],
+            capture_output=True,
+            text=True,
+            check=True,
+            env={"PYTHONHASHSEED": seed, **ENV},
         ).stdout
         for seed in ("1", "2")
     }
@@ -291,10 +312,12 @@ ENV = {"PYTHONPATH": ":".join(sys.path)}
 
 def test_mboshi(shared: Path) -> None:
     corpus = read_manifests([shared / "speech/mboshi" / name for name in ("train.jsonl", "valid.jsonl")])
-    with pytest.raises(AnadilError, match="the largest holds 100.0% of the hours: 3 speakers, 4,210 sentences") as caught:
+    with pytest.raises(
+        AnadilError, match="the largest holds 100.0% of the hours: 3 speakers, 4,210 sentences"
+    ) as caught:
         split(corpus, Plan())
     assert "next: --disjoint text" in str(caught.value)
-    assert "0.18 h of the 1.01 h of valid are sentences that are in training too" in str(caught.value)
+    assert "0.18 h of the 1.01 h of test are sentences that are in training too" in str(caught.value)
     left_out = Plan(test_speakers=("kouarata",), valid_disjoint=TEXT, set_aside=True)
     result = split(corpus, left_out)
     assert [result.figures(name).n_utterances for name in NAMES] == MBOSHI
