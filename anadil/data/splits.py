@@ -214,7 +214,7 @@ def _stage(
         if plan.test_speakers:
             speakers = np.unique(links.speaker[_spoken_by(plan.test_speakers, utterances)])
             chosen = np.where(np.isin(links.speaker, speakers), HELD, REST)
-            return replace(how, share=0.0, disjoint=how.disjoint | {SPEAKER}), chosen.astype(np.int8)
+            return replace(how, share=0.0), chosen.astype(np.int8)
     pinned = np.where(earlier < 0, FREE, np.where(earlier == NAMES.index(name), HELD, REST))
     return how, pinned.astype(np.int8)
 

@@ -107,7 +107,7 @@ def _largest_group(links: Links, result: Split, plan: Plan) -> str:
     inside = group == int(np.argmax(length))
     share = length.max() / max(length.sum(), 1.0)
     return (
-        f"{len(length):,} groups are linked by {' or '.join(sorted(plan.disjoint))}; the largest holds {share:.1%} of the "
+        f"of the groups that are linked by {' or '.join(sorted(plan.disjoint))}, the largest holds {share:.1%} of the "
         f"hours: {len(np.unique(links.speaker[inside])):,} speakers, {len(np.unique(links.sentence[inside])):,} sentences"
     )
 

@@ -184,7 +184,7 @@ def test_an_earlier_split_that_does_not_fit_is_an_error() -> None:
 
 def test_shares_are_of_hours_and_sets_have_many_speakers() -> None:
     talkers = [one(f"big{s}", f"{s} {t}", 10.0) for s in range(5) for t in range(60)]
-    for seed in range(10):
+    for seed in range(40):
         result = split([*talkers, *readers(150, 4)], Plan(seed=seed))
         for name in ("valid", "test"):
             got = result.figures(name)
@@ -192,6 +192,19 @@ def test_shares_are_of_hours_and_sets_have_many_speakers() -> None:
             assert got.n_speakers >= 8
             spoken = np.bincount(result.links.speaker, result.lengths * result.mask(name))
             assert spoken.max() <= 0.5 * spoken.sum()
+
+
+def test_sets_that_are_dealt_by_size_take_small_speakers_first() -> None:
+    corpus = [*readers(150, 4), *(one(f"medium{s}", f"{s} {t}", 9.0) for s in range(20) for t in range(30))]
+    results = [split(corpus, Plan(seed=seed)) for seed in range(12)]
+    counts = [one.figures(name).n_speakers for one in results for name in one.by_size]
+    assert len(counts) >= 5 and min(counts) >= 30
+
+
+def test_each_share_is_of_the_whole() -> None:
+    result = split(readers(300, 4), Plan(valid=0.4, test=0.5))
+    shares = [result.figures(name).share for name in NAMES[:3]]
+    assert shares == pytest.approx([0.1, 0.4, 0.5], abs=0.05)
 
 
 def test_durations_are_alike_in_all_splits() -> None:
@@ -235,6 +248,21 @@ def test_an_impossible_split_says_what_to_give_up_and_what_that_costs() -> None:
     assert by_text.figures("test").n_utterances and not failures(by_text, Plan(disjoint=TEXT))
 
 
+def test_half_of_a_share_is_too_little_while_something_can_be_given_up() -> None:
+    linked = [one(s, t) for s in range(10) for t in range(97)]
+    corpus = [*linked, *(one(s, f"own {s}") for s in range(10, 40))]  # 97 % is one group
+    with pytest.raises(AnadilError, match=r"valid gets 1.5% of the hours, not 10.0%; test gets 1.5%"):
+        split(corpus, Plan())
+    result = split(corpus, Plan(valid=0.02, test=0.02))
+    assert [result.figures(name).n_speakers for name in ("valid", "test")] == pytest.approx([15, 15], abs=2)
+
+
+def test_equal_choices_of_what_to_set_aside_do_not_hang_on_the_order() -> None:
+    corpus = [one(s, t) for s in range(20) for t in range(30)]
+    plan = Plan(set_aside=True)
+    assert membership(deal(corpus, plan)) == membership(deal(corpus[::-1], plan))
+
+
 def test_setting_aside_is_advised_where_little_links() -> None:
     corpus = [*readers(60, 5), *(one(s, f"{s - 1} 0", 1.0) for s in range(1, 60))]  # a chain
     with pytest.raises(AnadilError, match="next: add --set-aside, which leaves out little"):
@@ -262,7 +290,14 @@ def test_one_speaker_can_be_left_out() -> None:
     assert {u.speaker for u in result.part("test")} == {"s0"} and result.figures("test").n_utterances == 31
     assert [u.audio_filepath for u in result.part("set_aside")] == ["/c/1-1 0.wav"]  # training gives way
     assert result.figures("valid").n_utterances and result.leak("valid").shared_sentences == 0
-    assert split(corpus, replace(plan, disjoint=SPEAKER)).figures("test").n_utterances == 31
+    by_speaker = split(corpus, replace(plan, disjoint=SPEAKER))
+    assert by_speaker.figures("test").n_utterances == 31
+    half = split(
+        [*readers(20, 5), *(one("talker", f"own {t}") for t in range(250))],
+        replace(plan, test_speakers=("stalker",), valid=0.3),
+    )
+    assert half.figures("valid").share == pytest.approx(0.15, abs=0.05)  # of the others
+    assert off_target(half, replace(plan, test_speakers=("stalker",), valid=0.35)) == []
     with pytest.raises(AnadilError, match="no utterance has the speaker 's9'\n.*'s0'"):
         split(corpus, replace(plan, test_speakers=("s9",)))
 
