@@ -55,10 +55,11 @@ def split(
 ) -> None:
     """Train, valid and test sets that share no speaker and no sentence (compared without case, punctuation, spaces).
 
-    Each speaker's place is drawn for his name: for the same seed it is the same in any order and on any machine, and
-    it stays when utterances are added, unless they link his to another speaker's. It is overruled by size only where a
-    share would be missed by half. --keep promises more: whatever is added, nothing that was dealt moves to another set;
-    so does --force with the options that the split in --out was made with.
+    Each speaker's place is drawn for his name, so it stays when the corpus grows, unless his group gains a speaker.
+
+    Where the draw would miss a share by half, groups are dealt by size: with few speakers, use --keep to add speech.
+
+    With --keep, or --force and the options that --out was made with, nothing that was dealt moves to another set.
     """
     from anadil.data.splits import measure
     from anadil.data.tradeoffs import split as split_utterances
@@ -195,6 +196,10 @@ def tell(report: ConsoleReporter, result: Split, plan: Plan, kept_all: int) -> N
         report.warn(
             f"{links.n_unnamed:,} of {n:,} utterances have no speaker: each recording counts as a speaker of its own"
         )
+    if links.n_repeated:
+        report.warn(
+            f"{links.n_repeated:,} utterances are a clip (file and offset) that another line has too; all are kept"
+        )
     if links.n_wordless and plan.disjoint != {"speaker"}:
         report.warn(f"{links.n_wordless:,} of {n:,} utterances have no text to compare")
     if kept_all:
@@ -214,6 +219,8 @@ def tell(report: ConsoleReporter, result: Split, plan: Plan, kept_all: int) -> N
 
 def show(result: Split, out: Path, plan: Plan) -> None:
     """The table on stdout, what the splits share, and what to do next."""
+    import shlex
+
     from rich.console import Console
 
     from anadil.data.splits import NAMES, SET_ASIDE, TEST, TRAIN, VALID
@@ -239,12 +246,12 @@ def show(result: Split, out: Path, plan: Plan) -> None:
             )
     languages = {one.language for one in result.utterances}
     language = plan.language or (languages.pop() if len(languages) == 1 else None) or "CODE"
-    made = {name: out / f"{name}.jsonl" for name in (TRAIN, VALID, TEST) if result.mask(name).any()}
-    print(f"next: anadil check {' '.join(map(str, made.values()))}")
+    made = {name: shlex.quote(str(out / f"{name}.jsonl")) for name in (TRAIN, VALID, TEST) if result.mask(name).any()}
+    print(f"next: anadil check {' '.join(made.values())}")
     if VALID in made:
         print(
-            f"      anadil train configs/few-hours.yaml language={language} "
-            f"data.train={made[TRAIN]} data.valid={made[VALID]}"
+            f"      anadil train configs/few-hours.yaml language={language} data.train={made[TRAIN]} "
+            f"data.valid={made[VALID]}"
         )
 
 

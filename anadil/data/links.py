@@ -30,6 +30,7 @@ class Links:
     sentence_names: Sequence[str]
     n_unnamed: int = 0  # utterances without a speaker: the recording counts as one
     n_wordless: int = 0  # utterances without a letter or digit: they share their sentence with no other
+    n_repeated: int = 0  # utterances whose file and offset an earlier one has
 
     def take(self, chosen: np.ndarray) -> Links:
         """The links of some of the utterances; ids keep their meaning."""
@@ -62,7 +63,8 @@ def find_links(utterances: Sequence[Utterance], language: str | None = None) -> 
     recordings = _unnamed_recordings(paths, named)
     speaker, speakers = _merge(speaker, speakers, [*_pairs(speaker, clips), *_pairs(speaker, recordings)])
     sentence, sentences = _merge(sentence, sentences, _pairs(sentence, clips))
-    return Links(speaker, sentence, speakers, sentences, named.count(""), texts.count(""))
+    n_repeated = len(clips) - len(np.unique(clips))
+    return Links(speaker, sentence, speakers, sentences, named.count(""), texts.count(""), n_repeated)
 
 
 def groups(links: Links, disjoint: Iterable[str]) -> Ids:

@@ -56,6 +56,7 @@ def test_a_clip_that_is_listed_twice_is_one_clip() -> None:
     links = find_links([one("a", "x", "/c/1.wav"), one("b", "y", "/c/1.wav"), one("c", "z", "/c/1.wav", offset=1)])
     assert links.speaker[0] == links.speaker[1] != links.speaker[2]
     assert links.sentence[0] == links.sentence[1] != links.sentence[2]
+    assert links.n_repeated == 1
 
 
 def test_speakers_are_compared_in_nfc() -> None:
