@@ -109,8 +109,8 @@ def part_sentences(links: Links, lengths: Lengths, side: Sides, share: float, sa
     """Give each sentence that is read on both sides to one of them; its other readings go ASIDE.
 
     A sentence goes where it has more hours. If HELD then has less than its share of what is kept, it takes
-    further sentences, those first that cost REST the least for each hour gained. A sentence of one pinned side stays.
-    `share` of 1 gives HELD all of them.
+    further sentences, those first that cost REST the least for each hour gained. A sentence that one side
+    has pinned stays there; one that both have goes to HELD.
     """
     n = len(links.sentence_names)
     length_of, reads = {}, {}
@@ -119,7 +119,7 @@ def part_sentences(links: Links, lengths: Lengths, side: Sides, share: float, sa
         length_of[where] = np.bincount(links.sentence[chosen], lengths[chosen], minlength=n)
         reads[where] = np.bincount(links.sentence[chosen], minlength=n) > 0
     both = reads[HELD] & reads[REST]
-    to_held = both & ((length_of[HELD] > length_of[REST]) | (share >= 1))
+    to_held = both & (length_of[HELD] > length_of[REST])
     fixed = {where: np.zeros(n, dtype=bool) for where in (HELD, REST)}
     for where in (HELD, REST):
         fixed[where][links.sentence[(pinned == where) & (side == where)]] = True

@@ -129,15 +129,16 @@ def test_without_an_earlier_split_growth_moves_no_clip_of_a_corpus_of_many_speak
     assert {clip: grown[clip] for clip in membership(before)} == membership(before)
 
 
-@given(corpus=corpora, added=st.lists(corpora, max_size=3), plan=plans, later=plans)
+@given(corpus=corpora, added=st.lists(corpora, max_size=3), plan=plans, later=plans, set_aside=st.booleans())
 def test_with_an_earlier_split_no_growth_moves_anything(
-    corpus: list[Utterance], added: list[list[Utterance]], plan: Plan, later: Plan
+    corpus: list[Utterance], added: list[list[Utterance]], plan: Plan, later: Plan, set_aside: bool
 ) -> None:
     result = deal(corpus, plan)
     for more in added:
         known = set(membership(result))
         corpus = [*(u for u in more if u.audio_filepath not in known), *corpus]
-        grown = deal(corpus, replace(later, disjoint=plan.disjoint), keep=as_keep(result))
+        again = replace(later, disjoint=plan.disjoint, set_aside=set_aside and plan.disjoint == BOTH)
+        grown = deal(corpus, again, keep=as_keep(result))
         for clip, where in membership(result).items():
             if where != "set_aside":
                 assert membership(grown)[clip] == where
