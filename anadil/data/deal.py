@@ -24,9 +24,11 @@ Lengths = np.ndarray  # float64 (utterances,): whole microseconds, so that sums 
 
 @dataclass(frozen=True)
 class Draw:
-    """How to deal: `share` is of the hours, `salt` makes each seed and each set a draw of its own.
+    """How to deal: `share` is of the hours, `salt` makes each seed a draw of its own.
 
-    `later` is the share that another set will take of the same groups, out of what this one leaves.
+    `later` is the share that another set will take of the same groups, out of what this one leaves; `earlier` that
+    which one took before, by the same draw: its places end where those of this one begin. So a group that the earlier
+    set gives up, when growth makes it deal by size, comes to this one rather than to train.
     """
 
     share: float
@@ -34,6 +36,7 @@ class Draw:
     salt: str
     set_aside: bool = False
     later: float = 0.0
+    earlier: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -61,7 +64,7 @@ def hold_out(links: Links, lengths: Lengths, how: Draw, pinned: Sides) -> Dealt:
         group = groups(inner, disjoint)
         held, by_size = _deal(
             np.bincount(group, lengths[free]),
-            positions(inner, group, disjoint, how.salt),
+            (positions(inner, group, disjoint, how.salt) - how.earlier) / (1 - how.earlier),
             how,
             float(lengths[side == HELD].sum()),
             float(lengths.sum()),
@@ -128,7 +131,7 @@ def part_sentences(links: Links, lengths: Lengths, side: Sides, share: float, sa
     rest = length_of[REST][~both | ~to_held].sum()
     open_ = np.flatnonzero(both & ~to_held & ~fixed[REST])
     gain = length_of[HELD][open_] / np.maximum(length_of[REST][open_], 1e-12)
-    ties = np.array([draw(salt, links.sentence_names[i]) for i in open_.tolist()])
+    ties = np.array([draw(salt, links.sentence_names[i])[1] for i in open_.tolist()])
     open_ = open_[np.lexsort((ties, -gain))]
     held_after = held + np.concatenate([[0.0], np.cumsum(length_of[HELD][open_])])
     rest_after = rest - np.concatenate([[0.0], np.cumsum(length_of[REST][open_])])

@@ -91,21 +91,27 @@ def connected(a: Ids, b: Ids) -> Ids:
 def positions(links: Links, group: Ids, disjoint: Iterable[str], salt: str) -> np.ndarray:
     """float64 (groups,) in [0, 1): a place that is drawn for the speakers of a group (for sentences, if they alone link).
 
-    The smallest draw counts, so that a group keeps its place when it gains utterances, and mostly when it gains
-    speakers. BLAKE2 of names: the same on every machine, for any order of the lines.
+    One speaker stands for his group, the one with the lowest rank, which is a draw of its own (the lowest place would
+    make large groups likelier to be held out). So a group keeps its place when it gains utterances, and mostly when it
+    gains speakers. BLAKE2 of names: the same on every machine, for any order of the lines.
     """
     names, key = (links.speaker_names, links.speaker) if SPEAKER in disjoint else (links.sentence_names, links.sentence)
     used, inverse = np.unique(key, return_inverse=True)
-    drawn = np.array([draw(salt, names[i]) for i in used.tolist()])
-    place = np.ones(int(group.max(initial=-1)) + 1)
-    np.minimum.at(place, group, drawn[inverse])
-    return place
+    drawn = np.array([draw(salt, names[i]) for i in used.tolist()]).reshape(-1, 2)
+    rank, place = drawn[inverse, 0], drawn[inverse, 1]
+    lowest = np.ones(int(group.max(initial=-1)) + 1)
+    np.minimum.at(lowest, group, rank)
+    first = rank == lowest[group]
+    places = np.zeros(len(lowest))
+    places[group[first]] = place[first]
+    return places
 
 
-def draw(salt: str, name: str) -> float:
-    """A number in [0, 1) that only these two strings decide."""
-    digest = hashlib.blake2b(f"{salt}\0{name}".encode(), digest_size=8).digest()
-    return (int.from_bytes(digest, "big") >> 11) / 2**53
+def draw(salt: str, name: str) -> tuple[float, float]:
+    """Two numbers in [0, 1) that only these two strings decide."""
+    digest = hashlib.blake2b(f"{salt}\0{name}".encode(), digest_size=16).digest()
+    rank, place = (int.from_bytes(half, "big") >> 11 for half in (digest[:8], digest[8:]))
+    return rank / 2**53, place / 2**53
 
 
 class SentenceKeys:

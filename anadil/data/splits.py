@@ -204,13 +204,14 @@ def _stage(
     name: str, plan: Plan, links: Links, utterances: Sequence[Utterance], earlier: np.ndarray
 ) -> tuple[Draw, Sides]:
     """How to deal one split from what is left, and which utterances have their place already."""
-    salt = f"{plan.seed} {name}"
+    together = plan.valid_disjoint in (None, plan.disjoint)
     if name == VALID:
         before = 0.0 if plan.test_speakers else plan.test
-        how = Draw(plan.valid / (1 - before), plan.valid_disjoint or plan.disjoint, salt, plan.set_aside)
+        salt, earlier_share = (f"{plan.seed}", before) if together else (f"{plan.seed} {name}", 0.0)
+        disjoint = plan.valid_disjoint or plan.disjoint
+        how = Draw(plan.valid / (1 - before), disjoint, salt, plan.set_aside, earlier=earlier_share)
     else:
-        together = plan.valid_disjoint in (None, plan.disjoint)
-        how = Draw(plan.test, plan.disjoint, salt, plan.set_aside, later=plan.valid if together else 0.0)
+        how = Draw(plan.test, plan.disjoint, f"{plan.seed}", plan.set_aside, later=plan.valid if together else 0.0)
         if plan.test_speakers:
             speakers = np.unique(links.speaker[_spoken_by(plan.test_speakers, utterances)])
             chosen = np.where(np.isin(links.speaker, speakers), HELD, REST)
