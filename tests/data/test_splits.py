@@ -130,21 +130,15 @@ def test_without_an_earlier_split_growth_moves_no_clip_of_a_corpus_of_many_speak
 
 
 def test_a_small_corpus_that_grows_seldom_moves_a_clip_from_test_to_train() -> None:
-    """Dealt by size, sets can change; what test gives up comes to valid first (28 of 60 runs before it did)."""
+    """Dealt by size, sets can change; what test gives up comes to valid first (half of the runs move one if it does not)."""
     moved = 0
-    for seed in range(30):
-        more = [
-            u for u in readers(75, 12, seed=seed) if int(u.audio_filepath.rpartition(" ")[2][:-4]) < 1 + hash_of(u) % 12
-        ]
-        few = [u for u in more if int((u.speaker or "")[1:]) < 60]
+    for seed in range(20):
+        rng = random.Random(seed)  # some speakers say ten times as much as others
+        more = [one(s, f"{s}x{t}") for s in range(50) for t in range(min(60, int(5 * rng.paretovariate(1.2))))]
+        few = [u for u in more if int((u.speaker or "")[1:]) < 40]
         before, after = membership(deal(few, Plan(seed=seed))), membership(deal(more, Plan(seed=seed)))
         moved += any(where == "test" and after[clip] == "train" for clip, where in before.items())
-    assert moved <= 5
-
-
-def hash_of(u: Utterance) -> int:
-    """Some speakers say much more than others."""
-    return (int((u.speaker or "")[1:]) * 7919) % 101
+    assert moved <= 4
 
 
 @given(corpus=corpora, added=st.lists(corpora, max_size=3), plan=plans, later=plans, set_aside=st.booleans())
