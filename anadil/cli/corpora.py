@@ -91,4 +91,6 @@ def print_wide(title: str, columns: list[str], rows: list[list[str]]) -> None:
     for row in rows:
         table.add_row(*row)
     console = Console(highlight=False, markup=False)
-    console.print(table, width=max(console.width, 140))
+    if not console.is_terminal:
+        console.width = 140
+    console.print(table)

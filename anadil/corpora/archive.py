@@ -96,9 +96,8 @@ def unpack(archive: Path, target: Path, on_progress: Progress = lambda done, tot
                     _write(folder, name, content, size, archive)
                     on_progress(min(file.tell(), packed), packed)
         except _BROKEN as error:
-            raise AnadilError(
-                f"{archive} is damaged or no archive: {str(error) or type(error).__name__}\n  next: fetch it again"
-            ) from error
+            reason = str(error).partition("\n")[0].rstrip(":") or type(error).__name__
+            raise AnadilError(f"{archive} is damaged or no archive: {reason}\n  next: fetch it again") from error
         (folder / NOTE).write_text(json.dumps(_identity(archive)), encoding="utf-8")
     on_progress(packed, packed)
     return target

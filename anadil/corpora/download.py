@@ -144,9 +144,9 @@ def _persist(get: Callable[[], Any], n_bytes: Callable[[], int], url: str) -> An
         try:
             return get()
         except (OSError, http.client.HTTPException) as error:  # URLError, time-outs and cuts among them
-            wait = _wait_for(error, failures)
             if n_bytes() > furthest:
                 furthest, failures = n_bytes(), 0
+            wait = _wait_for(error, failures)
             failures += 1
             if wait is None or failures >= TRIES:
                 raise _failed(url, error, failures) from error
