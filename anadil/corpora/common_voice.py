@@ -200,6 +200,7 @@ def download(language: str | None, parts: Sequence[str], out: Path, progress: Pr
     client = _client()
     if not language:
         raise AnadilError("Common Voice has a corpus for each language\n  next: add --lang, for example --lang tr")
+    title, page = "Common Voice", f"{SITE}/datasets"
     try:
         chosen = _newest(client.list_datasets("Common Voice Scripted Speech", locale=language, results_per_page=100))
         if chosen is None:
@@ -207,7 +208,7 @@ def download(language: str | None, parts: Sequence[str], out: Path, progress: Pr
                 f"Mozilla Data Collective lists no Common Voice scripted speech for {language!r}\n"
                 f"  next: look the language's code up at {SITE}/datasets (as tr, fy-NL, zh-TW)"
             )
-        page = chosen.get("datasetUrl") or f"{SITE}/datasets/{chosen.id}"
+        title, page = chosen.name, chosen.get("datasetUrl") or f"{page}/{chosen.id}"
         out.mkdir(parents=True, exist_ok=True)
         with contextlib.redirect_stdout(sys.stderr):  # its bar is talk, not a result
             archive = Path(client.download_dataset(chosen.id, str(out), show_progress=sys.stderr.isatty()))
@@ -215,7 +216,7 @@ def download(language: str | None, parts: Sequence[str], out: Path, progress: Pr
         raise
     except PermissionError as error:
         raise AnadilError(
-            f"the terms of {chosen.name} are not accepted yet, or {out} cannot be written: {error}\n"
+            f"the terms of {title} are not accepted yet, or {out} cannot be written: {error}\n"
             f"  next: sign in at {page}, agree to its terms there, and run the same command again"
         ) from error
     except Exception as error:  # whatever a client that changes often, or the library below it, raises

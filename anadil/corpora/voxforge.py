@@ -79,7 +79,7 @@ def utterances(source: Path, options: Options, reject: Reject) -> Iterator[Utter
 
 def _upload_folders(source: Path, options: Options, reject: Reject) -> Iterator[Path]:
     """Each once, wherever its archive was unpacked: OUT may lie below the source."""
-    seen: set[str] = set()
+    seen: dict[str, Path] = {}
     for root in (source, *_opened(source, options, reject)):
         for name, inner, _ in os.walk(root):
             inner[:] = sorted(each for each in inner if not each.startswith("."))
@@ -87,9 +87,12 @@ def _upload_folders(source: Path, options: Options, reject: Reject) -> Iterator[
             folder = Path(name)
             if has_speech or any(each.lower() == "etc" and _prompt_files(folder / each) for each in inner):
                 inner.clear()
-                if os.path.realpath(folder) not in seen:
-                    seen.add(os.path.realpath(folder))
+                known = folder.name if _UPLOAD.fullmatch(folder.name) else os.path.realpath(folder)
+                first = seen.setdefault(known, folder)
+                if first is folder:
                     yield folder
+                elif os.path.realpath(first) != os.path.realpath(folder):
+                    reject(Problem(str(folder), f"the same upload is in {first} too, and read there"))
 
 
 def _opened(source: Path, options: Options, reject: Reject) -> Iterator[Path]:

@@ -134,7 +134,7 @@ def test_a_bomb_is_refused_before_it_fills_the_disk(name: str, tmp_path: Path) -
 
 def test_a_bomb_of_many_empty_files_counts_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(archive, "ALWAYS_ALLOWED_BYTES", 2**16)
-    packed = make_tar(tmp_path / "a.tar.xz", {f"{i}": b"" for i in range(5000)}, "w:xz")
+    packed = make_tar(tmp_path / "a.tar.xz", {f"{i}": b"" for i in range(1500)}, "w:xz")
     with pytest.raises(AnadilError, match="would grow"):
         unpack(packed, tmp_path / "out")
 
