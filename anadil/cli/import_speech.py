@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 EXAMPLE = "Example: anadil import common-voice cv-corpus-tr.tar.gz --out data/tr"
 
 SHOWN_REASONS, SHOWN_EXAMPLES = 20, 3
+OVERLAPPING = ("validated", "invalidated", "other")  # Common Voice: the first holds its splits, the others no good ones
 
 
 @verb
@@ -106,8 +107,9 @@ def show(out: Path, found: Imported) -> None:
     for split, utterances in found.splits.items():
         speakers = {utterance.speaker for utterance in utterances if utterance.speaker}
         counts = [f"{len(utterances):,}", f"{hours(utterances):.2f}", f"{len(speakers):,}" if speakers else "not told"]
-        rows.append([str(found.manifests[split]), *counts])
-    console.print(rich_table("imported", ["manifest", "utterances", "hours", "speakers"], rows))
+        rows.append([found.manifests[split].name, *counts])
+    print(f"imported to {out}")
+    console.print(rich_table("", ["manifest", "utterances", "hours", "speakers"], rows))
     if not found.rejected:
         return
     print(f"rejected: {len(found.rejected):,}, all listed in {out / 'rejected.jsonl'}")
@@ -118,12 +120,14 @@ def show(out: Path, found: Imported) -> None:
 
 
 def say_next(kind: Kind, out: Path, found: Imported, report: ConsoleReporter) -> None:
-    manifests = " ".join(str(path) for path in found.manifests.values())
+    """The commands that follow. Splits that overlap with others are not checked against these."""
+    official = {split: path for split, path in found.manifests.items() if split not in OVERLAPPING}
+    manifests = " ".join(str(path) for path in (official or found.manifests).values())
     report.say(f"next: anadil check {manifests}")
     if not kind.splits:
         report.say(f"then: anadil split {manifests} --out {out / 'split'} (no speaker and no sentence in two of them)")
     elif "validated" in found.splits:
         report.say(
-            f"then: train on train.jsonl; or, as most of validated.jsonl is in no split of the release:\n"
+            "most of validated.jsonl is in no split of the release; to use all of it:\n"
             f"      anadil split {found.manifests['validated']} --out {out / 'split'}"
         )

@@ -6,6 +6,7 @@ run finds it done, and an archive that was replaced is unpacked again.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import lzma
 import os
@@ -85,22 +86,34 @@ def unpack(archive: Path, target: Path, on_progress: Progress = lambda done, tot
             f"  next: give {target} itself as the source, or move it away"
         )
     packed = archive.stat().st_size
-    with whole_folder(target) as folder:
-        free = shutil.disk_usage(folder).free
-        budget = _Budget(archive, free, max(ALWAYS_ALLOWED_BYTES, MAX_RATIO * packed))
-        try:
-            with open(archive, "rb") as file:
-                members = _zip_members if archive.name.lower().endswith(".zip") else _tar_members
-                for name, content, size in members(file, budget):
-                    budget.spend(size + MEMBER_BYTES)
-                    _write(folder, name, content, size, archive)
-                    on_progress(min(file.tell(), packed), packed)
-        except _BROKEN as error:
-            reason = str(error).partition("\n")[0].rstrip(":") or type(error).__name__
-            raise AnadilError(f"{archive} is damaged or no archive: {reason}\n  next: fetch it again") from error
-        (folder / NOTE).write_text(json.dumps(_identity(archive)), encoding="utf-8")
+    new = [folder for folder in target.parents if not folder.exists()]
+    try:
+        with whole_folder(target) as folder:
+            _fill(folder, archive, packed, on_progress)
+    except BaseException:
+        for parent in new:
+            with contextlib.suppress(OSError):  # something else is in it by now
+                parent.rmdir()
+        raise
     on_progress(packed, packed)
     return target
+
+
+def _fill(folder: Path, archive: Path, packed: int, on_progress: Progress) -> None:
+    """Write all members below `folder`, and the note on where they come from."""
+    free = shutil.disk_usage(folder).free
+    budget = _Budget(archive, free, max(ALWAYS_ALLOWED_BYTES, MAX_RATIO * packed))
+    try:
+        with open(archive, "rb") as file:
+            members = _zip_members if archive.name.lower().endswith(".zip") else _tar_members
+            for name, content, size in members(file, budget):
+                budget.spend(size + MEMBER_BYTES)
+                _write(folder, name, content, size, archive)
+                on_progress(min(file.tell(), packed), packed)
+    except _BROKEN as error:
+        reason = str(error).partition("\n")[0].rstrip(":") or type(error).__name__
+        raise AnadilError(f"{archive} is damaged or no archive: {reason}\n  next: fetch it again") from error
+    (folder / NOTE).write_text(json.dumps(_identity(archive)), encoding="utf-8")
 
 
 class _Budget:

@@ -41,9 +41,9 @@ def utterances(source: Path, options: Options, reject: Reject) -> Iterator[Utter
     Raises AnadilError if there is no release of Common Voice in `source`, or not just one language.
     """
     folder, files = _release(opened(source, options.unpacked), options)
-    durations = _durations(folder / "clip_durations.tsv", reject)
-    reported = _reported(folder / "reported.tsv", reject)
-    sources = _column(folder / "validated_sentences.tsv", "sentence_id", "source", reject)
+    durations = _durations(folder / "clip_durations.tsv")
+    reported = _reported(folder / "reported.tsv")
+    sources = dict(_side_table(folder / "validated_sentences.tsv", "sentence_id", "source"))
     for file in files:
         for where, row in read_rows(file, reject, required=("client_id", "path", "sentence")):
             clip = safe_path(folder / "clips", _clip_name(row["path"]))
@@ -167,28 +167,30 @@ def _language(clip: str, folder: Path) -> str | None:
     return folder.name if folder.parent.name.startswith("cv-corpus-") else None
 
 
-def _durations(path: Path, reject: Reject) -> dict[str, float]:
+def _durations(path: Path) -> dict[str, float]:
     """Seconds of each clip, from a table in milliseconds that newer releases have."""
-    milliseconds = _column(path, "clip", "duration[ms]", reject)
-    return {clip: int(value) / 1000 for clip, value in milliseconds.items() if value.isdecimal() and int(value) > 0}
+    rows = _side_table(path, "clip", "duration[ms]")
+    return {clip: int(value) / 1000 for clip, value in rows if value.isdecimal() and int(value) > 0}
 
 
-def _reported(path: Path, reject: Reject) -> dict[str, list[str]]:
+def _reported(path: Path) -> dict[str, list[str]]:
     """Why users reported a sentence, by its id and by its text."""
     reasons: dict[str, list[str]] = defaultdict(list)
-    if path.is_file():
-        for _, row in read_rows(path, reject, required=("sentence", "reason")):
-            for key in {row["sentence"], row.get("sentence_id", "")} - {""}:
-                if row["reason"] not in reasons[key]:
-                    reasons[key].append(row["reason"])
+    for key in ("sentence_id", "sentence"):
+        for about, reason in _side_table(path, key, "reason"):
+            if about and reason not in reasons[about]:
+                reasons[about].append(reason)
     return dict(reasons)
 
 
-def _column(path: Path, key: str, value: str, reject: Reject) -> dict[str, str]:
-    """One column of a side table by another; nothing if the release has no such table."""
-    if not path.is_file():
-        return {}
-    return {row[key]: row[value] for _, row in read_rows(path, reject, required=(key, value)) if row[value]}
+def _side_table(path: Path, key: str, value: str) -> Iterator[tuple[str, str]]:
+    """Two columns of a table that only adds to utterances. Not every release has it or these columns, and users' free
+    text breaks some of its rows: what cannot be read of it costs no utterance, so it is not reported as one."""
+    if path.is_file():
+        with contextlib.suppress(AnadilError):
+            for _, row in read_rows(path, lambda problem: None, required=(key, value)):
+                if row[value]:
+                    yield row[key], row[value]
 
 
 def download(language: str | None, parts: Sequence[str], out: Path, progress: Progress) -> list[Path]:

@@ -259,7 +259,7 @@ def _log(fabric: Fabric, optimizer: Optimizer, run: Run, loss: float, speed: flo
 def _save(data: Prepared, run: Run, name: str) -> None:
     card = model_card(
         data.config,
-        run.hours,
+        data.train,
         run.epoch,
         run.step,
         run.last.cer if run.last else None,

@@ -80,11 +80,14 @@ def test_side_tables_give_durations_sources_and_reports(tmp_path: Path) -> None:
     reports = [
         {"sentence_id": "s1", "sentence": "x", "locale": "tr", "reason": reason} for reason in ("typo", "odd", "odd")
     ]
-    write_tsv(tmp_path / "reported.tsv", "sentence_id sentence locale reason", reports)
+    reports_tsv = write_tsv(tmp_path / "reported.tsv", "sentence_id sentence locale reason", reports)
+    reports_tsv.write_text(reports_tsv.read_text() + "what users write\nover lines\n")
     (one, two), rejected = read(tmp_path)
     assert rejected == []
     assert (one.duration, two.duration) == (4.716, None)
     assert one.extra["reported"] == ["typo", "odd"] and "reported" not in two.extra
+    write_tsv(tmp_path / "reported.tsv", "sentence locale", reports)  # of another release
+    assert "reported" not in read(tmp_path)[0][0].extra
     assert two.extra["sentence_source"] == "Wikipedia" and "sentence_source" not in one.extra
 
 
