@@ -52,6 +52,7 @@ class Kind:
 
 
 _ANNOTATED = ("language", "audio")
+_COLUMNS = ("audio_column", "text_column", "speaker_column")
 _OWN = 'yours: put your terms into the manifest\'s key "license", and they reach the model card'
 
 CORPORA = (
@@ -119,35 +120,35 @@ LAYOUTS = (
     Kind(
         "kaldi", "Kaldi data folder", "layout", "kaldi",
         source="the folder with text, wav.scp and, if there, segments and utt2spk",
-        example="anadil import kaldi data/train --lang sw --out data/sw", terms=_OWN,
+        example="anadil import kaldi data/train --lang sw --out data/sw", takes=_ANNOTATED, terms=_OWN,
     ),
     Kind(
         "lhotse", "Lhotse cut set", "layout", "lhotse", source="cuts.jsonl or cuts.jsonl.gz",
-        example="anadil import lhotse cuts.jsonl.gz --lang sw --out data/sw", terms=_OWN,
+        example="anadil import lhotse cuts.jsonl.gz --lang sw --out data/sw", takes=_ANNOTATED, terms=_OWN,
     ),
     Kind(
         "hf", "Hugging Face dataset", "layout", "huggingface",
         source="a dataset saved on disk, or its name on the Hub",
         example="anadil import hf OWNER/DATASET --lang sw --out data/sw", is_file=False,
-        terms="as the dataset's card says", get="pip install 'anadil[hf]'",
+        takes=(*_ANNOTATED, *_COLUMNS), terms="as the dataset's card says", get="pip install 'anadil[hf]'",
     ),
     Kind(
         "nemo", "NeMo manifest", "layout", "nemo", source="manifest.json or .jsonl",
-        example="anadil import nemo manifest.json --lang sw --out data/sw", terms=_OWN,
+        example="anadil import nemo manifest.json --lang sw --out data/sw", takes=_ANNOTATED, terms=_OWN,
     ),
     Kind(
         "ljspeech", "LJSpeech's layout: metadata.csv and wavs/", "layout", "ljspeech",
         source="the folder with metadata.csv", example="anadil import ljspeech LJSpeech-1.1 --lang en --out data/en",
-        terms=_OWN,
+        takes=_ANNOTATED, terms=_OWN,
     ),
     Kind(
         "folder", "Folder of audio with texts of the same name (a.wav, a.txt)", "layout", "folder",
-        source="the folder", example="anadil import folder recordings --lang mdw --out data/mdw", terms=_OWN,
+        source="the folder", example="anadil import folder recordings --lang mdw --out data/mdw", takes=_ANNOTATED, terms=_OWN,
     ),
     Kind(
         "table", "Any table: CSV, TSV, XLSX", "layout", "table", source="the file",
         example="anadil import table sheet.xlsx --audio-column file --text-column sentence --lang mdw --out data/mdw",
-        takes=(*_ANNOTATED, "audio_column", "text_column", "speaker_column"), terms=_OWN,
+        takes=(*_ANNOTATED, *_COLUMNS), terms=_OWN,
     ),
 )  # fmt: skip
 
@@ -160,7 +161,7 @@ ANNOTATIONS = (
     Kind(
         "textgrid", "Praat TextGrid", "annotation", "textgrid", source="a .TextGrid file, or a folder of them",
         example="anadil import textgrid interviews --tier words --lang mdw --out data/mdw",
-        takes=(*_ANNOTATED, "tier"), terms=_OWN,
+        takes=(*_ANNOTATED, "tier", "tier_type"), terms=_OWN,
     ),
     *(
         Kind(

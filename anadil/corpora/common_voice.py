@@ -20,7 +20,7 @@ from typing import Any
 from anadil import audio
 from anadil.corpora.archive import opened
 from anadil.corpora.download import Progress, Remote, difference
-from anadil.corpora.lines import raw_lines, read_lines, safe_path
+from anadil.corpora.lines import is_inside, raw_lines, read_lines
 from anadil.corpora.reader import Options, Reject
 from anadil.errors import AnadilError, Problem
 from anadil.manifest import Utterance
@@ -44,13 +44,15 @@ def utterances(source: Path, options: Options, reject: Reject) -> Iterator[Utter
     durations = _durations(folder / "clip_durations.tsv")
     reported = _reported(folder / "reported.tsv")
     sources = dict(_side_table(folder / "validated_sentences.tsv", "sentence_id", "source"))
+    clips = str(folder / "clips")
     for file in files:
+        split = file.stem
         for where, row in read_rows(file, reject, required=("client_id", "path", "sentence")):
-            clip = safe_path(folder / "clips", _clip_name(row["path"]))
-            if clip is None:
+            clip = _clip_name(row["path"])
+            if not is_inside(clip):
                 reject(Problem(where, f"the path of the clip is empty or leads out of the corpus: {row['path']!r}"))
                 continue
-            extra: dict[str, Any] = {"split": file.stem, "license": LICENSE}
+            extra: dict[str, Any] = {"split": split, "license": LICENSE}
             extra |= {key: _count(key, value) for key, value in row.items() if value and key not in _MAPPED}
             sentence_id = row.get("sentence_id", "")
             if sentence_id in sources:
@@ -58,11 +60,11 @@ def utterances(source: Path, options: Options, reject: Reject) -> Iterator[Utter
             if reasons := reported.get(sentence_id) or reported.get(row["sentence"]):
                 extra["reported"] = reasons
             yield Utterance(
-                audio_filepath=str(clip),
-                duration=durations.get(clip.name),
+                audio_filepath=f"{clips}{os.sep}{clip}",
+                duration=durations.get(clip),
                 text=row["sentence"],
                 speaker=row["client_id"] or None,
-                language=row.get("locale") or _language(clip.name, folder) or options.language,
+                language=row.get("locale") or _language(clip, folder) or options.language,
                 extra=extra,
                 source=where,
             )
@@ -151,7 +153,7 @@ def _tsv_files(folder: Path) -> list[Path]:
 
 
 def _clip_name(path: str) -> str:
-    known = Path(path).suffix.lower() in audio.EXTENSIONS
+    known = f".{path.rpartition('.')[2].lower()}" in audio.EXTENSIONS
     return path if known or not path else f"{path}.mp3"
 
 

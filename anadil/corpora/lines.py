@@ -47,7 +47,10 @@ def raw_lines(path: Path) -> Iterator[tuple[str, bytes]]:
 
 def safe_path(folder: Path, name: str) -> Path | None:
     """`folder`/`name`, or None if `name`, which a stranger wrote, leads out of the folder."""
+    return folder.joinpath(*name.replace("\\", "/").split("/")) if is_inside(name) else None
+
+
+def is_inside(name: str) -> bool:
+    """Whether the path `name` stays in the folder that it is relative to."""
     parts = name.replace("\\", "/").split("/")
-    if not name or "\0" in name or ".." in parts or parts[0] == "" or ":" in parts[0]:
-        return None
-    return folder.joinpath(*(part for part in parts if part != "."))
+    return name != "" and parts[0] != "" and ".." not in parts and ":" not in parts[0] and "\0" not in name

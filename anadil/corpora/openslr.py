@@ -41,7 +41,7 @@ _CROWD = {
 _CROWD_SUMS = (35, 36)  # that have asr_NAME.sha256
 
 _SPEAKER = re.compile(r"([a-z]{2,3}_\d{4,5})_\d+")
-"""Google's sets name a file LANGUAGE_SPEAKER_NUMBER (Guevara-Rukoz et al. 2020, Crowdsourcing Latin American Spanish...)."""
+"""Google's multi-speaker sets name a file LANGUAGE_SPEAKER_NUMBER; published recipes for them make utt2spk of it."""
 
 _PLACE = re.compile(r"([a-z]{2,3})_[a-z]{2}(?:_(?:fe)?male)?")
 _LICENSES = {

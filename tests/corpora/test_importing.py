@@ -140,7 +140,7 @@ def test_a_source_without_utterances_or_that_is_not_there_is_told(tmp_path: Path
     [
         ("common-voice", {"tier": "x"}, "common-voice takes no --tier\n  it takes: --lang\n"),
         (
-            "textgrid",
+            "ctm",
             {"tier_type": "x", "text_column": "t"},
             "takes no --tier-type, --text-column\n  it takes: --lang, --audio",
         ),
