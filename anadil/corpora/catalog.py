@@ -60,7 +60,7 @@ CORPORA = (
         "common-voice", "Mozilla Common Voice, scripted speech", "corpus", "common_voice",
         source="the archive as downloaded (.tar.gz), its folder, or one of its .tsv files",
         example="anadil import common-voice cv-corpus-25.0-2026-03-09-tr.tar.gz --out data/tr",
-        languages="about 290, read by volunteers", size="41,792 h in release 25 (28,377 h validated)",
+        languages="289 in release 24, read by volunteers", size="41,792 h in release 25 (28,377 h validated)",
         license="CC0-1.0",
         terms="CC0; those who fetch it agree not to re-host it and not to find out who the speakers are",
         get="anadil download common-voice --lang tr --out DIR, with a key of your own in MDC_API_KEY (free, from\n"
@@ -72,7 +72,7 @@ CORPORA = (
         source="a folder of uploads, .tgz as downloaded or unpacked",
         example="anadil import voxforge voxforge-de --lang de --out data/de",
         languages="bg ca de el en es fa fr he hr it nl pt ru sq tr uk zh",
-        size="about 300 h, most of it English; some languages have minutes",
+        size="English 130 h; others from 60 h to minutes",
         license="GPL-3.0-or-later", terms="GPL: what is made from it and passed on is GPL too; ask a lawyer about models",
         get="anadil download voxforge --lang de --out DIR",
         fetched=True,

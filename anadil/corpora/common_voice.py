@@ -1,8 +1,8 @@
 """Mozilla Common Voice, any release: clips/*.mp3 and one TSV a split.
 
-The columns have changed from release to release, so they are read by name: the first told no `locale`; `accent` became
-`accents`; `variant`, `sentence_id` and `sentence_domain` came, and with them the files clip_durations.tsv and
-validated_sentences.tsv. Download goes through Mozilla Data Collective, the only door since October 2025.
+The columns have changed from release to release, so they are read by name: 5 brought `locale`, `segment` and
+reported.tsv, 13 `variant`, 16.1 clip_durations.tsv, 17 `sentence_id`, `sentence_domain` and validated_sentences.tsv; on
+the way `accent` became `accents`. Download goes through Mozilla Data Collective, the only door since October 2025.
 """
 
 from __future__ import annotations
@@ -162,10 +162,13 @@ def _count(key: str, value: str) -> str | int:
 
 
 def _language(clip: str, folder: Path) -> str | None:
-    """From the clip's name (common_voice_tr_17529550.mp3), else from the release's (cv-corpus-4-2019-12-10/tr)."""
+    """From the clip's name (common_voice_tr_17529550.mp3), else from the release's: cv-corpus-3_tr, cv-corpus-5-.../tr."""
     named = re.match(r"common_voice_([A-Za-z]{2,3}(?:-[A-Za-z0-9]+)*)_", clip)
     if named:
         return named[1]
+    early = re.fullmatch(r"cv-corpus-[\d.-]+_([A-Za-z-]+)", folder.name)
+    if early:
+        return early[1]
     return folder.name if folder.parent.name.startswith("cv-corpus-") else None
 
 

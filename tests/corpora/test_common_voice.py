@@ -91,7 +91,17 @@ def test_side_tables_give_durations_sources_and_reports(tmp_path: Path) -> None:
     assert two.extra["sentence_source"] == "Wikipedia" and "sentence_source" not in one.extra
 
 
-SENTENCES = ['"', '"Evet"', 'Dedi ki: "gel".', '"Gel" dedi.', 'on "inç', '""Git"" dedi ""', "L'été", "a\u2028b\x85c"]
+SENTENCES = [
+    '"',
+    '"Evet"',
+    'Dedi ki: "gel".',
+    '"Gel" dedi.',
+    'on "inç',
+    '""Git"" dedi ""',
+    "L'été",
+    "a\u2028b\x85c",
+    '"O ""gel"" dedi"',
+]
 
 
 def test_quotation_marks_are_letters(tmp_path: Path) -> None:
@@ -146,6 +156,8 @@ def test_the_language_is_told_by_locale_then_clip_then_folder(tmp_path: Path) ->
         write_tsv(folder / "train.tsv", COLUMNS["4"], [clip])
         ((one,), _) = read(tmp_path / expected)
         assert one.language == expected and one.audio_filepath.endswith(".mp3")
+    write_tsv(tmp_path / "cv-corpus-4-2019-12-10_rm-sursilv/train.tsv", COLUMNS["4"], [hashed])
+    assert read(tmp_path / "cv-corpus-4-2019-12-10_rm-sursilv")[0][0].language == "rm-sursilv"
     write_tsv(tmp_path / "x/train.tsv", COLUMNS["4"], [hashed])
     assert read(tmp_path / "x", language="sw")[0][0].language == "sw"
 
