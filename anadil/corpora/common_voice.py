@@ -246,7 +246,7 @@ def _client() -> Any:
         raise AnadilError(
             "Common Voice is fetched with a key of your own, and the environment has no MDC_API_KEY\n"
             f"  next: sign up at {SITE}, agree to the terms on the page of the dataset, create a key\n"
-            "  under Profile > API, set it (export MDC_API_KEY=...), and run the same command again"
+            f"  ({SITE}/api-reference), set it (export MDC_API_KEY=...), and run the same command again"
         )
     return client
 
@@ -267,7 +267,7 @@ def _failed(error: Exception) -> AnadilError:
     if type(error).__name__ == "AuthenticationError":
         return AnadilError(
             f"Mozilla Data Collective does not accept the key in MDC_API_KEY: {error}\n"
-            f"  next: create a new one under Profile > API at {SITE}"
+            f"  next: create a new one, see {SITE}/api-reference"
         )
     return AnadilError(
         f"Mozilla's client failed: {error or type(error).__name__}\n"

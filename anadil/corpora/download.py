@@ -44,16 +44,17 @@ class Remote:
     checksum: str | None = None  # "sha256:..." or "md5:...", where it is published
 
 
-def _quiet(what: str, done: float, total: float) -> None:
-    pass
-
-
-def fetch_all(files: Sequence[Remote], out: Path, progress: Progress = _quiet) -> list[Path]:
+def fetch_all(files: Sequence[Remote], out: Path, progress: Progress = lambda *step: None) -> list[Path]:
     """Fetch files into `out`, those that are there already only if they are not as published."""
-    return [fetch(file, out / file.name, progress) for file in files]
+    fetched = []
+    for number, file in enumerate(files, start=1):
+        fetched.append(fetch(file, out / file.name, progress))
+        if len(files) > 1:
+            progress("files", number, len(files))
+    return fetched
 
 
-def fetch(file: Remote, target: Path, progress: Progress = _quiet) -> Path:
+def fetch(file: Remote, target: Path, progress: Progress = lambda *step: None) -> Path:
     """Fetch one file to `target`, or find it there. Returns `target`.
 
     What has come stays in `TARGET.partial` when the network fails, and the next call goes on from there, if the server

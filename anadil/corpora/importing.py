@@ -40,6 +40,10 @@ class Imported:
     manifests: dict[str, Path] = field(default_factory=dict)
     rejected: list[Problem] = field(default_factory=list)
 
+    def reject(self, where: str, what: object) -> None:
+        """Names of files that are not UTF-8 (old archives have some) are told in a form that can be written."""
+        self.rejected.append(Problem(_writable(where), _writable(str(what))))
+
     @property
     def reasons(self) -> dict[str, list[Problem]]:
         """Problems by kind, the most frequent first: names, numbers and texts in a reason make no difference."""
@@ -73,7 +77,7 @@ def import_speech(
     if kind.is_file:
         source = opened(source, out / UNPACKED, lambda done, total: on_progress("unpacking", done, total))
     options = replace(options, unpacked=out / UNPACKED)
-    read = list(kind.reader()(source, options, found.rejected.append))
+    read = list(kind.reader()(source, options, lambda problem: found.reject(problem.where, problem.what)))
     for split in sorted({_split_name(utterance) for utterance in read}):
         refuse_overwrite(out / f"{split}.jsonl", force)
     measured = _measure(read, found, on_progress)
@@ -119,18 +123,21 @@ def _measure(utterances: Sequence[Utterance], found: Imported, on_progress: Prog
         try:
             measured.append(_with_duration(utterance, infos[utterance.audio_filepath]))
         except AnadilError as error:
-            found.rejected.append(Problem(utterance.source or utterance.audio_filepath, str(error)))
+            found.reject(utterance.source or utterance.audio_filepath, error)
     return measured
 
 
 def _probe(path: str) -> audio.AudioInfo | AnadilError:
     try:
+        _require_utf8(path)
         return audio.probe(path)
     except AnadilError as error:
         return error
 
 
 def _with_duration(utterance: Utterance, info: audio.AudioInfo | AnadilError) -> Utterance:
+    for value in (utterance.audio_filepath, utterance.text, utterance.speaker, *utterance.extra.values()):
+        _require_utf8(value)
     if not utterance.text.strip():
         raise AnadilError("empty text")
     if isinstance(info, AnadilError):
@@ -175,7 +182,7 @@ def _convert(utterances: Sequence[Utterance], folder: Path, found: Imported, on_
             extra = utterance.extra | {"original_audio": os.path.abspath(utterance.audio_filepath)}
             converted.append(replace(utterance, audio_filepath=str(targets[utterance.audio_filepath]), extra=extra))
         else:
-            found.rejected.append(Problem(utterance.source or utterance.audio_filepath, str(error)))
+            found.reject(utterance.source or utterance.audio_filepath, error)
     return converted
 
 
@@ -192,7 +199,8 @@ def _in_threads(do: Callable[[T], R], items: Sequence[T], stage: str, on_progres
 def _split_name(utterance: Utterance) -> str:
     """A name that is safe for a file."""
     name = str(utterance.extra.get("split") or NO_SPLIT)
-    return re.sub(r"[^\w.+-]", "_", name).lstrip(".") or NO_SPLIT
+    name = re.sub(r"[^\w.+-]", "_", name).lstrip(".") or NO_SPLIT
+    return f"{name}_" if f"{name}.jsonl" == REJECTED else name
 
 
 def _write(out: Path, found: Imported) -> None:
@@ -202,6 +210,16 @@ def _write(out: Path, found: Imported) -> None:
     with whole_file(out / REJECTED) as beside, open(beside, "w", encoding="utf-8", newline="\n") as file:
         for problem in found.rejected:
             file.write(json.dumps({"where": problem.where, "reason": problem.what}, ensure_ascii=False) + "\n")
+
+
+def _writable(text: str) -> str:
+    """Half surrogate pairs stand for bytes of a file's name that are no UTF-8: "caf\udce9" is written "caf\\udce9"."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def _require_utf8(value: object) -> None:
+    if isinstance(value, str) and _writable(value) != value:
+        raise AnadilError(f"not UTF-8: {value}; rename the file or folder")
 
 
 def _reason(what: str) -> str:

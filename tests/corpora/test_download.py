@@ -117,6 +117,8 @@ def test_a_file_comes_whole_with_progress_and_is_not_fetched_twice(server: Serve
     assert path.read_bytes() == CONTENT and names(tmp_path / "sub") == ["a.bin"]
     assert server.asked == [None]
     assert heard[-1] == ("sub/a.bin", len(CONTENT), len(CONTENT)) and len(heard) > 2
+    fetch_all([file, Remote(server.url, "b.bin")], tmp_path, lambda *step: heard.append(step))
+    assert heard[-1] == ("files", 2, 2)
 
 
 def test_a_cut_connection_is_taken_up_where_it_broke(server: Server, tmp_path: Path, waits: list[float]) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -110,6 +111,21 @@ def test_what_cannot_be_used_is_listed_with_its_reason(tmp_path: Path, write_wav
     assert next(iter(counts.items())) == ("audio file not found", 2)
     assert counts["starts at … s, outside of … (… s)"] == 2 and sum(counts.values()) == 11
     assert [one.text for one in read_manifest(tmp_path / "out/all.jsonl")] == ["good"]
+
+
+def test_names_that_are_not_utf_8_are_rejected_in_a_form_that_can_be_written(
+    tmp_path: Path, write_wav: WriteWav
+) -> None:
+    clip = write_wav("a.wav", 1.0)
+    old = os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.wav")
+    shutil.copy(clip, old)
+    good = Utterance(str(clip), text="a", extra={"split": "rejected"})
+    strange = Utterance(str(clip), text="b", extra={"upload": "caf\udce9"})
+    found = run([Utterance(old, text="b"), strange, good], tmp_path / "out", Problem(old, "odd"))
+    assert [problem.where.endswith("caf\\udce9.wav") for problem in found.rejected] == [True, True, False]
+    assert found.rejected[2].what == "not UTF-8: caf\\udce9; rename the file or folder"
+    assert [one.text for one in read_manifest(tmp_path / "out/rejected_.jsonl")] == ["a"]
+    assert (tmp_path / "out/rejected.jsonl").read_text().count("\n") == 3
 
 
 def test_nothing_is_replaced_without_force_and_nothing_else_with_it(tmp_path: Path, write_wav: WriteWav) -> None:
