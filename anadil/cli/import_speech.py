@@ -106,7 +106,9 @@ def show(out: Path, found: Imported) -> None:
     rows = []
     for split, utterances in found.splits.items():
         speakers = {utterance.speaker for utterance in utterances if utterance.speaker}
-        counts = [f"{len(utterances):,}", f"{hours(utterances):.2f}", f"{len(speakers):,}" if speakers else "not told"]
+        length = hours(utterances)
+        told = f"{len(speakers):,}" if speakers else "not told"
+        counts = [f"{len(utterances):,}", f"{length:.2f}" if length >= 0.1 else f"{length:.4f}", told]
         rows.append([found.manifests[split].name, *counts])
     print(f"imported to {out}")
     console.print(rich_table("", ["manifest", "utterances", "hours", "speakers"], rows))

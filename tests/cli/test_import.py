@@ -84,7 +84,7 @@ def test_all_about_one_kind() -> None:
 def test_import_tells_what_came_and_what_was_rejected(release: Path, tmp_path: Path) -> None:
     result = anadil("import", "common-voice", release, "--out", tmp_path / "out")
     assert result.exit_code == 0
-    assert re.search(r"train\.jsonl +2 +0\.00 +1 ", result.stdout) and re.search(r"test\.jsonl +1 ", result.stdout)
+    assert re.search(r"train\.jsonl +2 +0\.0006 +1 ", result.stdout) and re.search(r"test\.jsonl +1 ", result.stdout)
     assert f"rejected: 2, all listed in {tmp_path / 'out/rejected.jsonl'}" in result.stdout
     assert "1 x audio file not found\n" in result.stdout and "1 x empty text\n" in result.stdout
     assert f"{release / 'train.tsv'}:4: audio file not found" in result.stdout
