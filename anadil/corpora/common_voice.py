@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from anadil import audio
-from anadil.corpora.archive import opened
+from anadil.corpora.archive import archives_in, opened
 from anadil.corpora.download import Progress, Remote, difference
 from anadil.corpora.lines import is_inside, raw_lines, read_lines
 from anadil.corpora.reader import Options, Reject
@@ -126,6 +126,9 @@ def _release(folder: Path, options: Options) -> tuple[Path, list[Path]]:
     if not folder.is_dir():
         raise AnadilError(f"{folder} is no folder, archive or .tsv of Common Voice\n  next: check the path")
     found = [inner for inner in _folders(folder, depth=3) if _tsv_files(inner)]
+    if not found:
+        opened_here = [opened(archive, options.unpacked) for archive in archives_in(folder)]
+        found = [inner for root in opened_here for inner in _folders(root, depth=3) if _tsv_files(inner)]
     if len(found) > 1 and options.language:
         found = [inner for inner in found if inner.name == options.language]
     if len(found) != 1:

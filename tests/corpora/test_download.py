@@ -82,10 +82,15 @@ class Handler(http.server.BaseHTTPRequestHandler):
         pass
 
 
+class Listening(http.server.ThreadingHTTPServer):
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that hangs up is nothing to tell."""
+
+
 @pytest.fixture
 def server() -> Iterator[Server]:
     state = Server()
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as listening:
+    with Listening(("127.0.0.1", 0), Handler) as listening:
         listening.state = state  # type: ignore[attr-defined]
         state.url = f"http://127.0.0.1:{listening.server_address[1]}/a.bin"
         thread = threading.Thread(target=listening.serve_forever, args=(0.01,))
