@@ -258,7 +258,7 @@ def _checkpoint(resumable: Resumable, report: Reporter) -> None:
 def _save(data: Prepared, run: Run, name: str) -> None:
     card = model_card(
         data.config,
-        run.hours,
+        data.train,
         run.epoch,
         run.step,
         run.last.cer if run.last else None,
