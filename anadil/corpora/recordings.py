@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import unicodedata
 from collections.abc import Iterator, Sequence
@@ -138,3 +139,17 @@ def _paths(url: str) -> list[Path]:
 
 def _key(name: str) -> str:
     return unicodedata.normalize("NFC", name).casefold()
+
+
+def locate(name: str, folders: Sequence[Path]) -> Path | None:
+    """The file that a corpus names by a path, absolute or relative to the first of `folders` where it is there.
+
+    Backslashes of Windows are read as slashes, if there is no such file otherwise.
+    """
+    for form in dict.fromkeys([name, name.replace("\\", "/")]):
+        for folder in folders:
+            path = folder / Path(form).expanduser()
+            with contextlib.suppress(OSError, ValueError):  # too long, or holding a zero byte
+                if path.is_file():
+                    return path
+    return None
