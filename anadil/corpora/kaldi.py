@@ -9,7 +9,7 @@ from pathlib import Path
 
 from anadil.corpora.reader import Options, Reject
 from anadil.corpora.recordings import locate
-from anadil.corpora.segments import Segment, seconds, spoken
+from anadil.corpora.segments import DECIMALS, seconds, squeeze
 from anadil.corpora.text_files import read_lines
 from anadil.errors import AnadilError, Problem
 from anadil.manifest import Utterance
@@ -118,17 +118,23 @@ def _utterances(tables: _Directory, split: str | None, options: Options, reject:
         except (AnadilError, ValueError) as error:
             reject(Problem(where, str(error)))
             continue
-        found = Utterance(
+        duration = None if end is None else round(end - start, DECIMALS)
+        why = "no text" if not text else None
+        if start < 0 or (duration is not None and duration <= 0):
+            why = f"lasts from {start:g} to {end:g} s"
+        if why:
+            reject(Problem(where, why))
+            continue
+        yield Utterance(
             str(audio),
-            duration=None if end is None else end - start,
-            text=text,
-            offset=start,
+            duration,
+            squeeze(text),
+            start,
             speaker=(tables.speakers or {}).get(key),
             language=tables.languages.get(key, options.language),
             extra={"id": key} | ({"split": split} if split else {}),
             source=where,
         )
-        yield from _sound(found, reject)
 
 
 def _stretch(tables: _Directory, key: str) -> tuple[str, float, float | None]:
@@ -142,17 +148,6 @@ def _stretch(tables: _Directory, key: str) -> tuple[str, float, float | None]:
         )
     end = seconds(columns[2])
     return columns[0], seconds(columns[1]), None if end == -1 else end
-
-
-def _sound(found: Utterance, reject: Reject) -> Iterator[Utterance]:
-    """The utterance, if it has text and a length."""
-    end = found.offset + (1.0 if found.duration is None else found.duration)
-    segment = Segment(found.offset, end, found.text, found.speaker, extra=found.extra)
-    for one in spoken([segment], Path(found.source), Path(found.audio_filepath), 0.0, Options(found.language), reject):
-        yield Utterance(
-            one.audio_filepath, None if found.duration is None else one.duration, one.text, one.offset,
-            one.speaker, one.language, one.extra, found.source,
-        )  # fmt: skip
 
 
 def _placed(folder: Path, options: Options) -> Callable[[str], Path]:

@@ -47,7 +47,7 @@ def _utterances(file: Path, options: Options, reject: Reject) -> Iterator[Uttera
             reject(Problem(where, str(error)))
             continue
         written = os.path.relpath(found.audio_filepath, file.parent)
-        audio = locate(written, [*([options.audio] if options.audio else []), file.parent])
+        audio = locate(written, [file.parent, *([options.audio] if options.audio else [])])
         if audio is None and ("shard_id" in found.extra or _SHARDS.search(written)):
             raise _tarred(file)
         lang = found.extra.get("lang")
