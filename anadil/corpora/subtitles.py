@@ -66,9 +66,9 @@ def _subrip(text: str, file: Path, reject: Reject) -> Iterator[Segment]:
 
 
 def _has_times(line: str) -> bool:
-    """Whether a line holds two times, or was meant to: "00:0x:02,500 --> 00:00:03,250"."""
-    before, arrow, after = line.partition("->")
-    return bool(arrow) and any(map(str.isdigit, before)) and any(map(str.isdigit, after))
+    """Whether a line holds two times, or was meant to ("00:0x:02,500 --> 00:00:03,250"), unlike "from 5 -> 6"."""
+    before, _, after = line.partition("->")
+    return ":" in before and ":" in after and before.lstrip()[:1] in "-0123456789" and any(map(str.isdigit, after))
 
 
 def _without_number(lines: Sequence[str]) -> Sequence[str]:

@@ -85,7 +85,7 @@ def test_segments_and_speakers_from_spk2utt(recipe: Path) -> None:
 
 
 def test_folders_are_splits_and_working_copies_are_none(recipe: Path) -> None:
-    for name in ("train", "dev", "train/split4/1", "train/.backup", "test/clean"):
+    for name in ("train", "dev", "train/split4/1", "train/.backup", ".backup/train", "test/clean"):
         fill(recipe / "data" / name, text="u1 x\n", wav_scp="u1 audio/c.wav\n")
     found, rejected = read(recipe / "data")
     assert [one.extra["split"] for one in found] == ["dev", "test-clean", "train"]

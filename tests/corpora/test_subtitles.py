@@ -31,7 +31,8 @@ dört
 broken
 
 00:00:03,000 --> 00:00:06,000
-no number
+no number,
+5 -> 6: a -> b: 7
 
 5
 00:00:07,000 --> 00:00:08,000
@@ -47,8 +48,7 @@ backwards
 8
 100:00:09,000 --> 100:00:10,000
 son
-1990
-"""
+1990"""
 VTT = """WEBVTT - talk
 Kind: captions
 
@@ -98,13 +98,13 @@ def test_subrip(tmp_path: Path, wav: Path, end: str, encoding: str) -> None:
     assert [(one.text, one.offset, one.duration, one.audio_filepath) for one in found] == [
         ("Evet, 1990", 1.0, 1.0, str(wav)),
         ("iki < üç dört", 2.5, 0.75, str(wav)),
-        ("no number", 3.0, 3.0, str(wav)),
+        ("no number, 5 -> 6: a -> b: 7", 3.0, 3.0, str(wav)),
         ("son 1990", 360009.0, 1.0, str(wav)),
     ]
     assert sorted(rejected) == [
-        (": line 20", "no text (7 to 8 s)"),
-        (": line 23", "starts 1 s before the recording does"),
-        (": line 27", "lasts -1 s (9 to 8 s)"),
+        (": line 21", "no text (7 to 8 s)"),
+        (": line 24", "starts 1 s before the recording does"),
+        (": line 28", "lasts -1 s (9 to 8 s)"),
         (":1", "text before the first cue: 'credits by x'"),
         (":13", "no times that can be read: '00:0x:02,500 --> 00:00:03,250'"),
     ]

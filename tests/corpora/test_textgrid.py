@@ -33,7 +33,7 @@ item []:
         intervals [1]:
             xmin = 0 
             xmax = 1e-05 
-            text = "" 
+            text = " " 
         intervals [2]:
             xmin = 1e-05 
             xmax = 1.25 
@@ -90,7 +90,7 @@ lines"
 1.5
 "!"'''
 TIGHT = '''"ooTextFile" "TextGrid" 0 3.5 ! times in seconds
-<exists> 2 "IntervalTier" "söz" 0 3.5 4 0 0.00001 "" 0.00001 1.25 "say ""item [2]: size = 9"" ! 7" ! "no label"
+<exists> 2 of2 (3) "IntervalTier" "söz" 0 3.5 4 0 0.00001 "" 0.00001 1.25 "say ""item [2]: size = 9"" ! 7" ! "no label"
 1.25 1.25 "nothing" 1.25 3.5 "two lines" "TextTier" "clicks" 0 3.5 1 1.5 "!"'''
 
 
@@ -179,6 +179,13 @@ def test_what_is_no_whole_textgrid_is_an_error(file: Path, content: bytes, what:
     file.write_bytes(content)
     with pytest.raises(AnadilError, match=what):
         read(file)
+
+
+def test_the_header_of_old_praats(file: Path) -> None:
+    file.write_text(
+        SHORT.replace('File type = "ooTextFile"', 'File type = "ooTextFile short"').replace("Object class = ", "")
+    )
+    assert len(read(file)[0]) == 2
 
 
 def test_no_tiers_at_all(file: Path) -> None:
