@@ -52,8 +52,7 @@ class Recordings:
         file's own. Raises AnadilError saying what was looked for.
         """
         if self._audio is not None and self._audio.is_file():
-            stems = {_key(self._audio.name), _key(self._audio.stem)}
-            return self._audio, next((shift_s for name, shift_s in _names(file, media) if _key(name) in stems), 0.0)
+            return self._audio, _shift_of(self._audio, file, media)
         if self._audio is not None:
             for name, shift_s in _names(file, media):
                 for path in self._pick(self._audio, name, file, deep=True):
@@ -112,6 +111,18 @@ class Recordings:
             f"{file}: no recording found: looked for {looked} (.wav, .flac, .mp3, .ogg, .opus ...) in {folder}\n"
             "  next: give the recording, or the folder that it is in, with --audio"
         )
+
+
+def _shift_of(audio: Path, file: Path, media: Sequence[Media]) -> float:
+    """Where in a recording that the user gave the file's time starts: as in the one of its name, or in all that are named."""
+    alike = [one for one in media if any(_key(path.stem) == _key(audio.stem) for path in _paths(one.url))]
+    shifts = {one.shift_s for one in alike or media}
+    if len(shifts) > 1:
+        raise AnadilError(
+            f"{file}: its recordings start at different times ({', '.join(f'{one:g} s' for one in sorted(shifts))}), "
+            f"and none is called {audio.name}\n  next: give the one that is meant by its name"
+        )
+    return shifts.pop() if shifts else 0.0
 
 
 def _names(file: Path, media: Sequence[Media]) -> list[tuple[str, float]]:

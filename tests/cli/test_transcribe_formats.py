@@ -63,3 +63,6 @@ def test_a_file_about_one_recording_is_not_printed_for_several(exported: Path, r
     assert "add --out DIR" in result.stderr
     result = CliRunner().invoke(app, ["transcribe", str(exported), str(recordings), "--format", "ctm"])
     assert [line.split()[0] for line in result.stdout.splitlines()] == ["one", "one", "two"]
+    (recordings / "two.wav").rename(recordings / "t w o.wav")
+    result = CliRunner().invoke(app, ["transcribe", str(exported), str(recordings), "--format", "ctm"])
+    assert (result.exit_code, result.stdout) == (1, "") and "t w o.wav" in result.stderr

@@ -184,6 +184,20 @@ def test_the_recording_is_found_by_its_relative_path_and_shifted(
     assert (one.offset, one.duration) == (1.0 + shift, 1.0)
 
 
+def test_a_recording_that_is_given_keeps_the_shift_of_its_name(tmp_path: Path, write_wav: Callable[..., Path]) -> None:
+    media = MEDIA.format(origin=' TIME_ORIGIN="250"') + '<MEDIA_DESCRIPTOR MEDIA_URL="b.wav" TIME_ORIGIN="500"/>'
+    file = eaf(tmp_path, slots(0, 1000), tier("t", aligned("a1", 1, 2, "x")), media=media)
+    for name, shift in (("Talk 1.flac", 0.25), ("b.wav", 0.5)):
+        wav = write_wav(name, 0.1)
+        (one,), _ = read(file, audio=wav)
+        assert (one.audio_filepath, one.offset) == (str(wav), shift)
+    with pytest.raises(AnadilError, match=r"its recordings start at different times \(0.25 s, 0.5 s\)"):
+        read(file, audio=write_wav("other.wav", 0.1))
+    one_media = MEDIA.format(origin=' TIME_ORIGIN="250"')
+    file = eaf(tmp_path, slots(0, 1000), tier("t", aligned("a1", 1, 2, "x")), media=one_media)
+    assert read(file, audio=tmp_path / "other.wav")[0][0].offset == 0.25
+
+
 def test_the_recording_of_another_machine_is_found_beside_the_file(
     tmp_path: Path, write_wav: Callable[..., Path]
 ) -> None:

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import datasets
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from anadil.corpora import huggingface
@@ -124,3 +126,47 @@ def test_what_cannot_be_read_is_an_error(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(AnadilError, match=r"pip install 'anadil\[hf\]'"):
         read(tmp_path / "empty")
+
+
+def test_parquet_of_others_has_no_audio_type(tmp_path: Path, write_wav: Callable[..., Path]) -> None:
+    flac = write_wav("x.flac", 0.05).read_bytes()
+    columns = {
+        "audio": [
+            {"bytes": flac, "path": "../../x.wav"},
+            {"bytes": None, "path": "gone.wav"},
+            {"bytes": b"", "path": None},
+        ],
+        "text": ["a", "b", "c"],
+    }
+    pq.write_table(pa.table(columns), tmp_path / "t.parquet")
+    (one,), rejected = read(tmp_path / "t.parquet", audio=tmp_path / "wav")
+    assert one.audio_filepath == str(
+        tmp_path / "wav/000000_x.flac"
+    )  # no way out of the folder; the content tells the kind
+    assert Path(one.audio_filepath).read_bytes() == flac
+    assert [problem.what for problem in rejected] == [
+        "its recording is not there: 'gone.wav'", "no audio: neither a file nor its bytes",
+    ]  # fmt: skip
+
+
+def test_an_id_on_the_hub_may_name_a_configuration(
+    tmp_path: Path, speech: datasets.Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def load_dataset(*arguments: str) -> datasets.DatasetDict:
+        asked.append(arguments)
+        if len(arguments) == 1:
+            raise ValueError(
+                "Config name is missing. Please pick one among the available configs: ['tr']\nExample: ..."
+            )
+        return datasets.DatasetDict({"test": speech})
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    found, _ = read(Path("owner/name/tr"))
+    assert [(one.text, one.audio_filepath) for one in found] == [
+        ("bir", str(tmp_path / "clip 0.wav")), ("ağ ω", str(tmp_path / "clip 2.wav")),
+    ]  # fmt: skip
+    with pytest.raises(AnadilError, match=r"available configs: \['tr'\]\n  next: .*OWNER/NAME/CONFIG"):
+        read(Path("owner/name"))
+    assert asked == [("owner/name", "tr"), ("owner/name",)]
