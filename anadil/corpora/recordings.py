@@ -88,10 +88,10 @@ class Recordings:
     def _listing(self, folder: Path, deep: bool) -> dict[str, list[Path]]:
         if (folder, deep) not in self._listings:
             listing: dict[str, list[Path]] = {}
-            paths = folder.rglob("*") if deep else folder.glob("*")
-            for path in sorted(paths):
-                if path.suffix.lower() in EXTENSIONS | VIDEO | ENCODED and not path.name.startswith("._"):
-                    listing.setdefault(_key(path.name), []).append(path)
+            with contextlib.suppress(OSError, ValueError):  # a name that no folder can have
+                for path in sorted(folder.rglob("*") if deep else folder.glob("*")):
+                    if path.suffix.lower() in EXTENSIONS | VIDEO | ENCODED and not path.name.startswith("._"):
+                        listing.setdefault(_key(path.name), []).append(path)
             self._listings[folder, deep] = listing
         return self._listings[folder, deep]
 

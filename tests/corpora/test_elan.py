@@ -208,6 +208,19 @@ def test_the_recording_of_another_machine_is_found_beside_the_file(
     assert Path(one.audio_filepath) == wav
 
 
+@pytest.mark.parametrize(
+    "url", ["x" * 300 + "/talk 2.wav", "file:///" + "y" * 5000, "%00/%FF.wav", "", "/", "http://[::1", "..\\.."]
+)
+def test_a_path_that_is_none_is_not_found(tmp_path: Path, talk: Path, url: str) -> None:
+    file = eaf(
+        tmp_path, slots(0, 1000), tier("t", aligned("a1", 1, 2, "x")), media=f'<MEDIA_DESCRIPTOR MEDIA_URL="{url}"/>'
+    )
+    assert [one.audio_filepath for one in read(file)[0]] == [str(talk)]
+    talk.unlink()
+    with pytest.raises(AnadilError, match="no recording found"):
+        read(file)
+
+
 def test_a_video_needs_its_sound_taken_out(tmp_path: Path, write_wav: Callable[..., Path]) -> None:
     video = '<MEDIA_DESCRIPTOR MEDIA_URL="file:///x/film.mp4" MIME_TYPE="video/mp4" TIME_ORIGIN="500"/>'
     (tmp_path / "film.mp4").write_bytes(b"video")
