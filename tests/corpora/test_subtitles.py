@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from anadil.corpora import subtitles
@@ -154,6 +154,13 @@ segments = st.lists(
 
 
 @given(written=segments)
+@example(
+    written=[
+        Segment(0, 1, "<i>a</i> &amp; 0:1 --> 0:2 <v x>", "<b> & c>"),
+        Segment(2, 3, "NOTE x"),
+        Segment(3, 4, "1990"),
+    ]
+)
 def test_webvtt_that_is_written_is_read(written: list[Segment]) -> None:
     found = list(subtitles._webvtt(subtitles.format_vtt(written), Path("x"), lambda problem: pytest.fail(str(problem))))
     assert found == written
