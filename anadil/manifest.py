@@ -61,7 +61,7 @@ def read_manifest(path: str | Path) -> list[Utterance]:
                 continue
             n_lines += 1
             try:
-                utterances.append(_parse(raw, path.parent, where))
+                utterances.append(parse_line(raw, path.parent, where))
             except ValueError as error:
                 problems.append(Problem(where, str(error)))
     if problems:
@@ -84,7 +84,8 @@ def write_manifest(path: str | Path, utterances: Iterable[Utterance]) -> None:
             file.write(json.dumps(_record(utterance, path.parent), ensure_ascii=False) + "\n")
 
 
-def _parse(raw: bytes, folder: Path, where: str) -> Utterance:
+def parse_line(raw: bytes, folder: Path, where: str) -> Utterance:
+    """One line of a manifest in `folder`. Raises ValueError saying what is wrong with it."""
     try:
         record = json.loads(raw.decode("utf-8"))
     except UnicodeDecodeError as error:
