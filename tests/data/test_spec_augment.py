@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from anadil.data.spec_augment import SpecAugmentSettings, spec_augment
+from anadil.data.augment.settings import SpecAugmentSettings
+from anadil.data.spec_augment import spec_augment
 
 MELS, FRAMES, ROWS = 40, 400, 400
 
