@@ -71,12 +71,12 @@ def chosen(names: Sequence[str], noises: Path, probability: float | None = None)
 
 
 def best_of(rounds: int, work: Callable[[], object]) -> float:
-    """Least seconds of `rounds` runs, after one to warm up: the machine may be shared."""
+    """Least core-seconds of `rounds` runs, after one to warm up: the machine may be shared."""
     times = []
     for _ in range(rounds + 1):
-        started = time.perf_counter()
+        started = time.process_time()
         work()
-        times.append(time.perf_counter() - started)
+        times.append(time.process_time() - started)
     return min(times[1:])
 
 
@@ -122,7 +122,7 @@ def compare(examples: list[Example], noises: Path, trainee: Trainee, rounds: int
     total_s, cores = sum(durations), torch.get_num_threads()
     plain = Loader(examples, RATE, cache_mb=1000)
     batches = list(plain.batches(plan_epoch(durations, BATCH_S, 0)))
-    step_s = cores * best_of(rounds, lambda: [trainee.step(batch) for batch in batches]) / total_s
+    step_s = best_of(rounds, lambda: [trainee.step(batch) for batch in batches]) / total_s
     print(
         f"{cores} cores, training step {cores / step_s:.0f} s of audio per s, {1000 * step_s:.2f} core-ms a second of audio"
     )
@@ -138,7 +138,7 @@ def compare(examples: list[Example], noises: Path, trainee: Trainee, rounds: int
             rng = np.random.default_rng(0)
             seconds = best_of(rounds, lambda: [change(clip, RATE, rng, {}) for clip in clips]) / total_s  # noqa: B023
         else:
-            seconds = cores * feature_seconds(trainee, batches, settings, rounds) / total_s
+            seconds = feature_seconds(trainee, batches, settings, rounds) / total_s
         probability = getattr(chosen([name], noises), name).probability
         sums = [sums[0] + seconds, sums[1] + probability * seconds]
         print(
@@ -152,7 +152,7 @@ def compare(examples: list[Example], noises: Path, trainee: Trainee, rounds: int
 
 
 def feature_seconds(trainee: Trainee, batches: list[Batch], settings: AugmentSettings, rounds: int) -> float:
-    """Seconds for the batches' features, made beforehand."""
+    """Core-seconds for the batches' features, made beforehand."""
     with torch.no_grad():
         made = [trainee.model.features(batch.waveforms, batch.sample_counts) for batch in batches]
     augment = feature_augmentation(settings, torch.Generator().manual_seed(0))

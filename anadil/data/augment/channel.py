@@ -20,8 +20,8 @@ FILTER_TAPS = 255  # flanks of 170 Hz at 8 kHz
 
 OPUS_RATES = (8000, 12000, 16000, 24000, 48000)
 MP3_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
-NARROW_KBPS = 16.0
-"""Up to here, codecs are fed 8 kHz, as telephone applications do, and LAME does by itself: it halves the work."""
+FED_RATES = ((16.0, 8000), (24.0, 12000))
+"""Up to so many kbit/s, codecs are fed at so many Hz: they would cut the band themselves, at two or three times the work."""
 
 
 def clip_peaks(samples: np.ndarray, overload_db: float) -> np.ndarray:
@@ -55,7 +55,7 @@ def _mu_law_levels() -> np.ndarray:
 
 def code(samples: np.ndarray, rate: int, form: str, kbps: float) -> np.ndarray:
     """Encode as "opus" or "mp3" at about `kbps` kbit/s, and decode."""
-    top_rate = TELEPHONE_RATE if kbps <= NARROW_KBPS else rate
+    top_rate = next((fed_rate for most_kbps, fed_rate in FED_RATES if kbps <= most_kbps), rate)
     rates = OPUS_RATES if form == "opus" else MP3_RATES
     coded_rate = min((r for r in rates if r >= min(rate, top_rate)), default=rates[-1])
     fed = _to_rate(samples, rate, coded_rate)

@@ -78,13 +78,15 @@ def augment_manifest(
     chains = Chains(settings)
     utterances = read_manifest(manifest)
     refuse_to_replace_sources(utterances, folder)
-    rates = probe_all(utterances)
+    rates = [min(rate, MOST_HZ) for rate in probe_all(utterances)]
+    for rate in set(rates):
+        chains.at(rate)  # what is wrong with a noise is told before anything is made
     outcome = Outcome(target, originals=len(utterances))
     tasks = [(index, turn) for index in range(len(utterances)) for turn in range(1, n_copies + 1)]
 
     def make(task: tuple[int, int], beside: Path) -> tuple[Utterance, list[Done]] | None:
         index, turn = task
-        rate = min(rates[index], MOST_HZ)
+        rate = rates[index]
         samples, history = apply(chains.at(rate), load(utterances[index], rate), rate, seed, turn, index)
         if not history:
             return None

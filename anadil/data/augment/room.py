@@ -46,7 +46,7 @@ def reverberate(samples: np.ndarray, rate: int, response: np.ndarray) -> np.ndar
 def convolve(samples: np.ndarray, kernel: np.ndarray) -> np.ndarray:
     """Full convolution, float32 (samples + kernel - 1,), by overlap-add: blocks that stay in the processor's cache."""
     n_out = len(samples) + len(kernel) - 1
-    size = min(1 << (n_out - 1).bit_length(), 1 << max(10, (4 * len(kernel) - 1).bit_length()))
+    size = _block(len(samples), len(kernel))
     step = size - len(kernel) + 1
     n_blocks = -(-len(samples) // step)
     blocks = np.zeros((n_blocks, step), dtype=np.float32)
@@ -60,3 +60,14 @@ def convolve(samples: np.ndarray, kernel: np.ndarray) -> np.ndarray:
     for i in range(n_blocks):
         out[(i + 1) * step : (i + 1) * step + tails.shape[1]] += tails[i]
     return out[:n_out]
+
+
+def _block(n_samples: int, n_kernel: int) -> int:
+    """Size of the transforms that needs the fewest operations: 1024 and up, a power of 2 times 4, 5 or 6."""
+
+    def operations(size: int) -> float:
+        return (2 * -(-n_samples // (size - n_kernel + 1)) + 1) * size * math.log2(size)
+
+    most = max(1024, 2 * (n_samples + n_kernel)).bit_length()
+    sizes = [factor << power for power in range(8, most) for factor in (4, 5, 6)]
+    return min((size for size in sizes if size >= 1.5 * n_kernel), key=operations)

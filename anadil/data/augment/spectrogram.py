@@ -35,7 +35,9 @@ def png(picture: np.ndarray) -> bytes:
         image = importlib.import_module("PIL.Image")
     except ImportError:
         raise AnadilError("pictures need Pillow, which is not installed\n  next: pip install 'anadil[train]'") from None
-    shade = np.clip(np.round((picture[::-1] / RANGE_DB + 1) * 32) * 8, 0, 255).astype(np.uint8)  # 33 colours: half the file
+    shade = np.clip(np.round((picture[::-1] / RANGE_DB + 1) * 32) * 8, 0, 255).astype(
+        np.uint8
+    )  # 33 colours: half the file
     drawn = image.fromarray(shade)
     drawn.putpalette(_palette())
     file = io.BytesIO()
