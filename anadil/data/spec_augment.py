@@ -40,8 +40,10 @@ def spec_augment(
     batch, mels, frames = features.shape
     widest_freq = torch.full((batch, 1), settings.freq_width * mels)
     widest_time = settings.time_width * frame_counts.cpu().unsqueeze(1).float()
-    freq = _masks(settings.freq_masks, widest_freq, torch.full((batch, 1), float(mels)), mels, generator)
-    time = _masks(settings.time_masks, widest_time, frame_counts.cpu().unsqueeze(1).float(), frames, generator)
+    freq = _stretches(settings.freq_masks, widest_freq, torch.full((batch, 1), float(mels)), mels, generator).any(dim=1)
+    time = _stretches(settings.time_masks, widest_time, frame_counts.cpu().unsqueeze(1).float(), frames, generator).any(
+        dim=1
+    )
     hidden = freq.unsqueeze(2) | time.unsqueeze(1)
     if settings.probability < 1:  # otherwise nothing is drawn: runs of before there was a choice stay as they are
         hidden &= _chosen(settings.probability, batch, generator)
@@ -55,11 +57,9 @@ def spec_cutout(
     batch, mels, frames = features.shape
     spoken = frame_counts.cpu().unsqueeze(1).float()
     bands = torch.full((batch, 1), float(mels))
-    hidden = torch.zeros(batch, mels, frames, dtype=torch.bool)
-    for _ in range(settings.rectangles):
-        freq = _masks(1, settings.freq_width * bands, bands, mels, generator)
-        time = _masks(1, settings.time_width * spoken, spoken, frames, generator)
-        hidden |= freq.unsqueeze(2) & time.unsqueeze(1)
+    freq = _stretches(settings.rectangles, settings.freq_width * bands, bands, mels, generator)
+    time = _stretches(settings.rectangles, settings.time_width * spoken, spoken, frames, generator)
+    hidden = torch.bmm(freq.float().transpose(1, 2), time.float()) > 0  # in how many rectangles a place lies
     hidden &= _chosen(settings.probability, batch, generator)
     return features.masked_fill(hidden.to(features.device), 0.0)
 
@@ -93,11 +93,10 @@ def _chosen(probability: float, batch: int, generator: torch.Generator) -> Tenso
     return torch.rand(batch, 1, 1, generator=generator) < probability
 
 
-def _masks(count: int, widest: Tensor, extent: Tensor, size: int, generator: torch.Generator) -> Tensor:
-    """Boolean (batch, size): the union of `count` stretches a row, each up to `widest` and inside `extent`."""
+def _stretches(count: int, widest: Tensor, extent: Tensor, size: int, generator: torch.Generator) -> Tensor:
+    """Boolean (batch, count, size): stretches of a row, each up to `widest` and inside `extent`."""
     batch = widest.shape[0]
     widths = (torch.rand(batch, count, generator=generator) * widest).floor()
     starts = (torch.rand(batch, count, generator=generator) * (extent - widths).clamp(min=0)).floor()
     position = torch.arange(size).view(1, 1, size)
-    inside = (position >= starts.unsqueeze(2)) & (position < (starts + widths).unsqueeze(2))
-    return inside.any(dim=1)
+    return (position >= starts.unsqueeze(2)) & (position < (starts + widths).unsqueeze(2))

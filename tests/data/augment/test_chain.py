@@ -107,6 +107,22 @@ def test_turning_a_transform_on_changes_no_other() -> None:
     assert [done["db"] for done in among if done["transform"] == "gain"] == [alone[0]["db"]]
 
 
+def test_each_transform_has_random_numbers_of_its_own() -> None:
+    both = settings(
+        names=("gain", "clipping"),
+        gain={"probability": 1, "db": [-1, 0]},
+        clipping={"probability": 1, "overload_db": [0, 1]},
+    )
+    chain = steps(both, RATE)
+    drawn = np.array(
+        [
+            (one["db"] + 1, two["overload_db"])
+            for one, two in (apply(chain, SPEECH, RATE, 0, 1, i)[1] for i in range(200))
+        ]
+    )
+    assert abs(np.corrcoef(drawn.T)[0, 1]) < 0.25
+
+
 def test_what_leaves_the_range_is_scaled_and_counted() -> None:
     loud = settings(names=("gain",), gain={"probability": 1, "db": 30})
     changed, history = apply(steps(loud, RATE), SPEECH, RATE, 0, 1, 0)
@@ -122,7 +138,7 @@ def test_what_leaves_the_range_is_scaled_and_counted() -> None:
 @pytest.fixture
 def examples(write_wav: Callable[..., Path]) -> list[Example]:
     rng = np.random.default_rng(0)
-    paths = [write_wav(f"{i}.wav", float(rng.uniform(0.5, 2))) for i in range(12)]
+    paths = [write_wav(f"{i}.wav", float(rng.uniform(0.5, 2)), subtype="FLOAT") for i in range(12)]
     return [Example(Utterance(str(path), duration=audio.probe(path).duration), (1, 2, 3)) for path in paths]
 
 
