@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -82,12 +83,12 @@ class Loader:
         examples: Sequence[Example],
         sample_rate: int,
         cache_mb: float = 0,
-        threads: int = 2,
+        threads: int | None = None,
         augment: Augment | None = None,
     ) -> None:
         self.examples = examples
         self.sample_rate = sample_rate
-        self.threads = threads
+        self.threads = threads or max(2, min(AHEAD, (os.cpu_count() or 1) // 2))
         self.augment = augment
         self._cache: dict[int, np.ndarray] = {}
         self._room = int(cache_mb * 2**20)

@@ -93,10 +93,7 @@ class Augmenter:
         with self._lock:
             self.counts["utterances"] += 1
             self.counts["kept at their own speed, as text or limits of length leave no room"] += keeps_time
-            self.counts.update(done["transform"] for done in history)
-            self.counts.update(
-                f"scaled down to [-1, 1] after {done['transform']}" for done in history if "scaled_db" in done
-            )
+            self.counts.update(note for done in history for note in _notes(done))
         return changed
 
     def report(self) -> str:
@@ -116,3 +113,11 @@ class Augmenter:
         if seconds != before and not self._may_last(index, seconds):
             return before, False
         return seconds, True
+
+
+def _notes(done: Done) -> list[str]:
+    """What to count of a transform."""
+    name = done["transform"]
+    if "skipped" in done:
+        return [f"{name} skipped: {done['skipped']}"]
+    return [name, f"scaled down to [-1, 1] after {name}"] if "scaled_db" in done else [name]

@@ -145,9 +145,12 @@ def probe_all(utterances: Sequence[Utterance]) -> list[int]:
 def load(utterance: Utterance, rate: int) -> np.ndarray:
     """Decode an utterance. Raises AnadilError naming it."""
     try:
-        return audio.read(utterance.audio_filepath, rate, utterance.offset, utterance.duration)
+        samples = audio.read(utterance.audio_filepath, rate, utterance.offset, utterance.duration)
     except AnadilError as error:
         raise AnadilError(f"{utterance.source}: {error}") from error
+    if len(samples) == 0:
+        raise AnadilError(f"{utterance.source}: audio has no samples: {utterance.audio_filepath}")
+    return samples
 
 
 def write_flac(path: Path, samples: np.ndarray, rate: int) -> None:

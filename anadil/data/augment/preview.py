@@ -16,7 +16,6 @@ from anadil.data.augment.copies import MOST_HZ, Chains, load, probe_all
 from anadil.data.augment.settings import AugmentSettings
 from anadil.data.augment.spectrogram import N_BANDS, log_spectrogram, png
 from anadil.data.augment.steps import Done, within_range
-from anadil.errors import AnadilError
 from anadil.files import refuse_overwrite, whole_file
 from anadil.manifest import Utterance, read_manifest
 
@@ -74,8 +73,6 @@ def write_preview(
 def figures(utterance: Utterance, rate: int, chains: Chains, seed: int, place: int) -> list[tuple[str, str]]:
     """Name and markup of each picture of one utterance."""
     samples = load(utterance, rate)[: round(LONGEST_S * rate)]
-    if len(samples) == 0:
-        raise AnadilError(f"{utterance.source}: audio has no samples: {utterance.audio_filepath}")
     shown = [("original", _figure("original", "", log_spectrogram(samples, rate), samples, rate))]
     for step in chains.at(rate):
         done: Done = {}

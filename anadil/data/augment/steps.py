@@ -84,6 +84,12 @@ def draw(ends: tuple[float, float], rng: Rng) -> float:
     return float(rng.uniform(*ends))
 
 
+def _skipped(samples: np.ndarray, done: Done) -> np.ndarray:
+    """A noise or room of silence changes nothing, which is noted: it is no reason to end a run of hours."""
+    done["skipped"] = "silent recording"
+    return samples
+
+
 def _rounded(value: float) -> float:
     return round(value, 4)
 
@@ -125,8 +131,10 @@ def _reverb(settings: ReverbSettings, sample_rate: int) -> Change:
             response = room.generated_response(rate, rt60, direct_db, rng)
         else:
             index = recordings.any(rng)
-            done["response"] = recordings.name(index)
-            response = room.recorded_response(recordings.whole(index), rate)
+            done["response"], recording = recordings.name(index), recordings.whole(index)
+            if peak(recording) == 0:
+                return _skipped(samples, done)
+            response = room.recorded_response(recording, rate)
         return room.reverberate(samples, rate, response)
 
     return change
@@ -138,7 +146,8 @@ def _background(settings: BackgroundSettings, sample_rate: int) -> Change:
     def change(samples: np.ndarray, rate: int, rng: Rng, done: Done) -> np.ndarray:
         snr_db, index = draw(settings.snr_db, rng), recordings.any(rng)
         done |= {"snr_db": _rounded(snr_db), "noise": recordings.name(index)}
-        return noise.add_background(samples, rate, recordings.stretch(index, len(samples), rng), snr_db)
+        heard = recordings.stretch(index, len(samples), rng)
+        return noise.add_background(samples, rate, heard, snr_db) if peak(heard) > 0 else _skipped(samples, done)
 
     return change
 

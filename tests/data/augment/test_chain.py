@@ -191,6 +191,30 @@ def test_a_speed_that_text_or_limits_forbid_is_not_used() -> None:
     assert heard.counts["gain"] == 2  # the rest of the chain goes on
 
 
+def test_a_silent_noise_and_a_silent_room_are_skipped_and_counted(
+    write_wav: Callable[..., Path], tmp_path: Path
+) -> None:
+    write_wav("silence.wav", np.zeros(4000))
+    silence = str(write_lines(tmp_path / "silence.jsonl", [{"audio_filepath": "silence.wav"}]))
+    section = {"probability": 1, "manifest": silence}
+    heard = augmenter(settings(names=(), background=section, reverb=section), [2.0])
+    np.testing.assert_array_equal(heard(SPEECH, 0, 1), SPEECH)
+    assert heard.counts["reverb skipped: silent recording"] == heard.counts["background skipped: silent recording"] == 1
+    assert heard.counts["reverb"] == heard.counts["background"] == 0
+
+
+def test_rooms_may_be_recordings(write_wav: Callable[..., Path], tmp_path: Path) -> None:
+    """A response with a direct sound 30 ms in and an echo 20 ms later: the echo comes 20 ms after the click."""
+    response = np.zeros(4000)
+    response[[480, 800]] = 0.5, 0.25
+    write_wav("room.wav", response)
+    manifest = write_lines(tmp_path / "rooms.jsonl", [{"audio_filepath": "room.wav"}])
+    heard = augmenter(settings(names=(), reverb={"probability": 1, "manifest": str(manifest)}), [1.0])
+    echoed = heard(EXTREMES["a click"], 0, 1)
+    assert list(np.flatnonzero(np.abs(echoed) > 0.01)) == [2500, 2820]
+    assert echoed[2820] / echoed[2500] == pytest.approx(0.5, abs=1e-3)
+
+
 def test_an_unknown_key_is_an_error_that_names_the_nearest() -> None:
     with pytest.raises(AnadilError, match=r"unknown key 'white_noise.snr'; did you mean 'white_noise.snr_db'"):
         parse(AugmentSettings, {"white_noise": {"snr": 10}}, "config")
