@@ -59,6 +59,16 @@ def test_a_run_with_everything_on_works_and_repeats_itself(config: Config, tmp_p
     assert all(bool((weights[0][key] == weights[1][key]).all()) for key in weights[0])
 
 
+def test_what_is_heard_still_belongs_to_its_text(micro: Path, tmp_path: Path) -> None:
+    """Letters are tones here, so pitch and telephone stay off; with audio or order spoiled, nothing would be learned."""
+    sections = {"tempo": {"probability": 0.5}} | {
+        name: {"probability": 0.3} for name in ("reverb", "white_noise", "gain", "clipping", "time_warp", "spec_cutout")
+    }
+    data = micro_data(micro / "train.jsonl", micro / "train.jsonl", epochs=40) | {"augment": sections}
+    run = train(Config.model_validate(data), tmp_path / "run", judge)
+    assert run.best is not None and run.best.cer < 0.15
+
+
 def test_validation_audio_is_left_alone(config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[Loader] = []
 

@@ -12,14 +12,15 @@ import numpy as np
 import soundfile
 
 from anadil.data.augment.chain import STREAMS, apply, stream
-from anadil.data.augment.copies import MOST_HZ, Chains, load, probe_all
+from anadil.data.augment.copies import Chains, load, probe_all
 from anadil.data.augment.settings import AugmentSettings
 from anadil.data.augment.spectrogram import N_BANDS, log_spectrogram, png
 from anadil.data.augment.steps import Done, within_range
 from anadil.files import refuse_overwrite, whole_file
 from anadil.manifest import Utterance, read_manifest
 
-LONGEST_S = 10.0  # of an example: the file stays small
+LONGEST_S, MOST_HZ = 10.0, 16000
+"""Of an example: the file stays small, and most models hear no more than 16 kHz."""
 
 STYLE = """
 body { font: 15px/1.4 system-ui, sans-serif; margin: 2em auto; max-width: 72em; padding: 0 1em; color: #222 }

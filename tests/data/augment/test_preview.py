@@ -25,7 +25,7 @@ SHOWN = ["original", "speed", "telephone", "all", "time_warp", "spec_augment", "
 def manifest(write_wav: Callable[..., Path], tmp_path: Path) -> Path:
     for i in range(5):
         write_wav(f"{i}.wav", sine(500 + i, 1.0))
-    write_wav("4.wav", 12.0)
+    write_wav("4.wav", 12.0, 48000)
     lines = [{"audio_filepath": f"{i}.wav", "text": f"<b>{i} & 'x'</b>"} for i in range(5)]
     return write_lines(tmp_path / "train.jsonl", lines)
 
