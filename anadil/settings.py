@@ -8,15 +8,18 @@ import re
 import typing
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
 from anadil.errors import AnadilError
 
 SECTION = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
 """For every section of a config: no unknown keys, never edited after load."""
+
+Paths = Annotated[list[str], BeforeValidator(lambda value: [value] if isinstance(value, str) else value)]
+"""Files, relative to the working directory; one alone needs no brackets."""
 
 Section = TypeVar("Section", bound=BaseModel)
 

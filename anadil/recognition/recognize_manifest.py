@@ -48,7 +48,7 @@ def _measure(utterances: Sequence[Utterance], rules: TextRules) -> list[Utteranc
             if available <= 0:
                 raise AnadilError(f"nothing to hear in {utterance.audio_filepath} from {utterance.offset:g} s on")
             if not rules.normalize(utterance.text):
-                raise AnadilError(f"no text is left of {utterance.text!r}: there is nothing to compare with")
+                raise AnadilError(f"empty text: the text rules leave nothing of {utterance.text!r} to compare with")
         except AnadilError as error:
             problems.append(Problem(utterance.source or utterance.audio_filepath, str(error)))
         else:

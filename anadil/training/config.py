@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import BaseModel, BeforeValidator, Field, model_validator
+from pydantic import BaseModel, Field, model_validator
 
-from anadil.data.spec_augment import SpecAugmentSettings
+from anadil.data.augment.settings import AugmentSettings
 from anadil.models.features import FeatureSettings
 from anadil.models.quartznet import QuartzNetSettings
-from anadil.settings import SECTION, override, parse, read_yaml
+from anadil.settings import SECTION, Paths, override, parse, read_yaml
 from anadil.text.rules import TextSettings, TokenizerSettings
-
-Paths = Annotated[list[str], BeforeValidator(lambda value: [value] if isinstance(value, str) else value)]
 
 
 class DataSettings(BaseModel):
@@ -28,14 +26,6 @@ class DataSettings(BaseModel):
     max_duration: float = Field(20.0, gt=0)  # seconds
     skip_bad: bool = False  # train without the utterances that cannot be used, instead of stopping
     cache_mb: float = Field(2048, ge=0)  # decoded audio kept in memory (an hour at 16 kHz: 110 MB)
-
-
-class AugmentSettings(BaseModel):
-    """Section `augment`."""
-
-    model_config = SECTION
-
-    spec_augment: SpecAugmentSettings | None = SpecAugmentSettings()
 
 
 class TrainingSettings(BaseModel):

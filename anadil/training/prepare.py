@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from anadil.data.checks import Checked, Example, check
+from anadil.data.augment.chain import Augmenter
+from anadil.data.checks import Checked, Example, check, min_ctc_frames
 from anadil.errors import AnadilError, summarize
 from anadil.files import whole_file
 from anadil.manifest import Utterance, read_manifests
@@ -19,13 +20,14 @@ from anadil.training.report import Reporter
 
 @dataclass(frozen=True)
 class Prepared:
-    """`config` has explicit labels now; `train` and `valid` hold what passed the checks."""
+    """`config` has explicit labels now; `train` and `valid` hold what passed the checks; `augmenter` is for `train`."""
 
     config: Config
     rules: TextRules
     acoustic: AcousticModel
     train: list[Example]
     valid: list[Example]
+    augmenter: Augmenter
 
 
 def prepare(config: Config, out: Path, report: Reporter) -> Prepared:
@@ -59,7 +61,21 @@ def prepare(config: Config, out: Path, report: Reporter) -> Prepared:
         )
     report.say(f"training {checked[0].hours:.2f} h ({len(checked[0].examples):,} utterances), "
                f"validation {checked[1].hours:.2f} h ({len(checked[1].examples):,})")  # fmt: skip
-    return Prepared(config, rules, acoustic, checked[0].examples, checked[1].examples)
+    augmenter = make_augmenter(config, checked[0].examples, acoustic)
+    return Prepared(config, rules, acoustic, checked[0].examples, checked[1].examples, augmenter)
+
+
+def make_augmenter(config: Config, examples: Sequence[Example], acoustic: AcousticModel) -> Augmenter:
+    """The waveform transforms of `config`. Raises AnadilError if a recording that they need cannot be used."""
+
+    def may_last(index: int, seconds: float) -> bool:
+        """A changed speed must leave a frame for each label, and keep to the limits of training."""
+        longest = min(config.data.max_duration, config.training.batch_seconds)
+        n_frames = acoustic.frame_count(round(seconds * acoustic.sample_rate))
+        return config.data.min_duration <= seconds <= longest and n_frames >= min_ctc_frames(examples[index].labels)
+
+    durations = [example.duration for example in examples]
+    return Augmenter(config.augment, acoustic.sample_rate, config.training.seed, durations, may_last)
 
 
 def settle_labels(config: Config, train: list[Utterance], report: Reporter) -> Config:

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from torch.optim import Optimizer
 
 from anadil.data.batches import Batch, Loader, plan_epoch
-from anadil.data.spec_augment import spec_augment
+from anadil.data.spec_augment import feature_augmentation
 from anadil.errors import AnadilError
 from anadil.models.acoustic import save_model
 from anadil.models.summary import count_parameters, layer_table
@@ -101,12 +101,13 @@ def _fit(
     resume: bool,
 ) -> Run:
     settings = data.config.training
-    durations = [example.duration for example in data.train]
-    loader = Loader(data.train, data.acoustic.sample_rate, data.config.data.cache_mb)
+    heard = data.augmenter  # training audio as the model will hear it, epoch by epoch
+    loader = Loader(data.train, data.acoustic.sample_rate, data.config.data.cache_mb, augment=heard)
     valid_loader = Loader(data.valid, data.acoustic.sample_rate, data.config.data.cache_mb / 10)
     masks = torch.Generator().manual_seed(settings.seed)
-    total_steps = settings.epochs * len(plan_epoch(durations, settings.batch_seconds, settings.seed))
-    run = Run(out, total_steps, sum(durations) / 3600, count_parameters(data.acoustic))
+    total_steps = settings.epochs * len(plan_epoch(heard.durations(0), settings.batch_seconds, settings.seed))
+    hours = sum(example.duration for example in data.train) / 3600
+    run = Run(out, total_steps, hours, count_parameters(data.acoustic))
     identity = identity_of(data.config, data.train, data.valid)
     resumable = Resumable(fabric, data.acoustic.network, optimizer, masks, run, identity)
     if resume:
@@ -116,8 +117,8 @@ def _fit(
         model.train()
         run.begin_epoch()
         epoch_started, heard_s = time.monotonic(), run.audio_s
-        plan = plan_epoch(durations, settings.batch_seconds, settings.seed, run.epoch)
-        for batch in loader.batches(plan[run.batch :]):
+        plan = plan_epoch(heard.durations(run.epoch), settings.batch_seconds, settings.seed, run.epoch)
+        for batch in loader.batches(plan[run.batch :], run.epoch):
             run.losses.append(_step(fabric, model, optimizer, batch.to(fabric.device), data, run, masks, report))
             report.progress("training", run.progress(settings.max_minutes), 1.0, _note(run))
             if stop.requested or time.monotonic() - run.saved >= 60 * settings.checkpoint_minutes:
@@ -137,6 +138,8 @@ def _fit(
         if validated:
             run.last = _validate(fabric, model, valid_loader, data, judge, run, report)
         _log(fabric, optimizer, run, speed, run.last if validated else None)
+        if heard.chain and (run.epoch == 1 or finished):
+            report.say(heard.report())
         if run.last is not None and (run.best is None or run.last.cer < run.best.cer):
             run.best = run.last
             _save(data, run, "best")
@@ -159,8 +162,7 @@ def _step(
     settings = data.config.training
     for group in optimizer.param_groups:
         group["lr"] = learning_rate(settings, run.step, run.progress(settings.max_minutes))
-    hide = data.config.augment.spec_augment
-    augment = None if hide is None else (lambda features, counts: spec_augment(features, counts, hide, masks))
+    augment = feature_augmentation(data.config.augment, masks)
     log_probs, frame_counts = model(batch.waveforms, batch.sample_counts, augment)
     if run.step < settings.flat_start_steps:
         samples_per_frame = round(data.acoustic.frame_s * data.acoustic.sample_rate)

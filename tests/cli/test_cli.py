@@ -22,7 +22,7 @@ from anadil.models.acoustic import load_model
 from anadil.training.config import load_config
 from tests.micro import TEXTS, micro_data, speak, write_config, write_corpus, write_lines
 
-VERBS = ["demo", "corpora", "download", "import", "split", "train", "evaluate", "export", "transcribe"]
+VERBS = ["demo", "corpora", "download", "import", "split", "augment", "train", "evaluate", "export", "transcribe"]
 
 
 @pytest.fixture(autouse=True, scope="module")
