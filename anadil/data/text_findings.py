@@ -1,0 +1,187 @@
+"""What is wrong with the texts of a split, read once."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from array import array
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass, field
+
+from anadil.data import findings as kinds
+from anadil.data.findings import Finding, found
+from anadil.data.look_alikes import candidates, look_alikes
+from anadil.errors import AnadilError
+from anadil.manifest import Utterance
+from anadil.text.rules import TextRules, describe
+
+RARE = 5  # a character that is there less often is not learned
+
+DOT_ABOVE = "\u0307"
+_BEARERS = "LMN"  # first letters of the categories that a combining mark may follow
+_JOINERS = "\u200c\u200d"  # zero-width, between letters and vowel signs of Indic scripts and Arabic
+_SELECTORS = frozenset(map(chr, range(0xFE00, 0xFE10)))  # follow emoji, which are told as symbols
+_SYMBOLIC = frozenset("#%&*/@\\_^`{}|~<>+=$§¶†‡•※‰")  # punctuation and others that stand for words or for nothing
+_MEANT = frozenset("〇" + _JOINERS)
+_EVERY = 10_000  # utterances between two reports of progress
+
+
+@dataclass
+class Texts:
+    """What is known of the texts of a split: normalised text is not kept, a million lines of it would not fit."""
+
+    characters: Counter[str] = field(default_factory=Counter)  # of the normalised texts, spaces not counted
+    hashes: array[int] = field(default_factory=lambda: array("q"))  # one a text; 0: no text
+    n_characters: array[int] = field(default_factory=lambda: array("i"))  # without spaces
+    words: set[int] = field(default_factory=set)  # hashes
+
+
+class _Alphabet:
+    """The characters met so far, and patterns that find the doubtful ones among them."""
+
+    def __init__(self, language: str, allowed: Collection[str]) -> None:
+        self.known: set[str] = set()
+        self.allowed = set(allowed)
+        self.dotted_i = language.replace("_", "-").split("-")[0].lower() not in ("lt", "lit")  # Lithuanian means it
+        self._compile()
+
+    def meet(self, characters: set[str]) -> None:
+        if not characters <= self.known:
+            self.known |= characters
+            self._compile()
+
+    def _compile(self) -> None:
+        symbols = [c for c in self.known if c not in self.allowed and _is_symbol(c)]
+        self.symbols = re.compile(_class(symbols) or r"(?!)")
+        kinds_of = {c: unicodedata.category(c)[0] for c in self.known}
+        marks = _class([c for c, kind in kinds_of.items() if kind == "M" and c not in _SELECTORS])
+        bearers = _class([c for c, kind in kinds_of.items() if kind in _BEARERS or c in _JOINERS or c == "◌"])
+        parts = [f"(?<!{bearers}){marks}" if bearers else marks, f"({marks})\\1"] if marks else []
+        if self.dotted_i:
+            parts.append(f"[iıİ]{DOT_ABOVE}")
+        self.stray = re.compile("|".join(parts) or r"(?!)")
+
+
+def read_texts(
+    utterances: Sequence[Utterance],
+    rules: TextRules,
+    allowed: Collection[str] = (),
+    on_progress: Callable[[int], None] = lambda done: None,
+) -> tuple[Texts, list[Finding]]:
+    """Normalise every text once. `allowed` are symbols that are labels, and so meant."""
+    texts, findings = Texts(), []
+    alphabet = _Alphabet(rules.language, allowed)
+    counts: Counter[str] = Counter()
+    for i, utterance in enumerate(utterances):
+        text = utterance.text
+        try:
+            normal = rules.normalize(text)
+        except AnadilError as error:
+            findings.append(found(kinds.SYMBOLS, utterance, str(error), 1))
+            normal = text
+        texts.hashes.append(hash(normal) or 1 if normal else 0)
+        texts.n_characters.append(len(normal) - normal.count(" "))
+        counts.update(normal)
+        texts.words.update(map(hash, normal.split(" ")))
+        if not normal:
+            why = "empty text" if not text.strip() else f"the text rules leave nothing of {text!r}"
+            findings.append(found(kinds.EMPTY_TEXT, utterance, why, len(text)))
+        findings += _line_findings(utterance, normal, alphabet)
+        if i % _EVERY == 0:
+            on_progress(i)
+    del counts[" "]
+    texts.characters = counts
+    return texts, findings
+
+
+def _line_findings(utterance: Utterance, normal: str, alphabet: _Alphabet) -> Iterator[Finding]:
+    text = utterance.text
+    alphabet.meet({*text, *normal})
+    if not text.isascii():
+        composed = text
+        if not unicodedata.is_normalized("NFC", text):
+            composed = unicodedata.normalize("NFC", text)
+            alphabet.meet(set(composed))
+            yield found(
+                kinds.NOT_NFC, utterance, _first_difference(text, composed), abs(len(text) - len(composed)) or 1
+            )
+        stray = [match.group()[-1] for match in alphabet.stray.finditer(composed)]
+        if stray:
+            what = f"{describe(dict.fromkeys(stray))} belongs to no letter in {text!r}"
+            yield found(kinds.STRAY_MARK, utterance, what, len(stray))
+    symbols = alphabet.symbols.findall(normal)
+    if symbols:
+        yield found(kinds.SYMBOLS, utterance, f"{describe(dict.fromkeys(symbols))} in {normal!r}", len(symbols))
+
+
+def character_findings(
+    utterances: Sequence[Utterance], texts: Texts, rules: TextRules
+) -> tuple[list[Finding], Counter[str]]:
+    """Rare characters and look-alikes of the training texts, and how often letters of a second script seem meant."""
+    rare = {character: n for character, n in texts.characters.items() if n < RARE}
+    findings = []
+    for character, holders in holding(utterances, rare, rules).items():
+        n = rare[character]
+        what = f"{describe(character)} is there {n} time{'s' if n > 1 else ''}: {holders[0].text!r}"
+        findings.append(Finding(kinds.RARE_CHARACTER, holders[0].source, what, n, total_seconds(holders)))
+    doubtful = candidates(texts.characters)
+    if not doubtful:
+        return findings, Counter()
+    pattern = _in_both_cases(doubtful)
+    hits = [one for one in utterances if pattern.search(one.text)]
+    mistakes, meant = look_alikes(
+        [rules.normalize(one.text) for one in hits], texts.characters, lambda word: hash(word) in texts.words
+    )
+    for one in mistakes:
+        twins = f"{one.n:,} of it beside {one.n_right:,} of its twin {describe(one.right)}"
+        findings.append(
+            found(kinds.LOOK_ALIKE, hits[one.index], f"{describe(one.found)} in {one.word!r}: {twins}", one.n)
+        )
+    return findings, meant
+
+
+def holding(
+    utterances: Sequence[Utterance], characters: Collection[str], rules: TextRules
+) -> dict[str, list[Utterance]]:
+    """The utterances with each of these characters in their normalised text."""
+    holders: dict[str, list[Utterance]] = {character: [] for character in characters}
+    pattern = _in_both_cases(characters)
+    for utterance in utterances if holders else ():
+        if pattern.search(unicodedata.normalize("NFC", utterance.text)):
+            for character in set(rules.normalize(utterance.text)).intersection(holders):
+                holders[character].append(utterance)
+    hidden = {character for character, found_in in holders.items() if not found_in}  # text.map makes them of others
+    for utterance in utterances if hidden else ():
+        for character in set(rules.normalize(utterance.text)).intersection(hidden):
+            holders[character].append(utterance)
+    return {character: found_in for character, found_in in holders.items() if found_in}
+
+
+def total_seconds(utterances: Sequence[Utterance]) -> float:
+    return sum(one.duration or 0.0 for one in utterances)
+
+
+def _is_symbol(character: str) -> bool:
+    if character in _SYMBOLIC:
+        return True
+    category = unicodedata.category(character)
+    if character in _MEANT or category == "Sk":  # such as the tone letters of the phonetic alphabet
+        return False
+    return category[0] in "NSC"
+
+
+def _in_both_cases(characters: Collection[str]) -> re.Pattern[str]:
+    return re.compile(_class({one for c in characters for one in (*c, *c.upper(), *c.title())}) or r"(?!)")
+
+
+def _class(characters: Collection[str]) -> str:
+    """A regular expression for one of these characters; empty for none."""
+    return f"[{''.join(map(re.escape, sorted(characters)))}]" if characters else ""
+
+
+def _first_difference(text: str, composed: str) -> str:
+    """The characters of `text` that NFC makes others of, at the first such place."""
+    start = next((i for i, (a, b) in enumerate(zip(text, composed, strict=False)) if a != b), len(composed))
+    start = max(0, start - 1) if start == len(composed) or unicodedata.combining(text[start]) else start
+    return f"{describe(text[start : start + 2].strip())} in {text!r}"
