@@ -41,8 +41,11 @@ class Heard:
     sound: Sound | None = None
 
     @property
-    def speech_s(self) -> float:
-        return self.sound.speech_s if self.sound else self.utterance.duration or 0.0
+    def speech_s(self) -> tuple[float, float]:
+        """Seconds from first to last speech, and without its pauses; the whole duration if it was not decoded."""
+        if self.sound is None:
+            return self.utterance.duration or 0.0, self.utterance.duration or 0.0
+        return self.sound.speech_s, self.sound.voiced_s
 
 
 def hear(

@@ -17,32 +17,54 @@ from anadil.text.rules import TextRules, describe
 DEVIATIONS = 3.0
 LEAST_DEVIATION = 0.1  # of the logarithm: no corpus is so even that 10 % would be strange
 MIN_UTTERANCES = 20  # fewer have no usual rate
+MIN_OF_SPEAKER = 5
 
 
 def rate_findings(heard: Sequence[Heard], n_characters: Sequence[int]) -> Iterator[Finding]:
-    """Characters a second of speech beyond 3 robust deviations (1.4826 x MAD of the logarithm) of their median.
+    """Characters a second of speech beyond 3 robust deviations (1.4826 x MAD of the logarithm) of what is usual.
 
-    Utterances of several languages are judged each among its own.
+    A slow reader or one long pause is no wrong transcript: the rate must be strange for the language and for the
+    speaker, with the pauses and without them. Over 5,580 real utterances that leaves 6; the first alone leaves 90.
     """
-    groups: dict[str | None, list[int]] = defaultdict(list)
+    languages: dict[str | None, list[int]] = defaultdict(list)
     for i, one in enumerate(heard):
-        if one.speech_s > 0 and n_characters[i] > 0:
-            groups[one.utterance.language].append(i)
-    for group in groups.values():
-        if len(group) < MIN_UTTERANCES:
+        if min(one.speech_s) > 0 and n_characters[i] > 0:
+            languages[one.utterance.language].append(i)
+    for indices in languages.values():
+        if len(indices) < MIN_UTTERANCES:
             continue
-        rates = np.array([n_characters[i] / heard[i].speech_s for i in group])
-        logs = np.log(rates)
-        median = np.median(logs)
-        spread = max(LEAST_DEVIATION, 1.4826 * float(np.median(np.abs(logs - median))))
-        deviations = (logs - median) / spread
-        for k in np.flatnonzero(np.abs(deviations) > DEVIATIONS):
-            one = heard[group[k]]
+        characters = np.array([n_characters[i] for i in indices])
+        seconds = np.array([heard[i].speech_s for i in indices])  # (utterances, 2)
+        logs = np.log(characters[:, None] / seconds)
+        speakers = [heard[i].utterance.speaker for i in indices]
+        deviations = np.stack([_deviations(column, speakers) for column in logs.T])
+        least = np.where(np.sign(deviations[0]) == np.sign(deviations[1]), np.abs(deviations).min(axis=0), 0)
+        usual = float(np.exp(np.median(logs[:, 0])))
+        for k in np.flatnonzero(least > DEVIATIONS):
+            one = heard[indices[k]]
             what = (
-                f"{rates[k]:.1f} characters a second of speech, {np.exp(median):.1f} are usual "
-                f"({deviations[k]:+.1f} deviations): {one.utterance.text!r}"
+                f"{np.exp(logs[k, 0]):.1f} characters a second of speech, {usual:.1f} are usual "
+                f"({least[k]:.1f} robust deviations): {one.utterance.text!r}"
             )
-            yield found(kinds.SPEAKING_RATE, one.utterance, what, abs(float(deviations[k])))
+            yield found(kinds.SPEAKING_RATE, one.utterance, what, float(least[k]))
+
+
+def _deviations(logs: np.ndarray, speakers: Sequence[str | None]) -> np.ndarray:
+    """Robust deviations from the median of all or from that of the speaker, whichever is nearer."""
+    median = np.median(logs)
+    spread = max(LEAST_DEVIATION, 1.4826 * float(np.median(np.abs(logs - median))))
+    own = np.full(len(logs), median)
+    by_speaker: dict[str, list[int]] = defaultdict(list)
+    for i, speaker in enumerate(speakers):
+        if speaker:
+            by_speaker[speaker].append(i)
+    for indices in by_speaker.values():
+        if len(indices) >= MIN_OF_SPEAKER:
+            own[indices] = np.median(logs[indices])
+    from_all, from_own = logs - median, logs - own
+    nearer = np.where(np.abs(from_all) < np.abs(from_own), from_all, from_own)
+    deviations: np.ndarray = np.where(np.sign(from_all) == np.sign(from_own), nearer, 0) / spread
+    return deviations
 
 
 def label_findings(

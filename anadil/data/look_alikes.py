@@ -45,7 +45,7 @@ class LookAlike:
 
 def look_alikes(
     texts: Sequence[str], characters: Counter[str], is_word: Callable[[str], bool]
-) -> tuple[list[LookAlike], Counter[str]]:
+) -> tuple[list[LookAlike], set[str]]:
     """The mistakes in normalised `texts`, and the letters of a second script that seem to be meant.
 
     `characters` counts those of the whole corpus, of which `texts` need only be the part with `candidates`.
@@ -59,7 +59,7 @@ def look_alikes(
             for pair in pairs:
                 suspects[pair].append((index, word, mended))
     mistakes: list[LookAlike] = []
-    meant: Counter[str] = Counter()
+    meant: set[str] = set()
     for (letter, right), places in suspects.items():
         places = [place for place in places if _mixed(place[1]) or is_word(place[2])]  # noqa: PLW2901
         types = {(word, mended) for _, word, mended in places}
@@ -69,7 +69,7 @@ def look_alikes(
             n, n_right = len(places), characters[right]
             mistakes += [LookAlike(index, word, letter, right, n, n_right) for index, word, _ in places]
         elif places:
-            meant[letter] = max(meant[letter], len(places))
+            meant.add(letter)
     return mistakes + list(_of_one_script(texts, characters)), meant
 
 

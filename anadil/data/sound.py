@@ -17,7 +17,7 @@ from anadil.errors import AnadilError
 
 FRAME_S = 0.032
 LOUDEST_FRAMES = 10  # 0.3 s: a word
-SPEECH_RANGE_DB = 30.0  # below the loudest 0.3 s
+SPEECH_RANGE_DB = 25.0  # below the loudest 0.3 s
 _BLOCK_FRAMES = 1024  # 33 s: 6 MB at 48 kHz
 _FULL_SCALE = 0.999
 _STEP = 1.5 / 32768  # samples of 16 bits that are equal stay closer than this
@@ -32,6 +32,7 @@ class Sound:
     duration: float  # seconds that could be decoded
     level_db: float  # dBFS of its loudest 0.3 s, a constant offset not counted
     speech_s: float  # from the first to the last frame that is at most SPEECH_RANGE_DB below `level_db`
+    voiced_s: float  # the frames of those that are, without the pauses between them
     clipped: float  # share of samples at the limit
     drop_db: float  # from 2.5-3.4 kHz to the strongest band above 4.5 kHz; 0 where the rate shows no such band
     cliff_db: float  # steepest fall between neighbouring 400 Hz between 2.8 and 4.9 kHz
@@ -133,11 +134,12 @@ class _Ear:
         level_db = _decibels(np.sort(powers)[-LOUDEST_FRAMES:].mean())
         loud = np.flatnonzero(powers >= 10 ** ((level_db - SPEECH_RANGE_DB) / 10))
         duration = self.n_samples / self.rate
-        speech_s = min(duration, (loud[-1] - loud[0] + 1) * FRAME_S) if len(loud) else 0.0
+        speech_s = min(duration, float(loud[-1] - loud[0] + 1) * FRAME_S) if len(loud) else 0.0
+        voiced_s = min(duration, len(loud) * FRAME_S)
         flat = sum(n for extreme, n in (self.top, self.bottom) if extreme >= (0.97 if self.coarse else 0.1))
         clipped = max(flat, self.n_over) / max(1, self.n_samples)
         drop_db, cliff_db = self._band_limit()
-        return Sound(duration, level_db, speech_s, clipped, drop_db, cliff_db, self.digest.digest(), failure)
+        return Sound(duration, level_db, speech_s, voiced_s, clipped, drop_db, cliff_db, self.digest.digest(), failure)
 
     def _band_limit(self) -> tuple[float, float]:
         highest = min(7500.0, 0.95 * self.rate / 2)

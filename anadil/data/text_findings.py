@@ -138,7 +138,7 @@ def character_findings(
         findings.append(
             found(kinds.LOOK_ALIKE, hits[one.index], f"{describe(one.found)} in {one.word!r}: {twins}", one.n)
         )
-    return findings, meant
+    return findings, Counter({letter: texts.characters[letter] for letter in meant})
 
 
 def holding(
@@ -183,5 +183,9 @@ def _class(characters: Collection[str]) -> str:
 def _first_difference(text: str, composed: str) -> str:
     """The characters of `text` that NFC makes others of, at the first such place."""
     start = next((i for i, (a, b) in enumerate(zip(text, composed, strict=False)) if a != b), len(composed))
-    start = max(0, start - 1) if start == len(composed) or unicodedata.combining(text[start]) else start
-    return f"{describe(text[start : start + 2].strip())} in {text!r}"
+    while start > 0 and (start == len(text) or unicodedata.combining(text[start])):
+        start -= 1
+    end = start + 1
+    while end < len(text) and unicodedata.combining(text[end]):
+        end += 1
+    return f"{describe(text[start:end])} in {text!r}"
