@@ -147,17 +147,20 @@ def print_report(report: Report, config: Path | None, manifests: Sequence[Path])
     """The counts, then the worst of each finding and what mends it."""
     from rich.console import Console
 
+    from anadil.data.findings import Severity
+
     n_utterances = sum(len(part.utterances) for part in report.parts)
     heading = f"{n_utterances:,} utterances, {report.seconds / 3600:.2f} h"
     if not report.listened:
         heading += " by the manifests; the audio was not looked at"
     rows = []
     for kind, some in report.by_kind():
-        affected = sum(one.seconds for one in some)
+        affected = report.seconds_of(some)
         share = f"{affected / report.seconds:.1%}" if report.seconds else ""
-        n_spoiling = sum(one.weight.value == "spoils training" for one in some)
-        weight = "spoils training" if n_spoiling else "look at it"
-        rows.append([kind.name, f"{len(some):,}", f"{affected / 3600:.2f}", share, weight])
+        spoils = any(one.severity is Severity.SPOILS for one in some)
+        rows.append(
+            [kind.name, f"{len(some):,}", f"{affected / 3600:.2f}", share, Severity.SPOILS if spoils else Severity.LOOK]
+        )
     if not rows:
         print(f"{heading}: nothing found")
         return

@@ -164,24 +164,20 @@ def _stretch_findings(utterance: Utterance, info: audio.AudioInfo, sound: Sound,
 def _rate_findings(heard: Sequence[Heard], rates: dict[int, list[int]], model_rate: int | None) -> Iterator[Finding]:
     usual = max(rates, key=lambda rate: len(rates[rate]), default=0)
     for rate, indices in rates.items():
-        n, seconds, first = len(indices), _seconds(heard, indices), heard[min(indices)].utterance.source
+        concerned = [heard[i].utterance for i in indices]
         if rate != usual:
-            what = f"{n:,} utterances at {rate} Hz, most are at {usual} Hz"
-            yield Finding(kinds.MIXED_RATES, first, what, rate, seconds)
+            what = f"{len(indices):,} utterances at {rate} Hz, most are at {usual} Hz"
+            yield found(kinds.MIXED_RATES, concerned, what, rate)
         if model_rate is not None and rate < model_rate:
-            what = f"{n:,} utterances at {rate} Hz, the model hears {model_rate} Hz"
-            yield Finding(kinds.LOW_RATE, first, what, rate, seconds)
+            what = f"{len(indices):,} utterances at {rate} Hz, the model hears {model_rate} Hz"
+            yield found(kinds.LOW_RATE, concerned, what, rate)
 
 
 def _channel_findings(heard: Sequence[Heard], channels: dict[int, list[int]]) -> Iterator[Finding]:
     for count, indices in channels.items():
         if count > 1:
             what = f"{len(indices):,} utterances of {count} channels, averaged into one"
-            yield Finding(kinds.CHANNELS, heard[min(indices)].utterance.source, what, count, _seconds(heard, indices))
-
-
-def _seconds(heard: Sequence[Heard], indices: Sequence[int]) -> float:
-    return sum(heard[i].utterance.duration or 0.0 for i in indices)
+            yield found(kinds.CHANNELS, [heard[i].utterance for i in indices], what, count)
 
 
 def _dbfs(level_db: float) -> str:

@@ -48,19 +48,25 @@ class Report:
 
     parts: list[Part]
     findings: list[Finding]
-    seconds: float
+    seconds: float  # of all utterances
+    durations: dict[str, float]  # seconds, by line, of the utterances that findings name
     meant: Counter[str]  # letters of a second script that seem to be the orthography's own
     listened: bool
 
     @property
     def spoiled(self) -> bool:
-        return any(finding.weight is Severity.SPOILS for finding in self.findings)
+        return any(finding.severity is Severity.SPOILS for finding in self.findings)
 
     def by_kind(self) -> Iterator[tuple[Kind, list[Finding]]]:
         for kind in KINDS:
             some = [finding for finding in self.findings if finding.kind is kind]
             if some:
                 yield kind, some
+
+    def seconds_of(self, findings: Sequence[Finding]) -> float:
+        """Audio that they concern, each utterance counted once."""
+        lines = {line for finding in findings for line in finding.lines}
+        return sum(self.durations.get(line, 0.0) for line in lines)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready, every finding listed."""
@@ -74,11 +80,11 @@ class Report:
             "findings": [
                 {
                     "kind": one.kind.name,
-                    "severity": one.weight.value,
+                    "severity": one.severity.value,
                     "where": one.where,
                     "what": one.what,
                     "value": one.value,
-                    "seconds": round(one.seconds, 3),
+                    "lines": one.lines,
                 }
                 for one in self.findings
             ],
@@ -122,17 +128,19 @@ def examine(
         by_split.setdefault(part.split, []).extend(part.utterances)
     everything = [one for utterances in by_split.values() for one in utterances]
     total = len(everything)
-    findings = [Finding(kinds.BROKEN_LINE, one.where, one.what, 1.0) for part in parts for one in part.broken]
+    findings = [Finding(kinds.BROKEN_LINE, (one.where,), one.what, 1.0) for part in parts for one in part.broken]
     if listen:
         heard, more = hear(everything, limits, lambda done: on_progress("listening", done, total))
+        everything = [one.utterance for one in heard]  # with their true durations
         findings += more
     else:
         heard = [Heard(one) for one in everything]
     labels = rules.labels if model and not model.labels_from_training else ()
     splits: list[Split] = []
     start = 0
-    for name, utterances in by_split.items():
-        end = start + len(utterances)
+    for name, part_of_it in by_split.items():
+        end = start + len(part_of_it)
+        utterances = everything[start:end]
         texts, more = read_texts(utterances, rules, labels, partial(_tell, on_progress, start, total))
         findings += more
         splits.append(Split(name, utterances, texts, heard[start:end]))
@@ -147,8 +155,10 @@ def examine(
     findings += rate_findings(heard, [n for split in splits for n in split.texts.n_characters])
     if model:
         findings += label_findings(heard, rules, model.sample_rate, model.frames_of, model.labels_from_training)
-    seconds = sum(one.utterance.duration or 0.0 for one in heard)
-    return Report(list(parts), _sorted(findings), seconds, meant, listen)
+    named = {line for finding in findings for line in finding.lines}
+    durations = {one.source: one.duration or 0.0 for one in everything if one.source in named}
+    seconds = sum(one.duration or 0.0 for one in everything)
+    return Report(list(parts), _sorted(findings), seconds, durations, meant, listen)
 
 
 def write_without(parts: Sequence[Part], report: Report, names: Collection[str], out: Path) -> list[tuple[Path, int]]:
@@ -156,7 +166,7 @@ def write_without(parts: Sequence[Part], report: Report, names: Collection[str],
 
     Returns the files and how many utterances were left out of each. Lines that are no utterance are left out too.
     """
-    named = {finding.where for finding in report.findings if finding.kind.name in names}
+    named = {line for finding in report.findings if finding.kind.name in names for line in finding.lines}
     written = []
     for part in parts:
         kept = [one for one in iter_manifest(part.path, lambda problem: None) if one.source not in named]

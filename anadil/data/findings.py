@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from anadil.manifest import Utterance
@@ -33,23 +34,29 @@ class Kind:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """`value` is what was measured, in the unit that `what` names; `seconds` is the audio that it concerns."""
+    """`value` is what was measured, in the unit that `what` names."""
 
     kind: Kind
-    where: str  # "data/tr/train.jsonl:118", of several lines the first
+    lines: tuple[str, ...]  # of the utterances that it concerns: "data/tr/train.jsonl:118"
     what: str
     value: float
-    seconds: float = 0.0
-    severity: Severity | None = None  # None: that of the kind
+    own_severity: Severity | None = None  # None: that of the kind
 
     @property
-    def weight(self) -> Severity:
-        return self.severity or self.kind.severity
+    def where(self) -> str:
+        return self.lines[0]
+
+    @property
+    def severity(self) -> Severity:
+        return self.own_severity or self.kind.severity
 
 
-def found(kind: Kind, utterance: Utterance, what: str, value: float, severity: Severity | None = None) -> Finding:
-    """A finding about one utterance."""
-    return Finding(kind, utterance.source or utterance.audio_filepath, what, value, utterance.duration or 0.0, severity)
+def found(
+    kind: Kind, concerned: Utterance | Iterable[Utterance], what: str, value: float, severity: Severity | None = None
+) -> Finding:
+    """A finding about one utterance, or about several."""
+    utterances = (concerned,) if isinstance(concerned, Utterance) else concerned
+    return Finding(kind, tuple(one.source or one.audio_filepath for one in utterances), what, value, severity)
 
 
 _SPOILS, _LOOK, _LOW = Severity.SPOILS, Severity.LOOK, Order.LOW

@@ -17,7 +17,7 @@ from anadil.errors import AnadilError
 
 FRAME_S = 0.032
 LOUDEST_FRAMES = 10  # 0.3 s: a word
-SPEECH_RANGE_DB = 25.0  # below the loudest 0.3 s
+SPEECH_RANGE_DB, VOICED_RANGE_DB = 30.0, 25.0  # below the loudest 0.3 s
 _BLOCK_FRAMES = 1024  # 33 s: 6 MB at 48 kHz
 _FULL_SCALE = 0.999
 _STEP = 1.5 / 32768  # samples of 16 bits that are equal stay closer than this
@@ -32,7 +32,7 @@ class Sound:
     duration: float  # seconds that could be decoded
     level_db: float  # dBFS of its loudest 0.3 s, a constant offset not counted
     speech_s: float  # from the first to the last frame that is at most SPEECH_RANGE_DB below `level_db`
-    voiced_s: float  # the frames of those that are, without the pauses between them
+    voiced_s: float  # of the frames at most VOICED_RANGE_DB below it: without the pauses
     clipped: float  # share of samples at the limit
     drop_db: float  # from 2.5-3.4 kHz to the strongest band above 4.5 kHz; 0 where the rate shows no such band
     cliff_db: float  # steepest fall between neighbouring 400 Hz between 2.8 and 4.9 kHz
@@ -135,7 +135,8 @@ class _Ear:
         loud = np.flatnonzero(powers >= 10 ** ((level_db - SPEECH_RANGE_DB) / 10))
         duration = self.n_samples / self.rate
         speech_s = min(duration, float(loud[-1] - loud[0] + 1) * FRAME_S) if len(loud) else 0.0
-        voiced_s = min(duration, len(loud) * FRAME_S)
+        n_voiced = np.count_nonzero(powers >= 10 ** ((level_db - VOICED_RANGE_DB) / 10))
+        voiced_s = min(duration, float(n_voiced) * FRAME_S)
         flat = sum(n for extreme, n in (self.top, self.bottom) if extreme >= (0.97 if self.coarse else 0.1))
         clipped = max(flat, self.n_over) / max(1, self.n_samples)
         drop_db, cliff_db = self._band_limit()

@@ -12,7 +12,7 @@ import numpy as np
 from anadil.data import findings as kinds
 from anadil.data.audio_findings import SILENT_DB, Heard
 from anadil.data.findings import Finding, Severity, found
-from anadil.data.text_findings import Texts, holding, total_seconds
+from anadil.data.text_findings import Texts, holding
 from anadil.manifest import Utterance
 from anadil.text.rules import TextRules, describe
 
@@ -57,8 +57,8 @@ def within(split: Split) -> Iterator[Finding]:
         holders = [split.utterances[i] for i in indices]
         speakers = {one.speaker for one in holders} - {None}
         by = f" by {len(speakers):,} speaker{'s' if len(speakers) > 1 else ''}" if speakers else ""
-        what = f"said {len(holders):,} times{by}: {holders[0].text!r}"
-        yield Finding(kinds.DUPLICATE_TEXT, holders[0].source, what, len(holders), total_seconds(holders[1:]))
+        what = f"said {len(holders):,} times{by}, first in {holders[0].source}: {holders[0].text!r}"
+        yield found(kinds.DUPLICATE_TEXT, holders[1:], what, len(holders))
     for copies in _recordings(split).values():
         first = split.utterances[copies[0]]
         for i in copies[1:]:
@@ -105,7 +105,7 @@ def _shared_texts(earlier: Split, later: Split) -> Iterator[Finding]:
     for value, sharing in holders.items():
         n = n_earlier[value]
         what = f"{len(sharing):,} times in {later.name}, {n:,} times in {earlier.name}: {sharing[0].text!r}"
-        yield Finding(kinds.SHARED_TEXT, sharing[0].source, what, n + len(sharing), total_seconds(sharing))
+        yield found(kinds.SHARED_TEXT, sharing, what, n + len(sharing))
 
 
 def _shared_speakers(earlier: Split, later: Split) -> Iterator[Finding]:
@@ -113,15 +113,14 @@ def _shared_speakers(earlier: Split, later: Split) -> Iterator[Finding]:
     for speaker in here.keys() & there.keys():
         mine, n = here[speaker], len(there[speaker])
         what = f"{speaker!r} has {len(mine):,} utterances in {later.name} and {n:,} in {earlier.name}"
-        yield Finding(kinds.SHARED_SPEAKER, mine[0].source, what, len(mine), total_seconds(mine))
+        yield found(kinds.SHARED_SPEAKER, mine, what, len(mine))
 
 
 def _unseen(split: Split, new: set[str], rules: TextRules, severity: Severity | None) -> Iterator[Finding]:
     for character, holders in holding(split.utterances, new, rules).items():
         n = split.texts.characters[character]
         what = f"{describe(character)} is there {n:,} times, in training never: {holders[0].text!r}"
-        seconds = total_seconds(holders)
-        yield Finding(kinds.UNSEEN_CHARACTER, holders[0].source, what, n, seconds, severity)
+        yield found(kinds.UNSEEN_CHARACTER, holders, what, n, severity)
 
 
 def _groups(hashes: np.ndarray) -> Iterator[list[int]]:

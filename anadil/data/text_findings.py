@@ -124,7 +124,7 @@ def character_findings(
     for character, holders in holding(utterances, rare, rules).items():
         n = rare[character]
         what = f"{describe(character)} is there {n} time{'s' if n > 1 else ''}: {holders[0].text!r}"
-        findings.append(Finding(kinds.RARE_CHARACTER, holders[0].source, what, n, total_seconds(holders)))
+        findings.append(found(kinds.RARE_CHARACTER, holders, what, n))
     doubtful = candidates(texts.characters)
     if not doubtful:
         return findings, Counter()
@@ -156,10 +156,6 @@ def holding(
         for character in set(rules.normalize(utterance.text)).intersection(hidden):
             holders[character].append(utterance)
     return {character: found_in for character, found_in in holders.items() if found_in}
-
-
-def total_seconds(utterances: Sequence[Utterance]) -> float:
-    return sum(one.duration or 0.0 for one in utterances)
 
 
 def _is_symbol(character: str) -> bool:
