@@ -164,7 +164,8 @@ def print_report(report: Report, config: Path | None, manifests: Sequence[Path])
     if not rows:
         print(f"{heading}: nothing found")
         return
-    Console(highlight=False).print(rich_table(heading, ["finding", "number", "hours", "share", ""], rows))
+    print(heading)
+    Console(highlight=False).print(rich_table("", ["finding", "number", "hours", "share", ""], rows))
     for kind, some in report.by_kind():
         print(f"{kind.name}: {kind.title}")
         for one in some[:WORST]:

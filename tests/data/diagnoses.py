@@ -13,6 +13,8 @@ from anadil.data.doctor import Model, Report, examine, read_parts
 from anadil.text.rules import TextSettings, text_rules
 from tests.lines import write_lines
 
+LIMITS = Limits(0.1, 20)
+
 
 def babble(seconds: float = 2.0, rate: int = 16000, seed: int = 0, level: float = 0.1) -> np.ndarray:
     """Bursts of noise like syllables, with quiet between them: float64 (samples,)."""
@@ -30,7 +32,7 @@ def diagnose(
     labels: Sequence[str] = (),
     model: Model | None = None,
     listen: bool = True,
-    limits: Limits = Limits(0.1, 20),
+    limits: Limits = LIMITS,
     **others: Sequence[dict[str, Any]],
 ) -> Report:
     """Check `records` as train.jsonl, and `others` by the names of their splits."""
@@ -39,7 +41,7 @@ def diagnose(
 
 
 def diagnose_texts(*manifests: Path) -> Report:
-    return examine(read_parts(manifests), text_rules("und", TextSettings(), ()), Limits(0.1, 20), listen=False)
+    return examine(read_parts(manifests), text_rules("und", TextSettings(), ()), LIMITS, listen=False)
 
 
 def kinds_in(report: Report) -> dict[str, int]:
