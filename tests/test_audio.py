@@ -111,6 +111,15 @@ def test_a_header_may_promise_more_than_there_is(write_wav: Callable[..., Path],
     assert len(audio.read(path, 16000)) == 16000
 
 
+@pytest.mark.parametrize("size", [0xFFFFFFFF, 0x7FFFFFFF - 36])
+def test_a_header_written_into_a_pipe_promises_nothing(write_wav: Callable[..., Path], size: int) -> None:
+    path = write_wav("a.wav", 1.0)
+    content = bytearray(path.read_bytes())
+    content[40:44] = struct.pack("<I", size)
+    path.write_bytes(content)
+    assert (audio.probe(path).duration, audio.probe(path).promised) == (1.0, 1.0)
+
+
 def test_damaged_recordings_read_as_far_as_they_go(shared: Path) -> None:
     lines = (shared / "speech/damaged/manifest.jsonl").read_text(encoding="utf-8").splitlines()
     assert len(lines) == 4

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -52,22 +53,18 @@ def hear(
     utterances: Sequence[Utterance], limits: Limits, on_progress: Callable[[int], None] = lambda done: None
 ) -> tuple[list[Heard], list[Finding]]:
     """Decode everything. `on_progress` is told how many utterances are done."""
-    stretches: dict[str, list[int]] = defaultdict(list)
-    for i, utterance in enumerate(utterances):
-        stretches[utterance.audio_filepath].append(i)
+    by_file: dict[str, list[int]] = defaultdict(list)
+    for i in sorted(range(len(utterances)), key=lambda i: utterances[i].offset):
+        by_file[utterances[i].audio_filepath].append(i)
     heard = [Heard(utterance) for utterance in utterances]
     findings: list[Finding] = []
     rates: dict[int, list[int]] = defaultdict(list)
     channels: dict[int, list[int]] = defaultdict(list)
     done = 0
-
-    def listen(path: str) -> tuple[audio.AudioInfo | AnadilError, list[Sound]]:
-        parts = sorted((utterances[i] for i in stretches[path]), key=lambda one: one.offset)
-        return measure(path, [(one.offset, one.duration if _is_part(one, len(parts)) else None) for one in parts])
-
-    with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
-        for (path, indices), (info, sounds) in zip(stretches.items(), pool.map(listen, stretches), strict=True):
-            indices.sort(key=lambda i: utterances[i].offset)
+    files = {path: [utterances[i] for i in indices] for path, indices in by_file.items()}
+    with contextlib.closing(_measured(files)) as results:
+        for path, (info, sounds) in results:
+            indices = by_file[path]
             if isinstance(info, AnadilError):
                 findings += _unusable(path, info, [utterances[i] for i in indices])
             else:
@@ -83,6 +80,23 @@ def hear(
     findings += _rate_findings(heard, rates, limits.sample_rate)
     findings += _channel_findings(heard, channels)
     return heard, findings
+
+
+Measured = tuple[audio.AudioInfo | AnadilError, list[Sound]]
+
+
+def _measured(parts: dict[str, list[Utterance]]) -> Generator[tuple[str, Measured], None, None]:
+    """In parallel: decoding and numpy leave other threads their turn."""
+
+    def listen(path: str) -> Measured:
+        some = parts[path]
+        return measure(path, [(one.offset, one.duration if _is_part(one, len(some)) else None) for one in some])
+
+    pool = ThreadPoolExecutor(max_workers=os.cpu_count() or 1)
+    try:
+        yield from zip(parts, pool.map(listen, parts), strict=True)
+    finally:  # at an interrupt, what waits is not begun
+        pool.shutdown(cancel_futures=True)
 
 
 def length_findings(heard: Sequence[Heard], limits: Limits) -> Iterator[Finding]:

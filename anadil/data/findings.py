@@ -62,7 +62,7 @@ def found(
 _SPOILS, _LOOK, _LOW = Severity.SPOILS, Severity.LOOK, Order.LOW
 _SKIP = "anadil train CONFIG data.skip_bad=true trains without them"
 _WITHOUT = "anadil check MANIFESTS --without {0} --out cleaned writes manifests without them"
-_SPLIT = "anadil split makes parts that share neither"
+_SPLIT = "anadil split MANIFESTS --out splits makes parts that share neither"
 
 
 def _taken_out(name: str, title: str, severity: Severity, first: str, worst: Order = Order.HIGH) -> Kind:
@@ -103,7 +103,7 @@ NARROW_BAND = _taken_out(
     "use the recordings from before the telephone",
 )
 DUPLICATE_AUDIO = _taken_out("duplicate-audio", "audio that is there twice", _LOOK, "keep one of each")
-SHARED_AUDIO = _taken_out("shared-audio", "audio in two splits", _SPOILS, "anadil split, or keep it in one of them")
+SHARED_AUDIO = _taken_out("shared-audio", "audio in two splits", _SPOILS, "anadil split MANIFESTS --out splits")
 EMPTY_TEXT = Kind("empty-text", "utterances without text", _SPOILS, f"write what is said; {_SKIP}")
 NOT_NFC = Kind(
     "not-nfc", "text that is not in Unicode's form NFC", _LOOK, "nothing for anadil, which composes it itself"
@@ -132,7 +132,7 @@ UNSEEN_CHARACTER = Kind(
     "unseen-character",
     "characters that training never has",
     _SPOILS,
-    "anadil train CONFIG 'text.map={NEW: USUAL}' or text.unknown=drop, or anadil split again",
+    "anadil train CONFIG 'text.map={NEW: USUAL}' or text.unknown=drop, or anadil split MANIFESTS --out splits",
 )
 NO_LABEL = Kind("no-label", "characters without a label", _SPOILS, f"tokenizer.labels, text.map or text.drop; {_SKIP}")
 DUPLICATE_TEXT = Kind("duplicate-text", "sentences said more than once", _LOOK, "nothing, if they were said so often")

@@ -11,6 +11,7 @@ from anadil.data import findings as kinds
 from anadil.data.audio_findings import Heard
 from anadil.data.checks import Example, min_ctc_frames, require_frames
 from anadil.data.findings import Finding, found
+from anadil.data.text_findings import normalized
 from anadil.errors import AnadilError
 from anadil.text.rules import TextRules, describe
 
@@ -75,7 +76,7 @@ def label_findings(
     `from_training`: the labels are the characters of the training text, so what is missing has been told.
     """
     for one in heard:
-        text = rules.normalize(one.utterance.text)
+        text = normalized(one.utterance.text, rules)
         unknown = rules.unknown_characters(text)
         if unknown:
             if not from_training:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from anadil.data import findings as kinds
-from anadil.data.findings import Finding, found
+from anadil.data.findings import Finding, Severity, found
 from anadil.data.look_alikes import candidates, look_alikes
 from anadil.errors import AnadilError
 from anadil.manifest import Utterance
@@ -74,19 +74,19 @@ def read_texts(
     alphabet = _Alphabet(rules.language, allowed)
     counts: Counter[str] = Counter()
     for i, utterance in enumerate(utterances):
-        text = utterance.text
         try:
-            normal = rules.normalize(text)
-        except AnadilError as error:
-            findings.append(found(kinds.SYMBOLS, utterance, str(error), 1))
-            normal = text
+            normal = rules.normalize(utterance.text)
+        except AnadilError as error:  # such as a number that the language's rules cannot spell out
+            findings.append(found(kinds.SYMBOLS, utterance, str(error), 1, Severity.SPOILS))
+            normal = ""
+        else:
+            if not normal:
+                left = f"the text rules leave nothing of {utterance.text!r}" if utterance.text.strip() else "empty text"
+                findings.append(found(kinds.EMPTY_TEXT, utterance, left, len(utterance.text)))
         texts.hashes.append(hash(normal) or 1 if normal else 0)
         texts.n_characters.append(len(normal) - normal.count(" "))
         counts.update(normal)
         texts.words.update(map(hash, normal.split(" ")))
-        if not normal:
-            why = "empty text" if not text.strip() else f"the text rules leave nothing of {text!r}"
-            findings.append(found(kinds.EMPTY_TEXT, utterance, why, len(text)))
         findings += _line_findings(utterance, normal, alphabet)
         if i % _EVERY == 0:
             on_progress(i)
@@ -131,7 +131,7 @@ def character_findings(
     pattern = _in_both_cases(doubtful)
     hits = [one for one in utterances if pattern.search(one.text)]
     mistakes, meant = look_alikes(
-        [rules.normalize(one.text) for one in hits], texts.characters, lambda word: hash(word) in texts.words
+        [normalized(one.text, rules) for one in hits], texts.characters, lambda word: hash(word) in texts.words
     )
     for one in mistakes:
         twins = f"{one.n:,} of it beside {one.n_right:,} of its twin {describe(one.right)}"
@@ -149,13 +149,21 @@ def holding(
     pattern = _in_both_cases(characters)
     for utterance in utterances if holders else ():
         if pattern.search(unicodedata.normalize("NFC", utterance.text)):
-            for character in set(rules.normalize(utterance.text)).intersection(holders):
+            for character in set(normalized(utterance.text, rules)).intersection(holders):
                 holders[character].append(utterance)
     hidden = {character for character, found_in in holders.items() if not found_in}  # text.map makes them of others
     for utterance in utterances if hidden else ():
-        for character in set(rules.normalize(utterance.text)).intersection(hidden):
+        for character in set(normalized(utterance.text, rules)).intersection(hidden):
             holders[character].append(utterance)
     return {character: found_in for character, found_in in holders.items() if found_in}
+
+
+def normalized(text: str, rules: TextRules) -> str:
+    """Empty where the rules fail, which `read_texts` tells."""
+    try:
+        return rules.normalize(text)
+    except AnadilError:
+        return ""
 
 
 def _is_symbol(character: str) -> bool:

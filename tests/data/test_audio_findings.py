@@ -12,10 +12,10 @@ import pytest
 import soundfile
 import soxr
 
-from anadil.data.audio_findings import Limits
+from anadil.data.audio_findings import Limits, hear
 from anadil.data.findings import Severity
 from anadil.data.sound import cut_page, measure
-from anadil.manifest import read_manifest
+from anadil.manifest import Utterance, read_manifest
 from tests.data.diagnoses import babble, diagnose, kinds_in
 
 Make = Callable[[Path], dict[str, Any]]
@@ -201,8 +201,6 @@ def test_nan_is_no_sound(tmp_path: Path) -> None:
 
 
 def test_real_recordings_are_in_order_and_damaged_ones_are_told(shared: Path) -> None:
-    from anadil.data.audio_findings import hear
-
     speech = shared / "speech"
     clips = read_manifest(speech / "mboshi/valid.jsonl")[:40] + read_manifest(speech / "english/train.jsonl")[:40]
     assert hear(clips, Limits(0.1, 20))[1] == []
@@ -216,3 +214,22 @@ def test_an_ogg_file_that_ends_with_a_page_is_whole(tmp_path: Path) -> None:
     for content, is_cut in ((page + page, False), (page + page[:-1], True), (page + page[:20], True), (b"RIFF", False)):
         (tmp_path / "x.ogg").write_bytes(content)
         assert cut_page(str(tmp_path / "x.ogg")) is is_cut
+
+
+def test_an_interrupt_is_not_kept_waiting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for i in range(200):
+        soundfile.write(tmp_path / f"{i}.wav", GOOD, RATE)
+    n_measured = 0
+
+    def counted(path: str, stretches: list[tuple[float, float | None]]) -> Any:
+        nonlocal n_measured
+        n_measured += 1
+        return measure(path, stretches)
+
+    def interrupted(done: int) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("anadil.data.audio_findings.measure", counted)
+    with pytest.raises(KeyboardInterrupt):
+        hear([Utterance(str(tmp_path / f"{i}.wav")) for i in range(200)], Limits(0.1, 20), interrupted)
+    assert n_measured < 200

@@ -10,6 +10,8 @@ import pytest
 
 from anadil.data.doctor import Model
 from anadil.data.look_alikes import look_alikes, script_of
+from anadil.errors import AnadilError
+from anadil.text.rules import TextRules
 from tests.data.diagnoses import diagnose, diagnose_texts, kinds_in
 
 
@@ -134,3 +136,21 @@ def test_lines_that_are_no_utterance_are_findings(tmp_path: Path) -> None:
     report = diagnose_texts(path)
     assert report.spoiled and kinds_in(report) == {"broken-line": 2}
     assert [one.where for one in report.findings if one.kind.name == "broken-line"] == [f"{path}:2", f"{path}:3"]
+
+
+def test_a_manifest_without_a_good_line_is_still_reported(tmp_path: Path) -> None:
+    (tmp_path / "train.jsonl").write_text("{\n[]\n", encoding="utf-8")
+    report = diagnose_texts(tmp_path / "train.jsonl")
+    assert kinds_in(report) == {"broken-line": 2} and report.seconds == 0
+
+
+def test_a_text_that_the_rules_cannot_read_is_a_finding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def normalize(self: TextRules, text: str) -> str:
+        if "9" in text:
+            raise AnadilError("the number 9 cannot be spelled out")
+        return text
+
+    monkeypatch.setattr(TextRules, "normalize", normalize)
+    model = Model(16000, lambda n: n // 640, labels_from_training=True)
+    report = diagnose(tmp_path, lines("ab", "b 9", duration=2.0), "und", [" ", "a", "b"], model, listen=False)
+    assert kinds_in(report) == {"symbols": 1} and report.spoiled
