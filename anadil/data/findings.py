@@ -119,22 +119,27 @@ LOOK_ALIKE = Kind(
     "look-alike",
     "letters that only look right",
     _LOOK,
-    "anadil train CONFIG 'text.map={FOUND: RIGHT}', or mend the text",
+    "add FOUND: RIGHT to text.map in CONFIG, or mend the text",
 )
 RARE_CHARACTER = Kind(
     "rare-character",
     "characters heard too seldom to be learned",
     _LOOK,
-    "anadil train CONFIG 'text.map={RARE: USUAL}', text.drop, or more speech with them",
+    "add RARE: USUAL to text.map in CONFIG or RARE to text.drop, or find more speech with them",
     _LOW,
 )
 UNSEEN_CHARACTER = Kind(
     "unseen-character",
     "characters that training never has",
     _SPOILS,
-    "anadil train CONFIG 'text.map={NEW: USUAL}' or text.unknown=drop, or anadil split MANIFESTS --out splits",
+    "add NEW: USUAL to text.map in CONFIG; or anadil train CONFIG text.unknown=drop; or anadil split MANIFESTS --out splits",
 )
-NO_LABEL = Kind("no-label", "characters without a label", _SPOILS, f"tokenizer.labels, text.map or text.drop; {_SKIP}")
+NO_LABEL = Kind(
+    "no-label",
+    "characters without a label",
+    _SPOILS,
+    f"add them to tokenizer.labels, text.map or text.drop in CONFIG; {_SKIP}",
+)
 DUPLICATE_TEXT = Kind("duplicate-text", "sentences said more than once", _LOOK, "nothing, if they were said so often")
 SHARED_TEXT = Kind("shared-text", "sentences in two splits", _LOOK, _SPLIT)
 SHARED_SPEAKER = Kind("shared-speaker", "speakers in two splits", _LOOK, _SPLIT)

@@ -20,7 +20,6 @@ LOUDEST_FRAMES = 10  # 0.3 s: a word
 SPEECH_RANGE_DB, VOICED_RANGE_DB = 30.0, 25.0  # below the loudest 0.3 s
 _BLOCK_FRAMES = 1024  # 33 s: 6 MB at 48 kHz
 _FULL_SCALE = 0.999
-_STEP = 1.5 / 32768  # samples of 16 bits that are equal stay closer than this
 _COARSE = frozenset({"PCM_U8", "PCM_S8", "ULAW", "ALAW"})  # whose loudest steps are wide, and so look flat
 _FLOOR = 1e-20
 
@@ -158,11 +157,11 @@ class _Ear:
 
 def _flat(before: tuple[float, int], samples: np.ndarray, extreme: float) -> tuple[float, int]:
     """Samples in the middle of three that all lie on the extreme of the stretch: the flat top of a clipped wave."""
-    if extreme < before[0] - _STEP:
+    if extreme < before[0]:
         return before
-    at = samples >= extreme - _STEP
-    n = int(np.count_nonzero(at[1:-1] & at[:-2] & at[2:])) if np.count_nonzero(at) >= 3 else 0
-    return (extreme, n if extreme > before[0] + _STEP else n + before[1])
+    at = samples == extreme
+    n = int(np.count_nonzero(at[1:-1] & at[:-2] & at[2:]))
+    return (extreme, n if extreme > before[0] else n + before[1])
 
 
 def _decibels(power: float) -> float:

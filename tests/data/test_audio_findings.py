@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -63,12 +64,12 @@ def telephone(rate: int, seed: int = 0) -> np.ndarray:
     return soxr.resample(babble(rate=8000, seed=seed), 8000, rate)
 
 
-def vowel(rate: int = RATE) -> np.ndarray:
-    """Harmonics of 140 Hz that fall by 12 dB an octave, over the noise of a quiet room."""
-    time = np.arange(2 * rate) / rate
-    tone = sum(np.sin(2 * np.pi * 140 * k * time) / k**2 for k in range(1, int(rate / 2 / 140)))
-    noise = np.random.default_rng(0).normal(0, 1e-4, len(time))
-    sound: np.ndarray = 0.3 * np.asarray(tone) * np.clip(np.sin(2 * np.pi * time), 0, 1) + noise
+def vowel(noise: float) -> np.ndarray:
+    """Harmonics of 140 Hz that fall by 12 dB an octave, from 2.1 kHz on by 48 dB, in the noise of a room."""
+    time = np.arange(2 * RATE) / RATE
+    tone = sum(np.sin(2 * np.pi * 140 * k * time) / k**2 / max(1, k / 15) ** 6 for k in range(1, RATE // 280))
+    room = np.random.default_rng(0).normal(0, noise, len(time))
+    sound: np.ndarray = 0.3 * np.asarray(tone) * np.clip(np.sin(2 * np.pi * time), 0, 1) + room
     return sound
 
 
@@ -124,7 +125,8 @@ CASES: dict[str, tuple[str, Make, Make]] = {
         coded(telephone(16000), 16000, "OPUS", "OGG"),
         coded(babble(), 16000, "OPUS", "OGG"),
     ),
-    "a vowel": ("narrow-band", wav(telephone(16000)), wav(vowel())),
+    "a vowel": ("narrow-band", wav(telephone(16000)), wav(vowel(1e-4))),
+    "a vowel in a studio": ("narrow-band", wav(telephone(16000)), wav(vowel(0))),
     "from 12 kHz": (
         "narrow-band",
         wav(telephone(44100), 44100),
@@ -180,13 +182,17 @@ def test_measurements_do_not_depend_on_the_block_and_know_the_level(
     time = np.arange(3 * RATE) / RATE
     tone = np.where((time > 1) & (time < 2), 0.5 * np.sin(2 * np.pi * 500 * time), 0)
     soundfile.write(tmp_path / "tone.wav", tone, RATE)
+    soundfile.write(tmp_path / "clipped.wav", driven(1.5), RATE)
     stretches = [(0.0, None), (0.5, 2.0), (5.0, 1.0)]
     whole, middle, beyond = measure(str(tmp_path / "tone.wav"), stretches)[1]
     assert whole.level_db == pytest.approx(20 * np.log10(0.5 / np.sqrt(2)), abs=0.05)
     assert whole.speech_s == pytest.approx(1, abs=0.07) and whole.voiced_s == pytest.approx(1, abs=0.07)
     assert (whole.duration, middle.duration, beyond.duration) == (3, 2, 0)
     assert whole.digest != middle.digest
+    clipped = measure(str(tmp_path / "clipped.wav"), stretches[:1])[1][0].clipped
+    assert clipped == pytest.approx(np.mean(np.abs(driven(1.5)) == 1), rel=0.1)
     monkeypatch.setattr("anadil.data.sound._BLOCK_FRAMES", 7)
+    assert measure(str(tmp_path / "clipped.wav"), stretches[:1])[1][0].clipped == pytest.approx(clipped, rel=0.05)
     assert measure(str(tmp_path / "tone.wav"), stretches)[1][0].digest == whole.digest
     again = measure(str(tmp_path / "tone.wav"), stretches)[1][0]
     assert (again.level_db, again.speech_s) == pytest.approx((whole.level_db, whole.speech_s))
@@ -219,7 +225,7 @@ def test_an_ogg_file_that_ends_with_a_page_is_whole(tmp_path: Path) -> None:
 def test_an_interrupt_is_not_kept_waiting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for i in range(200):
         soundfile.write(tmp_path / f"{i}.wav", GOOD, RATE)
-    n_measured = 0
+    n_measured, n_threads = 0, threading.active_count()
 
     def counted(path: str, stretches: list[tuple[float, float | None]]) -> Any:
         nonlocal n_measured
@@ -233,3 +239,4 @@ def test_an_interrupt_is_not_kept_waiting(tmp_path: Path, monkeypatch: pytest.Mo
     with pytest.raises(KeyboardInterrupt):
         hear([Utterance(str(tmp_path / f"{i}.wav")) for i in range(200)], Limits(0.1, 20), interrupted)
     assert n_measured < 200
+    assert threading.active_count() == n_threads

@@ -95,7 +95,7 @@ CYRILLIC = "мама сама как оса тор вера о а с нос " * 
         ((CYRILLIC, "caма"), {("caма", "cс"): 1, ("caма", "aа"): 1}),
         ((CYRILLIC, "a c o"), {("a", "aа"): 1, ("c", "cс"): 1, ("o", "oо"): 1}),  # typed as Latin, words in Cyrillic
         ((CYRILLIC, "cop ace"), {}),  # foreign words that no Cyrillic word looks like
-        ((CYRILLIC, "smsка cdшник tvшник"), {}),  # letters and an ending
+        ((CYRILLIC, "smsка cdшник tvшник atmка"), {}),  # letters and an ending
         ((LATIN * 2, CYRILLIC, "mаma"), {("mаma", "аa"): 1}),  # a text of two scripts
         ((LATIN, CYRILLIC), {}),
         ((LATIN, "kána kаna ká\u0301na"), {("kаna", "аa"): 1}),
