@@ -18,7 +18,7 @@ from anadil.text.rules import TextRules, describe
 
 TRAIN, VALID, TEST = "train", "valid", "test"
 _WORDS = {
-    TRAIN: {"train", "training", "tr"},
+    TRAIN: {"train", "training"},
     VALID: {"valid", "validation", "val", "dev", "development"},
     TEST: {"test", "testing", "eval", "evaluation"},
 }

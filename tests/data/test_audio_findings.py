@@ -144,6 +144,7 @@ def test_a_bad_recording_is_told_and_its_near_miss_is_not(tmp_path: Path, name: 
     assert set(kinds_in(report)) <= {kind, "too-short", "several-channels"}
     (finding,) = next(some for found, some in report.by_kind() if found.name == kind)
     assert finding.where == f"{tmp_path / 'train.jsonl'}:1"
+    assert kind != "clipped-audio" or report.seconds_of([finding]) == report.seconds >= 2
     report = diagnose(tmp_path, [record | near_miss(tmp_path)])
     assert kinds_in(report) == {}, report.findings
 

@@ -24,7 +24,8 @@ def line(text: str, audio: str = "", **fields: Any) -> dict[str, Any]:
     [
         ("train.jsonl valid.jsonl test.jsonl", "train valid test"),
         ("test.jsonl train.jsonl", "test train"),
-        ("cv-dev-clean.jsonl tr_train.jsonl", "valid train"),  # tr is Turkish here
+        ("cv-dev-clean.jsonl tr_train.jsonl", "valid train"),
+        ("train-dev.jsonl train.jsonl", "train-dev.jsonl train"),
         ("a.jsonl b.jsonl", "train b.jsonl"),
         ("a.jsonl train-1.jsonl train-2.jsonl", "a.jsonl train train"),
         ("validated.jsonl invalidated.jsonl", "train invalidated.jsonl"),
