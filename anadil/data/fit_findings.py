@@ -16,7 +16,7 @@ from anadil.errors import AnadilError
 from anadil.text.rules import TextRules, describe
 
 DEVIATIONS = 3.0
-LEAST_DEVIATION = 0.1  # of the logarithm: no corpus is so even that 10 % would be strange
+LEAST_DEVIATION = 0.15  # of the logarithm: three are a factor of 1.6, and nothing less is strange
 MIN_UTTERANCES = 20  # fewer have no usual rate
 MIN_OF_SPEAKER = 5
 
@@ -25,7 +25,7 @@ def rate_findings(heard: Sequence[Heard], n_characters: Sequence[int]) -> Iterat
     """Characters a second of speech beyond 3 robust deviations (1.4826 x MAD of the logarithm) of what is usual.
 
     A slow reader or one long pause is no wrong transcript: the rate must be strange for the language and for the
-    speaker, with the pauses and without them. Over 5,580 real utterances that leaves 6; the first alone leaves 90.
+    speaker, with the pauses and without them. Over 5,580 real utterances that leaves 4; the first alone leaves 90.
     """
     languages: dict[str | None, list[int]] = defaultdict(list)
     for i, one in enumerate(heard):

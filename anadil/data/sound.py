@@ -18,6 +18,7 @@ from anadil.errors import AnadilError
 FRAME_S = 0.032
 LOUDEST_FRAMES = 10  # 0.3 s: a word
 SPEECH_RANGE_DB, VOICED_RANGE_DB = 30.0, 25.0  # below the loudest 0.3 s
+NOISE_MARGIN_DB, LEAST_RANGE_DB = 6.0, 10.0
 _BLOCK_FRAMES = 1024  # 33 s: 6 MB at 48 kHz
 _FULL_SCALE = 0.999
 _COARSE = frozenset({"PCM_U8", "PCM_S8", "ULAW", "ALAW"})  # whose loudest steps are wide, and so look flat
@@ -30,7 +31,7 @@ class Sound:
 
     duration: float  # seconds that could be decoded
     level_db: float  # dBFS of its loudest 0.3 s, a constant offset not counted
-    speech_s: float  # from the first to the last frame that is at most SPEECH_RANGE_DB below `level_db`
+    speech_s: float  # from the first to the last frame of speech: at most SPEECH_RANGE_DB below `level_db`
     voiced_s: float  # of the frames at most VOICED_RANGE_DB below it: without the pauses
     clipped: float  # share of samples at the limit
     drop_db: float  # from 2.5-3.4 kHz to the strongest band above 4.5 kHz; 0 where the rate shows no such band
@@ -131,10 +132,12 @@ class _Ear:
     def sound(self, failure: str) -> Sound:
         powers = np.concatenate(self.powers) if self.powers else np.zeros(1)
         level_db = _decibels(np.sort(powers)[-LOUDEST_FRAMES:].mean())
-        loud = np.flatnonzero(powers >= 10 ** ((level_db - SPEECH_RANGE_DB) / 10))
+        # what hardly rises above the noise is no speech; a clip without a pause has no noise to measure
+        noise_db = min(_decibels(np.percentile(powers, 10)) + NOISE_MARGIN_DB, level_db - LEAST_RANGE_DB)
+        loud = np.flatnonzero(powers >= 10 ** (max(noise_db, level_db - SPEECH_RANGE_DB) / 10))
+        n_voiced = np.count_nonzero(powers >= 10 ** (max(noise_db, level_db - VOICED_RANGE_DB) / 10))
         duration = self.n_samples / self.rate
         speech_s = min(duration, float(loud[-1] - loud[0] + 1) * FRAME_S) if len(loud) else 0.0
-        n_voiced = np.count_nonzero(powers >= 10 ** ((level_db - VOICED_RANGE_DB) / 10))
         voiced_s = min(duration, float(n_voiced) * FRAME_S)
         flat = sum(n for extreme, n in (self.top, self.bottom) if extreme >= (0.97 if self.coarse else 0.1))
         clipped = max(flat, self.n_over) / max(1, self.n_samples)
