@@ -51,11 +51,11 @@ def measure(
         info = audio.probe(path)
     except AnadilError as error:
         return error, []
-    sounds = []
+    sounds: list[Sound] = []
     try:
         with soundfile.SoundFile(path) as file:
             for offset, duration in stretches:
-                sounds.append(_measure(file, offset, duration))
+                sounds.append(_measure(file, offset, duration, first=not sounds))
     except (soundfile.LibsndfileError, RuntimeError, OSError) as error:
         return AnadilError(f"not readable as audio: {path} ({error})"), []
     return info, sounds
@@ -73,27 +73,29 @@ def cut_page(path: str) -> bool:
     return len(page) < 27 or len(page) < 27 + page[26] or len(page) < 27 + page[26] + sum(page[27 : 27 + page[26]])
 
 
-def _measure(file: soundfile.SoundFile, offset: float, duration: float | None) -> Sound:
+def _measure(file: soundfile.SoundFile, offset: float, duration: float | None, first: bool) -> Sound:
     rate = file.samplerate
     start = min(round(offset * rate), file.frames)
-    if start != file.tell():
+    if start or not first:
         file.seek(start)
     left = math.inf if duration is None else round(duration * rate)
     ear = _Ear(rate, file.subtype in _COARSE)
     failure = ""
     while left > 0:
+        asked = int(min(left, ear.block))
         try:
-            block = file.read(int(min(left, ear.block)), dtype="float32", always_2d=True)
+            block = file.read(asked, dtype="float32", always_2d=True)
         except (soundfile.LibsndfileError, RuntimeError) as error:
             failure = getattr(error, "error_string", "") or "the decoder gave up"
-            break
-        if not len(block):
             break
         if not np.isfinite(block).all():
             failure = "it holds values that are no numbers (NaN or infinity)"
             break
-        ear.hear(block[:, 0] if block.shape[1] == 1 else block.mean(axis=1))
-        left -= len(block)
+        if len(block):
+            ear.hear(block[:, 0] if block.shape[1] == 1 else block.mean(axis=1))
+        if len(block) < asked:
+            break
+        left -= asked
     return ear.sound(failure)
 
 
@@ -148,10 +150,10 @@ class _Ear:
         highest = min(7500.0, 0.95 * self.rate / 2)
         if highest < 5000 or not self.spectrum.any():
             return 0.0, 0.0
-        hertz = np.fft.rfftfreq(self.size, 1 / self.rate)
+        bins_per_hz = self.size / self.rate
 
         def band_db(low: float, width: float) -> float:
-            return _decibels(self.spectrum[(hertz >= low) & (hertz < low + width)].mean())
+            return _decibels(self.spectrum[round(low * bins_per_hz) : round((low + width) * bins_per_hz)].mean())
 
         above = max(band_db(low, 500) for low in np.arange(4500, highest - 499, 500))
         cliff = max(band_db(low, 400) - band_db(low + 400, 400) for low in range(2800, 4101, 100))
