@@ -35,7 +35,8 @@ def rate_findings(heard: Sequence[Heard], n_characters: Sequence[int]) -> Iterat
         if len(indices) < MIN_UTTERANCES:
             continue
         characters = np.array([n_characters[i] for i in indices])
-        seconds = np.array([heard[i].speech_s for i in indices])  # (utterances, 2)
+        flat = np.fromiter((s for i in indices for s in heard[i].speech_s), float, 2 * len(indices))
+        seconds = flat.reshape(-1, 2)  # with and without pauses
         logs = np.log(characters[:, None] / seconds)
         speakers = [heard[i].utterance.speaker for i in indices]
         deviations = np.stack([_deviations(column, speakers) for column in logs.T])

@@ -6,8 +6,10 @@ import re
 import unicodedata
 from array import array
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+
+import numpy as np
 
 from anadil.data import findings as kinds
 from anadil.data.findings import Finding, Severity, found
@@ -24,7 +26,7 @@ _JOINERS = "\u200c\u200d"  # zero-width, between letters and vowel signs of Indi
 _SELECTORS = frozenset(map(chr, range(0xFE00, 0xFE10)))  # follow emoji, which are told as symbols
 _SYMBOLIC = frozenset("#%&*/@\\_^`{}|~<>+=$§¶†‡•※‰")  # punctuation and others that stand for words or for nothing
 _MEANT = frozenset("〇" + _JOINERS)
-_EVERY = 10_000  # utterances between two reports of progress
+_AT_ONCE = 5000  # texts
 
 
 @dataclass
@@ -46,9 +48,9 @@ class _Alphabet:
         self.dotted_i = language.replace("_", "-").split("-")[0].lower() not in ("lt", "lit")  # Lithuanian means it
         self._compile()
 
-    def meet(self, characters: set[str]) -> None:
-        if not characters <= self.known:
-            self.known |= characters
+    def meet(self, characters: Iterable[str]) -> None:
+        if not self.known.issuperset(characters):
+            self.known.update(characters)
             self._compile()
 
     def _compile(self) -> None:
@@ -72,37 +74,52 @@ def read_texts(
     """Normalise every text once. `allowed` are symbols that are labels, and so meant."""
     texts, findings = Texts(), []
     alphabet = _Alphabet(rules.language, allowed)
-    counts: Counter[str] = Counter()
-    for i, utterance in enumerate(utterances):
-        try:
-            normal = rules.normalize(utterance.text)
-        except AnadilError as error:  # such as a number that the language's rules cannot spell out
-            findings.append(found(kinds.SYMBOLS, utterance, str(error), 1, Severity.SPOILS))
-            normal = ""
-        else:
-            if not normal:
-                left = f"the text rules leave nothing of {utterance.text!r}" if utterance.text.strip() else "empty text"
-                findings.append(found(kinds.EMPTY_TEXT, utterance, left, len(utterance.text)))
-        texts.hashes.append(hash(normal) or 1 if normal else 0)
-        texts.n_characters.append(len(normal) - normal.count(" "))
-        counts.update(normal)
-        texts.words.update(map(hash, normal.split(" ")))
-        findings += _line_findings(utterance, normal, alphabet)
-        if i % _EVERY == 0:
-            on_progress(i)
-    del counts[" "]
-    texts.characters = counts
+    for start in range(0, len(utterances), _AT_ONCE):
+        some = utterances[start : start + _AT_ONCE]
+        normal = []
+        for utterance in some:
+            text, wrong = _normal(utterance, rules)
+            normal.append(text)
+            findings += wrong
+            texts.hashes.append(hash(text) or 1 if text else 0)
+            texts.n_characters.append(len(text) - text.count(" "))
+        joined = "\n".join(normal)
+        texts.characters.update(characters_of(joined))
+        texts.words.update(map(hash, set(joined.split())))
+        alphabet.meet(characters_of("".join(one.text for one in some)).keys() | texts.characters.keys())
+        for utterance, text in zip(some, normal, strict=True):
+            findings += _line_findings(utterance, text, alphabet)
+        on_progress(start + len(some))
+    for gap in (" ", "\n"):
+        del texts.characters[gap]
     return texts, findings
+
+
+def characters_of(text: str) -> Counter[str]:
+    """As Counter(text), in a tenth of the time for long texts."""
+    counts = np.bincount(np.frombuffer(text.encode("utf-32-le"), dtype="<u4"))
+    codes = np.flatnonzero(counts)
+    return Counter(dict(zip(map(chr, codes.tolist()), counts[codes].tolist(), strict=True)))
+
+
+def _normal(utterance: Utterance, rules: TextRules) -> tuple[str, list[Finding]]:
+    try:
+        text = rules.normalize(utterance.text)
+    except AnadilError as error:  # such as a number that the language's rules cannot spell out
+        return "", [found(kinds.SYMBOLS, utterance, str(error), 1, Severity.SPOILS)]
+    if text:
+        return text, []
+    why = f"the text rules leave nothing of {utterance.text!r}" if utterance.text.strip() else "empty text"
+    return "", [found(kinds.EMPTY_TEXT, utterance, why, len(utterance.text))]
 
 
 def _line_findings(utterance: Utterance, normal: str, alphabet: _Alphabet) -> Iterator[Finding]:
     text = utterance.text
-    alphabet.meet({*text, *normal})
     if not text.isascii():
         composed = text
         if not unicodedata.is_normalized("NFC", text):
             composed = unicodedata.normalize("NFC", text)
-            alphabet.meet(set(composed))
+            alphabet.meet(composed)
             yield found(
                 kinds.NOT_NFC, utterance, _first_difference(text, composed), abs(len(text) - len(composed)) or 1
             )

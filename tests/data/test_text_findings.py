@@ -7,9 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from anadil.data.doctor import Model
 from anadil.data.look_alikes import look_alikes, script_of
+from anadil.data.text_findings import characters_of
 from anadil.errors import AnadilError
 from anadil.text.rules import TextRules
 from tests.data.diagnoses import diagnose, diagnose_texts, kinds_in
@@ -63,7 +66,9 @@ def test_symbols_that_have_labels_are_meant(tmp_path: Path) -> None:
     assert kinds_in(diagnose(tmp_path, texts, "und", [" ", *"am35"], model, listen=False)) == {}
 
 
-def test_characters_are_rare_below_five_of_them(tmp_path: Path) -> None:
+@pytest.mark.parametrize("at_once", [1, 3, 5000])
+def test_characters_are_rare_below_five_of_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at_once: int) -> None:
+    monkeypatch.setattr("anadil.data.text_findings._AT_ONCE", at_once)
     report = diagnose(tmp_path, lines("abq", "Qab", "abab x", "xxxxab"), listen=False)
     rare = [one for one in report.findings if one.kind.name == "rare-character"]
     assert [(one.value, one.lines) for one in rare] == [(2, (f"{tmp_path}/train.jsonl:1", f"{tmp_path}/train.jsonl:2"))]
@@ -124,6 +129,11 @@ def test_look_alikes_are_told_line_by_line(tmp_path: Path) -> None:
     alike = [one for one in report.findings if one.kind.name == "look-alike"]
     assert sorted(one.where[-1] for one in alike) == ["2", "3"]
     assert "'а' (U+0430 CYRILLIC SMALL LETTER A) in 'mаma': 2 of it beside" in alike[0].what
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"])))
+def test_characters_are_counted(text: str) -> None:
+    assert characters_of(text) == Counter(text)
 
 
 def test_scripts() -> None:
