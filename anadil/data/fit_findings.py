@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 
@@ -27,19 +28,23 @@ def rate_findings(heard: Sequence[Heard], n_characters: Sequence[int]) -> Iterat
     A slow reader or one long pause is no wrong transcript: the rate must be strange for the language and for the
     speaker, with the pauses and without them. Over 5,580 real utterances that leaves 4; the first alone leaves 90.
     """
-    languages: dict[str | None, list[int]] = defaultdict(list)
+    languages: dict[str | None, array[int]] = defaultdict(_numbers)
     for i, one in enumerate(heard):
         if min(one.speech_s) > 0 and n_characters[i] > 0:
             languages[one.utterance.language].append(i)
     for indices in languages.values():
         if len(indices) < MIN_UTTERANCES:
             continue
-        characters = np.array([n_characters[i] for i in indices])
+        characters = np.fromiter((n_characters[i] for i in indices), float, len(indices))
         flat = np.fromiter((s for i in indices for s in heard[i].speech_s), float, 2 * len(indices))
         seconds = flat.reshape(-1, 2)  # with and without pauses
         logs = np.log(characters[:, None] / seconds)
-        speakers = [heard[i].utterance.speaker for i in indices]
-        deviations = np.stack([_deviations(column, speakers) for column in logs.T])
+        speakers: dict[str, array[int]] = defaultdict(_numbers)  # places among the `indices`
+        for place, i in enumerate(indices):
+            speakers[heard[i].utterance.speaker or ""].append(place)
+        speakers.pop("", None)
+        habits = [places for places in speakers.values() if len(places) >= MIN_OF_SPEAKER]
+        deviations = np.stack([_deviations(column, habits) for column in logs.T])
         least = np.where(np.sign(deviations[0]) == np.sign(deviations[1]), np.abs(deviations).min(axis=0), 0)
         usual = float(np.exp(np.median(logs[:, 0])))
         for k in np.flatnonzero(least > DEVIATIONS):
@@ -51,18 +56,17 @@ def rate_findings(heard: Sequence[Heard], n_characters: Sequence[int]) -> Iterat
             yield found(kinds.SPEAKING_RATE, one.utterance, what, float(least[k]))
 
 
-def _deviations(logs: np.ndarray, speakers: Sequence[str | None]) -> np.ndarray:
+def _numbers() -> array[int]:
+    return array("q")  # a million in a list of Python's integers take 36 MB
+
+
+def _deviations(logs: np.ndarray, speakers: Sequence[Sequence[int]]) -> np.ndarray:
     """Robust deviations from the median of all or from that of the speaker, whichever is nearer."""
     median = np.median(logs)
     spread = max(LEAST_DEVIATION, 1.4826 * float(np.median(np.abs(logs - median))))
     own = np.full(len(logs), median)
-    by_speaker: dict[str, list[int]] = defaultdict(list)
-    for i, speaker in enumerate(speakers):
-        if speaker:
-            by_speaker[speaker].append(i)
-    for indices in by_speaker.values():
-        if len(indices) >= MIN_OF_SPEAKER:
-            own[indices] = np.median(logs[indices])
+    for places in speakers:
+        own[places] = np.median(logs[places])
     from_all, from_own = logs - median, logs - own
     nearer = np.where(np.abs(from_all) < np.abs(from_own), from_all, from_own)
     deviations: np.ndarray = np.where(np.sign(from_all) == np.sign(from_own), nearer, 0) / spread

@@ -96,7 +96,7 @@ def read_texts(
 
 
 def characters_of(text: str) -> Counter[str]:
-    """As Counter(text), in a tenth of the time for long texts."""
+    """As Counter(text), in a third of the time for long texts."""
     counts = np.bincount(np.frombuffer(text.encode("utf-32-le"), dtype="<u4"))
     codes = np.flatnonzero(counts)
     return Counter(dict(zip(map(chr, codes.tolist()), counts[codes].tolist(), strict=True)))
