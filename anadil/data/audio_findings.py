@@ -18,7 +18,7 @@ from anadil.data.sound import Sound, cut_page, measure
 from anadil.errors import AnadilError
 from anadil.manifest import Utterance
 
-# Over 5,860 real recordings (Mboshi, speechocean762, Common Voice) the loudest 0.3 s of all but one lies above -33 dBFS
+# Over 5,860 real recordings (Mboshi, speechocean762, Common Voice) the loudest 0.3 s of all but one lie above -36 dBFS
 SILENT_DB, NEAR_SILENT_DB = -70.0, -45.0
 CLIPPED_SHARE = 0.001
 # Real wide-band recordings fall by at most 27 dB and 21 dB; resampled from 8 kHz by at least 33 and 23
