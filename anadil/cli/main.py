@@ -7,7 +7,19 @@ from typing import Annotated
 import typer
 
 from anadil import __version__
-from anadil.cli import augment, corpora, demo, download, evaluate, export, import_speech, split, train, transcribe
+from anadil.cli import (
+    augment,
+    check,
+    corpora,
+    demo,
+    download,
+    evaluate,
+    export,
+    import_speech,
+    split,
+    train,
+    transcribe,
+)
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -33,7 +45,7 @@ def anadil(
     """A working speech recogniser for a language that has few recordings."""
 
 
-for module in (demo, corpora, download, import_speech, split, augment, train, evaluate, export, transcribe):
+for module in (demo, corpora, download, import_speech, check, split, augment, train, evaluate, export, transcribe):
     app.command(epilog=module.EXAMPLE)(module.command)
 
 

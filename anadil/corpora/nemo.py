@@ -42,7 +42,7 @@ def _utterances(file: Path, options: Options, reject: Reject) -> Iterator[Uttera
     for number, line in read_lines(file):
         where = f"{file}:{number}"
         try:
-            found = parse_line(line.encode(), file.parent, where)
+            found = parse_line(line.encode(), str(file.parent), where)
         except ValueError as error:
             reject(Problem(where, str(error)))
             continue

@@ -9,6 +9,7 @@ from typing import Literal
 from pydantic import BaseModel, Field, model_validator
 
 from anadil.data.augment.settings import AugmentSettings
+from anadil.data.checks import MAX_DURATION_S, MIN_DURATION_S
 from anadil.models.features import FeatureSettings
 from anadil.models.quartznet import QuartzNetSettings
 from anadil.settings import SECTION, Paths, override, parse, read_yaml
@@ -22,8 +23,8 @@ class DataSettings(BaseModel):
 
     train: Paths = Field(min_length=1)
     valid: Paths = []
-    min_duration: float = Field(0.1, ge=0)  # seconds
-    max_duration: float = Field(20.0, gt=0)  # seconds
+    min_duration: float = Field(MIN_DURATION_S, ge=0)  # seconds
+    max_duration: float = Field(MAX_DURATION_S, gt=0)  # seconds
     skip_bad: bool = False  # train without the utterances that cannot be used, instead of stopping
     cache_mb: float = Field(2048, ge=0)  # decoded audio kept in memory (an hour at 16 kHz: 110 MB)
 

@@ -22,7 +22,19 @@ from anadil.models.acoustic import load_model
 from anadil.training.config import load_config
 from tests.micro import TEXTS, micro_data, speak, write_config, write_corpus, write_lines
 
-VERBS = ["demo", "corpora", "download", "import", "split", "augment", "train", "evaluate", "export", "transcribe"]
+VERBS = [
+    "demo",
+    "corpora",
+    "download",
+    "import",
+    "check",
+    "split",
+    "augment",
+    "train",
+    "evaluate",
+    "export",
+    "transcribe",
+]
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -112,6 +124,8 @@ sys.exit(" ".join(sorted(heavy & set(sys.modules))) or 0)
     [
         "translate",
         "--verbose",
+        "check",
+        "check train.jsonl --without symbols",
         "train",
         "train config.yaml --epochs 3",
         "evaluate model",
