@@ -90,6 +90,9 @@ def _require_file(path: str | Path) -> None:
 def _unreadable(path: str | Path, error: Exception) -> AnadilError:
     if Path(path).stat().st_size == 0:
         return AnadilError(f"audio file is empty (0 bytes): {path}")
-    reason = getattr(error, "error_string", str(error)).rstrip(".")
+    with open(path, "rb") as file:
+        is_page = file.read(64).lstrip().startswith((b"<", b"{"))
+    # libsndfile calls a web page named .mp3 "not a regular file"
+    reason = "it holds a web page" if is_page else getattr(error, "error_string", str(error)).rstrip(".")
     formats = "WAV, FLAC, OGG, Opus or MP3"
     return AnadilError(f"not readable as audio: {path} ({reason}); readable are {formats}")

@@ -160,3 +160,9 @@ def test_what_is_no_audio_is_an_error(
         function(path)
     with pytest.raises(AnadilError, match="not found"):
         function(tmp_path)
+
+
+def test_an_error_page_saved_as_audio_is_called_what_it_is(tmp_path: Path) -> None:
+    (tmp_path / "a.mp3").write_text("<html>503 Service Unavailable</html>")
+    with pytest.raises(AnadilError, match=r"not readable as audio: .*a.mp3 \(it holds a web page\)"):
+        audio.probe(tmp_path / "a.mp3")
