@@ -73,7 +73,7 @@ def print_rates(result: Evaluation, title: str) -> None:
         between = f"{interval[0]:.2%} to {interval[1]:.2%}" if interval else "too few utterances"
         figures = [counts.reference, counts.substitutions, counts.deletions, counts.insertions]
         rows.append([name, f"{counts.rate:.2%}", between, *(f"{figure:,}" for figure in figures)])
-    columns = ["", "error rate", "95 % interval", "reference", "substituted", "deleted", "inserted"]
+    columns = ["", "error rate", "95 % interval", "ref", "sub", "del", "ins"]
     console = Console(highlight=False)
     console.print(rich_table(title, columns, rows))
     factor = result.real_time_factor
