@@ -17,7 +17,7 @@ from anadil.files import whole_folder
 from anadil.models.features import FeatureSettings, LogMel
 from anadil.models.quartznet import QuartzNet, QuartzNetSettings
 from anadil.settings import parse, read_yaml
-from anadil.text.rules import TextRules, TextSettings, TokenizerSettings, text_rules
+from anadil.text.rules import TextRules, TextSettings, TokenizerSettings, first_rules, text_rules
 
 WEIGHTS, CONFIG, CARD = "model.safetensors", "config.yaml", "README.md"
 
@@ -85,11 +85,15 @@ def load_model(folder: Path) -> LoadedModel:
     where = str(folder / CONFIG)
     features = parse(FeatureSettings, _section(data, "features"), where)
     model = parse(QuartzNetSettings, _section(data, "model"), where)
-    text = parse(TextSettings, _section(data, "text"), where)
+    text = _section(data, "text")
     labels = parse(TokenizerSettings, _section(data, "tokenizer"), where).labels
     if isinstance(labels, str):
         raise AnadilError(f"{where}: tokenizer.labels must be a list in a model folder, found {labels!r}")
-    rules = text_rules(str(data.get("language", "und")), text, labels)
+    language = str(data.get("language", "und"))
+    if "saved" not in text:  # written before languages had files
+        rules = first_rules(text, language, labels)
+    else:
+        rules = text_rules(language, parse(TextSettings, text, where), labels)
     acoustic = AcousticModel(features, model, len(labels))
     try:
         acoustic.network.load_state_dict(load_file(folder / WEIGHTS))

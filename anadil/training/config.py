@@ -12,7 +12,7 @@ from anadil.data.spec_augment import SpecAugmentSettings
 from anadil.models.features import FeatureSettings
 from anadil.models.quartznet import QuartzNetSettings
 from anadil.settings import SECTION, override, parse, read_yaml
-from anadil.text.rules import TextSettings, TokenizerSettings
+from anadil.text.rules import TextRules, TextSettings, TokenizerSettings
 
 Paths = Annotated[list[str], BeforeValidator(lambda value: [value] if isinstance(value, str) else value)]
 
@@ -80,6 +80,10 @@ class Config(BaseModel):
     augment: AugmentSettings = AugmentSettings()
     model: QuartzNetSettings = QuartzNetSettings()
     training: TrainingSettings = TrainingSettings()
+
+    def with_rules(self, rules: TextRules) -> Config:
+        """A copy that holds the text rules as a whole: what is saved with the weights needs no other file."""
+        return self.model_copy(update={"text": TextSettings(unknown=rules.unknown, saved=rules.to_dict())})
 
     def with_labels(self, labels: Sequence[str]) -> Config:
         """A copy whose `tokenizer.labels` are explicit."""

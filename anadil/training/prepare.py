@@ -12,7 +12,9 @@ from anadil.errors import AnadilError, summarize
 from anadil.files import whole_file
 from anadil.manifest import Utterance, read_manifests
 from anadil.models.acoustic import AcousticModel
-from anadil.text.rules import TextRules, count_characters, text_rules
+from anadil.text.alphabet import labels_from_text
+from anadil.text.changes import changes
+from anadil.text.rules import TextRules, describe_rules, text_rules
 from anadil.training.config import Config
 from anadil.training.report import Reporter
 
@@ -36,6 +38,8 @@ def prepare(config: Config, out: Path, report: Reporter) -> Prepared:
     labels = config.tokenizer.labels
     assert not isinstance(labels, str)
     rules = text_rules(config.language, config.text, labels)
+    report.say(describe_rules(rules, config.text))
+    config = config.with_rules(rules)
     acoustic = AcousticModel(config.features, config.model, len(labels))
     _tell_changes(rules, train + valid, report)
     checked = []
@@ -66,21 +70,30 @@ def settle_labels(config: Config, train: list[Utterance], report: Reporter) -> C
     """With `labels: auto`, the characters of the training text in code-point order; otherwise the config's own."""
     if config.tokenizer.labels != "auto":
         return config
-    counts = count_characters(config.language, config.text, (utterance.text for utterance in train))
-    if not counts:
+    rules = text_rules(config.language, config.text)
+    found = labels_from_text(rules, (utterance.text for utterance in train))
+    if not found.labels:
         raise AnadilError('tokenizer.labels: auto found no text in data.train\n  next: check the manifests\' "text"')
     report.say(
-        f"labels from the training text: {len(counts)} characters, rarest last\n  "
-        + "  ".join(f"{character}:{count:,}" for character, count in counts.most_common())
+        f"labels from the training text: {len(found.labels)} characters, rarest last\n  "
+        + "  ".join(f"{character}:{count:,}" for character, count in found.counts.most_common())
     )
-    return config.with_labels(sorted(counts))
+    for warning in found.warnings:
+        report.warn(f"labels: {warning}")
+    return config.with_labels(found.labels)
 
 
 def _tell_changes(rules: TextRules, utterances: list[Utterance], report: Reporter) -> None:
-    changes = rules.changes(utterance.text for utterance in utterances)
-    if changes:
-        listed = "  ".join(f"{character}:{count:,}" for character, count in changes.most_common())
+    found = changes(rules, (utterance.text for utterance in utterances))
+    touched = found.touched()
+    if touched:
+        listed = "  ".join(f"{character}:{count:,}" for character, count in touched.most_common())
         report.say(f"characters dropped or mapped by the text rules: {listed}")
+    if found.said:
+        listed = "  ".join(f"{written}: {words}" for (written, words), _ in found.said.most_common(5))
+        report.say(f"{found.said.total():,} numbers, signs and abbreviations are spelled out, such as  {listed}")
+    if found.mixed:
+        report.warn(f"words with letters of two scripts: {', '.join(word for word, _ in found.mixed.most_common(10))}")
 
 
 def _progress(report: Reporter, name: str) -> Callable[[int, int], None]:

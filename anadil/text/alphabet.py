@@ -1,0 +1,59 @@
+"""Labels from training text: which characters a model learns, and which of them look like a mistake."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from anadil.text.changes import alphabet_of, outside_alphabet
+from anadil.text.rules import TextRules, describe
+
+RARE = 5
+"""A letter seen fewer times than this cannot be learnt."""
+
+
+@dataclass(frozen=True)
+class Labels:
+    """Labels in code-point order, how often each was seen, and what a user should look at."""
+
+    labels: tuple[str, ...]
+    counts: Counter[str]
+    warnings: tuple[str, ...]
+
+
+def labels_from_text(rules: TextRules, texts: Iterable[str]) -> Labels:
+    """The characters of the normalised texts. Digits that no rule spells are not made labels: they are mistakes."""
+    counts: Counter[str] = Counter()
+    for text in texts:
+        counts.update(rules.normalizer(text))
+    if rules.writing.digits == "spell":
+        for character in [character for character in counts if character.isdecimal()]:
+            del counts[character]
+    return Labels(tuple(sorted(counts)), counts, tuple(_warnings(rules, counts)))
+
+
+def _warnings(rules: TextRules, counts: Counter[str]) -> Iterable[str]:
+    rare = sorted(character for character in counts if counts[character] < RARE)
+    if rare:
+        listed = ", ".join(f"{describe(character)} x {counts[character]}" for character in rare)
+        yield (
+            f"letters seen fewer than {RARE} times, too few to be learnt: {listed}\n"
+            "  next: map or drop them (text.map, text.drop), or find more speech that has them"
+        )
+    known = alphabet_of(rules)
+    orphans = sorted(c for c in counts if unicodedata.category(c).startswith("M") and c not in known and _is_orphan(c))
+    if orphans:
+        yield (
+            f"marks that stand alone, because no letter composes with them: {describe(orphans)}\n"
+            "  next: look where they come from; text.drop or text.map mends them"
+        )
+    strange = sorted(set(outside_alphabet(rules, "".join(sorted(counts)))) - set(orphans))
+    if strange:
+        yield f"characters that are not in the alphabet of {rules.writing.name}: {describe(strange)}"
+
+
+def _is_orphan(mark: str) -> bool:
+    """Marks of Latin, Greek and Cyrillic; those of Indic, Arabic or Thai script are letters by themselves."""
+    return unicodedata.name(mark, "").startswith("COMBINING")

@@ -1,0 +1,215 @@
+"""What is not written as it is said: numbers, money, dates, times, units, abbreviations, addresses. Here it is said."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+
+from anadil.errors import AnadilError
+from anadil.text import patterns
+from anadil.text.numbers import Speller
+from anadil.text.patterns import APOSTROPHES, DASHES, longest_first, spellings, thousands
+from anadil.text.writing import Money, Writing
+
+Note = Callable[[str, str], None]
+"""Told what was written and what is said for it."""
+
+_MARKS = ".,:;/-–—'’+−()%&!?"
+STUCK = str.maketrans({mark: chr(0xFDD0 + i) for i, mark in enumerate(_MARKS)})
+"""A number that cannot be spelled keeps its marks through the rest of normalisation, behind these no-characters."""
+UNSTUCK = str.maketrans({chr(0xFDD0 + i): mark for i, mark in enumerate(_MARKS)})
+_JOIN = "\ufdef"  # stands before an apostrophe that goes
+
+_ROMAN = {"I": 1, "V": 5, "X": 10}
+
+
+class Expander:
+    """Built once per language; `expand` is what to call."""
+
+    def __init__(self, writing: Writing) -> None:
+        self.writing = writing
+        self.speller = Speller(writing.code, writing.numbers, writing.ordinals)
+        self._expression = patterns.expression(writing)
+        number = patterns.number(writing)
+        self._range = re.compile(rf"({number})(?:-|\s?[{DASHES}]\s?)({number})")
+        self._grouping = str.maketrans("", "", thousands(writing))
+        self._pad = " " if writing.spaces == "words" else ""
+        self._abbreviations = spellings(writing.abbreviations)
+
+    def expand(self, text: str, note: Note = lambda source, said: None) -> str:
+        """The text in words; what cannot be said stays, its marks as `STUCK`."""
+
+        def words(match: re.Match[str]) -> str:
+            kind, found = match.lastgroup or "", match.group()
+            try:
+                said = _SAY[kind](self, found)
+            except AnadilError:
+                return " " + found.translate(STUCK) + " "
+            note(found, said)
+            before, after = text[: match.start()][-1:], text[match.end() : match.end() + 2]
+            if kind != "symbol" and after[:1] and after[0] in APOSTROPHES and after[1:].isalpha():
+                end = _JOIN if self.writing.numbers.suffix == "join" else ""
+            else:
+                end = self._pad if after and not after[0].isspace() else ""
+            return (self._pad if before and not before.isspace() else "") + said + end
+
+        said = self._expression.sub(words, text)
+        return re.sub(f"{_JOIN}[{APOSTROPHES}]", "", said) if _JOIN in said else said
+
+    def quantity(self, text: str) -> str:
+        """A number or a range of two, in words."""
+        pair = self._range.fullmatch(text)
+        if pair is None:
+            return self.one(text)
+        ends = {"from": self.one(pair[1]), "to": self.one(pair[2])}
+        return fill(self.writing.range or "{from} {to}", ends)
+
+    def one(self, text: str) -> str:
+        """One number in words."""
+        value = text.lstrip("-−")
+        plain = value.translate(self._grouping)
+        decimal = self.writing.numbers.decimal
+        whole, _, fraction = plain.partition(decimal) if decimal else (plain, "", "")
+        grouped = plain != value  # 1.900 is a quantity, 1900 may be a year
+        said = (
+            self.speller.decimal(whole, fraction)
+            if fraction
+            else self.speller.integer(whole, self.writing.numbers.ruleset if grouped else "")
+        )
+        return said if value == text else f"{self.speller.minus(value)} {said}"
+
+    def _count(self, text: str) -> str:
+        """The number that a plural form goes with: the last of a range, with a dot for the decimal mark."""
+        last = re.split(rf"[{DASHES}]|(?<=\d)-", text)[-1].strip().lstrip("-−").translate(self._grouping)
+        return last.replace(self.writing.numbers.decimal, ".") if self.writing.numbers.decimal else last
+
+    def _address(self, text: str) -> str:
+        web = self.writing.web
+        pieces = re.findall(r"[^\W\d_]+|\d+|_|\W", re.sub(r"^https?://", "", text).rstrip("/"))
+        return " ".join(self.speller.integer(p) if p.isdecimal() else web.get(p, p) for p in pieces)
+
+    def _abbreviation(self, text: str) -> str:
+        return self._abbreviations[text]
+
+    def _symbol(self, text: str) -> str:
+        return self.writing.symbols[text]
+
+    def _date(self, text: str) -> str:
+        settings = self.writing.date
+        assert settings is not None
+        parts = re.split(r"[./-]", text)
+        found = dict(zip("ymd" if len(parts[0]) == 4 else settings.order, parts, strict=True))
+        day, month = int(found["d"]), int(found["m"])
+        if not (1 <= day <= 31 and 1 <= month <= 12 and settings.months):
+            return " ".join(self.speller.integer(part) for part in parts)
+        spoken = (
+            self.speller.ordinal(str(day), settings.ordinal_day)
+            if settings.ordinal_day
+            else self.speller.integer(str(day))
+        )
+        year = self.speller.year(str(int(found["y"])))
+        return fill(settings.say, {"day": spoken, "month": settings.months[month - 1], "year": year})
+
+    def _time(self, text: str) -> str:
+        settings = self.writing.time
+        assert settings is not None
+        hour, minute, *second = re.split(rf"[{re.escape(settings.marks)}]", text)
+        if int(hour) > 24 or int(minute) > 59:
+            return self._composite(text)
+        names = {"hour": self.speller.integer(str(int(hour))), "minute": self.speller.integer(str(int(minute)))}
+        form = settings.full_hour if int(minute) == 0 and not second else settings.say
+        if minute[0] == "0" and int(minute) and settings.small_minute:
+            form = settings.small_minute
+        return fill(form, names) + "".join(" " + self.speller.integer(str(int(one))) for one in second)
+
+    def _phone(self, text: str) -> str:
+        digits = re.sub(r"\D", "", text)
+        if re.fullmatch(r"[1-9]\d{0,2}(?: \d{3})+", text):  # 1 234 567 is a number in every language
+            return self.speller.integer(digits)
+        if len(digits) < 7:
+            return " ".join(self.speller.integer(part) for part in re.findall(r"\d+", text))
+        plus = self.writing.symbols.get("+", "") + " " if text[0] == "+" else ""
+        return plus + self.speller.one_by_one(digits)
+
+    def _money(self, text: str) -> str:
+        sign = next(s for s in longest_first(self.writing.currency) if text.startswith(s) or text.endswith(s))
+        amount = (text.removeprefix(sign) if text.startswith(sign) else text.removesuffix(sign)).strip()
+        scale = next((word for word in longest_first(self.writing.scales) if amount.endswith(word)), "")
+        amount = amount.removesuffix(scale).strip()
+        money = self.writing.currency[sign]
+        name, minor = (money.name, money.minor) if isinstance(money, Money) else (money, "")
+        decimal = self.writing.numbers.decimal
+        whole, _, cents = amount.partition(decimal) if decimal else (amount, "", "")
+        if minor and len(cents) == 2 and not scale:
+            said = f"{self.quantity(whole)} {self.speller.plural(name, self._count(whole))}"
+            if int(cents):
+                said += f" {self.speller.integer(str(int(cents)))} {self.speller.plural(minor, str(int(cents)))}"
+            return said
+        word = self.speller.plural(name, "1000000" if scale else self._count(amount))
+        return " ".join(filter(None, (self.quantity(amount), self.writing.scales.get(scale, ""), word)))
+
+    def _percent(self, text: str) -> str:
+        return fill(self.writing.percent, {"number": self.quantity(text.strip("% \u00a0\u202f"))})
+
+    def _unit(self, text: str) -> str:
+        sign = next(s for s in longest_first(self.writing.units) if text.endswith(s))
+        amount = text.removesuffix(sign).strip()
+        word = self.speller.plural(self.writing.units[sign], self._count(amount))
+        number = self.quantity(amount)
+        return fill(word, {"number": number}) if "{" in word else f"{number} {word}"
+
+    def _ordinal(self, text: str) -> str:
+        digits = text.rstrip(text.lstrip("0123456789")) if text[0].isdigit() else ""
+        if not digits:
+            return self.speller.ordinal(str(_roman(text.rstrip("."))))
+        suffix = text[len(digits) :].lstrip(APOSTROPHES + ".")
+        return self.speller.ordinal(digits, self.writing.ordinals.suffixes.get(suffix, ""))
+
+    def _fraction(self, text: str) -> str:
+        digits, (alone, after) = text[:-1].strip(), self.writing.fractions[text[-1]]
+        return f"{self.speller.integer(digits)} {after}" if digits else alone
+
+    def _composite(self, text: str) -> str:
+        """1.2.3 or 3/4: number by number, with the words for the marks; without these it is left alone."""
+        said = []
+        for piece in re.findall(r"\d+|\D", text):
+            word = self.speller.integer(piece) if piece.isdecimal() else self.writing.numbers.marks.get(piece)
+            if word is None:
+                raise AnadilError(f"no word for {piece!r} between digits")
+            said.append(word)
+        return " ".join(said)
+
+
+def fill(template: str, words: Mapping[str, str]) -> str:
+    """Put words into "{day} {month}". Raises AnadilError naming a place that does not exist."""
+
+    def word(match: re.Match[str]) -> str:
+        if match[1] not in words:
+            allowed = ", ".join(f"{{{name}}}" for name in words)
+            raise AnadilError(f"{template!r} asks for {match.group()}; there is {allowed}")
+        return words[match[1]]
+
+    return re.sub(r"\{(\w*)\}", word, template)
+
+
+def _roman(numeral: str) -> int:
+    values = [_ROMAN[letter] for letter in numeral]
+    return sum(-a if a < b else a for a, b in zip(values, [*values[1:], 0], strict=True))
+
+
+_SAY: dict[str, Callable[[Expander, str], str]] = {
+    "email": Expander._address,
+    "url": Expander._address,
+    "date": Expander._date,
+    "time": Expander._time,
+    "money": Expander._money,
+    "percent": Expander._percent,
+    "unit": Expander._unit,
+    "phone": Expander._phone,
+    "ordinal": Expander._ordinal,
+    "fraction": Expander._fraction,
+    "quantity": Expander.quantity,
+    "composite": Expander._composite,
+    "abbreviation": Expander._abbreviation,
+    "symbol": Expander._symbol,
+}
