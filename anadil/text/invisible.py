@@ -48,6 +48,3 @@ def ascii_digit(character: str) -> str:
     """'7' for a seven of any script (Arabic-Indic, Devanagari, Thai, full-width), else the character."""
     value = unicodedata.decimal(character, None)
     return character if value is None else str(value)
-
-
-DIGITS = "".join(chr(c) for c in range(0x110000) if unicodedata.decimal(chr(c), None) is not None)

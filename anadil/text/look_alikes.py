@@ -6,7 +6,9 @@ from collections.abc import Iterator
 
 import regex
 
-_LATIN_CYRILLIC = "aа cс eе iі jј oо pр sѕ xх yу hһ dԁ qԛ wԝ AА BВ CС EЕ HН IІ JЈ KК MМ OО PР SЅ TТ XХ YУ ăӑ ĕӗ äӓ ëё ïї öӧ æӕ əә"
+_LATIN_CYRILLIC = (
+    "aа cс eе iі jј oо pр sѕ xх yу hһ dԁ qԛ wԝ AА BВ CС EЕ HН IІ JЈ KК MМ OО PР SЅ TТ XХ YУ ăӑ ĕӗ äӓ ëё ïї öӧ æӕ əә"
+)
 _LATIN_GREEK = "oο vν AΑ BΒ EΕ ZΖ HΗ IΙ KΚ MΜ NΝ OΟ PΡ TΤ YΥ XΧ óό"
 _CYRILLIC_GREEK = "оο АΑ ВΒ ЕΕ НΗ КΚ МΜ ОΟ РΡ ТΤ ХΧ"
 """Pairs that most fonts draw alike (after Unicode's confusables.txt; only those of a single letter)."""

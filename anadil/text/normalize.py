@@ -12,7 +12,7 @@ from anadil.text.casing import after_lowering, before_lowering, lower_letter
 from anadil.text.expansions import UNSTUCK, Expander, Note
 from anadil.text.invisible import INVISIBLE, JOINERS, NO_CHARACTERS, ascii_digit, compatible
 from anadil.text.look_alikes import look_alikes, mend
-from anadil.text.patterns import trigger
+from anadil.text.patterns import triggers
 from anadil.text.writing import Policy, Writing
 
 HYPHENS = "-\u2010\u2011"
@@ -41,7 +41,7 @@ class Normalizer:
     def __init__(self, writing: Writing) -> None:
         self.writing = writing
         self.expander = Expander(writing)
-        self.trigger = trigger(writing)
+        self._digits, self._signs = triggers(writing)
         self._variants = {variant: letter for letter, variants in writing.equivalents.items() for variant in variants}
         self.cleaning, self.table = Table(self._clean), Table(self._final)
         self._look_alikes = look_alikes(writing.script) if writing.look_alikes == "map" else {}
@@ -64,19 +64,23 @@ class Normalizer:
             require_text(text)
             text = unicodedata.normalize("NFC", text)
         for _ in range(MAX_ROUNDS):
-            before, plain = text, self.trigger.search(text) is None
+            before, plain = text, self.is_plain(text)
             if not plain:
                 text = self.expander.expand(self.clean(text), note)
             said = self.spelled(text)
             text = self.finish(said) if plain else self.finish(said).translate(UNSTUCK)
             if text == before or (
                 plain
-                and (text.isascii() or unicodedata.is_normalized("NFC", said))
-                and self.trigger.search(text) is None
+                and (text.isascii() or ("\u0307" not in said and unicodedata.is_normalized("NFC", said)))
+                and self.is_plain(text)
                 and self._strange.search(text) is None
             ):
                 break
         return text
+
+    def is_plain(self, text: str) -> bool:
+        """Whether there is nothing to spell out."""
+        return self._digits.search(text) is None and self._signs.search(text) is None
 
     def clean(self, text: str) -> str:
         """Without what nobody sees, with plain digits and apostrophes: so that numbers and abbreviations are found."""
@@ -94,8 +98,8 @@ class Normalizer:
         """NFC, what depends on the letters around, single spaces."""
         if not text.isascii():
             text = unicodedata.normalize("NFC", text)
-            if self.writing.lowercase:
-                text = after_lowering(text, self.writing.casing)
+            if self.writing.lowercase and ("\u0307" in text or "σ" in text):
+                text = unicodedata.normalize("NFC", after_lowering(text, self.writing.casing))
         if self.inside:
             text = self._edges.sub("", text)
         text = " ".join(text.split())
@@ -155,4 +159,3 @@ def require_text(text: str) -> None:
             f"the text holds half a surrogate pair (U+{ord(text[error.start]):04X}) at character {error.start + 1}\n"
             "  next: make the file again from its source as UTF-8"
         ) from None
-

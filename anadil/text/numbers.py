@@ -143,7 +143,9 @@ class Speller:
         else:
             names = [ruleset]
         try:
-            return str(engine.format_number(int(number), ruleset_names=names).text)  # unicode-rbnf takes soft hyphens out
+            return str(
+                engine.format_number(int(number), ruleset_names=names).text
+            )  # unicode-rbnf takes soft hyphens out
         except (RbnfError, RecursionError, ValueError, ZeroDivisionError):
             raise AnadilError(
                 f"the number {number} cannot be spelled out: CLDR's rules for {self.language!r} do not reach that far\n"

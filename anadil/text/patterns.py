@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from anadil.text.invisible import DIGITS, NO_CHARACTERS
+from anadil.text.invisible import NO_CHARACTERS
 from anadil.text.writing import Writing
 
 APOSTROPHES = "'’ʼ"
@@ -56,19 +56,20 @@ def expression(writing: Writing) -> re.Pattern[str]:
     return re.compile("|".join(f"(?P<{kind}>{part})" for kind, part in parts.items() if part) or r"(?!)")
 
 
-def trigger(writing: Writing) -> re.Pattern[str]:
-    """Finds whether a text needs `expression` at all, ten times faster: literal beginnings only.
+def triggers(writing: Writing) -> tuple[re.Pattern[str], re.Pattern[str]]:
+    """Two quick looks that tell whether a text needs `expression` at all.
 
-    Every alternative starts with a literal character, from which Python's compiler makes one character set.
+    One for digits; one for all else, as literals, from whose first characters Python's compiler makes one set: 2 us a
+    sentence together, where a single expression for both takes 36.
     """
-    starts = [*NO_CHARACTERS, *read_out(writing.symbols, writing), *writing.fractions, *spellings(writing.abbreviations)]
-    if writing.digits == "spell":
-        starts += DIGITS
-        if writing.ordinals.roman:
-            starts += [first + second for first in "IVX" for second in "IVX"]
+    starts = [*read_out(writing.symbols, writing), *writing.fractions, *spellings(writing.abbreviations)]
+    if writing.digits == "spell" and writing.ordinals.roman:
+        starts += [first + second for first in "IVX" for second in "IVX"]
     if writing.web:
         starts += ["@", "www.", "http", *(f".{ending}" for ending in _ENDINGS)]
-    return re.compile("|".join(map(re.escape, dict.fromkeys(starts))) or r"(?!)")
+    digit = r"\d" if writing.digits == "spell" else ""
+    literals = "|".join(map(re.escape, dict.fromkeys(starts)))
+    return re.compile(f"[{digit}{NO_CHARACTERS}]"), re.compile(literals or r"(?!)")
 
 
 def _addresses() -> dict[str, str]:

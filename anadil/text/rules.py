@@ -132,7 +132,9 @@ class TextRules:
             self.normalizer.expander.speller.integer("1")
         except AnadilError as error:
             return f"\n  {error}"
-        return "\n  no rule spells this number: write it in words, or add numbers.marks or numbers.decimal to text.rules"
+        return (
+            "\n  no rule spells this number: write it in words, or add numbers.marks or numbers.decimal to text.rules"
+        )
 
     def _led(self, text: str) -> str:
         return self._lead + text if text else text
@@ -245,7 +247,12 @@ def _changes(rules: TextRules, label: str) -> bool:
     """Whether no normalised text can hold a label; an apostrophe may be one though a text cannot end with it."""
     letters = label.removeprefix(" ")
     spelled = unicodedata.normalize("NFC", rules.normalizer.spelled(letters))
-    return letters == "" or letters.strip() != letters or rules.normalizer.finish(spelled.replace(" ", "")) != letters and spelled != letters
+    return (
+        letters == ""
+        or letters.strip() != letters
+        or rules.normalizer.finish(spelled.replace(" ", "")) != letters
+        and spelled != letters
+    )
 
 
 def _squeeze(text: str) -> str:

@@ -179,7 +179,9 @@ class Writing(BaseModel):
         letters = tuple(unicodedata.normalize("NFC", letter) for letter in value)
         repeated = sorted({letter for letter in letters if letters.count(letter) > 1})
         if repeated or "" in letters:
-            raise ValueError(f"letters that repeat: {', '.join(map(repr, repeated))}" if repeated else "an empty letter")
+            raise ValueError(
+                f"letters that repeat: {', '.join(map(repr, repeated))}" if repeated else "an empty letter"
+            )
         return letters
 
     @model_validator(mode="after")
