@@ -107,8 +107,12 @@ class Expander:
             if settings.ordinal_day
             else self.speller.integer(str(day))
         )
-        year = self.speller.year(str(int(found["y"])))
+        read = {"rules": self.speller.year, "cardinal": self._cardinal, "digits": self.speller.one_by_one}
+        year = read[settings.year](str(int(found["y"])))
         return fill(settings.say, {"day": spoken, "month": settings.months[month - 1], "year": year})
+
+    def _cardinal(self, digits: str) -> str:
+        return self.speller.integer(digits, self.writing.numbers.ruleset)
 
     def _time(self, text: str) -> str:
         settings = self.writing.time
@@ -149,7 +153,8 @@ class Expander:
         return " ".join(filter(None, (self.quantity(amount), self.writing.scales.get(scale, ""), word)))
 
     def _percent(self, text: str) -> str:
-        return fill(self.writing.percent, {"number": self.quantity(text.strip("% \u00a0\u202f"))})
+        amount = text.strip("% \u00a0\u202f")
+        return fill(self.speller.plural(self.writing.percent, self._count(amount)), {"number": self.quantity(amount)})
 
     def _unit(self, text: str) -> str:
         sign = next(s for s in longest_first(self.writing.units) if text.endswith(s))

@@ -95,6 +95,7 @@ class DateSettings(BaseModel):
     order: Literal["dmy", "mdy", "ymd"] = "dmy"
     say: str = "{day} {month} {year}"
     ordinal_day: str = ""  # rule set for the day, if it is an ordinal
+    year: Literal["rules", "cardinal", "digits"] = "rules"  # by CLDR's rules for years, as a number, digit by digit
     months: tuple[str, ...] = ()
 
 
@@ -150,7 +151,7 @@ class Writing(BaseModel):
     date: DateSettings | None = None
     time: TimeSettings | None = None
     range: str = ""  # "{from} to {to}"
-    percent: str = ""  # "{number} percent"
+    percent: Forms = ""  # "{number} percent"
     units: dict[str, Forms] = {}
     currency: dict[str, Annotated[Money | Forms, Field(union_mode="left_to_right")]] = {}
     scales: dict[str, str] = {}  # million, bn: what may stand between a number and its currency
