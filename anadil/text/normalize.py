@@ -67,13 +67,11 @@ class Normalizer:
             before, plain = text, self.is_plain(text)
             if not plain:
                 text = self.expander.expand(self.clean(text), note)
-            said = self.spelled(text)
-            text = self.finish(said) if plain else self.finish(said).translate(UNSTUCK)
+            text, joined = self.finish(self.spelled(text))
+            if not plain:
+                text = text.translate(UNSTUCK)
             if text == before or (
-                plain
-                and (text.isascii() or ("\u0307" not in said and unicodedata.is_normalized("NFC", said)))
-                and self.is_plain(text)
-                and self._strange.search(text) is None
+                plain and not joined and self.is_plain(text) and self._strange.search(text) is None
             ):
                 break
         return text
@@ -94,18 +92,21 @@ class Normalizer:
             text = before_lowering(text, self.writing.casing)
         return text.translate(self.table)
 
-    def finish(self, text: str) -> str:
-        """NFC, what depends on the letters around, single spaces."""
-        if not text.isascii():
-            text = unicodedata.normalize("NFC", text)
-            if self.writing.lowercase and ("\u0307" in text or "σ" in text):
-                text = unicodedata.normalize("NFC", after_lowering(text, self.writing.casing))
+    def finish(self, text: str) -> tuple[str, bool]:
+        """Single spaces, NFC, what depends on the letters around; and whether NFC joined letters, which may change more."""
         if self.inside:
             text = self._edges.sub("", text)
         text = " ".join(text.split())
         if self.writing.spaces == "none":
             text = _BESIDE_NO_LATIN.sub("", text)
-        return text
+        if text.isascii():
+            return text, False
+        joined = not unicodedata.is_normalized("NFC", text)
+        if joined:
+            text = unicodedata.normalize("NFC", text)
+        if self.writing.lowercase and ("\u0307" in text or "σ" in text):
+            return unicodedata.normalize("NFC", after_lowering(text, self.writing.casing)), True
+        return text, joined
 
     def _clean(self, character: str) -> str:
         if character in INVISIBLE or character in NO_CHARACTERS:
