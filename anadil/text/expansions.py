@@ -29,12 +29,18 @@ class Expander:
     def __init__(self, writing: Writing) -> None:
         self.writing = writing
         self.speller = Speller(writing.code, writing.numbers, writing.ordinals)
-        self._expression = patterns.expression(writing)
+        self._expression = patterns.expression(writing, addresses=False)
+        self._with_addresses = patterns.expression(writing, addresses=True)
+        self._address_trigger = patterns.address_trigger()
         number = patterns.number(writing)
         self._range = re.compile(rf"({number})(?:-|\s?[{DASHES}]\s?)({number})")
         self._grouping = str.maketrans("", "", thousands(writing))
         self._pad = " " if writing.spaces == "words" else ""
         self._abbreviations = spellings(writing.abbreviations)
+        self._amount = re.compile(rf"{number}(?:(?:-|\s?[{DASHES}]\s?){number})?")
+        self._currencies = longest_first(writing.currency)
+        self._scales = longest_first(writing.scales)
+        self._dashes = re.compile(rf"[{DASHES}]|(?<=\d)-")
 
     def expand(self, text: str, note: Note = lambda source, said: None) -> str:
         """The text in words; what cannot be said stays, its marks as `STUCK`."""
@@ -53,12 +59,21 @@ class Expander:
                 end = self._pad if after and not after[0].isspace() else ""
             return (self._pad if before and not before.isspace() else "") + said + end
 
-        said = self._expression.sub(words, text)
+        has_address = self._address_trigger.search(text) is not None
+        wanted, starts = self._with_addresses if has_address else self._expression
+        pieces, done, start = [], 0, starts.search(text)
+        while start is not None:
+            match = wanted.match(text, start.start())
+            if match is not None:
+                pieces += [text[done : match.start()], words(match)]
+                done = match.end()
+            start = starts.search(text, match.end() if match else start.start() + 1)
+        said = "".join([*pieces, text[done:]])
         return re.sub(f"{_JOIN}[{APOSTROPHES}]", "", said) if _JOIN in said else said
 
     def quantity(self, text: str) -> str:
         """A number or a range of two, in words."""
-        pair = self._range.fullmatch(text)
+        pair = None if text.isdecimal() else self._range.fullmatch(text)
         if pair is None:
             return self.one(text)
         ends = {"from": self.one(pair[1]), "to": self.one(pair[2])}
@@ -80,7 +95,7 @@ class Expander:
 
     def _count(self, text: str) -> str:
         """The number that a plural form goes with: the last of a range, with a dot for the decimal mark."""
-        last = re.split(rf"[{DASHES}]|(?<=\d)-", text)[-1].strip().lstrip("-−").translate(self._grouping)
+        last = self._dashes.split(text)[-1].strip().lstrip("-−").translate(self._grouping)
         return last.replace(self.writing.numbers.decimal, ".") if self.writing.numbers.decimal else last
 
     def _address(self, text: str) -> str:
@@ -136,9 +151,9 @@ class Expander:
         return plus + self.speller.one_by_one(digits)
 
     def _money(self, text: str) -> str:
-        sign = next(s for s in longest_first(self.writing.currency) if text.startswith(s) or text.endswith(s))
+        sign = next(s for s in self._currencies if text.startswith(s) or text.endswith(s))
         amount = (text.removeprefix(sign) if text.startswith(sign) else text.removesuffix(sign)).strip()
-        scale = next((word for word in longest_first(self.writing.scales) if amount.endswith(word)), "")
+        scale = next((word for word in self._scales if amount.endswith(word)), "")
         amount = amount.removesuffix(scale).strip()
         money = self.writing.currency[sign]
         name, minor = (money.name, money.minor) if isinstance(money, Money) else (money, "")
@@ -157,8 +172,9 @@ class Expander:
         return fill(self.speller.plural(self.writing.percent, self._count(amount)), {"number": self.quantity(amount)})
 
     def _unit(self, text: str) -> str:
-        sign = next(s for s in longest_first(self.writing.units) if text.endswith(s))
-        amount = text.removesuffix(sign).strip()
+        match = self._amount.match(text)
+        assert match is not None
+        amount, sign = match.group(), text[match.end() :].strip()
         word = self.speller.plural(self.writing.units[sign], self._count(amount))
         number = self.quantity(amount)
         return fill(word, {"number": number}) if "{" in word else f"{number} {word}"

@@ -43,6 +43,8 @@ class Normalizer:
         self.expander = Expander(writing)
         self._digits, self._signs = triggers(writing)
         self._variants = {variant: letter for letter, variants in writing.equivalents.items() for variant in variants}
+        self._context_casing = writing.lowercase and writing.casing not in ("default", "none", "dutch", "greek")
+        self._no_spaces = writing.spaces == "none"
         self.cleaning, self.table = Table(self._clean), Table(self._final)
         self._look_alikes = look_alikes(writing.script) if writing.look_alikes == "map" else {}
         foreign = "".join(sorted(set(self._look_alikes) - self.letters))
@@ -68,12 +70,10 @@ class Normalizer:
             if not plain:
                 text = self.expander.expand(self.clean(text), note)
             text, joined = self.finish(self.spelled(text))
-            if not plain:
+            if not plain and self._digits.search(text):
                 text = text.translate(UNSTUCK)
-            if text == before or (
-                plain and not joined and self.is_plain(text) and self._strange.search(text) is None
-            ):
-                break
+            if text == before or (not joined and self.is_plain(text) and self._strange.search(text) is None):
+                break  # every character is final and there is nothing to spell: another round would change nothing
         return text
 
     def is_plain(self, text: str) -> bool:
@@ -88,23 +88,25 @@ class Normalizer:
         """Every character in its final form."""
         if self._strange.search(text):
             text = mend(text, self.writing.script, self.letters, self._look_alikes)
-        if self.writing.lowercase and self.writing.casing != "default":
+        if self._context_casing:
             text = before_lowering(text, self.writing.casing)
         return text.translate(self.table)
 
     def finish(self, text: str) -> tuple[str, bool]:
         """Single spaces, NFC, what depends on the letters around; and whether NFC joined letters, which may change more."""
-        if self.inside:
-            text = self._edges.sub("", text)
+        for mark in self.inside:
+            if mark in text:
+                text = self._edges.sub("", text)
+                break
         text = " ".join(text.split())
-        if self.writing.spaces == "none":
+        if self._no_spaces:
             text = _BESIDE_NO_LATIN.sub("", text)
         if text.isascii():
             return text, False
         joined = not unicodedata.is_normalized("NFC", text)
         if joined:
             text = unicodedata.normalize("NFC", text)
-        if self.writing.lowercase and ("\u0307" in text or "σ" in text):
+        if ("\u0307" in text or "σ" in text) and self.writing.lowercase:
             return unicodedata.normalize("NFC", after_lowering(text, self.writing.casing)), True
         return text, joined
 
