@@ -14,7 +14,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="Example: anadil train configs/few-hours.yaml language=xyz data.train=train.jsonl --out runs/first",
+    epilog="Example: anadil train configs/few-hours.yaml language=sw data.train=train.jsonl --out runs/first",
 )
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Mapping
+import unicodedata
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ from typing import Any
 from anadil.errors import AnadilError
 from anadil.settings import parse, read_yaml
 from anadil.text.casing import casing_family
+from anadil.text.expansions import fill
+from anadil.text.normalize import Normalizer
 from anadil.text.writing import Writing
 
 FOLDER = Path(__file__).with_name("languages")
@@ -70,7 +73,46 @@ def with_own_file(writing: Writing, path: Path) -> Writing:
     """The user's own YAML over a language's rules: a key that it has replaces the language's; keys of mappings
     and of sections are added one by one. Raises AnadilError naming every mistake."""
     own = read_yaml(path)
-    return parse(Writing, merged(writing.model_dump(exclude_unset=True), own), str(path))
+    result = parse(Writing, merged(writing.model_dump(exclude_unset=True, exclude={"tests"}), own), str(path))
+    problems = mistakes(result, parse(Writing, own, str(path)))
+    if problems:
+        raise AnadilError("\n".join(f"{path}: {problem}" for problem in problems) + "\n  next: mend the file")
+    return result
+
+
+def mistakes(writing: Writing, own: Writing) -> list[str]:
+    """What is wrong with rules that parse: letters that they change, templates that ask for what there is not, and
+    test pairs of `own` that fail."""
+    normalizer, found = Normalizer(writing), []
+    letters = (*own.alphabet, *own.loan_letters)
+    changed = [letter for letter in letters if unicodedata.normalize("NFC", normalizer.spelled(letter)) != letter]
+    if changed:
+        found.append(f"letters that the text rules change or drop: {', '.join(map(repr, changed))}")
+    for key, template, places in _templates(writing):
+        try:
+            fill(template, dict.fromkeys(places, ""))
+        except AnadilError as error:
+            found.append(f"{key}: {error}")
+    if found:
+        return found
+    for number, (written, wanted) in enumerate(own.tests, start=1):
+        said = normalizer(written)
+        if said != wanted:
+            found.append(f"test {number} fails: {written!r} gives {said!r}, not {wanted!r}")
+    return found
+
+
+def _templates(writing: Writing) -> Iterator[tuple[str, str, tuple[str, ...]]]:
+    """Key, template and the names that may stand in its braces."""
+    if writing.date:
+        yield "date.say", writing.date.say, ("day", "month", "year")
+    if writing.time:
+        for key in ("say", "full_hour", "small_minute"):
+            yield f"time.{key}", getattr(writing.time, key), ("hour", "minute")
+    yield "range", writing.range, ("from", "to")
+    for key, forms in (("percent", writing.percent), *writing.units.items()):
+        for form in forms.values() if isinstance(forms, dict) else (forms,):
+            yield key, form, ("number",)
 
 
 def merged(base: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:

@@ -250,8 +250,7 @@ def _changes(rules: TextRules, label: str) -> bool:
     return (
         letters == ""
         or letters.strip() != letters
-        or (rules.normalizer.finish(spelled.replace(" ", ""))[0] != letters
-        and spelled != letters)
+        or (rules.normalizer.finish(spelled.replace(" ", ""))[0] != letters and spelled != letters)
     )
 
 

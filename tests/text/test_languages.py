@@ -17,6 +17,7 @@ from anadil.text.language_files import (
     find_language,
     language_codes,
     language_file,
+    mistakes,
     nearest_codes,
     require_known,
     writing_of,
@@ -51,8 +52,7 @@ def test_every_file_has_pairs_and_an_alphabet_that_its_rules_leave_alone() -> No
         rules, writing = RULES[code], language_file(code)
         assert len(writing.tests) >= 1 and writing.code == code and writing.name and writing.native_name
         assert writing.alphabet or writing.whole_scripts
-        for letter in (*writing.alphabet, *writing.loan_letters):
-            assert rules.normalize(letter) == letter, (code, letter)
+        assert mistakes(rules.writing, writing) == []
 
 
 @pytest.mark.parametrize("code", RULES)
