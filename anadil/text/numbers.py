@@ -118,10 +118,7 @@ class Speller:
         """The form of a word that goes with a number ("2", "2.50"), by CLDR's plural rules."""
         if isinstance(forms, str):
             return forms
-        from unicode_rbnf.plural_rules import PluralType, get_plural_category
-
-        language = self.language.replace("_", "-").split("-")[0]
-        found = forms.get(get_plural_category(language, Decimal(number), PluralType.CARDINAL))
+        found = forms.get(_plural_category(self.language.replace("_", "-").split("-")[0], number))
         return found if found is not None else forms["other"]
 
     def _spell(self, number: str, ruleset: str) -> str:
@@ -151,6 +148,13 @@ class Speller:
                 f"the number {number} cannot be spelled out: CLDR's rules for {self.language!r} do not reach that far\n"
                 "  next: write the number as words in the text"
             ) from None
+
+
+@lru_cache(maxsize=10_000)
+def _plural_category(language: str, number: str) -> str:
+    from unicode_rbnf.plural_rules import PluralType, get_plural_category
+
+    return str(get_plural_category(language, Decimal(number), PluralType.CARDINAL))
 
 
 @lru_cache(maxsize=16)

@@ -86,7 +86,12 @@ def test_the_users_own_file_goes_over_the_languages(tmp_path: Path) -> None:
 
 
 def test_own_numbers_for_a_language_that_cldr_does_not_spell(tmp_path: Path) -> None:
-    yaml = 'numbers:\n  rules: {0: nol, 1: bir, 2: iki, 10: "on[ →→]", 20: "yirmi[ →→]", "-x": "eksi →→"}\n  decimal: ","\n  decimal_word: virgül\n'
+    yaml = """
+numbers:
+  rules: {0: nol, 1: bir, 2: iki, 10: "on[ →→]", 20: "yirmi[ →→]", "-x": "eksi →→"}
+  decimal: ","
+  decimal_word: virgül
+"""
     crimean = rules("crh", rules=own(tmp_path, yaml))
     assert crimean.normalize("12 ev, 21,2") == "on iki ev yirmi bir virgül iki"
     again = rules_from_dict(json.loads(json.dumps(crimean.to_dict())), [])
