@@ -72,6 +72,7 @@ class Loader:
 
     def __init__(self, examples: Sequence[Example], sample_rate: int, cache_mb: float = 0, threads: int = 2) -> None:
         self.examples = examples
+        self.labels: Sequence[Sequence[int]] | None = None  # instead of the examples' own
         self.sample_rate = sample_rate
         self.threads = threads
         self._cache: dict[int, np.ndarray] = {}
@@ -96,7 +97,7 @@ class Loader:
     def load(self, indices: Sequence[int]) -> Batch:
         """Decode and pad the examples at `indices`."""
         waveforms = [self._waveform(index) for index in indices]
-        labels = [self.examples[index].labels for index in indices]
+        labels = [self.labels[index] if self.labels else self.examples[index].labels for index in indices]
         return Batch(
             _pad(waveforms, np.float32),
             torch.tensor([len(waveform) for waveform in waveforms]),

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from anadil.text.changes import alphabet_of, outside_alphabet
 from anadil.text.rules import TextRules, describe
+from anadil.text.units import Units, count_units
 
 RARE = 5
 """A letter seen fewer times than this cannot be learnt."""
@@ -23,35 +24,42 @@ class Labels:
     warnings: tuple[str, ...]
 
 
-def labels_from_text(rules: TextRules, texts: Iterable[str]) -> Labels:
-    """The characters of the normalised texts. Digits that no rule spells are not made labels: they are mistakes."""
-    counts: Counter[str] = Counter()
-    for text in texts:
-        counts.update(rules.normalizer(text))
+def labels_from_text(rules: TextRules, texts: Iterable[str], kind: Units = "char") -> Labels:
+    """The characters, or grapheme clusters or units, of the texts once they are normalised.
+
+    Digits that no rule spells are not made labels: they are mistakes. A unit's single letters are labels too if the text
+    has them alone.
+    """
+    counts = count_units(kind, rules.writing, map(rules.normalizer, texts))
     if rules.writing.digits == "spell":
-        for character in [character for character in counts if character.isdecimal()]:
-            del counts[character]
+        for unit in [unit for unit in counts if any(character.isdecimal() for character in unit)]:
+            del counts[unit]
     return Labels(tuple(sorted(counts)), counts, tuple(_warnings(rules, counts)))
 
 
 def _warnings(rules: TextRules, counts: Counter[str]) -> Iterable[str]:
-    rare = sorted(character for character in counts if counts[character] < RARE)
+    rare = sorted(unit for unit in counts if counts[unit] < RARE)
     if rare:
-        listed = ", ".join(f"{describe(character)} x {counts[character]}" for character in rare)
+        listed = ", ".join(f"{_named(unit)} x {counts[unit]}" for unit in rare)
         yield (
             f"letters seen fewer than {RARE} times, too few to be learnt: {listed}\n"
             "  next: map or drop them (text.map, text.drop), or find more speech that has them"
         )
     known = alphabet_of(rules)
-    orphans = sorted(c for c in counts if unicodedata.category(c).startswith("M") and c not in known and _is_orphan(c))
+    characters = set("".join(counts))
+    orphans = sorted(c for c in characters if unicodedata.category(c)[0] == "M" and c not in known and _is_orphan(c))
     if orphans:
         yield (
             f"marks that stand alone, because no letter composes with them: {describe(orphans)}\n"
             "  next: look where they come from; text.drop or text.map mends them"
         )
-    strange = sorted(set(outside_alphabet(rules, "".join(sorted(counts)))) - set(orphans))
+    strange = sorted(set(outside_alphabet(rules, "".join(sorted(characters)))) - set(orphans))
     if strange:
         yield f"characters that are not in the alphabet of {rules.writing.name}: {describe(strange)}"
+
+
+def _named(unit: str) -> str:
+    return describe(unit) if len(unit) == 1 else repr(unit)
 
 
 def _is_orphan(mark: str) -> bool:

@@ -6,6 +6,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 from anadil.text.casing import lower_letter
 from anadil.text.look_alikes import mixed_words
@@ -35,12 +36,35 @@ class Changes:
             counts[source] += count
         return counts
 
+    def listed(self) -> list[tuple[str, str, int]]:
+        """(what was written, what became of it, times), the most frequent first."""
+        rows = [(c, "(removed)", n) for c, n in self.removed.items()]
+        rows += [(source, final, n) for (source, final), n in self.mapped.items()]
+        rows += [(source, words, n) for (source, words), n in self.said.items()]
+        rows += [(c, "(left: not in the alphabet)", n) for c, n in self.outside.items()]
+        rows += [(word, "(letters of two scripts)", n) for word, n in self.mixed.items()]
+        return sorted(rows, key=lambda row: (-row[2], row[0], row[1]))
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready."""
+        return {
+            "texts": self.n_texts,
+            "changed": self.n_changed,
+            "removed": dict(self.removed.most_common()),
+            "mapped": [[*pair, count] for pair, count in self.mapped.most_common()],
+            "said": [[*pair, count] for pair, count in self.said.most_common()],
+            "unspelled": dict(self.unspelled.most_common()),
+            "outside": dict(self.outside.most_common()),
+            "mixed": dict(self.mixed.most_common()),
+            "examples": self.examples,
+        }
+
 
 def changes(rules: TextRules, texts: Iterable[str]) -> Changes:
     """Normalise every text and count what that did."""
     found = Changes()
     for text in texts:
-        _add(found, rules, text)
+        record(found, rules, text)
     return found
 
 
@@ -69,11 +93,12 @@ def _in_scripts(character: str, scripts: tuple[str, ...]) -> bool:
     return any(regex.match(rf"\p{{Script={script}}}", character) for script in scripts)
 
 
-def _add(found: Changes, rules: TextRules, text: str) -> None:
+def record(found: Changes, rules: TextRules, text: str) -> str:
+    """Normalise one text, add what that did to `found`, and return the normalised text."""
     normalizer = rules.normalizer
     said: list[tuple[str, str]] = []
     text = unicodedata.normalize("NFC", text)
-    normal = normalizer(text, lambda source, words: said.append((source, words)))
+    normal = spelled = normalizer(text, lambda source, words: said.append((source, words)))
     found.n_texts += 1
     found.n_changed += normal != text
     written = text
@@ -97,9 +122,11 @@ def _add(found: Changes, rules: TextRules, text: str) -> None:
     if rules.writing.digits == "spell":
         found.unspelled.update(character for character in normal if character.isdecimal())
     if rules.unknown == "drop" and rules.labels:
-        for character in rules.unlabelled(normal):
+        normal = rules.normalize(text)
+        for character in rules.unlabelled(spelled):
             found.removed[character] += 1
             found.examples.setdefault(character, _shortened(text))
+    return normal
 
 
 def _add_character(found: Changes, rules: TextRules, character: str, count: int, text: str) -> None:

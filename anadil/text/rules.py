@@ -11,19 +11,22 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, model_validator
+from pydantic import BaseModel, BeforeValidator, Field, model_validator
 
 from anadil.errors import AnadilError
 from anadil.settings import SECTION, parse
 from anadil.text.casing import casing_family
 from anadil.text.language_files import find_language, with_own_file, writing_of
 from anadil.text.normalize import Normalizer
+from anadil.text.subwords import Subwords
 from anadil.text.writing import PUNCTUATION, Policy, Writing
 
 VERSION = 2
 """Of the rules' meaning. Raised when the same settings would normalise a text differently."""
 
 __all__ = ["PUNCTUATION", "VERSION", "TextRules", "TextSettings", "TokenizerSettings", "rules_from_dict", "text_rules"]
+
+SUBWORDS = ("bpe", "unigram")
 
 _OVERRIDES = ("lowercase", "map", "drop", "digits", "apostrophe", "hyphen", "look_alikes")
 
@@ -57,15 +60,24 @@ class TextSettings(BaseModel):
 
 
 class TokenizerSettings(BaseModel):
-    """Section `tokenizer` of a config: the ordered labels. `auto` takes the letters of the training text.
+    """Section `tokenizer` of a config: what a label is, and the ordered labels. `auto` takes those of the training text.
 
     A label may be longer than a letter ("mb"); one that starts with a space (" ken") begins a word.
     """
 
     model_config = SECTION
 
-    kind: Literal["char"] = "char"
+    kind: Literal["char", "grapheme", "units", "bpe", "unigram"] = "char"
     labels: list[str] | Literal["auto"] = "auto"
+    path: str | None = None  # folder that `anadil tokenizer` wrote: its labels are used
+    sampling: float = Field(0.0, ge=0, lt=1)  # bpe, unigram: subwords drawn at random in training; 0.1 is usual
+    size: int = Field(200, ge=2)  # bpe, unigram: how many subwords
+
+    @model_validator(mode="after")
+    def _fits_the_kind(self) -> TokenizerSettings:
+        if self.sampling and self.kind not in SUBWORDS:
+            raise ValueError(f"tokenizer.sampling is for kind bpe and unigram, not for {self.kind}")
+        return self
 
 
 @dataclass(frozen=True)
@@ -76,6 +88,7 @@ class TextRules:
     labels: tuple[str, ...]
     writing: Writing
     unknown: Literal["error", "drop"] = "error"
+    subwords: bytes = b""  # a SentencePiece model, if the labels are its pieces
 
     @property
     def blank_id(self) -> int:
@@ -112,8 +125,18 @@ class TextRules:
         """Label ids of a normalised text; longest label first. Raises AnadilError naming what has no label."""
         unknown = self.unknown_characters(text)
         if unknown:
-            raise AnadilError(f"no label for {describe(unknown)} in {text!r}{self._why_digits(unknown)}")
+            raise AnadilError(f"no label for {describe(unknown)} in {text!r}{self.why_digits(unknown)}")
+        if self.subwords:
+            return self._pieces.encode(text)
         return [self._ids[unit] for unit in self._unit.findall(self._led(text))]
+
+    def sample(self, text: str, alpha: float) -> list[int]:
+        """Label ids of a normalised text, cut into subwords at random; for text that `encode` takes."""
+        return self._pieces.sample(text, alpha)
+
+    @cached_property
+    def _pieces(self) -> Subwords:
+        return Subwords(self.subwords)
 
     def decode(self, ids: Iterable[int]) -> str:
         """Text of label ids (blanks already removed), words parted by single spaces."""
@@ -123,7 +146,7 @@ class TextRules:
         """JSON-ready, for the exported folder and the saved config."""
         return {"version": VERSION, "language": self.language, "unknown": self.unknown} | self.writing.to_dict()
 
-    def _why_digits(self, unknown: str) -> str:
+    def why_digits(self, unknown: str) -> str:
         """Digits are left where there are no rules to spell them, or none for this number: how to add some."""
         number = next((c for c in unknown if c.isdecimal()), None)
         if number is None or self.writing.digits != "spell":
@@ -154,23 +177,23 @@ class TextRules:
         return re.compile("|".join(re.escape(label) for label in longest_first) or r"(?!)")
 
 
-def text_rules(language: str, text: TextSettings, labels: Sequence[str] = ()) -> TextRules:
+def text_rules(language: str, text: TextSettings, labels: Sequence[str] = (), subwords: bytes = b"") -> TextRules:
     """Build and check the rules of a language: its file, the user's own over it, the config's section over both.
 
     Raises AnadilError for a language that does not exist, and for labels or a `map` that contradict the rules.
     """
     if text.saved is not None:
-        return rules_from_dict(text.saved | {"unknown": text.unknown}, labels)
+        return rules_from_dict(text.saved | {"unknown": text.unknown}, labels, subwords)
     writing = writing_of(language)
     if text.rules is not None:
         writing = with_own_file(writing, Path(text.rules))
     given = {key: getattr(text, key) for key in _OVERRIDES if getattr(text, key) is not None}
     if given:
         writing = parse(Writing, writing.model_dump(exclude_unset=True) | given, "text")
-    return _checked(language, labels, writing, text.unknown)
+    return _checked(language, labels, writing, text.unknown, subwords)
 
 
-def rules_from_dict(data: dict[str, Any], labels: Sequence[str]) -> TextRules:
+def rules_from_dict(data: dict[str, Any], labels: Sequence[str], subwords: bytes = b"") -> TextRules:
     """The reverse of `TextRules.to_dict`. Raises AnadilError if a newer Anadil wrote them."""
     version, language = data.get("version"), str(data.get("language", "und"))
     if version not in (1, VERSION):
@@ -180,7 +203,7 @@ def rules_from_dict(data: dict[str, Any], labels: Sequence[str]) -> TextRules:
         saved |= {"casing": casing_family(language), "digits": "keep", "equivalents": {}}
     settings = parse(TextSettings, {"unknown": data.get("unknown", "error")}, "text rules")
     writing = parse(Writing, saved, "text rules")
-    return _checked(language, labels, writing, settings.unknown)
+    return _checked(language, labels, writing, settings.unknown, subwords)
 
 
 def first_rules(section: dict[str, Any], language: str, labels: Sequence[str]) -> TextRules:
@@ -211,9 +234,11 @@ def describe(characters: Iterable[str]) -> str:
     return ", ".join(f"{c!r} (U+{ord(c):04X} {unicodedata.name(c, 'unnamed')})" for c in characters)
 
 
-def _checked(language: str, labels: Sequence[str], writing: Writing, unknown: Literal["error", "drop"]) -> TextRules:
+def _checked(
+    language: str, labels: Sequence[str], writing: Writing, unknown: Literal["error", "drop"], subwords: bytes
+) -> TextRules:
     """Rules whose `writing` is as it will be read back: what has its default value counts as not given."""
-    rules = TextRules(language, tuple(labels), parse(Writing, writing.to_dict(), "text rules"), unknown)
+    rules = TextRules(language, tuple(labels), parse(Writing, writing.to_dict(), "text rules"), unknown, subwords)
     for source, target in rules.writing.map.items():  # else normalising twice would give another text than once
         final = unicodedata.normalize("NFC", rules.normalizer.spelled(target))
         if final != target:

@@ -85,9 +85,10 @@ class Config(BaseModel):
         """A copy that holds the text rules as a whole: what is saved with the weights needs no other file."""
         return self.model_copy(update={"text": TextSettings(unknown=rules.unknown, saved=rules.to_dict())})
 
-    def with_labels(self, labels: Sequence[str]) -> Config:
+    def with_labels(self, labels: Sequence[str], kind: str | None = None) -> Config:
         """A copy whose `tokenizer.labels` are explicit."""
-        return self.model_copy(update={"tokenizer": TokenizerSettings(kind=self.tokenizer.kind, labels=list(labels))})
+        update = {"labels": list(labels), "path": None, "kind": kind or self.tokenizer.kind}
+        return self.model_copy(update={"tokenizer": self.tokenizer.model_copy(update=update)})
 
 
 def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:

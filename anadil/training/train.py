@@ -32,7 +32,7 @@ from anadil.training.interrupt import Stop, stop_on_interrupt
 from anadil.training.metrics import log_metrics
 from anadil.training.model_card import model_card
 from anadil.training.optimizers import build_optimizer, learning_rate
-from anadil.training.prepare import Prepared, prepare
+from anadil.training.prepare import Prepared, prepare, sampled_labels
 from anadil.training.report import Reporter, Silent
 
 OUTPUTS = ("best", "last", "metrics.csv", "tensorboard")
@@ -126,6 +126,7 @@ def _fit(
     run = Run(out, total_steps, sum(durations) / 3600, count_parameters(data.acoustic))
     for run.epoch in range(1, settings.epochs + 1):
         model.train()
+        loader.labels = sampled_labels(data, run.epoch)
         losses, epoch_started, heard_s = [], time.monotonic(), run.audio_s
         for batch in loader.batches(plan_epoch(durations, settings.batch_seconds, settings.seed, run.epoch)):
             losses.append(_step(fabric, model, optimizer, batch.to(fabric.device), data, run, masks, report))
@@ -265,7 +266,7 @@ def _save(data: Prepared, run: Run, name: str) -> None:
         run.last.cer if run.last else None,
         run.last.wer if run.last else None,
     )
-    save_model(run.out / name, data.acoustic, dump(data.config), card)
+    save_model(run.out / name, data.acoustic, dump(data.config), card, data.rules.subwords)
 
 
 def _precision(config: Config) -> Any:
