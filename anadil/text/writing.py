@@ -135,6 +135,7 @@ class Writing(BaseModel):
     alphabet: Letters = ()
     loan_letters: Letters = ()  # of foreign names
     marks: Letters = ()  # combining marks that stand on more than one letter
+    tones: Letters = ()  # combining marks that are tones: what scoring without tone leaves out
     whole_scripts: tuple[str, ...] = ()  # every letter of these: Han, Hiragana
     drop: Characters = PUNCTUATION
     keep: Characters = ""
@@ -174,7 +175,7 @@ class Writing(BaseModel):
                 )
         return value
 
-    @field_validator("alphabet", "loan_letters", "marks")
+    @field_validator("alphabet", "loan_letters", "marks", "tones")
     @classmethod
     def _distinct(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         letters = tuple(unicodedata.normalize("NFC", letter) for letter in value)
