@@ -31,10 +31,18 @@ def labels_from_text(rules: TextRules, texts: Iterable[str], kind: Units = "char
     has them alone.
     """
     counts = count_units(kind, rules.writing, map(rules.normalizer, texts))
+    unspelled = Counter[str]()
     if rules.writing.digits == "spell":
         for unit in [unit for unit in counts if any(character.isdecimal() for character in unit)]:
-            del counts[unit]
-    return Labels(tuple(sorted(counts)), counts, tuple(_warnings(rules, counts)))
+            unspelled[unit] = counts.pop(unit)
+    warnings = [*_digits(rules, unspelled), *_warnings(rules, counts)]
+    return Labels(tuple(sorted(counts)), counts, tuple(warnings))
+
+
+def _digits(rules: TextRules, unspelled: Counter[str]) -> Iterable[str]:
+    if unspelled:
+        listed = ", ".join(f"{digit} x {count:,}" for digit, count in sorted(unspelled.items()))
+        yield f"digits that no rule spells are not made labels: {listed}{rules.why_digits(min(unspelled))}"
 
 
 def _warnings(rules: TextRules, counts: Counter[str]) -> Iterable[str]:

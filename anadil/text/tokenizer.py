@@ -48,6 +48,8 @@ def make_tokenizer(rules: TextRules, texts: Sequence[str], kind: Kind, size: int
         return Tokenizer(kind, found.labels, b"", found.counts, found.warnings)
     letters = labels_from_text(rules, texts)
     normal = _spelled(letters, [rules.normalizer(text) for text in texts])
+    if not normal and texts:
+        raise AnadilError("\n".join(["there is no text that can be used", *letters.warnings]))
     model = train_subwords(normal, kind, size)  # type: ignore[arg-type]
     subwords = Subwords(model)
     counts = Counter(subwords.labels[i] for text in normal for i in subwords.encode(text))
