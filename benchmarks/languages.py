@@ -35,6 +35,15 @@ CLDR's rules, or reported as characters without a label.
 |---|---|---|---|---|---|---|
 """
 
+PAIRS = """
+## As written, as said
+
+The test pairs of each file. If one is wrong in your language, mend the file: `anadil/text/languages/README.md` says how.
+
+| code | written | said |
+|---|---|---|
+"""
+
 
 def sentences(shared: Path) -> dict[str, list[str]]:
     """Code of the language file -> its real sentences."""
@@ -53,14 +62,30 @@ def page(shared: Path) -> str:
     """The Markdown of docs/languages.md."""
     lines = []
     real = sentences(shared)
-    for code in sorted(set(real) | set(language_codes()) - {"und"}):
+    for code in sorted(real):
         rules = text_rules(code, TextSettings())
         result = changes(rules, real.get(code, []))
         numbers = "CLDR" if _spells(code) else "reported"
         mapped = Counter({f"{a} → {b}": n for (a, b), n in result.mapped.items()})
         cells = [code, language_file(code).name, str(result.n_texts), numbers, _counted(result.removed)]
         lines.append(" | ".join(["", *cells, _counted(mapped), _unknown(result), ""]).strip())
-    return HEAD + "\n".join(lines) + "\n"
+    return HEAD + "\n".join(lines) + "\n" + _pairs()
+
+
+def _pairs() -> str:
+    """The test pairs of every file, for a speaker of the language to read."""
+    lines = [
+        f"| {code} | {_cell(written)} | {_cell(said)} |"
+        for code in language_codes()
+        for written, said in language_file(code).tests
+    ]
+    return PAIRS + "\n".join(lines) + "\n"
+
+
+def _cell(text: str) -> str:
+    """Invisible characters as code points, and nothing that Markdown would read."""
+    shown = "".join(c if c.isprintable() or c == " " else f"U+{ord(c):04X} " for c in text)
+    return "".join(f"\\{c}" if c in "|*_`<[]$~" else c for c in shown)
 
 
 def _unquoted(sentence: str) -> str:

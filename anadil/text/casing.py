@@ -23,7 +23,7 @@ _FAMILIES: dict[str, Casing] = {
 _DOT_ABOVE = "\u0307"
 _DOTTED_AGAIN = re.compile("i" + _DOT_ABOVE + "+")
 _IRISH_PREFIX = re.compile(r"(?<!\w)([nt])(?=[AEIOUÁÉÍÓÚ])")
-_FINAL_SIGMA = re.compile(r"(?<=\w)σ(?![\w\u0300-\u036f'])")
+_FINAL_SIGMA = re.compile(r"(?<=[\w\u0300-\u036f])σ(?!['’\u0300-\u036f]*\w)")
 _LITHUANIAN = {"Ì": "i\u0307\u0300", "Í": "i\u0307\u0301", "Ĩ": "i\u0307\u0303"}
 _LITHUANIAN_ACCENT = re.compile("([IJĮ])(?=[\u0323-\u0333]*[\u0300\u0301\u0303])")
 

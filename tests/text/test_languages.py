@@ -26,7 +26,7 @@ from anadil.text.rules import TextRules, TextSettings, text_rules
 
 ROOT = Path(__file__).parents[2]
 CODES = [code for code in language_codes() if code != "und"]
-RULES = {code: text_rules(code, TextSettings()) for code in [*CODES, "und", "sw", "az"]}
+RULES = {code: text_rules(code, TextSettings()) for code in [*CODES, "und", "ha", "crh"]}
 
 
 def pieces(rules: TextRules) -> st.SearchStrategy[str]:
@@ -56,7 +56,7 @@ def test_every_file_has_pairs_and_an_alphabet_that_its_rules_leave_alone() -> No
 
 
 @pytest.mark.parametrize("code", RULES)
-@settings(max_examples=40)
+@settings(max_examples=15)
 @given(data=st.data())
 def test_normalizing_twice_changes_nothing(code: str, data: st.DataObject) -> None:
     rules = RULES[code]
@@ -67,7 +67,7 @@ def test_normalizing_twice_changes_nothing(code: str, data: st.DataObject) -> No
 
 
 @pytest.mark.parametrize("code", [code for code in CODES if not language_file(code).whole_scripts])
-@settings(max_examples=20)
+@settings(max_examples=8)
 @given(data=st.data())
 def test_nothing_outside_the_alphabet_is_left_where_the_rest_is_dropped(code: str, data: st.DataObject) -> None:
     labels = sorted(c for c in alphabet_of(RULES[code]) if RULES[code].normalizer.spelled(c) == c)
@@ -77,16 +77,18 @@ def test_nothing_outside_the_alphabet_is_left_where_the_rest_is_dropped(code: st
     assert rules.normalize(said) == said
 
 
-@pytest.mark.parametrize("code", CODES)
-def test_real_sentences_leave_letters_of_the_alphabet(shared: Path, code: str) -> None:
+def test_real_sentences_leave_letters_of_the_alphabet(shared: Path) -> None:
     sys.path.insert(0, str(ROOT / "benchmarks"))
     import languages  # type: ignore[import-not-found]
 
-    known = {"es": "ː", "it": "ʻ"}  # a mistyped colon and quotation mark, which are reported
-    real = languages.sentences(shared).get(code, [])
-    assert len(real) >= 31 or code == "ab"
-    left = {c for sentence in real for c in outside_alphabet(RULES[code], RULES[code].normalize(sentence))}
-    assert left == set(known.get(code, ""))
+    real = languages.sentences(shared)
+    assert len(real) == 41 and set(real) <= set(CODES)
+    left = {
+        code: {c for sentence in sentences for c in outside_alphabet(RULES[code], RULES[code].normalize(sentence))}
+        for code, sentences in real.items()
+    }
+    known = {"es": {"ː"}, "it": {"ʻ"}}  # a mistyped colon and quotation mark, which are reported
+    assert {code: found for code, found in left.items() if found} == known
 
 
 def test_the_table_in_the_docs_is_up_to_date(shared: Path) -> None:
@@ -116,14 +118,14 @@ def test_words_with_marks_stay_whole(language: str, words: list[str]) -> None:
 @pytest.mark.parametrize(
     ("code", "found"),
     [("tr", "tr"), ("tr-TR", "tr"), ("TR_tr", "tr"), ("tur", "tr"), ("zh-TW", "zh-Hant"), ("zh-CN", "zh"), ("sv-SE", "sv"),
-     ("pa-IN", "pa"), ("pa-PK", None), ("rm-sursilv", "rm-sursilv"), ("fy-NL", "fy"), ("ga-IE", "ga"), ("sw", None),
+     ("pa-IN", "pa"), ("pa-PK", None), ("rm-sursilv", "rm-sursilv"), ("fy-NL", "fy"), ("ga-IE", "ga"), ("ha", None),
      ("xyz", None), ("../../etc/passwd", None), ("", None)],
 )  # fmt: skip
 def test_which_file_serves_a_language(code: str, found: str | None) -> None:
     assert find_language(code) == found
 
 
-@pytest.mark.parametrize("code", ["sw", "mdw", "qaa", "und", "tt-Latn", "sr_Latn"])
+@pytest.mark.parametrize("code", ["ha", "mdw", "qaa", "und", "tt-Latn", "sr_Latn"])
 def test_a_language_without_a_file_has_the_generic_rules(code: str) -> None:
     require_known(code)
     assert writing_of(code).drop
@@ -139,6 +141,6 @@ def test_a_language_that_does_not_exist_is_refused_with_the_nearest(code: str, n
 
 
 def test_generic_rules_know_the_casing_of_a_language_without_a_file() -> None:
-    assert RULES["az"].normalize("İŞIQ") == "işıq"
+    assert RULES["crh"].normalize("İŞIQ") == "işıq"
     assert text_rules("tt-Latn", TextSettings()).normalize("I") == "ı"
-    assert text_rules("el", TextSettings()).normalize("ΟΔΟΣ") == "οδος"
+    assert text_rules("kk-Latn", TextSettings()).normalize("I İ") == "ı i"

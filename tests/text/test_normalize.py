@@ -182,7 +182,7 @@ def test_which_rules_are_used_is_said() -> None:
     assert describe_rules(rules("tr-TR"), TextSettings()) == "text rules: Turkish (languages/tr.yaml)"
     settings = TextSettings(drop="x", digits="keep")
     assert "changed by text.drop, text.digits" in describe_rules(text_rules("tr", settings), settings)
-    assert "generic" in describe_rules(rules("sw"), TextSettings())
+    assert "generic" in describe_rules(rules("ha"), TextSettings())
     saved = TextSettings(saved=rules("tr").to_dict())
     assert describe_rules(text_rules("tr", saved), saved) == "text rules: Turkish (as saved)"
 
