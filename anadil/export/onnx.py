@@ -42,7 +42,8 @@ def export_model(model: LoadedModel, out: Path, card: str = "", force: bool = Fa
     with whole_folder(out) as beside:
         trace(acoustic, beside / MODEL)
         difference = verify(acoustic, beside / MODEL)
-        (beside / CONFIG).write_text(json.dumps(settings.model_dump(), ensure_ascii=False, indent=1), encoding="utf-8")
+        data = settings.model_dump(exclude=None if settings.subwords else {"subwords"})
+        (beside / CONFIG).write_text(json.dumps(data, ensure_ascii=False, indent=1), encoding="utf-8")
         if model.rules.subwords:
             (beside / TOKENIZER).write_bytes(model.rules.subwords)
         (beside / VOCABULARY).write_text(vocabulary(settings.labels), encoding="utf-8")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -55,6 +57,8 @@ def test_drawn_subwords_differ_by_epoch_repeat_by_seed_and_fit_the_audio(tmp_pat
     assert first == again != second
     for labels, example in zip(first, data.train, strict=True):
         assert data.rules.decode(labels) == example.utterance.text
+    crowded = replace(data, acoustic=SimpleNamespace(frame_count=lambda n: 1, sample_rate=16000))
+    assert sampled_labels(crowded, 1) == [example.labels for example in data.train]  # no draw would fit one frame
     plain = prepare(config(tmp_path, kind="unigram", size=8), tmp_path / "run", Silent())
     assert sampled_labels(plain, 1) is None
 
