@@ -20,6 +20,8 @@ STUCK = str.maketrans({mark: chr(0xFDD0 + i) for i, mark in enumerate(_MARKS)})
 UNSTUCK = str.maketrans({chr(0xFDD0 + i): mark for i, mark in enumerate(_MARKS)})
 _JOIN = "\ufdef"  # stands before an apostrophe that goes
 
+_SUFFIX = re.compile(rf"([{APOSTROPHES}])([^\W\d_]+)")
+
 _ROMAN = {"I": 1, "V": 5, "X": 10}
 
 
@@ -44,32 +46,37 @@ class Expander:
 
     def expand(self, text: str, note: Note = lambda source, said: None) -> str:
         """The text in words; what cannot be said stays, its marks as `STUCK`."""
-
-        def words(match: re.Match[str]) -> str:
-            kind, found = match.lastgroup or "", match.group()
-            try:
-                said = _SAY[kind](self, found)
-            except AnadilError:
-                return " " + found.translate(STUCK) + " "
-            note(found, said)
-            before, after = text[: match.start()][-1:], text[match.end() : match.end() + 2]
-            if kind != "symbol" and after[:1] and after[0] in APOSTROPHES and after[1:].isalpha():
-                end = _JOIN if self.writing.numbers.suffix == "join" else ""
-            else:
-                end = self._pad if after and not after[0].isspace() else ""
-            return (self._pad if before and not before.isspace() else "") + said + end
-
         has_address = self._address_trigger.search(text) is not None
         wanted, starts = self._with_addresses if has_address else self._expression
         pieces, done, start = [], 0, starts.search(text)
         while start is not None:
             match = wanted.match(text, start.start())
             if match is not None:
-                pieces += [text[done : match.start()], words(match)]
-                done = match.end()
-            start = starts.search(text, match.end() if match else start.start() + 1)
-        said = "".join([*pieces, text[done:]])
-        return re.sub(f"{_JOIN}[{APOSTROPHES}]", "", said) if _JOIN in said else said
+                pieces.append(text[done : match.start()])
+                said, done = self._replace(match, note)
+                pieces.append(said)
+            start = starts.search(text, done if match else start.start() + 1)
+        whole = "".join([*pieces, text[done:]])
+        return re.sub(f"{_JOIN}[{APOSTROPHES}]", "", whole) if _JOIN in whole else whole
+
+    def _replace(self, match: re.Match[str], note: Note) -> tuple[str, int]:
+        """What is said for a match, with the spaces that part it from its neighbours, and where the text goes on."""
+        kind, found, text, end = match.lastgroup or "", match.group(), match.string, match.end()
+        try:
+            said = _SAY[kind](self, found)
+        except AnadilError:
+            return " " + found.translate(STUCK) + " ", end
+        note(found, said)
+        before = text[match.start() - 1] if match.start() else " "
+        said = said if before.isspace() else self._pad + said
+        suffix = _SUFFIX.match(text, end) if kind != "symbol" else None
+        if suffix is None:
+            return said if end == len(text) or text[end].isspace() else said + self._pad, end
+        forms = self.writing.numbers.suffix_forms.get((said.split() or [""])[-1], {})
+        ending = forms.get(suffix[2].lower())
+        if self.writing.numbers.suffix == "join":
+            said += _JOIN
+        return (said, end) if ending is None else (said + suffix[1] + ending, suffix.end())
 
     def quantity(self, text: str) -> str:
         """A number or a range of two, in words."""

@@ -99,7 +99,7 @@ def _addresses() -> dict[str, str]:
     host = r"[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*?"
     path = r"(?:/[^\s\"”»]*[\w/])?"
     return {
-        "email": r"[\w.+-]+@\w[\w-]*(?:\.\w[\w-]*)+",
+        "email": r"(?<![\w.+-])[\w.+-]+@\w[\w-]*(?:\.\w[\w-]*)+",
         "url": rf"(?:https?://|www\.)[^\s<>\"”»]*[\w/]|(?<![\w.@-]){host}\.{_DOMAIN}\b{path}",
     }
 
@@ -117,12 +117,12 @@ def _numerals(writing: Writing) -> dict[str, str]:
             if writing.date
             else ""
         ),
-        "time": rf"(?<![\d:.,])\d{{1,2}}[{marks}]\d{{2}}(?:[{marks}]\d{{2}})?(?!\d|[.,:]\d)" if marks else "",
         "money": (
             rf"(?:{currencies})\s?{quantity}{scale}|{quantity}{scale}\s?(?:{currencies})(?!\w)" if currencies else ""
         ),
         "percent": rf"%\s?{quantity}|{quantity}\s?%" if writing.percent and "%" not in writing.drop else "",
         "unit": rf"{quantity}\s?(?:{units})(?![\w²³/])" if units else "",
+        "time": rf"(?<![\d:.,])\d{{1,2}}[{marks}]\d{{2}}(?:[{marks}]\d{{2}})?(?!\d|[.,:]\d)" if marks else "",
         "phone": r"(?<![\w.,+])\+?(?:\(\d{2,4}\)|\d{1,4})(?:[ -]\(\d{2,4}\))?(?:[ -]\d{2,4}){2,}(?!\d|[.,]\d)",
         "ordinal": _ordinal(writing),
         "fraction": rf"(?:\d+\s?)?[{re.escape(''.join(writing.fractions))}]" if writing.fractions else "",
@@ -136,7 +136,7 @@ def _ordinal(writing: Writing) -> str:
     if ordinals.suffixes:
         forms.append(rf"\d{{1,9}}[{APOSTROPHES}.]?(?:{_either(ordinals.suffixes)})(?!\w)")
     if ordinals.ruleset and ordinals.dot:
-        forms.append(r"(?<![\d.,])\d{1,4}\.(?=\s+[^\W\d_A-ZÀ-ÖØ-ÞČĎĚĞİŁŇŘŚŠŞŤŮŹŻŽ])")
+        forms.append(r"(?<![\d.,])\d{1,4}\.(?=\s*[^\W\d_A-ZÀ-ÖØ-ÞČĎĚĞİŁŇŘŚŠŞŤŮŹŻŽ])")
     if ordinals.ruleset and ordinals.roman:
         forms.append(r"(?<![\w.])(?=[IVX]{2,6}\.)X{0,3}(?:IX|IV|V?I{0,3})\.(?=\s+[^\W\d_])")
     return "|".join(forms)

@@ -58,6 +58,7 @@ class NumberSettings(BaseModel):
     marks: dict[str, str] = {}  # what is said for a mark between digits that is no decimal mark: "/": bölü
     years: tuple[int, int] | None = None  # four digits from and to, read by CLDR's rules for years
     suffix: Literal["keep", "join"] = "keep"  # the apostrophe of 1923'te
+    suffix_forms: dict[str, dict[str, str]] = {}  # word that is said: ending as written, ending that goes with it
 
     @field_validator("rules", mode="before")
     @classmethod

@@ -44,7 +44,7 @@ def own(tmp_path: Path, yaml: str) -> str:
         ("sayısı 3. Sonra", "sayısı üç sonra"),  # no ordinal before a capital
         ("IV. Murat, VI. bölüm; XX. yüzyıl", "dördüncü murat altıncı bölüm yirminci yüzyıl"),
         ("M. Kemal", "m kemal"),  # an initial is no numeral
-        ("20 TL'lik, 1,5 milyon TL", "yirmi lira'lik bir virgül beş milyon lira"),
+        ("20 TL'lik, 1,5 milyon TL", "yirmi lira'lık bir virgül beş milyon lira"),
         ("1995-2000 arası 5 – 10", "bin dokuz yüz doksan beş iki bin arası beş on"),
         ("%5-10", "yüzde beş on"),
         ("x²+y=5", "x² artı y eşittir beş"),
