@@ -20,7 +20,10 @@ def tokenizer(
         Literal["char", "grapheme", "units", "bpe", "unigram"],
         typer.Option(help="Characters, grapheme clusters, the alphabet's letters (ng, mb), or subwords."),
     ],
-    lang: Annotated[str, typer.Option("--lang", help="Language of the rules: BCP-47 or ISO 639-3.")] = "und",
+    lang: Annotated[
+        str | None,
+        typer.Option("--lang", help="Language of the rules: BCP-47 or ISO 639-3.", show_default="the manifests' own"),
+    ] = None,
     size: Annotated[int, typer.Option(min=2, help="How many subwords (bpe, unigram).")] = 200,
     rules: Annotated[Path | None, typer.Option(help="Your own YAML over the language's rules.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace an earlier folder.")] = False,
@@ -34,8 +37,13 @@ def tokenizer(
 
     refuse_overwrite(out, force)
     settings = TextSettings(rules=str(rules) if rules else None)
-    text = text_rules(lang, settings)
-    texts = [utterance.text for utterance in read_manifests(manifests)]
+    utterances = read_manifests(manifests)
+    named = sorted({utterance.language for utterance in utterances if utterance.language})
+    if lang is None and len(named) != 1:
+        found = f"they name {', '.join(named)}" if named else "the manifests name none"
+        raise AnadilError(f"which language is it? {found}\n  next: add --lang, for example --lang tr (--lang und: any)")
+    text = text_rules(lang or named[0], settings)
+    texts = [utterance.text for utterance in utterances]
     with ConsoleReporter() as report:
         report.say(describe_rules(text, settings))
         made = make_tokenizer(text, texts, kind, size)

@@ -262,6 +262,11 @@ def _check_labels(rules: TextRules) -> None:
         problems.append(
             f"labels that the text rules change or drop, so that no text could hold them: {', '.join(map(repr, changed))}"
         )
+    read_out = [label for label in rules.labels if any(c.isdecimal() for c in label)]
+    if read_out and rules.writing.digits == "spell":
+        problems.append(
+            f"digits, which the rules read out ({', '.join(map(repr, read_out))}); text.digits=keep keeps them"
+        )
     if problems:
         raise AnadilError(
             "tokenizer.labels: " + "; ".join(problems) + "\n  next: mend tokenizer.labels or the section text"

@@ -68,8 +68,9 @@ def test_what_cannot_be_normalised_is_listed_and_nothing_is_written(tmp_path: Pa
         ("normalize m.jsonl --lang tr --out m.jsonl --force", "m.jsonl is the file to read"),
         ("normalize m.jsonl --lang tr --rules none.yaml --out n.jsonl", "none.yaml"),
         ("normalize none.txt --lines --lang tr --out n.txt", "file not found: none.txt"),
-        ("tokenizer m.jsonl --kind unigram --out tok", "there is no text that can be used\ndigits that no rule spells"),
+        ("tokenizer m.jsonl --lang und --kind unigram --out tok", "there is no text that can be used\ndigits that no"),
         ("tokenizer m.jsonl --lang tr --kind bpe --size 5000 --out tok", "5000 subwords are too many"),
+        ("tokenizer m.jsonl --kind char --out tok", "which language is it? the manifests name none"),
         ("tokenizer m.jsonl --kind char --out m.jsonl", "m.jsonl exists already"),
     ],
 )  # fmt: skip
@@ -81,8 +82,8 @@ def test_an_input_at_fault_is_one_message(tmp_path: Path, arguments: str, what: 
 
 
 def test_tokenizer_prints_labels_and_writes_a_folder(tmp_path: Path) -> None:
-    write_lines(tmp_path / "m.jsonl", [{"audio_filepath": "a.wav", "text": "Nga ndzoo ngá"}])
-    done = anadil("tokenizer", "m.jsonl", "--lang", "mdw", "--kind", "units", "--out", "tok", cwd=tmp_path)
+    write_lines(tmp_path / "m.jsonl", [{"audio_filepath": "a.wav", "text": "Nga ndzoo ngá", "language": "mdw"}])
+    done = anadil("tokenizer", "m.jsonl", "--kind", "units", "--out", "tok", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == [" \t2", "ng\t2", "o\t2", "a\t1", "ndz\t1", "á\t1"]
     assert "seen fewer than 5 times" in done.stderr
