@@ -78,15 +78,19 @@ class Expander:
             said += _JOIN
         return (said, end) if ending is None else (said + suffix[1] + ending, suffix.end())
 
-    def quantity(self, text: str) -> str:
+    def quantity(self, text: str, ruleset: str = "") -> str:
         """A number or a range of two, in words."""
         pair = None if text.isdecimal() else self._range.fullmatch(text)
         if pair is None:
-            return self.one(text)
-        ends = {"from": self.one(pair[1]), "to": self.one(pair[2])}
+            return self.one(text, ruleset)
+        ends = {"from": self.one(pair[1], ruleset), "to": self.one(pair[2], ruleset)}
         return fill(self.writing.range or "{from} {to}", ends)
 
-    def one(self, text: str) -> str:
+    def counted(self, text: str) -> str:
+        """The same before a unit or a currency, where no number is a year."""
+        return self.quantity(text, self.writing.numbers.counting or self.writing.numbers.ruleset)
+
+    def one(self, text: str, ruleset: str = "") -> str:
         """One number in words."""
         value = text.lstrip("-−")
         plain = value.translate(self._grouping)
@@ -96,7 +100,7 @@ class Expander:
         said = (
             self.speller.decimal(whole, fraction)
             if fraction
-            else self.speller.integer(whole, self.writing.numbers.ruleset if grouped else "")
+            else self.speller.integer(whole, ruleset or (self.writing.numbers.ruleset if grouped else ""))
         )
         return said if value == text else f"{self.speller.minus(value)} {said}"
 
@@ -152,7 +156,9 @@ class Expander:
         digits = re.sub(r"\D", "", text)
         if re.fullmatch(r"[1-9]\d{0,2}(?: \d{3})+", text):  # 1 234 567 is a number in every language
             return self.speller.integer(digits)
-        if len(digits) < 7:
+        if len(digits) < 7 or re.fullmatch(
+            r"\d{4}-\d{2}-\d{2}", text
+        ):  # a date, where the language says nothing of dates
             return " ".join(self.speller.integer(part) for part in re.findall(r"\d+", text))
         plus = self.writing.symbols.get("+", "") + " " if text[0] == "+" else ""
         return plus + self.speller.one_by_one(digits)
@@ -167,23 +173,23 @@ class Expander:
         decimal = self.writing.numbers.decimal
         whole, _, cents = amount.partition(decimal) if decimal else (amount, "", "")
         if minor and len(cents) == 2 and not scale:
-            said = f"{self.quantity(whole)} {self.speller.plural(name, self._count(whole))}"
+            said = f"{self.counted(whole)} {self.speller.plural(name, self._count(whole))}"
             if int(cents):
-                said += f" {self.speller.integer(str(int(cents)))} {self.speller.plural(minor, str(int(cents)))}"
+                said += f" {self.counted(str(int(cents)))} {self.speller.plural(minor, str(int(cents)))}"
             return said
         word = self.speller.plural(name, "1000000" if scale else self._count(amount))
-        return " ".join(filter(None, (self.quantity(amount), self.writing.scales.get(scale, ""), word)))
+        return " ".join(filter(None, (self.counted(amount), self.writing.scales.get(scale, ""), word)))
 
     def _percent(self, text: str) -> str:
         amount = text.strip("% \u00a0\u202f")
-        return fill(self.speller.plural(self.writing.percent, self._count(amount)), {"number": self.quantity(amount)})
+        return fill(self.speller.plural(self.writing.percent, self._count(amount)), {"number": self.counted(amount)})
 
     def _unit(self, text: str) -> str:
         match = self._amount.match(text)
         assert match is not None
         amount, sign = match.group(), text[match.end() :].strip()
         word = self.speller.plural(self.writing.units[sign], self._count(amount))
-        number = self.quantity(amount)
+        number = self.counted(amount)
         return fill(word, {"number": number}) if "{" in word else f"{number} {word}"
 
     def _ordinal(self, text: str) -> str:

@@ -50,6 +50,7 @@ class NumberSettings(BaseModel):
     cldr: str = ""  # language of CLDR whose rules spell; empty: the language itself
     rules: dict[str, str] = {}  # own rules in CLDR's notation, where CLDR has none: "20": "yirmi[ →→]"
     ruleset: str = "spellout-numbering"
+    counting: str = ""  # rule set before a unit or a currency, where it differs: ein Kilometer, not eins
     decimal: str = Field("", max_length=1)
     thousands: Characters = ""
     decimal_word: str = ""  # empty: as CLDR's rules say it, digit by digit
