@@ -22,6 +22,8 @@ _JOIN = "\ufdef"  # stands before an apostrophe that goes
 
 _SUFFIX = re.compile(rf"([{APOSTROPHES}])([^\W\d_]+)")
 
+_FIGURES = re.compile(r"\d+(?:[.,\s]\d{3})*")
+
 _ROMAN = {"I": 1, "V": 5, "X": 10}
 
 
@@ -143,9 +145,11 @@ class Expander:
     def _time(self, text: str) -> str:
         settings = self.writing.time
         assert settings is not None
-        hour, minute, *second = re.split(rf"[{re.escape(settings.marks)}]", text)
+        word = next((word for word in settings.after if text.endswith(word)), "")
+        figures = text.removesuffix(word).rstrip()
+        hour, minute, *second = re.split(rf"[{re.escape(settings.marks)}]", figures)
         if int(hour) > 24 or int(minute) > 59:
-            return self._composite(text)
+            return f"{self._composite(figures)} {word}".rstrip()
         names = {"hour": self.speller.integer(str(int(hour))), "minute": self.speller.integer(str(int(minute)))}
         form = settings.full_hour if int(minute) == 0 and not second else settings.say
         if minute[0] == "0" and int(minute) and settings.small_minute:
@@ -193,11 +197,13 @@ class Expander:
         return fill(word, {"number": number}) if "{" in word else f"{number} {word}"
 
     def _ordinal(self, text: str) -> str:
-        digits = text.rstrip(text.lstrip("0123456789")) if text[0].isdigit() else ""
-        if not digits:
+        if not text[0].isdecimal():
             return self.speller.ordinal(str(_roman(text.rstrip("."))))
-        suffix = text[len(digits) :].lstrip(APOSTROPHES + ".")
-        return self.speller.ordinal(digits, self.writing.ordinals.suffixes.get(suffix, ""))
+        digits = _FIGURES.match(text)
+        assert digits is not None
+        suffix = text[digits.end() :].lstrip(APOSTROPHES + ".")
+        number = digits.group().translate(self._grouping).strip(".")
+        return self.speller.ordinal(number, self.writing.ordinals.suffixes.get(suffix, ""))
 
     def _fraction(self, text: str) -> str:
         digits, (alone, after) = text[:-1].strip(), self.writing.fractions[text[-1]]

@@ -52,7 +52,7 @@ def expression(writing: Writing, addresses: bool) -> tuple[re.Pattern[str], re.P
     """
     signs = read_out(writing.symbols, writing)
     short = longest_first(spellings(writing.abbreviations))
-    ends = [re.escape(key) + ("" if key.endswith(".") else r"(?!\w|[.]\w)") for key in short]
+    ends = [re.escape(key) + (r"(?!\w|[.]\w)" if key[-1].isalnum() else "") for key in short]
     numeric = ["-", "−", "+", "(", "%", *writing.currency, *writing.fractions, *("IVX" * writing.ordinals.roman)]
     parts = [_named(_addresses())] if addresses and writing.web else []
     if writing.digits == "spell":
@@ -111,6 +111,7 @@ def _numerals(writing: Writing) -> dict[str, str]:
     scale = rf"(?:\s(?:{_either(writing.scales)})(?!\w))?" if writing.scales else ""
     units = _either(read_out(writing.units, writing))
     marks = re.escape(writing.time.marks) if writing.time else ""
+    after = rf"(?:\s?(?:{_either(writing.time.after)})(?!\w))?" if writing.time and writing.time.after else ""
     return {
         "date": (
             r"(?<![\d.])(?:\d{1,2}(?P<mark>[./-])\d{1,2}(?P=mark)\d{4}|\d{4}-\d{2}-\d{2})(?!\d|[.,]\d)"
@@ -122,7 +123,7 @@ def _numerals(writing: Writing) -> dict[str, str]:
         ),
         "percent": rf"%\s?{quantity}|{quantity}\s?%" if writing.percent and "%" not in writing.drop else "",
         "unit": rf"{quantity}\s?(?:{units})(?![\w²³/])" if units else "",
-        "time": rf"(?<![\d:.,])\d{{1,2}}[{marks}]\d{{2}}(?:[{marks}]\d{{2}})?(?!\d|[.,:]\d)" if marks else "",
+        "time": (rf"(?<![\d:.,])\d{{1,2}}[{marks}]\d{{2}}(?:[{marks}]\d{{2}})?(?!\d|[.,:]\d){after}" if marks else ""),
         "phone": r"(?<![\w.,+])\+?(?:\(\d{2,4}\)|\d{1,4})(?:[ -]\(\d{2,4}\))?(?:[ -]\d{2,4}){2,}(?!\d|[.,]\d)",
         "ordinal": _ordinal(writing),
         "fraction": rf"(?:\d+\s?)?[{re.escape(''.join(writing.fractions))}]" if writing.fractions else "",
@@ -134,9 +135,14 @@ def _numerals(writing: Writing) -> dict[str, str]:
 def _ordinal(writing: Writing) -> str:
     ordinals, forms = writing.ordinals, []
     if ordinals.suffixes:
-        forms.append(rf"\d{{1,9}}[{APOSTROPHES}.]?(?:{_either(ordinals.suffixes)})(?!\w)")
-    if ordinals.ruleset and ordinals.dot:
+        grouped = rf"\d{{1,3}}(?:[{re.escape(thousands(writing))}]\d{{3}})+|" if writing.numbers.thousands else ""
+        forms.append(rf"(?:{grouped}\d{{1,9}})[{APOSTROPHES}.]?(?:{_either(ordinals.suffixes)})(?!\w)")
+    if ordinals.ruleset and ordinals.dot != "no":
         forms.append(r"(?<![\d.,])\d{1,4}\.(?=\s*[^\W\d_A-ZÀ-ÖØ-ÞČĎĚĞİŁŇŘŚŠŞŤŮŹŻŽ])")
+    if (
+        ordinals.ruleset and ordinals.dot == "any"
+    ):  # German writes nouns with a capital; a year ends a sentence more often
+        forms.append(r"(?<![\d.,])\d{1,2}\.(?=\s+[^\W\d_])")
     if ordinals.ruleset and ordinals.roman:
         forms.append(r"(?<![\w.])(?=[IVX]{2,6}\.)X{0,3}(?:IX|IV|V?I{0,3})\.(?=\s+[^\W\d_])")
     return "|".join(forms)

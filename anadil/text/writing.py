@@ -75,7 +75,7 @@ class OrdinalSettings(BaseModel):
     ruleset: str = "spellout-ordinal"
     rules: dict[str, str] = {}
     suffixes: dict[str, str] = {}  # after the digits: its rule set, or empty for the one above
-    dot: bool = False  # "3." before a small letter
+    dot: Literal["no", "small", "any"] = "no"  # "3." before a small letter, or before any (one or two figures only)
     roman: bool = False  # "II." before a word, of two letters or more
 
     @field_validator("rules", mode="before")
@@ -109,6 +109,7 @@ class TimeSettings(BaseModel):
     marks: Characters = ":"
     say: str = "{hour} {minute}"
     full_hour: str = "{hour}"  # 15:00
+    after: Letters = ()  # words that follow a time and are in `say` already: 15:30 Uhr
     small_minute: str = ""  # 15:05, where it is not said like 15:50
 
 

@@ -42,7 +42,9 @@ def pieces(rules: TextRules) -> st.SearchStrategy[str]:
     return st.lists(part, max_size=12).map("".join)
 
 
-@pytest.mark.parametrize(("code", "written", "said"), [(c, *pair) for c in [*CODES, "und"] for pair in language_file(c).tests])
+@pytest.mark.parametrize(
+    ("code", "written", "said"), [(c, *pair) for c in [*CODES, "und"] for pair in language_file(c).tests]
+)
 def test_the_pairs_of_the_file(code: str, written: str, said: str) -> None:
     assert RULES[code].normalize(written) == said
 

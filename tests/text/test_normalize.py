@@ -43,6 +43,7 @@ def own(tmp_path: Path, yaml: str) -> str:
         ("1\u00ad9\u200b2\ufeff3", "bin dokuz yüz yirmi üç"),  # nothing invisible parts a number
         ("sayısı 3. Sonra", "sayısı üç sonra"),  # no ordinal before a capital
         ("IV. Murat, VI. bölüm; XX. yüzyıl", "dördüncü murat altıncı bölüm yirminci yüzyıl"),
+        ("100.000'inci, 21.inci, No:12", "yüz bininci yirmi birinci numara on iki"),
         ("M. Kemal", "m kemal"),  # an initial is no numeral
         ("20 TL'lik, 1,5 milyon TL", "yirmi lira'lık bir virgül beş milyon lira"),
         ("1995-2000 arası 5 – 10", "bin dokuz yüz doksan beş iki bin arası beş on"),
