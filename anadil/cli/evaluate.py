@@ -23,6 +23,9 @@ def evaluate(
         Path | None, typer.Option(help="Folder for hypotheses.jsonl: every reference and hypothesis.")
     ] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="File for the figures.")] = None,
+    scoring: Annotated[
+        str, typer.Option(help="plain, or what scoring leaves out: no-case,no-punctuation,no-tone (joined by commas).")
+    ] = "plain",
     force: Annotated[bool, typer.Option("--force", help="Replace earlier results.")] = False,
 ) -> None:
     """Word and character error rates with 95 % intervals, greedy decoding, over all manifests together."""
@@ -34,6 +37,7 @@ def evaluate(
     from anadil.recognition.load import load
     from anadil.recognition.recognize_manifest import evaluate_manifest
     from anadil.text.rules import describe
+    from anadil.text.scoring import scoring_view
 
     hypotheses = out / "hypotheses.jsonl" if out else None
     for path in filter(None, (hypotheses, json_file)):
@@ -42,7 +46,10 @@ def evaluate(
     recognizer = load(model)
     with ConsoleReporter() as report:
         result, unknown = evaluate_manifest(
-            recognizer, utterances, lambda done, total: report.progress("recognising", done, total)
+            recognizer,
+            utterances,
+            lambda done, total: report.progress("recognising", done, total),
+            scoring_view(recognizer.rules, scoring),
         )
         if unknown:
             listed = ", ".join(f"{describe(character)} x {count:,}" for character, count in unknown.most_common(10))
@@ -56,9 +63,11 @@ def evaluate(
                 "model": str(model),
                 "manifests": [str(path) for path in manifests],
                 "lm": None,
+                "scoring": scoring,
             } | result.to_dict()
             beside.write_text(json.dumps(figures, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
-    print_rates(result, f"{model} on {', '.join(path.name for path in manifests)}, greedy, no LM")
+    scored = "" if scoring == "plain" else f", scoring {scoring}"
+    print_rates(result, f"{model} on {', '.join(path.name for path in manifests)}, greedy, no LM{scored}")
 
 
 def print_rates(result: Evaluation, title: str) -> None:

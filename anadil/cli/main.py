@@ -16,7 +16,9 @@ from anadil.cli import (
     evaluate,
     export,
     import_speech,
+    normalize,
     split,
+    tokenizer,
     train,
     transcribe,
 )
@@ -26,7 +28,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="Example: anadil train configs/few-hours.yaml language=xyz data.train=train.jsonl --out runs/first",
+    epilog="Example: anadil train configs/few-hours.yaml language=sw data.train=train.jsonl --out runs/first",
 )
 
 
@@ -45,7 +47,21 @@ def anadil(
     """A working speech recogniser for a language that has few recordings."""
 
 
-for module in (demo, corpora, download, import_speech, check, split, augment, train, evaluate, export, transcribe):
+for module in (
+    demo,
+    corpora,
+    download,
+    import_speech,
+    normalize,
+    check,
+    split,
+    augment,
+    tokenizer,
+    train,
+    evaluate,
+    export,
+    transcribe,
+):
     app.command(epilog=module.EXAMPLE)(module.command)
 
 

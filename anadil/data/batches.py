@@ -87,6 +87,7 @@ class Loader:
         augment: Augment | None = None,
     ) -> None:
         self.examples = examples
+        self.labels: Sequence[Sequence[int]] | None = None  # instead of the examples' own
         self.sample_rate = sample_rate
         self.threads = threads or max(2, min(AHEAD, (os.cpu_count() or 1) // 2))
         self.augment = augment
@@ -118,7 +119,7 @@ class Loader:
         waveforms = [self._waveform(index) for index in indices]
         if self.augment is not None:
             waveforms = [self.augment(row, index, epoch) for row, index in zip(waveforms, indices, strict=True)]
-        labels = [self.examples[index].labels for index in indices]
+        labels = [self.labels[index] if self.labels else self.examples[index].labels for index in indices]
         return Batch(
             _pad(waveforms, np.float32),
             torch.tensor([len(waveform) for waveform in waveforms]),

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from anadil import audio
 from anadil.errors import AnadilError, Problem
 from anadil.manifest import Utterance
-from anadil.text.rules import TextRules, describe
+from anadil.text.rules import TextRules
 
 DURATION_TOLERANCE_S = 0.05
 """Manifests round; MP3 headers are off by up to a frame (18 ms over 100 Common Voice clips)."""
@@ -143,9 +143,6 @@ def _encode(utterance: Utterance, rules: TextRules) -> list[int]:
     if not text:
         why = "empty text" if not utterance.text.strip() else f"nothing is left of the text {utterance.text!r}"
         raise AnadilError(why)
-    unknown = rules.unknown_characters(text)
-    if unknown:
-        raise AnadilError(f"no label for {describe(unknown)} in {text!r}")
     return rules.encode(text)
 
 

@@ -15,6 +15,7 @@ from anadil.export.layout import CARD, CONFIG, INPUTS, MODEL, OUTPUTS, VOCABULAR
 from anadil.files import refuse_overwrite, whole_folder
 from anadil.models.acoustic import CARD as MODEL_CARD
 from anadil.models.acoustic import WEIGHTS, AcousticModel, LoadedModel, load_model
+from anadil.text.tokenizer import MODEL as TOKENIZER
 
 OPSET = 18
 TOLERANCE = 1e-3
@@ -36,11 +37,15 @@ def export_model(model: LoadedModel, out: Path, card: str = "", force: bool = Fa
         min_samples=acoustic.features.settings.hop * 2,
         labels=list(model.rules.labels),
         text=model.rules.to_dict(),
+        subwords=bool(model.rules.subwords),
     )
     with whole_folder(out) as beside:
         trace(acoustic, beside / MODEL)
         difference = verify(acoustic, beside / MODEL)
-        (beside / CONFIG).write_text(json.dumps(settings.model_dump(), ensure_ascii=False, indent=1), encoding="utf-8")
+        data = settings.model_dump(exclude=None if settings.subwords else {"subwords"})
+        (beside / CONFIG).write_text(json.dumps(data, ensure_ascii=False, indent=1), encoding="utf-8")
+        if model.rules.subwords:
+            (beside / TOKENIZER).write_bytes(model.rules.subwords)
         (beside / VOCABULARY).write_text(vocabulary(settings.labels), encoding="utf-8")
         (beside / CARD).write_text(card + _usage(settings, difference), encoding="utf-8")
     return difference

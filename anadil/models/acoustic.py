@@ -17,7 +17,9 @@ from anadil.files import whole_folder
 from anadil.models.features import FeatureSettings, LogMel
 from anadil.models.quartznet import QuartzNet, QuartzNetSettings
 from anadil.settings import parse, read_yaml
-from anadil.text.rules import TextRules, TextSettings, TokenizerSettings, text_rules
+from anadil.text.rules import TextRules, TextSettings, TokenizerSettings, first_rules, text_rules
+from anadil.text.tokenizer import MODEL as TOKENIZER
+from anadil.text.tokenizer import read_subwords
 
 WEIGHTS, CONFIG, CARD = "model.safetensors", "config.yaml", "README.md"
 
@@ -66,12 +68,17 @@ class LoadedModel:
     rules: TextRules
 
 
-def save_model(folder: Path, acoustic: AcousticModel, config_yaml: str, card: str) -> None:
-    """Write weights, config and model card; the folder appears whole or the earlier one stays. Raises AnadilError."""
+def save_model(folder: Path, acoustic: AcousticModel, config_yaml: str, card: str, subwords: bytes = b"") -> None:
+    """Write weights, config, model card and, for subwords, the tokenizer.
+
+    The folder appears whole or the earlier one stays. Raises AnadilError.
+    """
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in acoustic.network.state_dict().items()}
     with whole_folder(folder) as beside:
         (beside / CONFIG).write_text(config_yaml, encoding="utf-8")
         (beside / CARD).write_text(card, encoding="utf-8")
+        if subwords:
+            (beside / TOKENIZER).write_bytes(subwords)
         try:
             save_file(tensors, beside / WEIGHTS)
         except SafetensorError as error:  # its own name for an I/O error
@@ -85,11 +92,17 @@ def load_model(folder: Path) -> LoadedModel:
     where = str(folder / CONFIG)
     features = parse(FeatureSettings, _section(data, "features"), where)
     model = parse(QuartzNetSettings, _section(data, "model"), where)
-    text = parse(TextSettings, _section(data, "text"), where)
-    labels = parse(TokenizerSettings, _section(data, "tokenizer"), where).labels
+    text = _section(data, "text")
+    tokenizer = parse(TokenizerSettings, _section(data, "tokenizer"), where)
+    labels = tokenizer.labels
     if isinstance(labels, str):
         raise AnadilError(f"{where}: tokenizer.labels must be a list in a model folder, found {labels!r}")
-    rules = text_rules(str(data.get("language", "und")), text, labels)
+    language = str(data.get("language", "und"))
+    if "saved" not in text:  # written before languages had files
+        rules = first_rules(text, language, labels)
+    else:
+        subwords = read_subwords(folder, tokenizer.kind, labels)
+        rules = text_rules(language, parse(TextSettings, text, where), labels, subwords)
     acoustic = AcousticModel(features, model, len(labels))
     try:
         acoustic.network.load_state_dict(load_file(folder / WEIGHTS))

@@ -46,7 +46,12 @@ def _load_exported(folder: Path) -> Recognizer:
         return first, second
 
     return Recognizer(
-        settings.name, settings.rules, settings.sample_rate, settings.frame_s, settings.min_samples, log_probs
+        settings.name,
+        layout.read_rules(folder, settings),
+        settings.sample_rate,
+        settings.frame_s,
+        settings.min_samples,
+        log_probs,
     )
 
 

@@ -13,7 +13,7 @@ from anadil.data.checks import MAX_DURATION_S, MIN_DURATION_S
 from anadil.models.features import FeatureSettings
 from anadil.models.quartznet import QuartzNetSettings
 from anadil.settings import SECTION, Paths, override, parse, read_yaml
-from anadil.text.rules import TextSettings, TokenizerSettings
+from anadil.text.rules import TextRules, TextSettings, TokenizerSettings
 
 
 class DataSettings(BaseModel):
@@ -73,9 +73,14 @@ class Config(BaseModel):
     model: QuartzNetSettings = QuartzNetSettings()
     training: TrainingSettings = TrainingSettings()
 
-    def with_labels(self, labels: Sequence[str]) -> Config:
+    def with_rules(self, rules: TextRules) -> Config:
+        """A copy that holds the text rules as a whole: what is saved with the weights needs no other file."""
+        return self.model_copy(update={"text": TextSettings(unknown=rules.unknown, saved=rules.to_dict())})
+
+    def with_labels(self, labels: Sequence[str], kind: str | None = None) -> Config:
         """A copy whose `tokenizer.labels` are explicit."""
-        return self.model_copy(update={"tokenizer": TokenizerSettings(kind=self.tokenizer.kind, labels=list(labels))})
+        update = {"labels": list(labels), "path": None, "kind": kind or self.tokenizer.kind}
+        return self.model_copy(update={"tokenizer": self.tokenizer.model_copy(update=update)})
 
 
 def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:

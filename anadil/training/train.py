@@ -32,7 +32,7 @@ from anadil.training.interrupt import Stop, stop_on_interrupt
 from anadil.training.metrics import METRICS, drop_metrics_after, log_metrics
 from anadil.training.model_card import model_card
 from anadil.training.optimizers import build_optimizer, learning_rate
-from anadil.training.prepare import Prepared, prepare
+from anadil.training.prepare import Prepared, prepare, sampled_labels
 from anadil.training.report import Reporter, Silent
 from anadil.training.run import Run, Validation, clear_run, refuse_run
 
@@ -116,6 +116,7 @@ def _fit(
     while not run.finished(settings.epochs, settings.max_minutes):
         model.train()
         run.begin_epoch()
+        loader.labels = sampled_labels(data, run.epoch)
         epoch_started, heard_s = time.monotonic(), run.audio_s
         plan = plan_epoch(heard.durations(run.epoch), settings.batch_seconds, settings.seed, run.epoch)
         for batch in loader.batches(plan[run.batch :], run.epoch):
@@ -266,7 +267,7 @@ def _save(data: Prepared, run: Run, name: str) -> None:
         run.last.cer if run.last else None,
         run.last.wer if run.last else None,
     )
-    save_model(run.out / name, data.acoustic, dump(data.config), card)
+    save_model(run.out / name, data.acoustic, dump(data.config), card, data.rules.subwords)
 
 
 def _precision(config: Config) -> Any:

@@ -32,15 +32,15 @@ CASES = [
     ("stray-mark", "\u0301a", "a\u0301\u0323", "und"),
     ("stray-mark", "\u0915\u093f\u093f", "\u0915\u093f", "hi"),
     ("stray-mark", "\u201c\u093f", "\u0930\u200d\u094d\u092f", "hi"),  # after a joiner is after a letter
-    ("symbols", "saat 5", "saat be\u015f", "tr"),
-    ("symbols", "\u0665 \u0643\u062a\u0628", "\u062e\u0645\u0633\u0629", "ar"),
-    ("symbols", "50%", "y\u00fczde elli", "tr"),
+    ("symbols", "saat 5", "saat 5", ("eu", "tr")),  # CLDR has number rules for Turkish, none for Basque
+    ("symbols", "\u0665 \u0643\u062a\u0628", "\u0665 \u0643\u062a\u0628", ("und", "ar")),
+    ("symbols", "50%", "50%", ("und", "tr")),
     ("symbols", "a/b", "a-b", "und"),
     ("symbols", "ok \U0001f600", "ok", "und"),
     ("symbols", "a\ufffdb", "a\u02bcb", "und"),
-    ("symbols", "a\u00adb", "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645", "fa"),  # soft hyphen; Persian's ZWNJ
-    ("symbols", "2\u4e07", "\u4e00\u4e07\u3007\u4e00", "zh"),
-    ("symbols", "a+b", "col\u00b7lega", "ca"),
+    ("symbols", "a\u2603b", "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645", "fa"),  # Persian's ZWNJ is meant
+    ("symbols", "2\u4e07", "\u4e00\u4e07\u3007\u4e00", ("und", "zh")),
+    ("symbols", "a+b", "col\u00b7lega", ("und", "ca")),
 ]
 
 
@@ -61,9 +61,9 @@ def test_a_bad_text_is_told_and_its_near_miss_is_not(
 
 def test_symbols_that_have_labels_are_meant(tmp_path: Path) -> None:
     model = Model(16000, lambda n: n // 640, labels_from_training=False)
-    texts = lines("ma5 a", "ma3 a", duration=2.0)
+    texts = lines("ma+ a", "ma/ a", duration=2.0)
     assert kinds_in(diagnose(tmp_path, texts, listen=False)) == {"symbols": 2}
-    assert kinds_in(diagnose(tmp_path, texts, "und", [" ", *"am35"], model, listen=False)) == {}
+    assert kinds_in(diagnose(tmp_path, texts, "und", [" ", *"am+/"], model, listen=False)) == {}
 
 
 @pytest.mark.parametrize("at_once", [1, 3, 5000])
