@@ -33,7 +33,7 @@ def export_model(model: LoadedModel, out: Path, card: str = "", force: bool = Fa
         language=model.rules.language,
         sample_rate=acoustic.sample_rate,
         frame_s=acoustic.frame_s,
-        min_samples=acoustic.features.settings.hop * 2,
+        min_samples=acoustic.min_samples,
         labels=list(model.rules.labels),
         text=model.rules.to_dict(),
     )

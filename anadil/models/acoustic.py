@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from anadil.errors import AnadilError
 from anadil.files import whole_folder
+from anadil.models.conformer import Conformer
+from anadil.models.conformer_settings import ConformerSettings
 from anadil.models.features import FeatureSettings, LogMel
 from anadil.models.quartznet import QuartzNet, QuartzNetSettings
 from anadil.settings import parse, read_yaml
@@ -25,13 +28,29 @@ Augment = Callable[[Tensor, Tensor], Tensor]
 """(features (batch, mels, frames), frame counts) to features of the same shape."""
 
 
+def _with_kind(value: Any) -> Any:
+    return {"kind": "quartznet", **value} if isinstance(value, dict) else value
+
+
+ModelSettings = Annotated[
+    Annotated[QuartzNetSettings | ConformerSettings, Field(discriminator="kind")], BeforeValidator(_with_kind)
+]
+"""Section `model` of a config; `kind` says which, quartznet if it is left out."""
+
+
 class AcousticModel(nn.Module):
     """Log-mel features and an encoder with a CTC head. The blank is the last label."""
 
-    def __init__(self, features: FeatureSettings, model: QuartzNetSettings, n_labels: int) -> None:
+    def __init__(
+        self, features: FeatureSettings, model: QuartzNetSettings | ConformerSettings, n_labels: int
+    ) -> None:
         super().__init__()
         self.features = LogMel(features)
-        self.network = QuartzNet(model, features.mels, n_labels)
+        self.network: QuartzNet | Conformer
+        if isinstance(model, ConformerSettings):
+            self.network = Conformer(model, features.width, n_labels)
+        else:
+            self.network = QuartzNet(model, features.width, n_labels)
 
     @property
     def sample_rate(self) -> int:
@@ -45,6 +64,14 @@ class AcousticModel(nn.Module):
     def frame_count(self, n_samples: int) -> int:
         """Output frames for one utterance of so many samples."""
         return self.network.frame_count(self.features.frame_count(n_samples))
+
+    @property
+    def min_samples(self) -> int:
+        """What gives two feature frames and one output frame; shorter audio is padded."""
+        n_hops = 2
+        while self.frame_count(n_hops * self.features.settings.hop) < 1:
+            n_hops += 1
+        return n_hops * self.features.settings.hop
 
     def forward(
         self, waveforms: Tensor, sample_counts: Tensor, augment: Augment | None = None
@@ -66,12 +93,33 @@ class LoadedModel:
     rules: TextRules
 
 
-def save_model(folder: Path, acoustic: AcousticModel, config_yaml: str, card: str) -> None:
-    """Write weights, config and model card; the folder appears whole or the earlier one stays. Raises AnadilError."""
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in acoustic.network.state_dict().items()}
+class FolderSettings(BaseModel):
+    """What `config.yaml` of a model folder must tell; a run's whole config tells more."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True, protected_namespaces=())
+
+    name: str | None = None
+    language: str = "und"
+    text: TextSettings = TextSettings()
+    tokenizer: TokenizerSettings
+    features: FeatureSettings = FeatureSettings()
+    model: ModelSettings = QuartzNetSettings()
+
+
+def save_model(
+    folder: Path, acoustic: AcousticModel, config_yaml: str, card: str, files: Mapping[str, bytes] | None = None
+) -> None:
+    """Write weights, config, model card and `files`; the folder appears whole or the earlier one stays.
+
+    Raises AnadilError.
+    """
+    # cloned, because layers may share a parameter, and safetensors keeps each of them
+    tensors = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in acoustic.network.state_dict().items()}
     with whole_folder(folder) as beside:
         (beside / CONFIG).write_text(config_yaml, encoding="utf-8")
         (beside / CARD).write_text(card, encoding="utf-8")
+        for name, content in (files or {}).items():
+            (beside / name).write_bytes(content)
         try:
             save_file(tensors, beside / WEIGHTS)
         except SafetensorError as error:  # its own name for an I/O error
@@ -81,27 +129,17 @@ def save_model(folder: Path, acoustic: AcousticModel, config_yaml: str, card: st
 
 def load_model(folder: Path) -> LoadedModel:
     """Read a model folder, in evaluation mode on the CPU. Raises AnadilError if it is not one, or damaged."""
-    data = read_yaml(folder / CONFIG)
     where = str(folder / CONFIG)
-    features = parse(FeatureSettings, _section(data, "features"), where)
-    model = parse(QuartzNetSettings, _section(data, "model"), where)
-    text = parse(TextSettings, _section(data, "text"), where)
-    labels = parse(TokenizerSettings, _section(data, "tokenizer"), where).labels
+    settings = parse(FolderSettings, read_yaml(folder / CONFIG), where)
+    labels = settings.tokenizer.labels
     if isinstance(labels, str):
         raise AnadilError(f"{where}: tokenizer.labels must be a list in a model folder, found {labels!r}")
-    rules = text_rules(str(data.get("language", "und")), text, labels)
-    acoustic = AcousticModel(features, model, len(labels))
+    rules = text_rules(settings.language, settings.text, labels)
+    acoustic = AcousticModel(settings.features, settings.model, len(labels))
     try:
         acoustic.network.load_state_dict(load_file(folder / WEIGHTS))
     except (OSError, SafetensorError, RuntimeError) as error:
         raise AnadilError(
             f"{folder / WEIGHTS}: the weights do not fit the config: {error}\n  next: copy the folder again"
         ) from error
-    return LoadedModel(str(data.get("name", folder.name)), acoustic.eval(), rules)
-
-
-def _section(data: dict[str, Any], name: str) -> dict[str, Any]:
-    section = data.get(name) or {}
-    if not isinstance(section, dict):
-        raise AnadilError(f"{CONFIG}: section {name!r} must hold keys, found {section!r}")
-    return section
+    return LoadedModel(settings.name or folder.name, acoustic.eval(), rules)

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, BeforeValidator, Field, model_validator
 
 from anadil.data.spec_augment import SpecAugmentSettings
+from anadil.models.acoustic import ModelSettings
 from anadil.models.features import FeatureSettings
 from anadil.models.quartznet import QuartzNetSettings
 from anadil.settings import SECTION, override, parse, read_yaml
@@ -78,7 +79,7 @@ class Config(BaseModel):
     tokenizer: TokenizerSettings = TokenizerSettings()
     features: FeatureSettings = FeatureSettings()
     augment: AugmentSettings = AugmentSettings()
-    model: QuartzNetSettings = QuartzNetSettings()
+    model: ModelSettings = QuartzNetSettings()
     training: TrainingSettings = TrainingSettings()
 
     def with_labels(self, labels: Sequence[str]) -> Config:
