@@ -6,9 +6,9 @@ import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BeforeValidator, Field
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -41,9 +41,7 @@ ModelSettings = Annotated[
 class AcousticModel(nn.Module):
     """Log-mel features and an encoder with a CTC head. The blank is the last label."""
 
-    def __init__(
-        self, features: FeatureSettings, model: QuartzNetSettings | ConformerSettings, n_labels: int
-    ) -> None:
+    def __init__(self, features: FeatureSettings, model: QuartzNetSettings | ConformerSettings, n_labels: int) -> None:
         super().__init__()
         self.features = LogMel(features)
         self.network: QuartzNet | Conformer
@@ -93,19 +91,6 @@ class LoadedModel:
     rules: TextRules
 
 
-class FolderSettings(BaseModel):
-    """What `config.yaml` of a model folder must tell; a run's whole config tells more."""
-
-    model_config = ConfigDict(extra="ignore", frozen=True, protected_namespaces=())
-
-    name: str | None = None
-    language: str = "und"
-    text: TextSettings = TextSettings()
-    tokenizer: TokenizerSettings
-    features: FeatureSettings = FeatureSettings()
-    model: ModelSettings = QuartzNetSettings()
-
-
 def save_model(
     folder: Path, acoustic: AcousticModel, config_yaml: str, card: str, files: Mapping[str, bytes] | None = None
 ) -> None:
@@ -114,7 +99,9 @@ def save_model(
     Raises AnadilError.
     """
     # cloned, because layers may share a parameter, and safetensors keeps each of them
-    tensors = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in acoustic.network.state_dict().items()}
+    tensors = {
+        name: tensor.detach().cpu().clone().contiguous() for name, tensor in acoustic.network.state_dict().items()
+    }
     with whole_folder(folder) as beside:
         (beside / CONFIG).write_text(config_yaml, encoding="utf-8")
         (beside / CARD).write_text(card, encoding="utf-8")
@@ -129,17 +116,34 @@ def save_model(
 
 def load_model(folder: Path) -> LoadedModel:
     """Read a model folder, in evaluation mode on the CPU. Raises AnadilError if it is not one, or damaged."""
+    data = read_yaml(folder / CONFIG)
     where = str(folder / CONFIG)
-    settings = parse(FolderSettings, read_yaml(folder / CONFIG), where)
-    labels = settings.tokenizer.labels
+    features = parse(FeatureSettings, _section(data, "features"), where)
+    model = _parse_model(_section(data, "model"), where)
+    text = parse(TextSettings, _section(data, "text"), where)
+    labels = parse(TokenizerSettings, _section(data, "tokenizer"), where).labels
     if isinstance(labels, str):
         raise AnadilError(f"{where}: tokenizer.labels must be a list in a model folder, found {labels!r}")
-    rules = text_rules(settings.language, settings.text, labels)
-    acoustic = AcousticModel(settings.features, settings.model, len(labels))
+    rules = text_rules(str(data.get("language", "und")), text, labels)
+    acoustic = AcousticModel(features, model, len(labels))
     try:
         acoustic.network.load_state_dict(load_file(folder / WEIGHTS))
     except (OSError, SafetensorError, RuntimeError) as error:
         raise AnadilError(
             f"{folder / WEIGHTS}: the weights do not fit the config: {error}\n  next: copy the folder again"
         ) from error
-    return LoadedModel(settings.name or folder.name, acoustic.eval(), rules)
+    return LoadedModel(str(data.get("name", folder.name)), acoustic.eval(), rules)
+
+
+def _section(data: dict[str, Any], name: str) -> dict[str, Any]:
+    section = data.get(name) or {}
+    if not isinstance(section, dict):
+        raise AnadilError(f"{CONFIG}: section {name!r} must hold keys, found {section!r}")
+    return section
+
+
+def _parse_model(section: dict[str, Any], where: str) -> QuartzNetSettings | ConformerSettings:
+    conformers = ConformerSettings.model_fields["kind"].annotation
+    if section.get("kind") in get_args(conformers):
+        return parse(ConformerSettings, section, where)
+    return parse(QuartzNetSettings, section, where)

@@ -1,8 +1,8 @@
 """QuartzNet, Jasper and Citrinet: one block of 1D convolutions, three papers, with CTC.
 
 Jasper (arXiv:1904.03288) has plain convolutions and dense residuals, QuartzNet (arXiv:1910.10261) separable ones,
-Citrinet (arXiv:2104.01721) squeeze-and-excitation and an 8x stride. Parameter names and shapes are NeMo's
-(`encoder.encoder.N.mconv.M.conv.weight`), so that weights pass both ways. Tensors are (batch, channels, 1, frames) in channels-last memory: PyTorch's grouped 1D
+Citrinet (arXiv:2104.01721) squeeze-and-excitation and an 8x stride. Parameter names and shapes are NeMo's, so that
+weights pass both ways. Tensors are (batch, channels, 1, frames) in channels-last memory: PyTorch's grouped 1D
 convolution is 2 to 5 times slower on a CPU than the same sum as a channels-last 2D one (benchmarks/conv_layout.py).
 """
 
@@ -205,7 +205,7 @@ class Block(nn.Module):
                 layers.append(MaskedConv(width, block.filters, block, stride, block.groups))
             layers.append(_norm(block.filters, settings))
             if block.groups > 1:
-                layers.append(nn.ChannelShuffle(block.filters // block.groups))
+                layers.append(nn.ChannelShuffle(block.groups))
             width = block.filters
         if block.squeeze_excite is not None:
             layers.append(SqueezeExcite(width, block.squeeze_excite, activation))
@@ -271,8 +271,8 @@ class QuartzNet(nn.Module):
         self.settings = settings
         self.n_labels = n_labels
         self.encoder = Encoder(n_features, settings)
-        head = nn.Conv1d(self.encoder.width, n_labels + 1, kernel_size=1)
-        self.decoder = nn.ModuleDict({"decoder_layers": nn.ModuleList([head])})
+        head = nn.ModuleList([nn.Conv1d(self.encoder.width, n_labels + 1, kernel_size=1)])
+        self.decoder = nn.ModuleDict({"decoder_layers": head})
         for module in self.modules():
             if isinstance(module, nn.Conv1d | nn.Linear):
                 nn.init.xavier_uniform_(module.weight)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +11,8 @@ from torch.nn import functional as F
 
 from anadil.models.conformer_settings import ConformerSettings
 from anadil.models.features import length_mask
+
+Length = TypeVar("Length", int, Tensor)
 
 
 class Subsampling(nn.Module):
@@ -35,7 +38,7 @@ class Subsampling(nn.Module):
         self.conv = nn.ModuleList(layers)
         self.out = nn.Linear(channels * n_in, settings.d_model)
 
-    def length(self, n: Tensor | int) -> Tensor | int:
+    def length(self, n: Length) -> Length:
         """Frames, or mel bands, that one halving leaves of `n`."""
         return n // 2 + 1 if self.causal else (n + 1) // 2
 
@@ -53,9 +56,8 @@ class Subsampling(nn.Module):
                 x = F.pad(x, (2, 1, 2, 1))
             x = layer(x)
             if halves:
-                halved = self.length(counts)
-                assert isinstance(halved, Tensor)
-                counts, mask = halved, _time_mask(x, halved)
+                counts = self.length(counts)
+                mask = _time_mask(x, counts)
         x = (x * mask).transpose(1, 2).flatten(2)
         return self.out(x), counts
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from anadil.models.summary import describe_model
 from anadil.training.config import Config
 
 
@@ -15,7 +16,7 @@ Speech recogniser for the language `{config.language}`, trained with Anadil.
 
 | | |
 |---|---|
-| model | {config.model.kind}, {config.model.preset or ("small" if config.model.blocks is None else "own blocks")} |
+| model | {describe_model(config.model)} |
 | training speech | {hours:.2f} h ({", ".join(config.data.train)}) |
 | labels | {len(labels)} |
 | at | epoch {epoch}, step {step:,} |
