@@ -9,16 +9,15 @@ convolution is 2 to 5 times slower on a CPU than the same sum as a channels-last
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Literal
 
 import torch
-from pydantic import BaseModel, Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from anadil.models.features import length_mask
-from anadil.models.quartznet_presets import PRESETS
-from anadil.settings import SECTION
+from anadil.models.quartznet_settings import BlockSettings, QuartzNetSettings, SqueezeExciteSettings
+
+__all__ = ["Block", "BlockSettings", "Encoder", "MaskedConv", "QuartzNet", "QuartzNetSettings", "SqueezeExciteSettings"]
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "relu": nn.ReLU,
@@ -28,99 +27,6 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "gelu": nn.GELU,
     "identity": nn.Identity,
 }
-
-
-class SqueezeExciteSettings(BaseModel):
-    """A gate on every channel, from the channels' means over time."""
-
-    model_config = SECTION
-
-    reduction: int = Field(8, ge=1)  # of channels, inside the gate
-    context: int | None = Field(None, ge=1)  # frames of the stretch that a training step averages over; None: all
-
-
-class BlockSettings(BaseModel):
-    """One block: `repeat` times (convolution, norm, activation, dropout), with a residual around them or none."""
-
-    model_config = SECTION
-
-    filters: int = Field(ge=1)
-    kernel: int = Field(ge=1)
-    repeat: int = Field(1, ge=1)
-    stride: int = Field(1, ge=1)
-    stride_last: bool = False  # of the `repeat` convolutions only the last one strides
-    dilation: int = Field(1, ge=1)
-    residual: bool = False
-    residual_dense: bool = False  # from the input of every dense block so far
-    residual_mode: Literal["add", "max"] = "add"
-    separable: bool = True
-    groups: int = Field(1, ge=1)  # of the full or pointwise convolutions; their outputs are shuffled
-    heads: int | None = Field(None, ge=1)  # filters that the depthwise convolution shares between channels
-    future_context: int | None = Field(None, ge=0)  # frames the kernel sees ahead; None: half of it
-    squeeze_excite: SqueezeExciteSettings | None = None
-    dropout: float = Field(0.0, ge=0, lt=1)
-
-    @model_validator(mode="after")
-    def _possible(self) -> BlockSettings:
-        if self.dilation > 1 and (self.stride > 1 or self.future_context is not None):
-            raise ValueError("stride and dilation cannot both be above 1, and future_context wants dilation 1")
-        if self.kernel % 2 == 0:
-            raise ValueError(f"kernel {self.kernel} is even: frames could not stay centred")
-        if self.residual_dense and (not self.residual or self.stride > 1):
-            raise ValueError("residual_dense wants residual: true and no stride")
-        if self.heads is not None and not self.separable:
-            raise ValueError("heads are of depthwise convolutions: separable must be true")
-        return self
-
-    @property
-    def total_stride(self) -> int:
-        return self.stride if self.stride_last else self.stride**self.repeat
-
-    @property
-    def padding(self) -> tuple[int, int]:
-        """Zeros before and behind the utterance, so that it keeps its length."""
-        if self.future_context is None or self.future_context >= self.kernel:
-            return (self.dilation * (self.kernel - 1) // 2,) * 2
-        return self.kernel - 1 - self.future_context, self.future_context
-
-
-class QuartzNetSettings(BaseModel):
-    """Section `model` of a config: a preset by name, or blocks of one's own."""
-
-    model_config = SECTION
-
-    kind: Literal["quartznet", "jasper", "citrinet"] = "quartznet"
-    preset: Literal["small", "5x5", "15x5"] | None = None
-    blocks: list[BlockSettings] | None = None
-    dropout: float = Field(0.0, ge=0, lt=1)  # of every block of a preset
-    activation: Literal["relu", "hardtanh", "selu", "swish", "gelu", "identity"] = "relu"
-    norm: Literal["batch", "group", "instance", "layer"] = "batch"
-    norm_groups: int | None = Field(None, ge=1)  # of `norm: group`; None: one a channel
-    conv_mask: bool = True  # convolutions see zeros beyond an utterance, whatever it was padded with
-
-    @model_validator(mode="after")
-    def _one_of_two(self) -> QuartzNetSettings:
-        if self.preset is not None and self.blocks is not None:
-            raise ValueError("give a preset or blocks, not both")
-        if self.blocks is not None and (not self.blocks or self.dropout):
-            raise ValueError("blocks must not be empty, and each names its own dropout")
-        if self.kind != "quartznet" and self.blocks is None:
-            raise ValueError(f"kind {self.kind} has no presets: give blocks")
-        return self
-
-    @property
-    def resolved_blocks(self) -> list[BlockSettings]:
-        if self.blocks is not None:
-            return self.blocks
-        return [BlockSettings(**block, dropout=self.dropout) for block in PRESETS[self.preset or "small"]]
-
-    @property
-    def stride(self) -> int:
-        """Feature frames to one output frame."""
-        total = 1
-        for block in self.resolved_blocks:
-            total *= block.total_stride
-        return total
 
 
 class MaskedConv(nn.Module):
@@ -184,6 +90,18 @@ class SqueezeExcite(nn.Module):
         return x * gate[:, :, None, None], mask
 
 
+class Shuffle(nn.Module):
+    """The first channel of each group, then the second of each: grouped convolutions see each other's output."""
+
+    def __init__(self, width: int, groups: int) -> None:
+        super().__init__()
+        self.register_buffer("order", torch.arange(width).view(groups, -1).t().flatten(), persistent=False)
+        self.order: Tensor
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x[:, self.order]
+
+
 class Block(nn.Module):
     """`mconv` holds the layers in NeMo's order, `res` the projection and norm of each residual."""
 
@@ -205,7 +123,7 @@ class Block(nn.Module):
                 layers.append(MaskedConv(width, block.filters, block, stride, block.groups))
             layers.append(_norm(block.filters, settings))
             if block.groups > 1:
-                layers.append(nn.ChannelShuffle(block.groups))
+                layers.append(Shuffle(block.filters, block.groups))
             width = block.filters
         if block.squeeze_excite is not None:
             layers.append(SqueezeExcite(width, block.squeeze_excite, activation))
