@@ -154,7 +154,11 @@ def parse_json(kind: type[Section], path: Path) -> Section:
 
 def dump(settings: BaseModel) -> str:
     """YAML text of settings, in the order of the fields; Unicode stays readable."""
-    data = settings.model_dump(mode="json")
+    return dump_mapping(settings.model_dump(mode="json"))
+
+
+def dump_mapping(data: dict[str, Any]) -> str:
+    """YAML text that every reader of YAML 1.1 or 1.2 reads alike, in the order of the keys."""
     text: str = yaml.dump(data, Dumper=_Dumper, allow_unicode=True, sort_keys=False, default_flow_style=None, width=110)
     return text
 

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from anadil import __version__
-from anadil.cli import demo, evaluate, export, train, transcribe
+from anadil.cli import convert, demo, evaluate, export, train, transcribe
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -33,7 +33,7 @@ def anadil(
     """A working speech recogniser for a language that has few recordings."""
 
 
-for module in (demo, train, evaluate, export, transcribe):
+for module in (demo, train, evaluate, export, convert, transcribe):
     app.command(epilog=module.EXAMPLE)(module.command)
 
 

@@ -24,7 +24,7 @@ class Format(enum.StrEnum):
 
 @verb
 def transcribe(
-    model: Annotated[Path, typer.Argument(help="Exported folder (fast, without PyTorch) or model folder.")],
+    model: Annotated[Path, typer.Argument(help="Exported folder (fast, without PyTorch), model folder or .nemo.")],
     audio: Annotated[list[Path], typer.Argument(help="Audio files, and folders that are searched for some.")],
     form: Annotated[
         Format, typer.Option("--format", help="text, or json with word times and confidences.")

@@ -15,6 +15,8 @@ from anadil.export.layout import CARD, CONFIG, INPUTS, MODEL, OUTPUTS, VOCABULAR
 from anadil.files import refuse_overwrite, whole_folder
 from anadil.models.acoustic import CARD as MODEL_CARD
 from anadil.models.acoustic import WEIGHTS, AcousticModel, LoadedModel, load_model
+from anadil.models.nemo import read_nemo
+from anadil.models.nemo_archive import kind_of
 
 OPSET = 18
 TOLERANCE = 1e-3
@@ -47,10 +49,19 @@ def export_model(model: LoadedModel, out: Path, card: str = "", force: bool = Fa
 
 
 def export_folder(folder: Path, out: Path, force: bool = False) -> float:
-    """Export a model folder with its card. Raises AnadilError as `export_model`, and if there is no model folder."""
+    """Export a model folder with its card, or a NeMo archive.
+
+    Raises AnadilError as `export_model`, and if there is no model.
+    """
     refuse_overwrite(out, force)
+    if kind_of(folder) is not None:
+        model = read_nemo(folder)
+        return export_model(model.loaded, out, f"# {model.loaded.name}\n\nConverted from {model.source}.\n", force)
     if not (folder / WEIGHTS).is_file():
-        raise AnadilError(f"{folder} is no model folder ({WEIGHTS} is not there)\n  next: give one, such as RUN/best")
+        raise AnadilError(
+            f"{folder} is no model: looked for {WEIGHTS} in a folder, and for a NeMo archive\n"
+            "  next: give one, such as RUN/best"
+        )
     card = folder / MODEL_CARD
     return export_model(load_model(folder), out, card.read_text(encoding="utf-8") if card.is_file() else "", force)
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from anadil.errors import AnadilError
@@ -50,7 +51,57 @@ def read_vocabulary(vocabulary: list[str] | None, files: Mapping[str, bytes], wh
     if "tokenizer.vocab" in files:
         lines = files["tokenizer.vocab"].decode("utf-8", errors="replace").split("\n")
         return [line.split("\t")[0] for line in lines if line]
-    raise AnadilError(f"{where}: no vocabulary: looked for decoder.vocabulary, labels and tokenizer.vocab")
+    if "tokenizer.model" in files:
+        return sentencepieces(files["tokenizer.model"], where)
+    raise AnadilError(
+        f"{where}: no vocabulary: looked for decoder.vocabulary, labels, tokenizer.vocab and tokenizer.model"
+    )
+
+
+def sentencepieces(model: bytes, where: str) -> list[str]:
+    """The pieces of a SentencePiece model in order: field 1 of its protobuf, and field 1 of that the text.
+
+    Raises AnadilError if it is none.
+    """
+    try:
+        pieces = [dict(_fields(content))[1] for number, content in _fields(model) if number == 1]
+        return [piece.decode("utf-8") for piece in pieces]
+    except (IndexError, KeyError, ValueError) as error:
+        raise AnadilError(f"{where}: tokenizer.model is no SentencePiece model") from error
+
+
+def _fields(message: bytes) -> Iterator[tuple[int, bytes]]:
+    """Number and content of each field of a protobuf message; numbers themselves are passed over."""
+    at = 0
+    while at < len(message):
+        key, at = _varint(message, at)
+        wire = key & 7
+        if wire == 0:
+            _, at = _varint(message, at)
+            continue
+        size, at = _varint(message, at) if wire == 2 else ({1: 8, 5: 4}[wire], at)
+        if at + size > len(message):
+            raise ValueError("cut off")
+        if wire == 2:
+            yield key >> 3, message[at : at + size]
+        at += size
+
+
+def _varint(message: bytes, at: int) -> tuple[int, int]:
+    value, shift = 0, 0
+    while True:
+        value |= (message[at] & 127) << shift
+        at, shift = at + 1, shift + 7
+        if not message[at - 1] & 128:
+            return value, at
+
+
+def pieces_from(labels: Sequence[str], kind: str) -> list[str]:
+    """The reverse of `labels_from`."""
+    if kind != "wpe":
+        return [label.replace(" ", WORD_START) for label in labels]
+    signs = {label: f"[{label[1:-1].upper()}]" for label in labels if label.startswith("<") and label.endswith(">")}
+    return [signs.get(label) or (label[1:] if label.startswith(" ") else "##" + label) for label in labels]
 
 
 def labels_from(vocabulary: list[str], kind: str | None, where: str) -> list[str]:
@@ -63,7 +114,7 @@ def labels_from(vocabulary: list[str], kind: str | None, where: str) -> list[str
         labels = [piece.replace(WORD_START, " ") for piece in vocabulary] if kind else list(vocabulary)
     else:
         raise AnadilError(f"{where}: tokenizer.type: {kind} (supported are bpe, wpe and agg)")
-    repeated = sorted({label for label in labels if labels.count(label) > 1} if len(labels) < 5000 else _twice(labels))
+    repeated = [label for label, count in Counter(labels).items() if count > 1]
     if repeated:
         option = f"tokenizer.type: {kind}" if kind else "labels"
         raise AnadilError(
@@ -71,11 +122,6 @@ def labels_from(vocabulary: list[str], kind: str | None, where: str) -> list[str
             " letters in one vocabulary are not supported"
         )
     return labels
-
-
-def _twice(labels: list[str]) -> set[str]:
-    seen: set[str] = set()
-    return {label for label in labels if label in seen or seen.add(label)}  # type: ignore[func-returns-value]
 
 
 def _word_piece(piece: str) -> str:
