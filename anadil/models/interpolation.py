@@ -70,9 +70,11 @@ class _Walker:
         """Where `a.b[0]` points, from the root; with leading dots from the value's own section upwards."""
         names = [name for name in re.split(r"[.\[\]]", reference.strip().lstrip(".")) if name]
         n_dots = len(reference.strip()) - len(reference.strip().lstrip("."))
-        start = path[: len(path) - n_dots] if n_dots else ()
         if n_dots > len(path) or not names:
             return None
+        if not n_dots and names[0] == "model" and "model" not in self.root:
+            names = names[1:]  # an archive keeps the section `model` alone
+        start = path[: len(path) - n_dots] if n_dots else ()
         value: Any = self.root
         target: Path = ()
         for name in (*start, *names):

@@ -57,7 +57,7 @@ def kind_of(path: Path) -> Kind | None:
             with zipfile.ZipFile(path) as inside:
                 return "ckpt" if any(name.endswith("data.pkl") for name in inside.namelist()) else None
         with _open_tar(path) as tar:
-            return "nemo" if any(PurePosixPath(member.name).name == CONFIG for member in tar) else None
+            return "nemo" if any(member.name.endswith(CONFIG) for member in tar) else None
     except (OSError, EOFError, tarfile.TarError, zipfile.BadZipFile, AnadilError):
         return None
 
@@ -73,19 +73,12 @@ def read_archive(path: Path, config_file: Path | None = None) -> Archive:
     try:
         with _open_tar(path) as tar:
             members = _safe_members(tar, path)
-            if CONFIG not in members:
-                raise AnadilError(f"{path} is no NeMo archive: there is no {CONFIG} in it")
-            if WEIGHTS not in members:
-                inside = ", ".join(sorted(members)[:10])
-                raise AnadilError(
-                    f"{path}: no {WEIGHTS} in the archive (it holds: {inside}); sharded weights are not read"
-                )
-            config = parse_yaml(_read(tar, members[CONFIG], MAX_ARTIFACT_BYTES, path), f"{path}:{CONFIG}")
-            weights = _load_tensors(_stream(tar, members[WEIGHTS], path), f"{path}:{WEIGHTS}")
-            others = (member for name, member in members.items() if name not in (CONFIG, WEIGHTS))
+            config_member, weights_member = (_find(members, name, path) for name in (CONFIG, WEIGHTS))
+            config = parse_yaml(_read(tar, config_member, MAX_ARTIFACT_BYTES, path), f"{path}:{CONFIG}")
+            weights = _load_tensors(_stream(tar, weights_member, path), f"{path}:{WEIGHTS}")
             artifacts = {
                 PurePosixPath(member.name).name: _read(tar, member, MAX_ARTIFACT_BYTES, path)
-                for member in others
+                for member in members.values()
                 if PurePosixPath(member.name).suffix in (".model", ".txt", ".vocab")
             }
     except (tarfile.TarError, EOFError, OSError, zipfile.BadZipFile) as error:
@@ -155,6 +148,19 @@ def _safe_members(tar: tarfile.TarFile, path: Path) -> dict[str, tarfile.TarInfo
     return members
 
 
+def _find(members: Mapping[str, tarfile.TarInfo], name: str, path: Path) -> tarfile.TarInfo:
+    """By its name; old archives put it in a folder or a hash before it."""
+    if name in members:
+        return members[name]
+    found = [member for inside, member in members.items() if inside.endswith(name)]
+    if len(found) != 1:
+        listed = ", ".join(sorted(members)[:10]) or "nothing"
+        raise AnadilError(
+            f"{path} is no NeMo archive: no {name} in it (it holds: {listed}; sharded weights are not read)"
+        )
+    return found[0]
+
+
 def _read(tar: tarfile.TarFile, member: tarfile.TarInfo, limit: int, path: Path) -> bytes:
     if member.size > limit:
         raise AnadilError(f"{path}: {member.name} is {member.size:,} bytes, allowed are {limit:,}: refused")
@@ -193,6 +199,8 @@ def _load_tensors(file: IO[bytes], where: str) -> Any:
 def _state(weights: Any, path: Path) -> dict[str, Tensor]:
     if not isinstance(weights, Mapping) or not weights:
         raise AnadilError(f"{path}: the weights are no table of tensors")
+    if isinstance(weights.get("state_dict"), Mapping):
+        weights = weights["state_dict"]
     strange = [str(name) for name, value in weights.items() if not isinstance(value, Tensor)]
     if strange:
         raise AnadilError(f"{path}: not tensors among the weights: {', '.join(strange[:5])}")

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from pydantic import BaseModel, ValidationError
+
 from anadil.models.features import FeatureSettings
+from anadil.training.config import DataSettings, TrainingSettings
 
 PRECISIONS = {32: "32-true", "32": "32-true", "32-true": "32-true", "bf16": "bf16-mixed", "bf16-mixed": "bf16-mixed"}
 PRECISIONS |= {16: "16-mixed", "16": "16-mixed", "16-mixed": "16-mixed"}
@@ -27,9 +30,24 @@ def recipe(config: dict[str, Any], features: FeatureSettings, left_out: list[str
     training |= _trainer(_section(rest, "trainer"), left_out)
     found: dict[str, Any] = {"data": _data(rest, left_out)}
     found["augment"] = {"spec_augment": _spec_augment(_section(rest, "spec_augment"), features, left_out)}
-    found["training"] = training
+    found["training"] = _valid(TrainingSettings, training, "training", left_out)
+    found["data"] = _valid(DataSettings, found["data"], "data", left_out)
     left_out += sorted(rest)
     return found
+
+
+def _valid(kind: type[BaseModel], values: dict[str, Any], name: str, left_out: list[str]) -> dict[str, Any]:
+    """What `kind` accepts of the values; a model is not refused because of how it was trained."""
+    needed = {"train": ["?"]} if kind is DataSettings else {}
+    good: dict[str, Any] = {}
+    for key, value in values.items():
+        try:
+            kind.model_validate({**needed, **good, key: value})
+        except ValidationError:
+            left_out.append(f"{name}.{key}: {_short(value)} (not possible here)")
+        else:
+            good[key] = value
+    return good
 
 
 def _section(rest: dict[str, Any], name: str) -> dict[str, Any]:
