@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from anadil.errors import AnadilError
-from anadil.models.omegaconf_pickle import STAND_INS, plain
+from anadil.models.omegaconf_pickle import plain, stand_ins
 from anadil.settings import parse_yaml, read_yaml
 
 CONFIG, WEIGHTS = "model_config.yaml", "model_weights.ckpt"
@@ -177,13 +177,16 @@ def _stream(tar: tarfile.TarFile, member: tarfile.TarInfo, path: Path) -> IO[byt
 
 def _load_tensors(file: IO[bytes], where: str) -> Any:
     """torch.load without pickle's power to run code, and without compression that could explode."""
-    if zipfile.is_zipfile(file):
+    zipped = zipfile.is_zipfile(file)
+    if zipped:
         with zipfile.ZipFile(file) as inside:
             if any(entry.compress_type != zipfile.ZIP_STORED for entry in inside.infolist()):
                 raise AnadilError(f"{where}: compressed tensors, which PyTorch never writes: refused")
     file.seek(0)
     try:
-        with torch.serialization.safe_globals([(stand_in, name) for name, stand_in in STAND_INS.items()]):
+        asked_for = torch.serialization.get_unsafe_globals_in_checkpoint(file) if zipped else []
+        file.seek(0)
+        with torch.serialization.safe_globals(stand_ins(asked_for)):
             return torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         asked = re.search(r"(?:GLOBAL|global|function) (\S+)", str(error))

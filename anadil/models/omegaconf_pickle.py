@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 
@@ -23,37 +23,32 @@ class StandInDict(dict[Any, Any]):
         super().__init__()
 
 
-_NODES = ("AnyNode", "StringNode", "IntegerNode", "FloatNode", "BooleanNode", "PathNode", "BytesNode", "EnumNode")
+PACKAGES = ("omegaconf.", "nemo.", "lightning.", "lightning_fabric.", "pytorch_lightning.", "typing.", "pathlib.")
+"""Of the classes that a NeMo checkpoint's config is made of."""
 
-STAND_INS: dict[str, type[StandIn] | type[StandInDict]] = {
-    "collections.defaultdict": StandInDict,
-} | {
-    name: type(name.rpartition(".")[2], (StandIn,), {})
-    for name in (
-        "omegaconf.dictconfig.DictConfig",
-        "omegaconf.listconfig.ListConfig",
-        "omegaconf.base.Metadata",
-        "omegaconf.base.ContainerMetadata",
-        *(f"omegaconf.nodes.{node}" for node in _NODES),
-        "lightning_fabric.utilities.data.AttributeDict",
-        "lightning.fabric.utilities.data.AttributeDict",
-        "pytorch_lightning.utilities.parsing.AttributeDict",
-        "pathlib.PosixPath",
-        "pathlib.PurePosixPath",
-        "pathlib.WindowsPath",
-        "typing.Any",
-        *(f"{module}.{name}" for module in ("__builtin__", "builtins") for name in ("dict", "list", "int", "long")),
-        *(f"{module}.{name}" for module in ("__builtin__", "builtins") for name in ("str", "float", "bool", "unicode")),
-    )
-}
-"""By the name in the pickle. None of these can do more than hold state, so that `weights_only` stays what it is."""
+TYPES = ("dict", "list", "tuple", "int", "long", "float", "bool", "str", "unicode", "bytes")
+"""Built-in classes that OmegaConf names as the types of its values."""
+
+
+def stand_ins(names: Iterable[str]) -> list[Any]:
+    """For PyTorch's list of safe names: of those that a pickle asks for, the ones that configs are made of.
+
+    None of these can do more than hold state, whatever the real class does: `weights_only` stays what it is.
+    """
+    allowed: list[Any] = [(StandInDict, "collections.defaultdict")]
+    allowed += [
+        (type(name, (StandIn,), {}), f"{module}.{name}") for module in ("builtins", "__builtin__") for name in TYPES
+    ]
+    return allowed + [(type("StandIn", (StandIn,), {}), name) for name in names if name.startswith(PACKAGES)]
 
 
 def plain(value: Any) -> Any:
     """Configs of any class to dict and list; interpolations stay as their text."""
     if isinstance(value, StandIn):
         state = vars(value)
-        return plain(state["_content"] if "_content" in state else state.get("_val"))
+        if "_content" in state or "_val" in state:
+            return plain(state["_content"] if "_content" in state else state["_val"])
+        return state["args"][0] if state.get("args") else None  # a path, a name of an enumeration
     if isinstance(value, Mapping):
         return {str(plain(key)): plain(item) for key, item in value.items()}
     return [plain(item) for item in value] if isinstance(value, list | tuple) else value
