@@ -59,8 +59,7 @@ def export_folder(folder: Path, out: Path, force: bool = False) -> float:
         return export_model(model.loaded, out, f"# {model.loaded.name}\n\nConverted from {model.source}.\n", force)
     if not (folder / WEIGHTS).is_file():
         raise AnadilError(
-            f"{folder} is no model: looked for {WEIGHTS} in a folder, and for a NeMo archive\n"
-            "  next: give one, such as RUN/best"
+            f"{folder} is no model folder ({WEIGHTS} is not there) and no NeMo archive\n  next: give one, such as RUN/best"
         )
     card = folder / MODEL_CARD
     return export_model(load_model(folder), out, card.read_text(encoding="utf-8") if card.is_file() else "", force)

@@ -22,7 +22,7 @@ from anadil.models.acoustic import load_model
 from anadil.training.config import load_config
 from tests.micro import TEXTS, micro_data, speak, write_config, write_corpus, write_lines
 
-VERBS = ["demo", "train", "evaluate", "export", "transcribe"]  # in the order of the road
+VERBS = ["demo", "train", "evaluate", "export", "convert", "transcribe"]  # in the order of the road
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -58,7 +58,8 @@ model:
     window_size: 0.025
     features: &mels 40
     n_fft: 512
-  spec_augment: {_target_: x.SpectrogramAugmentation, freq_masks: 2, freq_width: 10, time_masks: 5, time_width: 0.05, rect_masks: 3}
+  spec_augment: {_target_: x.SpectrogramAugmentation, freq_masks: 2, freq_width: 10, time_masks: 5, time_width: 0.05,
+                 rect_masks: 3}
   encoder:
     _target_: nemo.collections.asr.modules.ConvASREncoder
     feat_in: *mels
