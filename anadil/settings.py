@@ -21,8 +21,8 @@ SECTION = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
 Section = TypeVar("Section", bound=BaseModel)
 
 
-YAML_BYTES, YAML_VALUES = 32 * 2**20, 2_000_000
-"""The largest configs hold a vocabulary: 250,000 labels, twice."""
+YAML_BYTES, YAML_VALUES = 8 * 2**20, 500_000
+"""The largest configs hold a vocabulary of some ten thousand labels, three times."""
 
 
 class _Loader(yaml.SafeLoader):

@@ -143,7 +143,13 @@ def _section(data: dict[str, Any], name: str) -> dict[str, Any]:
 
 
 def _parse_model(section: dict[str, Any], where: str) -> QuartzNetSettings | ConformerSettings:
-    conformers = ConformerSettings.model_fields["kind"].annotation
-    if section.get("kind") in get_args(conformers):
+    name, known = section.get("kind", "quartznet"), (*_kinds(QuartzNetSettings), *_kinds(ConformerSettings))
+    if name not in known:
+        raise AnadilError(f"{where}: model.kind: {name!r} is not known; known are {', '.join(known)}")
+    if name in _kinds(ConformerSettings):
         return parse(ConformerSettings, section, where)
     return parse(QuartzNetSettings, section, where)
+
+
+def _kinds(family: type[QuartzNetSettings] | type[ConformerSettings]) -> tuple[str, ...]:
+    return get_args(family.model_fields["kind"].annotation)

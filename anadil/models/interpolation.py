@@ -7,7 +7,7 @@ from typing import Any
 
 from anadil.errors import AnadilError
 
-MAX_VALUES = 2_000_000
+MAX_VALUES = 500_000
 MAX_DEPTH = 64
 
 _INNERMOST = re.compile(r"\$\{([^${}]*)\}")

@@ -56,6 +56,10 @@ def read_config(config: dict[str, Any], where: str, findings: Findings) -> NemoS
     encoder.close()
     findings.stop(where)
     assert features is not None and model is not None
+    if isinstance(model, QuartzNetSettings) and not model.conv_mask and model.stride > 1:
+        findings.left_out.append(
+            "encoder.conv_mask: false: NeMo counts frames as if there were no stride; we count them"
+        )
     return NemoSettings(features, model, vocabulary, hybrid)
 
 
