@@ -12,6 +12,7 @@ import pickle
 import re
 import tarfile
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -31,6 +32,12 @@ MAX_ARTIFACT_BYTES = 64 * 2**20  # the largest tokenizers take 10
 MAX_WEIGHTS_BYTES = 64 * 2**30
 MAX_EXPANSION = 50
 """Weights hardly compress (1.1 times); a gzip that grows more than this is no model."""
+
+DAMAGED = (
+    *(OSError, EOFError, ValueError, LookupError, TypeError, AttributeError, RuntimeError, MemoryError, AssertionError),
+    *(tarfile.TarError, zipfile.BadZipFile, zlib.error, pickle.UnpicklingError),
+)
+"""What the readers of archives raise when a file is not what it says it is."""
 
 Kind = Literal["nemo", "ckpt"]
 
@@ -58,7 +65,7 @@ def kind_of(path: Path) -> Kind | None:
                 return "ckpt" if any(name.endswith("data.pkl") for name in inside.namelist()) else None
         with _open_tar(path) as tar:
             return "nemo" if any(member.name.endswith(CONFIG) for member in tar) else None
-    except (OSError, EOFError, tarfile.TarError, zipfile.BadZipFile, AnadilError):
+    except (*DAMAGED, AnadilError):
         return None
 
 
@@ -81,7 +88,7 @@ def read_archive(path: Path, config_file: Path | None = None) -> Archive:
                 for member in members.values()
                 if PurePosixPath(member.name).suffix in (".model", ".txt", ".vocab")
             }
-    except (tarfile.TarError, EOFError, OSError, zipfile.BadZipFile) as error:
+    except DAMAGED as error:
         raise AnadilError(f"{path}: the archive is damaged or none: {error}\n  next: copy it again") from error
     return Archive(path, "nemo", config.get("model", config), _state(weights, path), artifacts)
 
@@ -177,26 +184,26 @@ def _stream(tar: tarfile.TarFile, member: tarfile.TarInfo, path: Path) -> IO[byt
 
 def _load_tensors(file: IO[bytes], where: str) -> Any:
     """torch.load without pickle's power to run code, and without compression that could explode."""
-    zipped = zipfile.is_zipfile(file)
-    if zipped:
-        with zipfile.ZipFile(file) as inside:
-            if any(entry.compress_type != zipfile.ZIP_STORED for entry in inside.infolist()):
-                raise AnadilError(f"{where}: compressed tensors, which PyTorch never writes: refused")
-    file.seek(0)
     try:
+        zipped = zipfile.is_zipfile(file)
+        if zipped:
+            with zipfile.ZipFile(file) as inside:
+                if any(entry.compress_type != zipfile.ZIP_STORED for entry in inside.infolist()):
+                    raise AnadilError(f"{where}: compressed tensors, which PyTorch never writes: refused")
+        file.seek(0)
         asked_for = torch.serialization.get_unsafe_globals_in_checkpoint(file) if zipped else []
         file.seek(0)
         with torch.serialization.safe_globals(stand_ins(asked_for)):
             return torch.load(file, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
+    except DAMAGED as error:
         asked = re.search(r"(?:GLOBAL|global|function) (\S+)", str(error))
+        if not isinstance(error, pickle.UnpicklingError) or asked is None:
+            why = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+            raise AnadilError(f"{where}: the weights are damaged: {why}\n  next: copy the file again") from error
         raise AnadilError(
-            f"{where}: refused, because it holds more than tensors and could run code when it is loaded"
-            f" ({asked[1] if asked else str(error).strip().splitlines()[-1][:200]})\n"
+            f"{where}: refused, because it holds more than tensors and could run code when it is loaded ({asked[1]})\n"
             "  next: get the model from someone you trust; NeMo itself writes tensors alone"
         ) from error
-    except (RuntimeError, EOFError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
-        raise AnadilError(f"{where}: the weights are damaged: {error}\n  next: copy the file again") from error
 
 
 def _state(weights: Any, path: Path) -> dict[str, Tensor]:

@@ -12,6 +12,7 @@ from anadil.errors import AnadilError
 from anadil.export.onnx import probe_batch, trace, verify
 from anadil.models.acoustic import AcousticModel
 from anadil.models.nemo import load_nemo, read_nemo
+from anadil.models.summary import count_parameters, layer_table
 from tests.nemo_models import REFERENCE, audio, golden, weight, write_archive, write_case
 
 CASES = list(golden()[0])
@@ -175,3 +176,13 @@ def test_interpolations_and_the_section_model_are_resolved(tmp_path: Path) -> No
     config["encoder"]["d_model"] = "${oc.env:WIDTH}"
     with pytest.raises(AnadilError, match=r"encoder\.d_model: \$\{oc\.env:WIDTH\}"):
         read_nemo(write_archive(tmp_path / "m.nemo", config, weights))
+
+
+@pytest.mark.parametrize("name", ["limited context, no biases, shared positions", "reduction by striding, behind all",
+                                  "projection, fused norm", "dense residuals"])  # fmt: skip
+def test_the_table_of_layers_adds_up(name: str, tmp_path: Path) -> None:
+    acoustic = load_nemo(write_case(tmp_path / "m.nemo", name)).acoustic
+    columns, rows = layer_table(acoustic)
+    *parts, total = [int(row[-1].replace(",", "")) for row in rows]
+    assert {len(row) for row in rows} == {len(columns)}
+    assert sum(parts) == total == count_parameters(acoustic) > 1000

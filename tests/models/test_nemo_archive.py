@@ -4,6 +4,7 @@ import gzip
 import io
 import os
 import pickle
+import random
 import tarfile
 import zipfile
 from collections.abc import Callable
@@ -185,3 +186,24 @@ def test_omegaconfs_objects_in_a_checkpoint_are_read_without_omegaconf() -> None
     optim = archive.config["optim"]
     assert optim["betas"] == [0.8, 0.5] and optim["sched"]["name"] == "CosineAnnealing" and optim["lr"] == 0.01
     assert load_nemo(archive.path).rules.labels == (" ", "a", "ş")
+
+
+@pytest.mark.parametrize("name", ["model.nemo", "lightning.ckpt"])
+def test_damage_anywhere_is_an_error_or_harmless(name: str, tmp_path: Path) -> None:
+    case, checkpoint = golden()[0]["no mask"], Path(__file__).parent / "nemo_lightning.ckpt"
+    weights = {one: weight(one, tuple(shape)) for one, shape in case["weights"].items()}
+    path = write_archive(tmp_path / "whole", case["config"], weights)
+    whole = path.read_bytes() if name == "model.nemo" else checkpoint.read_bytes()
+    rng = random.Random(0)
+    refused = 0
+    for _ in range(60):
+        damaged = bytearray(whole[: rng.randrange(len(whole)) if rng.random() < 0.2 else len(whole)])
+        for _ in range(rng.choice((1, 5, 30))):
+            damaged[rng.randrange(len(damaged))] = rng.randrange(256)
+        (tmp_path / name).write_bytes(damaged)
+        try:
+            read_nemo(tmp_path / name)
+        except AnadilError as error:
+            refused += 1
+            assert name in str(error)
+    assert refused > 20
