@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -106,6 +105,8 @@ def _fill(acoustic: AcousticModel, archive: Archive, settings: NemoSettings) -> 
             wrong.append(f"{theirs} is missing")
         elif found.shape != ours.shape or found.is_sparse or found.is_quantized:
             wrong.append(f"{theirs} is {tuple(found.shape)}, the config wants {tuple(ours.shape)}")
+        elif found.is_floating_point() and not bool(torch.isfinite(found).all()):
+            wrong.append(f"{theirs} holds NaN or infinity")
         else:
             state[name] = found.to(ours.dtype)
     expected: tuple[str, ...] = ("preprocessor.", "spec_augmentation.", "encoder.pos_enc.pe")
@@ -129,9 +130,8 @@ def _check_features(archive: Archive, settings: FeatureSettings) -> None:
         found = archive.weights.get(name)
         if found is None:
             continue
-        same = tuple(found.shape) == expected.shape and not found.is_sparse
-        if (
-            not same
-            or np.abs(found.to(torch.float32).numpy() - expected).max() > FEATURE_TOLERANCE * np.abs(expected).max()
-        ):
+        same = tuple(found.shape) == expected.shape and found.is_floating_point() and not found.is_sparse
+        wanted = torch.from_numpy(expected).double()
+        # `not <=`, so that NaN is refused too
+        if not same or not (found.double() - wanted).abs().max() <= FEATURE_TOLERANCE * wanted.abs().max():
             raise AnadilError(f"{archive.path}: {name} is not what the section preprocessor describes: not supported")

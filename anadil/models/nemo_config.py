@@ -30,9 +30,10 @@ def read_config(config: dict[str, Any], where: str, findings: Findings) -> NemoS
     missing = [name for name in ("preprocessor", "encoder", "decoder") if name not in config]
     findings.problems += [f"{name}: the section is missing" for name in missing]
     findings.stop(where)
-    hybrid = "aux_ctc" in config
-    if hybrid:
-        head = Options((config["aux_ctc"] or {}).get("decoder"), "aux_ctc.decoder", findings)
+    auxiliary = config.get("aux_ctc")
+    hybrid = isinstance(auxiliary, dict)
+    if isinstance(auxiliary, dict):
+        head = Options(auxiliary.get("decoder"), "aux_ctc.decoder", findings)
         findings.left_out.append("the RNNT or TDT decoder of the hybrid model: decoder, joint, loss")
     else:
         head = Options(config["decoder"], "decoder", findings)

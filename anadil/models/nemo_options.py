@@ -36,6 +36,7 @@ class Options:
         self.name, self.findings = name, findings
         self.section: dict[str, Any] = section if isinstance(section, dict) else {}
         self.seen: set[str] = {"_target_"}
+        self.foreign = False  # of a class that we do not have: its options would only be noise
         if not isinstance(section, dict):
             findings.problems.append(f"{name}: expected a section, found {section!r}")
 
@@ -76,16 +77,19 @@ class Options:
         full = str(self.section.get("_target_", ""))
         name = full.rpartition(".")[2]
         if name not in names:
+            self.foreign = True
             self.problem("_target_", full, f"supported is {' or '.join(names)}")
         return name
 
     def close(self) -> None:
         for key, value in self.section.items():
-            if key not in self.seen and value is not None:
+            if key not in self.seen and value is not None and not self.foreign:
                 self.problem(key, value, "unknown option")
 
     def parse(self, kind: type[Section], data: dict[str, Any]) -> Section | None:
         """`data` as settings; its mistakes become problems."""
+        if self.foreign:
+            return None
         try:
             return parse(kind, data, self.name)
         except AnadilError as error:

@@ -134,9 +134,11 @@ def test_weights_that_do_not_fit_are_named(tmp_path: Path) -> None:
     weights = {name: weight(name, tuple(shape)) for name, shape in case["weights"].items()}
     weights["encoder.extra.weight"] = weights.pop("decoder.decoder_layers.0.bias")
     weights["encoder.pre_encode.out.bias"] = torch.zeros(9)
+    weights["encoder.layers.0.norm_out.bias"][3] = torch.nan
     with pytest.raises(AnadilError) as caught:
         read_nemo(write_archive(tmp_path / "m.nemo", case["config"], weights))
-    for text in ("0.bias is missing", "extra.weight has no place", "out.bias is (9,), the config wants (8,)"):
+    for text in ("0.bias is missing", "extra.weight has no place", "out.bias is (9,), the config wants (8,)",
+                 "encoder.layers.0.norm_out.bias holds NaN"):  # fmt: skip
         assert text in str(caught.value)
 
 
