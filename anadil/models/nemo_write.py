@@ -117,7 +117,8 @@ def _tokenizer(
     needed = "vocab.txt" if kind == "wpe" else "tokenizer.model"
     if needed not in files or kind == "agg":
         raise AnadilError(
-            f"{where}: NeMo wants {needed} for this model's tokenizer ({kind}), and it is not in the folder"
+            f"{where}: NeMo wants {needed} for this model's tokenizer ({kind}), and it is not in the folder\n"
+            "  next: put it there; for a .ckpt: anadil convert RUN.ckpt --tokenizer FOLDER --out DIR"
         )
     if kind == "bpe" and sentencepieces(files[needed], where) != pieces:
         raise AnadilError(
