@@ -17,7 +17,7 @@ EXAMPLE = "Example: anadil evaluate runs/mdw/best test.jsonl --out runs/mdw/test
 
 @verb
 def evaluate(
-    model: Annotated[Path, typer.Argument(help="Model folder or exported folder.")],
+    model: Annotated[Path, typer.Argument(help="Model folder, exported folder or NeMo archive (.nemo).")],
     manifests: Annotated[list[Path], typer.Argument(help="JSONL manifests with text.")],
     out: Annotated[
         Path | None, typer.Option(help="Folder for hypotheses.jsonl: every reference and hypothesis.")

@@ -10,6 +10,7 @@ from anadil import __version__
 from anadil.cli import (
     augment,
     check,
+    convert,
     corpora,
     demo,
     download,
@@ -60,6 +61,7 @@ for module in (
     train,
     evaluate,
     export,
+    convert,
     transcribe,
 ):
     app.command(epilog=module.EXAMPLE)(module.command)

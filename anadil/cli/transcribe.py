@@ -36,7 +36,7 @@ ALONE = (Format.SRT, Format.VTT, Format.TEXTGRID, Format.EAF, Format.AUDACITY)
 
 @verb
 def transcribe(
-    model: Annotated[Path, typer.Argument(help="Exported folder (fast, without PyTorch) or model folder.")],
+    model: Annotated[Path, typer.Argument(help="Exported folder (fast, without PyTorch), model folder or .nemo.")],
     audio: Annotated[list[Path], typer.Argument(help="Audio files, and folders that are searched for some.")],
     form: Annotated[
         Format,

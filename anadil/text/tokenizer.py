@@ -65,6 +65,11 @@ def write_tokenizer(folder: Path, tokenizer: Tokenizer) -> None:
             (beside / MODEL).write_bytes(tokenizer.subwords)
 
 
+def tokenizer_files(rules: TextRules) -> dict[str, bytes]:
+    """What a model folder holds of the tokenizer beside its labels, by file name."""
+    return {MODEL: rules.subwords} if rules.subwords else {}
+
+
 def read_tokenizer(folder: Path) -> tuple[Kind, list[str], bytes]:
     """Kind, labels and SentencePiece model of a tokenizer folder. Raises AnadilError if it is none, or damaged."""
     if not (folder / SETTINGS).is_file():

@@ -10,6 +10,7 @@ from pydantic import BaseModel, Field, model_validator
 
 from anadil.data.augment.settings import AugmentSettings
 from anadil.data.checks import MAX_DURATION_S, MIN_DURATION_S
+from anadil.models.acoustic import ModelSettings
 from anadil.models.features import FeatureSettings
 from anadil.models.quartznet import QuartzNetSettings
 from anadil.settings import SECTION, Paths, override, parse, read_yaml
@@ -70,7 +71,7 @@ class Config(BaseModel):
     tokenizer: TokenizerSettings = TokenizerSettings()
     features: FeatureSettings = FeatureSettings()
     augment: AugmentSettings = AugmentSettings()
-    model: QuartzNetSettings = QuartzNetSettings()
+    model: ModelSettings = QuartzNetSettings()
     training: TrainingSettings = TrainingSettings()
 
     def with_rules(self, rules: TextRules) -> Config:

@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 from anadil.data.checks import Example
+from anadil.models.summary import describe_model
 from anadil.training.config import Config
 
 
@@ -22,7 +23,7 @@ Speech recogniser for the language `{config.language}`, trained with Anadil.
 
 | | |
 |---|---|
-| model | {config.model.kind}, {config.model.preset or ("small" if config.model.blocks is None else "own blocks")} |
+| model | {describe_model(config.model)} |
 | training speech | {hours:.2f} h ({", ".join(config.data.train)}) |
 | its licences | {licenses(train)} |
 | labels | {len(labels)} |

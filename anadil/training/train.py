@@ -24,6 +24,7 @@ from anadil.models.acoustic import save_model
 from anadil.models.summary import count_parameters, layer_table
 from anadil.settings import dump
 from anadil.text.rules import TextRules
+from anadil.text.tokenizer import tokenizer_files
 from anadil.training import diagnosis
 from anadil.training.checkpoint import Resumable, identity_of, restore_checkpoint, save_checkpoint
 from anadil.training.config import Config
@@ -267,7 +268,7 @@ def _save(data: Prepared, run: Run, name: str) -> None:
         run.last.cer if run.last else None,
         run.last.wer if run.last else None,
     )
-    save_model(run.out / name, data.acoustic, dump(data.config), card, data.rules.subwords)
+    save_model(run.out / name, data.acoustic, dump(data.config), card, tokenizer_files(data.rules))
 
 
 def _precision(config: Config) -> Any:
