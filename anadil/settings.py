@@ -122,7 +122,7 @@ def parse_json(kind: type[Section], path: Path) -> Section:
 
 def dump(settings: BaseModel) -> str:
     """YAML text of settings, in the order of the fields; Unicode stays readable."""
-    data = settings.model_dump(mode="json")
+    data = settings.model_dump(mode="json", by_alias=True)
     text: str = yaml.dump(data, Dumper=_Dumper, allow_unicode=True, sort_keys=False, default_flow_style=None, width=110)
     return text
 
@@ -166,4 +166,4 @@ def _fields(kind: type[BaseModel], location: tuple[int | str, ...]) -> set[str]:
             continue
         annotation = kind.model_fields[part].annotation
         kind = next((inner for inner in _types(annotation) if issubclass(inner, BaseModel)), kind)
-    return set(kind.model_fields)
+    return {field.alias or name for name, field in kind.model_fields.items()}

@@ -13,6 +13,7 @@ from anadil.models.features import FeatureSettings
 from anadil.models.quartznet import QuartzNetSettings
 from anadil.settings import SECTION, override, parse, read_yaml
 from anadil.text.rules import TextSettings, TokenizerSettings
+from anadil.training.init_settings import InitSettings
 
 Paths = Annotated[list[str], BeforeValidator(lambda value: [value] if isinstance(value, str) else value)]
 
@@ -80,6 +81,7 @@ class Config(BaseModel):
     features: FeatureSettings = FeatureSettings()
     augment: AugmentSettings = AugmentSettings()
     model: QuartzNetSettings = QuartzNetSettings()
+    init: InitSettings | None = None
     training: TrainingSettings = TrainingSettings()
 
     def with_labels(self, labels: Sequence[str]) -> Config:

@@ -15,6 +15,8 @@ from anadil.models.acoustic import AcousticModel
 from anadil.text.rules import TextRules, count_characters, text_rules
 from anadil.training.config import Config
 from anadil.training.report import Reporter
+from anadil.training.source import read_source, settle
+from anadil.training.transfer import Transferred, read_saved, tell, transfer
 
 
 @dataclass(frozen=True)
@@ -26,10 +28,17 @@ class Prepared:
     acoustic: AcousticModel
     train: list[Example]
     valid: list[Example]
+    start: Transferred | None = None  # with `init`
 
 
-def prepare(config: Config, out: Path, report: Reporter) -> Prepared:
-    """Raises AnadilError listing every utterance that cannot be used, unless `data.skip_bad` says to go without."""
+def prepare(config: Config, out: Path, report: Reporter, resume: bool = False) -> Prepared:
+    """Settle labels and model, check the data; with `init`, weights come from its source, or are left to a checkpoint.
+
+    Raises AnadilError listing every utterance that cannot be used, unless `data.skip_bad` says to go without.
+    """
+    start = read_saved(out) if config.init is not None and resume else None
+    source, weights = (None, {}) if config.init is None else (start.source, {}) if start else read_source(config.init)
+    config = config if source is None else settle(config, source)
     train = read_manifests(config.data.train)
     valid = read_manifests(config.data.valid)
     config = settle_labels(config, train, report)
@@ -37,6 +46,9 @@ def prepare(config: Config, out: Path, report: Reporter) -> Prepared:
     assert not isinstance(labels, str)
     rules = text_rules(config.language, config.text, labels)
     acoustic = AcousticModel(config.features, config.model, len(labels))
+    if config.init is not None and source is not None and start is None:
+        start = transfer(acoustic.network, labels, source, weights, config.init, config.training.seed)
+        tell(start, acoustic.network, report)
     _tell_changes(rules, train + valid, report)
     checked = []
     for name, utterances in (("training", train), ("validation", valid)):
@@ -59,7 +71,7 @@ def prepare(config: Config, out: Path, report: Reporter) -> Prepared:
         )
     report.say(f"training {checked[0].hours:.2f} h ({len(checked[0].examples):,} utterances), "
                f"validation {checked[1].hours:.2f} h ({len(checked[1].examples):,})")  # fmt: skip
-    return Prepared(config, rules, acoustic, checked[0].examples, checked[1].examples)
+    return Prepared(config, rules, acoustic, checked[0].examples, checked[1].examples, start)
 
 
 def settle_labels(config: Config, train: list[Utterance], report: Reporter) -> Config:

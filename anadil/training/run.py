@@ -11,7 +11,7 @@ from pathlib import Path
 from anadil.errors import AnadilError
 
 CHECKPOINTS = "checkpoints"
-OUTPUTS = ("best", "last", CHECKPOINTS, "metrics.csv", "tensorboard")
+OUTPUTS = ("best", "last", CHECKPOINTS, "metrics.csv", "tensorboard", "init.json", "start.safetensors")
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,13 +28,16 @@ from anadil.training import diagnosis
 from anadil.training.checkpoint import Resumable, identity_of, restore_checkpoint, save_checkpoint
 from anadil.training.config import Config
 from anadil.training.flat_start import flat_start_loss, speech_frames
+from anadil.training.freezing import hold_still
 from anadil.training.interrupt import Stop, stop_on_interrupt
 from anadil.training.metrics import METRICS, drop_metrics_after, log_metrics
 from anadil.training.model_card import model_card
-from anadil.training.optimizers import build_optimizer, learning_rate
+from anadil.training.optimizers import Pull, begin_thaw, build_optimizer, set_learning_rates
 from anadil.training.prepare import Prepared, prepare
 from anadil.training.report import Reporter, Silent
 from anadil.training.run import Run, Validation, clear_run, refuse_run
+from anadil.training.transfer import pull_to_start
+from anadil.training.transfer import save as save_start
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,9 +73,12 @@ def train(
     if not resume:
         refuse_run(out, force)
     seed_everything(config.training.seed, verbose=False)
-    data = prepare(config, out, report)
+    data = prepare(config, out, report, resume)
+    network, init = data.acoustic.network, data.config.init
     if not resume:
         clear_run(out)
+        if init is not None and data.start is not None:
+            save_start(data.start, network, init, out)
     fabric = Fabric(
         accelerator=config.training.accelerator,
         devices=1,
@@ -80,11 +86,13 @@ def train(
         loggers=[TensorBoardLogger(root_dir=out, name="tensorboard", version="")],
     )
     report.table(f"Layers, a frame every {1000 * data.acoustic.frame_s:g} ms", *layer_table(data.acoustic))
-    optimizer = build_optimizer(data.acoustic.network, config.training)
+    pulled = data.start.loaded if init is not None and init.l2_sp > 0 and data.start is not None else ()
+    optimizer = build_optimizer(network, data.config.training, init, pulled)
     model, optimizer = fabric.setup(data.acoustic, optimizer)
+    pull = pull_to_start(network, init, out)
     try:
         with stop_on_interrupt() as stop:
-            return _fit(fabric, model, optimizer, data, judge, report, out, stop, resume)
+            return _fit(fabric, model, optimizer, pull, data, judge, report, out, stop, resume)
     finally:
         fabric.logger.finalize("")  # closes TensorBoard's file: a later run may clear the folder
 
@@ -93,6 +101,7 @@ def _fit(
     fabric: Fabric,
     model: Any,
     optimizer: Optimizer,
+    pull: Pull | None,
     data: Prepared,
     judge: Judge,
     report: Reporter,
@@ -113,12 +122,15 @@ def _fit(
         report.say("\n".join(restore_checkpoint(resumable, settings)))
         drop_metrics_after(out / METRICS, run.epochs_done)
     while not run.finished(settings.epochs, settings.max_minutes):
-        model.train()
         run.begin_epoch()
+        model.train()
+        hold_still(data.acoustic.network, data.config.init, run.epoch)
+        if run.batch == 0:
+            begin_thaw(optimizer, data.config.init, run.epoch, run.step)
         epoch_started, heard_s = time.monotonic(), run.audio_s
         plan = plan_epoch(durations, settings.batch_seconds, settings.seed, run.epoch)
         for batch in loader.batches(plan[run.batch :]):
-            run.losses.append(_step(fabric, model, optimizer, batch.to(fabric.device), data, run, masks, report))
+            run.losses.append(_step(fabric, model, optimizer, pull, batch.to(fabric.device), data, run, masks, report))
             report.progress("training", run.progress(settings.max_minutes), 1.0, _note(run))
             if stop.requested or time.monotonic() - run.saved >= 60 * settings.checkpoint_minutes:
                 _checkpoint(resumable, report)
@@ -149,6 +161,7 @@ def _step(
     fabric: Fabric,
     model: Any,
     optimizer: Optimizer,
+    pull: Pull | None,
     batch: Batch,
     data: Prepared,
     run: Run,
@@ -157,8 +170,7 @@ def _step(
 ) -> float:
     """One optimiser step. Returns the loss in nats a label. Raises AnadilError if it is not finite."""
     settings = data.config.training
-    for group in optimizer.param_groups:
-        group["lr"] = learning_rate(settings, run.step, run.progress(settings.max_minutes))
+    set_learning_rates(optimizer, settings, run.step, run.progress(settings.max_minutes))
     hide = data.config.augment.spec_augment
     augment = None if hide is None else (lambda features, counts: spec_augment(features, counts, hide, masks))
     log_probs, frame_counts = model(batch.waveforms, batch.sample_counts, augment)
@@ -176,6 +188,8 @@ def _step(
         where = [data.train[i].utterance.source for i in batch.indices]
         raise AnadilError(diagnosis.explain_not_finite(value, gradient_norm, run.step, settings, where))
     optimizer.step()
+    if pull is not None:
+        pull.step(optimizer)
     run.step, run.batch = run.step + 1, run.batch + 1
     run.audio_s += float(batch.sample_counts.sum()) / data.acoustic.sample_rate
     if run.step == 1:
@@ -236,7 +250,7 @@ def _log(fabric: Fabric, optimizer: Optimizer, run: Run, speed: float, validatio
         "epoch": run.epoch,
         "step": run.step,
         "minutes": round(run.minutes, 3),
-        "lr": optimizer.param_groups[0]["lr"],
+        "lr": max(group["lr"] for group in optimizer.param_groups),
         "train_loss": float(np.mean(run.losses)),
         "audio_s_per_s": round(speed, 1),
         "valid_loss": validation.loss if validation else None,
