@@ -37,7 +37,9 @@ def prepare(config: Config, out: Path, report: Reporter, resume: bool = False) -
     Raises AnadilError listing every utterance that cannot be used, unless `data.skip_bad` says to go without.
     """
     start = read_saved(out) if config.init is not None and resume else None
-    source, weights = (None, {}) if config.init is None else (start.source, {}) if start else read_source(config.init)
+    source, weights = (
+        (None, {}) if config.init is None else (start.source, {}) if start else read_source(config.init, out)
+    )
     config = config if source is None else settle(config, source)
     train = read_manifests(config.data.train)
     valid = read_manifests(config.data.valid)

@@ -34,9 +34,14 @@ class Source:
     text: dict[str, Any]  # TextRules.to_dict()
 
 
-def read_source(init: InitSettings) -> tuple[Source, dict[str, Tensor]]:
-    """Read the model that `init.from` names, and its weights by name. Raises AnadilError if it is none."""
+def read_source(init: InitSettings, out: Path) -> tuple[Source, dict[str, Tensor]]:
+    """Read the model that `init.from` names, and its weights by name.
+
+    Raises AnadilError if it is none, or if it lies in `out`, which the new run would replace.
+    """
     folder = Path(init.from_)
+    if out.resolve() in folder.resolve().parents:
+        raise AnadilError(f"init.from: {folder} lies in {out}, which this run replaces\n  next: choose another --out")
     recover_folder(folder)
     if not (folder / WEIGHTS).is_file() or not (folder / CONFIG).is_file():
         raise AnadilError(_no_source(folder))

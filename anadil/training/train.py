@@ -75,6 +75,8 @@ def train(
     seed_everything(config.training.seed, verbose=False)
     data = prepare(config, out, report, resume)
     network, init = data.acoustic.network, data.config.init
+    pulled = data.start.loaded if init is not None and init.l2_sp > 0 and data.start is not None else ()
+    optimizer = build_optimizer(network, data.config.training, init, pulled)
     if not resume:
         clear_run(out)
         if init is not None and data.start is not None:
@@ -86,8 +88,6 @@ def train(
         loggers=[TensorBoardLogger(root_dir=out, name="tensorboard", version="")],
     )
     report.table(f"Layers, a frame every {1000 * data.acoustic.frame_s:g} ms", *layer_table(data.acoustic))
-    pulled = data.start.loaded if init is not None and init.l2_sp > 0 and data.start is not None else ()
-    optimizer = build_optimizer(network, data.config.training, init, pulled)
     model, optimizer = fabric.setup(data.acoustic, optimizer)
     pull = pull_to_start(network, init, out)
     try:
