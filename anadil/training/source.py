@@ -20,6 +20,7 @@ from anadil.settings import parse
 from anadil.text.rules import text_rules
 from anadil.training.config import Config
 from anadil.training.init_settings import InitSettings
+from anadil.training.run import OUTPUTS
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,8 @@ def read_source(init: InitSettings, out: Path) -> tuple[Source, dict[str, Tensor
     Raises AnadilError if it is none, or if it lies in `out`, which the new run would replace.
     """
     folder = Path(init.from_)
-    if out.resolve() in folder.resolve().parents:
+    replaced = {(out / name).resolve() for name in OUTPUTS}
+    if replaced & {folder.resolve(), *folder.resolve().parents}:
         raise AnadilError(f"init.from: {folder} lies in {out}, which this run replaces\n  next: choose another --out")
     recover_folder(folder)
     if not (folder / WEIGHTS).is_file() or not (folder / CONFIG).is_file():
