@@ -22,6 +22,8 @@ from anadil.training.config import Config
 from anadil.training.init_settings import InitSettings
 from anadil.training.run import OUTPUTS
 
+NEW_HEAD_FLAT_START_STEPS = 100
+
 
 @dataclass(frozen=True)
 class Source:
@@ -75,13 +77,19 @@ def settle(config: Config, source: Source) -> Config:
         "features": source.features | written.get("features", {}),
         "model": _model(written.get("model", {}), source.model),
         "init": written["init"] | {"head": head},
-        "training": {"flat_start_steps": 0} | written.get("training", {}),  # it would undo a good start
+        "training": {"flat_start_steps": _flat_start_steps(head, config.init)} | written.get("training", {}),
     }
     if _same_language(config, source) and "text" not in written:
         data["text"] = _text_section(source)
     if head == "keep" and config.tokenizer.labels == "auto":
         data["tokenizer"] = written.get("tokenizer", {}) | {"labels": source.labels}
     return parse(Config, data, f"config with init.from {source.path}")
+
+
+def _flat_start_steps(head: str, init: InitSettings) -> int:
+    """A flat start would undo a good one; only a new head on an encoder that holds still needs it (docs/LOG.md)."""
+    alone = head == "new" and init.freeze in ("encoder", "encoder_except_norm")
+    return NEW_HEAD_FLAT_START_STEPS if alone else 0
 
 
 def _other_features(written: Mapping[str, Any], source: Source) -> list[str]:

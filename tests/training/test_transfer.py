@@ -133,7 +133,6 @@ def test_what_is_left_out_is_the_sources(tmp_path: Path, micro: Path) -> None:
     config, source = start.config, load_config(micro / "run/best/config.yaml")
     assert (config.features, config.model) == (source.features, source.model)
     assert config.init is not None and config.init.head == "map"
-    assert config.training.flat_start_steps == 0  # it would undo the start
     assert config.tokenizer.labels == [" ", "a", "b", "ç"]
     said = "\n".join(told.said)
     assert "copied: ' ', 'a', 'b'\n  from a relative: 'ç' <- c" in said and "not used" not in said
@@ -154,10 +153,24 @@ def test_the_same_language_keeps_head_labels_and_text_rules(tmp_path: Path, micr
     assert again.rules == start.rules  # written out, and the same: nothing to refuse
 
 
-def test_a_written_flat_start_stays(tmp_path: Path, micro: Path) -> None:
-    data = data_of(spoken(tmp_path, micro), micro)
-    data["training"]["flat_start_steps"] = 7
-    assert prepared(data, tmp_path).config.training.flat_start_steps == 7
+@pytest.mark.parametrize(
+    ("init", "written", "steps"),
+    [
+        ({}, None, 0),
+        ({"freeze": "encoder"}, None, 0),
+        ({"head": "new"}, None, 0),
+        ({"head": "new", "freeze": "encoder"}, None, 100),
+        ({"head": "new", "freeze": "encoder"}, 0, 0),
+        ({}, 7, 7),
+    ],
+)
+def test_the_flat_start_is_for_a_new_head_on_a_frozen_encoder(
+    tmp_path: Path, micro: Path, init: dict[str, Any], written: int | None, steps: int
+) -> None:
+    data = data_of(spoken(tmp_path, micro), micro, init=init)
+    if written is not None:
+        data["training"]["flat_start_steps"] = written
+    assert prepared(data, tmp_path).config.training.flat_start_steps == steps
 
 
 def test_a_single_key_changes_the_sources_model(tmp_path: Path, micro: Path) -> None:
