@@ -28,6 +28,7 @@ class DataSettings(BaseModel):
     min_duration: float = Field(0.1, ge=0)  # seconds
     max_duration: float = Field(20.0, gt=0)  # seconds
     skip_bad: bool = False  # train without the utterances that cannot be used, instead of stopping
+    language_temperature: float | None = Field(None, ge=1)  # several languages: how much the small ones gain
     cache_mb: float = Field(2048, ge=0)  # decoded audio kept in memory (an hour at 16 kHz: 110 MB)
 
 

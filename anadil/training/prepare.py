@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from anadil.data.checks import Checked, Example, check
@@ -14,6 +15,7 @@ from anadil.manifest import Utterance, read_manifests
 from anadil.models.acoustic import AcousticModel
 from anadil.text.rules import TextRules, count_characters, text_rules
 from anadil.training.config import Config
+from anadil.training.languages import grouped, languages_of
 from anadil.training.report import Reporter
 from anadil.training.source import read_source, settle
 from anadil.training.transfer import Transferred, read_saved, tell, transfer
@@ -29,6 +31,14 @@ class Prepared:
     train: list[Example]
     valid: list[Example]
     start: Transferred | None = None  # with `init`
+    rules_of: dict[str, TextRules] = field(default_factory=dict)  # of each language, if there are several
+
+    def language(self, example: Example) -> str:
+        return example.utterance.language or self.config.language
+
+    def reference(self, example: Example) -> str:
+        """The text as it should be heard, by the rules of its language."""
+        return self.rules_of.get(self.language(example), self.rules).normalize(example.utterance.text)
 
 
 def prepare(config: Config, out: Path, report: Reporter, resume: bool = False) -> Prepared:
@@ -47,25 +57,31 @@ def prepare(config: Config, out: Path, report: Reporter, resume: bool = False) -
     labels = config.tokenizer.labels
     assert not isinstance(labels, str)
     rules = text_rules(config.language, config.text, labels)
+    languages = languages_of(config, train, valid)
+    rules_of = {language: text_rules(language, config.text, labels) for language in languages or [config.language]}
     acoustic = AcousticModel(config.features, config.model, len(labels))
     if config.init is not None and source is not None and start is None:
         start = transfer(acoustic.network, labels, source, weights, config.init, config.training.seed)
         tell(start, acoustic.network, report)
-    _tell_changes(rules, train + valid, report)
+    for language, spoken in grouped(config, train + valid, languages).items():
+        _tell_changes(rules_of[language], spoken, report)
     checked = []
     for name, utterances in (("training", train), ("validation", valid)):
-        result = check(
-            utterances,
-            rules,
-            acoustic.sample_rate,
-            acoustic.frame_count,
-            config.data.min_duration,
-            config.data.max_duration,
-            _progress(report, name),
-        )
-        for note, count in result.notes.items():
+        parts = [
+            check(
+                spoken,
+                rules_of[language],
+                acoustic.sample_rate,
+                acoustic.frame_count,
+                config.data.min_duration,
+                config.data.max_duration,
+                _progress(report, name),
+            )
+            for language, spoken in grouped(config, utterances, languages).items()
+        ]
+        checked.append(_together(parts))
+        for note, count in checked[-1].notes.items():
             report.warn(f"{name}: {count:,} x {note}")
-        checked.append(result)
     _settle_problems(checked, config.data.skip_bad, out, report)
     if not checked[0].examples:
         raise AnadilError(
@@ -73,14 +89,27 @@ def prepare(config: Config, out: Path, report: Reporter, resume: bool = False) -
         )
     report.say(f"training {checked[0].hours:.2f} h ({len(checked[0].examples):,} utterances), "
                f"validation {checked[1].hours:.2f} h ({len(checked[1].examples):,})")  # fmt: skip
-    return Prepared(config, rules, acoustic, checked[0].examples, checked[1].examples, start)
+    return Prepared(
+        config, rules, acoustic, checked[0].examples, checked[1].examples, start, rules_of if languages else {}
+    )
+
+
+def _together(parts: list[Checked]) -> Checked:
+    return Checked(
+        [example for part in parts for example in part.examples],
+        [problem for part in parts for problem in part.problems],
+        sum((part.notes for part in parts), Counter()),
+        sum(part.total for part in parts),
+    )
 
 
 def settle_labels(config: Config, train: list[Utterance], report: Reporter) -> Config:
     """With `labels: auto`, the characters of the training text in code-point order; otherwise the config's own."""
     if config.tokenizer.labels != "auto":
         return config
-    counts = count_characters(config.language, config.text, (utterance.text for utterance in train))
+    counts: Counter[str] = Counter()
+    for language, spoken in grouped(config, train, languages_of(config, train)).items():
+        counts += count_characters(language, config.text, (utterance.text for utterance in spoken))
     if not counts:
         raise AnadilError('tokenizer.labels: auto found no text in data.train\n  next: check the manifests\' "text"')
     report.say(

@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from torch.optim import Optimizer
 
 from anadil.data.batches import Batch, Loader, plan_epoch
+from anadil.data.languages import plan_languages
 from anadil.data.spec_augment import spec_augment
 from anadil.errors import AnadilError
 from anadil.models.acoustic import save_model
@@ -110,12 +111,11 @@ def _fit(
     resume: bool,
 ) -> Run:
     settings = data.config.training
-    durations = [example.duration for example in data.train]
     loader = Loader(data.train, data.acoustic.sample_rate, data.config.data.cache_mb)
     valid_loader = Loader(data.valid, data.acoustic.sample_rate, data.config.data.cache_mb / 10)
     masks = torch.Generator().manual_seed(settings.seed)
-    total_steps = settings.epochs * len(plan_epoch(durations, settings.batch_seconds, settings.seed))
-    run = Run(out, total_steps, sum(durations) / 3600, count_parameters(data.acoustic))
+    total_steps = settings.epochs * len(_plan(data, epoch=0))
+    run = Run(out, total_steps, sum(example.duration for example in data.train) / 3600, count_parameters(data.acoustic))
     identity = identity_of(data.config, data.train, data.valid)
     resumable = Resumable(fabric, data.acoustic.network, optimizer, masks, run, identity)
     if resume:
@@ -128,8 +128,7 @@ def _fit(
         if run.batch == 0:
             begin_thaw(optimizer, data.config.init, run.epoch, run.step)
         epoch_started, heard_s = time.monotonic(), run.audio_s
-        plan = plan_epoch(durations, settings.batch_seconds, settings.seed, run.epoch)
-        for batch in loader.batches(plan[run.batch :]):
+        for batch in loader.batches(_plan(data, run.epoch)[run.batch :]):
             run.losses.append(_step(fabric, model, optimizer, pull, batch.to(fabric.device), data, run, masks, report))
             report.progress("training", run.progress(settings.max_minutes), 1.0, _note(run))
             if stop.requested or time.monotonic() - run.saved >= 60 * settings.checkpoint_minutes:
@@ -155,6 +154,14 @@ def _fit(
         _save(data, run, "last")
         _checkpoint(resumable, report)
     return run
+
+
+def _plan(data: Prepared, epoch: int) -> list[list[int]]:
+    """The batches of an epoch."""
+    durations = [example.duration for example in data.train]
+    languages = [data.language(example) for example in data.train]
+    settings, temperature = data.config.training, data.config.data.language_temperature
+    return plan_languages(durations, languages, temperature, settings.batch_seconds, settings.seed, epoch)
 
 
 def _step(
@@ -230,7 +237,7 @@ def _validate(
             for index, row, count in zip(batch.indices, output.cpu().numpy(), frame_counts.tolist(), strict=True):
                 log_probs[index] = row[:count]
             report.progress("validating", done, len(plan))
-    references = [data.rules.normalize(example.utterance.text) for example in data.valid]
+    references = [data.reference(example) for example in data.valid]
     found = judge([row for row in log_probs if row is not None], data.rules, references)
     show = run.epoch % len(references)
     report.say(
