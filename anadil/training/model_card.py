@@ -9,6 +9,7 @@ def model_card(config: Config, hours: float, epoch: int, step: int, cer: float |
     """Markdown; rates as fractions, None where there was no validation data."""
     rates = "no validation data was given" if cer is None or wer is None else f"CER {cer:.2%}, WER {wer:.2%}"
     labels = config.tokenizer.labels
+    start = "random weights" if config.init is None else f"{config.init.from_} (head: {config.init.head})"
     return f"""# {config.name}
 
 Speech recogniser for the language `{config.language}`, trained with Anadil.
@@ -16,6 +17,7 @@ Speech recogniser for the language `{config.language}`, trained with Anadil.
 | | |
 |---|---|
 | model | {config.model.kind}, {config.model.preset or ("small" if config.model.blocks is None else "own blocks")} |
+| started from | {start} |
 | training speech | {hours:.2f} h ({", ".join(config.data.train)}) |
 | labels | {len(labels)} |
 | at | epoch {epoch}, step {step:,} |

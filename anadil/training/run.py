@@ -21,6 +21,7 @@ class Validation:
     loss: float
     cer: float
     wer: float
+    cer_by_language: dict[str, float] = field(default_factory=dict)  # if the training data hold several
 
 
 @dataclass

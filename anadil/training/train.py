@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,13 +22,13 @@ from anadil.errors import AnadilError
 from anadil.models.acoustic import save_model
 from anadil.models.summary import count_parameters, layer_table
 from anadil.settings import dump
-from anadil.text.rules import TextRules
 from anadil.training import diagnosis
 from anadil.training.checkpoint import Resumable, identity_of, restore_checkpoint, save_checkpoint
 from anadil.training.config import Config
 from anadil.training.flat_start import flat_start_loss, speech_frames
 from anadil.training.freezing import hold_still
 from anadil.training.interrupt import Stop, stop_on_interrupt
+from anadil.training.judge import Judge, cer_by_language
 from anadil.training.metrics import METRICS, drop_metrics_after, log_metrics
 from anadil.training.model_card import model_card
 from anadil.training.optimizers import Pull, begin_thaw, build_optimizer, set_learning_rates
@@ -39,21 +37,6 @@ from anadil.training.report import Reporter, Silent
 from anadil.training.run import Run, Validation, clear_run, refuse_run
 from anadil.training.transfer import pull_to_start
 from anadil.training.transfer import save as save_start
-
-
-@dataclass(frozen=True, slots=True)
-class Judgement:
-    """Corpus-level error rates of a validation set, and the hypotheses behind them."""
-
-    cer: float
-    wer: float
-    hypotheses: list[str]
-
-
-class Judge(Protocol):
-    """Decodes log-probs (frames, labels + blank) of each utterance and scores them; given by the caller."""
-
-    def __call__(self, log_probs: Sequence[np.ndarray], rules: TextRules, references: Sequence[str]) -> Judgement: ...
 
 
 def train(
@@ -147,7 +130,7 @@ def _fit(
         validated = bool(data.valid) and (run.epoch % settings.validate_every == 0 or finished)
         if validated:
             run.last = _validate(fabric, model, valid_loader, data, judge, run, report)
-        _log(fabric, optimizer, run, speed, run.last if validated else None)
+        _log(fabric, optimizer, data, run, speed, run.last if validated else None)
         if run.last is not None and (run.best is None or run.last.cer < run.best.cer):
             run.best = run.last
             _save(data, run, "best")
@@ -238,13 +221,17 @@ def _validate(
                 log_probs[index] = row[:count]
             report.progress("validating", done, len(plan))
     references = [data.reference(example) for example in data.valid]
-    found = judge([row for row in log_probs if row is not None], data.rules, references)
+    rows = [row for row in log_probs if row is not None]
+    found = judge(rows, data.rules, references)
+    languages = [data.language(example) for example in data.valid] if data.rules_of else []
+    by_language = cer_by_language(judge, rows, data.rules, references, languages)
     show = run.epoch % len(references)
     report.say(
         f"epoch {run.epoch:3d}  step {run.step:6,}  {run.minutes:5.1f} min  valid CER {found.cer:6.2%}  WER {found.wer:6.2%}\n"
         f"    said  {references[show]}\n    heard {found.hypotheses[show]}"
+        + "".join(f"\n    CER {cer:6.2%}  {language}" for language, cer in by_language.items())
     )
-    return Validation(losses / n_labels, found.cer, found.wer)
+    return Validation(losses / n_labels, found.cer, found.wer, by_language)
 
 
 def _note(run: Run) -> str:
@@ -252,8 +239,10 @@ def _note(run: Run) -> str:
     return f"epoch {run.epoch}  loss {np.mean(run.losses[-50:]):.3f}{best}"
 
 
-def _log(fabric: Fabric, optimizer: Optimizer, run: Run, speed: float, validation: Validation | None) -> None:
-    row = {
+def _log(
+    fabric: Fabric, optimizer: Optimizer, data: Prepared, run: Run, speed: float, validation: Validation | None
+) -> None:
+    row: dict[str, float | int | None] = {
         "epoch": run.epoch,
         "step": run.step,
         "minutes": round(run.minutes, 3),
@@ -264,6 +253,8 @@ def _log(fabric: Fabric, optimizer: Optimizer, run: Run, speed: float, validatio
         "valid_cer": validation.cer if validation else None,
         "valid_wer": validation.wer if validation else None,
     }
+    by_language = validation.cer_by_language if validation else {}
+    row |= {f"valid_cer_{language}": by_language.get(language) for language in sorted(data.rules_of)}
     log_metrics(fabric, run.out / METRICS, row, run.step)
 
 

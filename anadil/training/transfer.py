@@ -134,7 +134,10 @@ def save(transferred: Transferred, network: nn.Module, init: InitSettings, out: 
     if init.l2_sp > 0:
         start = {name: tensor for name, tensor in network.named_parameters() if name in transferred.loaded}
         with whole_file(out / START) as beside:
-            save_file({name: tensor.detach().cpu().contiguous() for name, tensor in start.items()}, beside)
+            try:
+                save_file({name: tensor.detach().cpu().contiguous() for name, tensor in start.items()}, beside)
+            except SafetensorError as error:  # its own name for an I/O error
+                raise OSError(str(error)) from error
 
 
 def read_saved(out: Path) -> Transferred:

@@ -15,7 +15,7 @@ from anadil.training.prepare import prepare
 from anadil.training.train import train
 from tests.micro import micro_data, write_lines
 from tests.training.test_checkpoint import EVERY_STEP, Crash, CrashAt, assert_same_run
-from tests.training.test_train import Told
+from tests.training.test_train import Told, metrics
 
 
 def mixed(folder: Path, micro: Path, turkish: str | None = "tr", n_turkish: int = 2) -> dict[str, Any]:
@@ -62,6 +62,10 @@ def test_a_weighted_run_resumes_exactly_and_hears_the_small_language_more(tmp_pa
     plain = train(Config.model_validate(data), tmp_path / "plain", judge)
     data["data"]["language_temperature"] = 1e9
     weighted = train(Config.model_validate(data), tmp_path / "undisturbed", judge)
+    assert list(metrics(tmp_path / "plain")[0])[-2:] == ["valid_cer_en", "valid_cer_tr"]
+    assert plain.last is not None and plain.last.cer_by_language["tr"] == float(
+        metrics(tmp_path / "plain")[-1]["valid_cer_tr"]
+    )
     assert weighted.total_steps != plain.total_steps or weighted.audio_s != plain.audio_s
     for attempt, crash_after in enumerate((4, 2, 99)):
         try:

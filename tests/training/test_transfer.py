@@ -267,6 +267,9 @@ def test_a_run_from_the_command_line_needs_its_source_no_more(
     assert model.rules.labels == (" ", "b", "á", "ç")
     saved = load_config(out / "best/config.yaml").init
     assert saved is not None and saved.from_ == str(tmp_path / "source") and saved.head == "map"
+    assert f"| started from | {tmp_path / 'source'} (head: map) |" in (out / "best/README.md").read_text(
+        encoding="utf-8"
+    )
     account = json.loads((out / "init.json").read_text(encoding="utf-8"))
     assert account["labels"][2] == {"label": "á", "kind": "relative", "sources": ["a"]}
     assert account["mapped"] == [HEAD + "weight", HEAD + "bias"] and account["new"] == account["unused"] == []
