@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -18,6 +19,7 @@ from anadil.cli.train import judge
 from anadil.errors import AnadilError
 from anadil.models.acoustic import load_model
 from anadil.text.relatives import starts
+from anadil.training import transfer as module
 from anadil.training.config import Config, load_config
 from anadil.training.prepare import Prepared, prepare
 from anadil.training.train import train
@@ -287,3 +289,24 @@ def test_a_start_from_a_model_that_knows_the_sounds_needs_fewer_steps(tmp_path: 
     from_scratch = train(Config.model_validate(scratch), tmp_path / "scratch", judge)
     assert run.best is not None and from_scratch.best is not None
     assert run.best.cer < 0.6 < from_scratch.best.cer
+
+
+def test_a_run_from_scratch_leaves_nothing_of_an_earlier_transfer(tmp_path: Path, micro: Path) -> None:
+    data = data_of(spoken(tmp_path, micro), micro, init={"l2_sp": 0.1})
+    train(Config.model_validate(data), tmp_path / "run", judge)
+    of_transfer = {"init.json", "start.safetensors"}
+    assert of_transfer <= {path.name for path in (tmp_path / "run").iterdir()}
+    train(Config.model_validate(micro_data(micro / "train.jsonl", epochs=1)), tmp_path / "run", judge, force=True)
+    assert not of_transfer & {path.name for path in (tmp_path / "run").iterdir()}
+
+
+def test_a_full_disk_at_the_start_is_a_plain_message(
+    tmp_path: Path, micro: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*arguments: object) -> None:
+        raise SafetensorError("No space left on device")
+
+    monkeypatch.setattr(module, "save_file", full)
+    data = data_of(spoken(tmp_path, micro), micro, init={"l2_sp": 0.1})
+    with pytest.raises(AnadilError, match=r"could not write .*start.safetensors.*No space left"):
+        train(Config.model_validate(data), tmp_path / "run", judge)
