@@ -111,7 +111,7 @@ def tell(transferred: Transferred, network: nn.Module, report: Reporter) -> None
         ("new", transferred.new),
     ):
         size = sum(own[tensor].numel() for tensor in tensors)
-        rows.append([name, f"{len(tensors)}", f"{size:,}", _listed(tensors)])
+        rows.append([name, f"{len(tensors)}", f"{size:,}", _listed(tensors) if name == "new" else ""])
     rows.append(["unused in the source", f"{len(transferred.unused)}", "", _listed(transferred.unused)])
     report.table(f"Start from {transferred.source.path}", ["tensors", "number", "values", "which"], rows)
     by_kind: dict[str, list[str]] = {}
@@ -174,7 +174,7 @@ def _misfit(misfits: Sequence[str], own: dict[str, Tensor], weights: dict[str, T
     lines = [f"  {name}: {shape(own, name)}, in the source {shape(weights, name)}" for name in misfits[:SHOWN]]
     if len(misfits) > SHOWN:
         lines.append(f"  ... and {len(misfits) - SHOWN} more")
-    n_fit = sum(name in weights and weights[name].shape == own[name].shape for name in own)
+    n_fit = sum(not name.startswith(HEAD) and name not in misfits for name in own)
     return "\n".join(
         [
             f"the encoder of {source.path} is not this model's: {len(misfits)} tensors do not fit, {n_fit} do",
