@@ -15,9 +15,8 @@ from anadil.errors import AnadilError
 EXTENSIONS = frozenset({".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aiff", ".aif", ".au", ".caf", ".w64"})
 """What libsndfile reads, by file name; the content decides in the end."""
 
-
-_STREAMED = 0x7FFFF000
-"""A WAV header with this size or more was written to a pipe, before the length was known: it promises nothing."""
+_UNKNOWN_SIZE = 0x7FFFF000
+"""Programs that write WAV into a pipe promise the most they can, about 2 or 4 GiB: such a file was not cut off."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +39,7 @@ def probe(path: str | Path) -> AudioInfo:
     # libsndfile reads what is there and notes a data chunk that promises more: "data : 105270 (should be 104544)"
     cut = re.search(r"^\s*data\s*:\s*(\d+) \(should be (\d+)\)", info.extra_info, re.MULTILINE)
     promised = info.duration
-    if cut and int(cut[2]) > 0 and int(cut[2]) < int(cut[1]) < _STREAMED:
+    if cut and int(cut[2]) > 0 and int(cut[2]) < int(cut[1]) < _UNKNOWN_SIZE:
         promised = info.duration * int(cut[1]) / int(cut[2])
     return AudioInfo(info.duration, info.samplerate, info.channels, promised)
 
@@ -91,6 +90,9 @@ def _require_file(path: str | Path) -> None:
 def _unreadable(path: str | Path, error: Exception) -> AnadilError:
     if Path(path).stat().st_size == 0:
         return AnadilError(f"audio file is empty (0 bytes): {path}")
-    reason = getattr(error, "error_string", str(error)).rstrip(".")
+    with open(path, "rb") as file:
+        is_page = file.read(64).lstrip().startswith((b"<", b"{"))
+    # libsndfile calls a web page named .mp3 "not a regular file"
+    reason = "it holds a web page" if is_page else getattr(error, "error_string", str(error)).rstrip(".")
     formats = "WAV, FLAC, OGG, Opus or MP3"
     return AnadilError(f"not readable as audio: {path} ({reason}); readable are {formats}")

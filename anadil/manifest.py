@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Iterable, Sequence
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,21 @@ def read_manifest(path: str | Path) -> list[Utterance]:
 
     Raises AnadilError if the file is missing, not UTF-8 or empty, or naming every line that is broken.
     """
+    problems: list[Problem] = []
+    utterances = list(iter_manifest(path, problems.append))
+    if problems:
+        n_lines = len(utterances) + len(problems)
+        raise AnadilError(summarize(problems, "lines", n_lines, "mend these lines, or take them out of the manifest"))
+    if not utterances:
+        raise AnadilError(f"{path}: the manifest is empty\n  next: check what wrote it")
+    return utterances
+
+
+def iter_manifest(path: str | Path, reject: Callable[[Problem], None]) -> Iterator[Utterance]:
+    """Read a manifest line by line; a line that is no utterance goes to `reject`.
+
+    Raises AnadilError if the file is missing.
+    """
     path = Path(path)
     if not path.is_file():
         kind = "a folder" if path.is_dir() else "not there"
@@ -48,27 +64,20 @@ def read_manifest(path: str | Path) -> list[Utterance]:
             '{"audio_filepath": "clips/1.wav", "duration": 3.2, "text": "..."}\n'
             "  next: check the path"
         )
-    utterances: list[Utterance] = []
-    problems: list[Problem] = []
-    n_lines = 0
+    name, folder = str(path), str(path.parent)
     with open(path, "rb") as file:
         for number, line in enumerate(file, start=1):
-            where = f"{path}:{number}"
-            raw = (
-                line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
-            )  # a byte-order mark, as Windows editors write it
-            if not raw.strip():
+            if number == 1:
+                line = line.removeprefix(b"\xef\xbb\xbf")  # noqa: PLW2901 - a byte-order mark, as Windows editors write it
+            if line.isspace() or not line:
                 continue
-            n_lines += 1
+            where = f"{name}:{number}"
             try:
-                utterances.append(_parse(raw, path.parent, where))
+                utterance = parse_line(line, folder, where)
             except ValueError as error:
-                problems.append(Problem(where, str(error)))
-    if problems:
-        raise AnadilError(summarize(problems, "lines", n_lines, "mend these lines, or take them out of the manifest"))
-    if not utterances:
-        raise AnadilError(f"{path}: the manifest is empty\n  next: check what wrote it")
-    return utterances
+                reject(Problem(where, str(error)))
+            else:
+                yield utterance
 
 
 def read_manifests(paths: Sequence[str | Path]) -> list[Utterance]:
@@ -84,7 +93,8 @@ def write_manifest(path: str | Path, utterances: Iterable[Utterance]) -> None:
             file.write(json.dumps(_record(utterance, path.parent), ensure_ascii=False) + "\n")
 
 
-def _parse(raw: bytes, folder: Path, where: str) -> Utterance:
+def parse_line(raw: bytes, folder: str, where: str) -> Utterance:
+    """One line of a manifest in `folder`. Raises ValueError saying what is wrong with it."""
     try:
         record = json.loads(raw.decode("utf-8"))
     except UnicodeDecodeError as error:
@@ -95,17 +105,19 @@ def _parse(raw: bytes, folder: Path, where: str) -> Utterance:
         raise ValueError("not valid JSON: nested too deeply") from None
     if not isinstance(record, dict):
         raise ValueError(f"expected a JSON object {{...}}, found {type(record).__name__}")
-    _require_utf8(record)
+    if b"\\ud" in raw or b"\\uD" in raw:  # UTF-8 holds no half of a pair, only JSON's escapes do
+        _require_utf8(record)
     audio = record.pop("audio_filepath", None)
     if not isinstance(audio, str) or not audio:
         raise ValueError('no "audio_filepath"')
+    speaker, language = _string(record, "speaker"), _string(record, "language")
     return Utterance(
-        audio_filepath=os.path.join(folder, os.path.expanduser(audio)),
+        audio_filepath=os.path.join(folder, os.path.expanduser(audio) if audio[0] == "~" else audio),
         duration=_seconds(record, "duration"),
         text=_string(record, "text") or "",
         offset=_seconds(record, "offset") or 0.0,
-        speaker=_string(record, "speaker"),
-        language=_string(record, "language"),
+        speaker=sys.intern(speaker) if speaker else speaker,  # one string for all that a speaker said
+        language=sys.intern(language) if language else language,
         extra=record,
         source=where,
     )

@@ -8,17 +8,24 @@ import re
 import typing
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
 from anadil.errors import AnadilError
 
 SECTION = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
 """For every section of a config: no unknown keys, never edited after load."""
 
+Paths = Annotated[list[str], BeforeValidator(lambda value: [value] if isinstance(value, str) else value)]
+"""Files, relative to the working directory; one alone needs no brackets."""
+
 Section = TypeVar("Section", bound=BaseModel)
+
+
+YAML_BYTES, YAML_VALUES = 8 * 2**20, 500_000
+"""The largest configs hold a vocabulary of some ten thousand labels, three times."""
 
 
 class _Loader(yaml.SafeLoader):
@@ -70,13 +77,41 @@ def read_yaml(path: Path) -> dict[str, Any]:
     """Read a YAML file that holds a mapping. Raises AnadilError if it is missing or malformed."""
     if not path.is_file():
         raise AnadilError(f"config not found: {path}\n  next: check the path; configs to start from are in configs/")
+    return parse_yaml(path.read_bytes(), str(path))
+
+
+def parse_yaml(content: bytes, where: str) -> dict[str, Any]:
+    """Read YAML that holds a mapping. Raises AnadilError if it is malformed, or larger than any config."""
+    if len(content) > YAML_BYTES:
+        raise AnadilError(f"{where}: {len(content):,} bytes of YAML, allowed are {YAML_BYTES:,}")
     try:
-        data = yaml.load(path.read_text(encoding="utf-8-sig"), Loader=_Loader)
+        text = content.decode("utf-8-sig")
+        _refuse_explosion(yaml.compose(text, Loader=_Loader), where)
+        data = yaml.load(text, Loader=_Loader)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise AnadilError(f"{path}: not valid YAML: {error}\n  next: mend the file") from error
+        raise AnadilError(f"{where}: not valid YAML: {error}\n  next: mend the file") from error
     if not isinstance(data, dict):
-        raise AnadilError(f"{path}: expected `key: value` lines, found {type(data).__name__}")
+        raise AnadilError(f"{where}: expected `key: value` lines, found {type(data).__name__}")
     return data
+
+
+def _refuse_explosion(root: yaml.Node | None, where: str) -> None:
+    """Aliases make a few lines stand for billions of values, or for themselves."""
+    sizes: dict[int, int] = {}
+
+    def size(node: yaml.Node) -> int:
+        if id(node) not in sizes:
+            sizes[id(node)] = YAML_VALUES + 1  # met again below itself, it is endless
+            below: list[yaml.Node] = []
+            if isinstance(node, yaml.SequenceNode):
+                below = list(node.value)
+            elif isinstance(node, yaml.MappingNode):
+                below = [one for pair in node.value for one in pair]
+            sizes[id(node)] = 1 + sum(map(size, below))
+        return sizes[id(node)]
+
+    if root is not None and size(root) > YAML_VALUES:
+        raise AnadilError(f"{where}: its aliases (*name) stand for more than {YAML_VALUES:,} values")
 
 
 def override(data: dict[str, Any], assignments: Sequence[str]) -> dict[str, Any]:
@@ -122,7 +157,11 @@ def parse_json(kind: type[Section], path: Path) -> Section:
 
 def dump(settings: BaseModel) -> str:
     """YAML text of settings, in the order of the fields; Unicode stays readable."""
-    data = settings.model_dump(mode="json", by_alias=True)
+    return dump_mapping(settings.model_dump(mode="json", by_alias=True))
+
+
+def dump_mapping(data: dict[str, Any]) -> str:
+    """YAML text that every reader of YAML 1.1 or 1.2 reads alike, in the order of the keys."""
     text: str = yaml.dump(data, Dumper=_Dumper, allow_unicode=True, sort_keys=False, default_flow_style=None, width=110)
     return text
 
@@ -133,9 +172,10 @@ _KIND_OF_UNION = re.compile(r"(?:list|tuple|dict|set|literal)\[")
 
 def _explain(kind: type[BaseModel], location: tuple[int | str, ...], mistake: Any) -> str:
     location = tuple(part for part in location if not _KIND_OF_UNION.match(str(part)))
+    location, sections = _walk(kind, location)
     key = ".".join(str(part) for part in location)
     if mistake["type"] == "extra_forbidden":
-        known = sorted(_fields(kind, location[:-1]))
+        known = sorted({field.alias or name for section in sections for name, field in section.model_fields.items()})
         near = difflib.get_close_matches(str(location[-1]), known, n=1, cutoff=0.4)
         full = ".".join([*map(str, location[:-1]), near[0]]) if near else ""
         hint = f"did you mean {full!r}?" if near else f"known are: {', '.join(known)}"
@@ -159,11 +199,27 @@ def _types(annotation: Any) -> Iterator[type]:
         yield from _types(argument)
 
 
-def _fields(kind: type[BaseModel], location: tuple[int | str, ...]) -> set[str]:
-    """Names of the fields of the section at `location` below `kind`."""
+def _walk(
+    kind: type[BaseModel], location: tuple[int | str, ...]
+) -> tuple[tuple[int | str, ...], list[type[BaseModel]]]:
+    """The location below `kind` as the user wrote it, and the sections that its last key may belong to.
+
+    pydantic puts the `kind` of a section that comes in several kinds into the location as if it were a key.
+    """
+    sections: list[type[BaseModel]] = [kind]
+    written: list[int | str] = []
+    inner: list[type[BaseModel]] = []
     for part in location:
-        if not isinstance(part, str) or part not in kind.model_fields:
+        named = [
+            one for one in inner if len(inner) > 1 and part in typing.get_args(one.model_fields["kind"].annotation)
+        ]
+        if named:
+            sections = inner = named
             continue
-        annotation = kind.model_fields[part].annotation
-        kind = next((inner for inner in _types(annotation) if issubclass(inner, BaseModel)), kind)
-    return {field.alias or name for name, field in kind.model_fields.items()}
+        written.append(part)
+        if isinstance(part, int):
+            continue
+        sections = inner or sections
+        fields = [one.model_fields[part].annotation for one in sections if part in one.model_fields]
+        inner = [one for annotation in fields for one in _types(annotation) if issubclass(one, BaseModel)]
+    return tuple(written), sections

@@ -24,7 +24,7 @@ N_MELS, N_LABELS, FRAMES_PER_S = 64, 34, 100
 def grouped_conv1d(self: MaskedConv, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
     """The plain way, as a peer: the same sum in NCW layout."""
     conv = self.conv
-    y = F.conv1d((x * mask).squeeze(2), conv.weight, None, conv.stride, conv.padding, conv.dilation, conv.groups)
+    y = F.conv1d((x * mask).squeeze(2), conv.weight, None, conv.stride, self.padding[0], conv.dilation, conv.groups)
     return y.unsqueeze(2), mask[..., :: conv.stride[0]]
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from anadil.cli.train import judge
 from anadil.export.onnx import export_folder
 from anadil.training.config import Config
 from anadil.training.train import train
+from tests.lines import write_lines
 
 torch.set_num_threads(1)  # sums in one order, and other tests may run beside these
 
@@ -51,11 +51,6 @@ def write_corpus(folder: Path, texts: Sequence[str] = TEXTS, name: str = "train.
     return write_lines(
         folder / name, [{"audio_filepath": f"clips/{i}.wav", "text": text} for i, text in enumerate(texts)]
     )
-
-
-def write_lines(path: Path, records: Sequence[dict[str, Any]]) -> Path:
-    path.write_text("".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records), encoding="utf-8")
-    return path
 
 
 def micro_data(manifest: Path, valid: Path | None = None, **training: Any) -> dict[str, Any]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import os
 import re
 import shlex
 import subprocess
@@ -11,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from anadil.corpora.espeak import synthesize_corpus
+from anadil.manifest import read_manifest
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -52,6 +55,22 @@ def test_the_road_runs_as_written(home: Path) -> None:
     assert len(list((home / "transcripts").iterdir())) == 3
     done = subprocess.run([sys.executable, "-c", blocks("python")[0]], cwd=home, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_spreadsheet_becomes_manifests_as_written(home: Path) -> None:
+    with open(home / "my-speech/sheet.csv", "w", encoding="utf-8", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(["file", "sentence", "who"])
+        for number, utterance in enumerate(read_manifest(home / "my-speech/train.jsonl")):
+            rows.writerow([os.path.relpath(utterance.audio_filepath, home / "my-speech"), utterance.text, f"s{number}"])
+    for command in blocks("bash")[2].strip().splitlines():
+        words = shlex.split(command)
+        assert words[0] == "anadil"
+        done = subprocess.run(
+            [sys.executable, "-m", "anadil.cli.main", *words[1:]], cwd=home, capture_output=True, text=True
+        )
+        assert done.returncode == 0, f"{command}\n{done.stderr}"
+    assert (home / "corpus/split/train.jsonl").is_file() and (home / "preview/preview.html").is_file()
 
 
 def test_its_make_targets_are_there() -> None:

@@ -37,7 +37,16 @@ def with_key(key: str, value: object) -> dict[str, Any]:
             with_key("model.blocks", [{"filters": 8, "kernel": 3, "dilatation": 2}]),
             "unknown key 'model.blocks.0.dilatation'; did you mean 'model.blocks.0.dilation'?",
         ),
-        (with_key("tokenizer.xyz", 3), "unknown key 'tokenizer.xyz'; known are: kind, labels"),
+        (
+            with_key("model", {"kind": "conformer", "dmodel": 8}),
+            "unknown key 'model.dmodel'; did you mean 'model.d_model'?",
+        ),
+        (
+            with_key("model", {"kind": "fastconformer", "d_model": 30, "n_heads": 4}),
+            "model: d_model 30 must be even and a multiple of n_heads 4",
+        ),
+        (with_key("model", {"kind": "citrinet"}), "model: kind citrinet has no presets: give blocks"),
+        (with_key("tokenizer.xyz", 3), "unknown key 'tokenizer.xyz'; known are: kind, labels, path, sampling, size"),
         (with_key("training.epochs", 0), "training.epochs: Input should be greater than or equal to 1 (found 0)"),
         (with_key("training.min_lr", 1), "training: min_lr 1.0 is above lr 0.003"),
         ({"data": {"train": "t.jsonl"}}, "'language' is required"),

@@ -17,12 +17,15 @@ EXAMPLE = "Example: anadil evaluate runs/mdw/best test.jsonl --out runs/mdw/test
 
 @verb
 def evaluate(
-    model: Annotated[Path, typer.Argument(help="Model folder or exported folder.")],
+    model: Annotated[Path, typer.Argument(help="Model folder, exported folder or NeMo archive (.nemo).")],
     manifests: Annotated[list[Path], typer.Argument(help="JSONL manifests with text.")],
     out: Annotated[
         Path | None, typer.Option(help="Folder for hypotheses.jsonl: every reference and hypothesis.")
     ] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="File for the figures.")] = None,
+    scoring: Annotated[
+        str, typer.Option(help="plain, or what scoring leaves out: no-case,no-punctuation,no-tone (joined by commas).")
+    ] = "plain",
     force: Annotated[bool, typer.Option("--force", help="Replace earlier results.")] = False,
 ) -> None:
     """Word and character error rates with 95 % intervals, greedy decoding, over all manifests together."""
@@ -34,6 +37,7 @@ def evaluate(
     from anadil.recognition.load import load
     from anadil.recognition.recognize_manifest import evaluate_manifest
     from anadil.text.rules import describe
+    from anadil.text.scoring import scoring_view
 
     hypotheses = out / "hypotheses.jsonl" if out else None
     for path in filter(None, (hypotheses, json_file)):
@@ -42,7 +46,10 @@ def evaluate(
     recognizer = load(model)
     with ConsoleReporter() as report:
         result, unknown = evaluate_manifest(
-            recognizer, utterances, lambda done, total: report.progress("recognising", done, total)
+            recognizer,
+            utterances,
+            lambda done, total: report.progress("recognising", done, total),
+            scoring_view(recognizer.rules, scoring),
         )
         if unknown:
             listed = ", ".join(f"{describe(character)} x {count:,}" for character, count in unknown.most_common(10))
@@ -56,9 +63,11 @@ def evaluate(
                 "model": str(model),
                 "manifests": [str(path) for path in manifests],
                 "lm": None,
+                "scoring": scoring,
             } | result.to_dict()
             beside.write_text(json.dumps(figures, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
-    print_rates(result, f"{model} on {', '.join(path.name for path in manifests)}, greedy, no LM")
+    scored = "" if scoring == "plain" else f", scoring {scoring}"
+    print_rates(result, f"{model} on {', '.join(path.name for path in manifests)}, greedy, no LM{scored}")
 
 
 def print_rates(result: Evaluation, title: str) -> None:
@@ -73,7 +82,7 @@ def print_rates(result: Evaluation, title: str) -> None:
         between = f"{interval[0]:.2%} to {interval[1]:.2%}" if interval else "too few utterances"
         figures = [counts.reference, counts.substitutions, counts.deletions, counts.insertions]
         rows.append([name, f"{counts.rate:.2%}", between, *(f"{figure:,}" for figure in figures)])
-    columns = ["", "error rate", "95 % interval", "reference", "substituted", "deleted", "inserted"]
+    columns = ["", "error rate", "95 % interval", "ref", "sub", "del", "ins"]
     console = Console(highlight=False)
     console.print(rich_table(title, columns, rows))
     factor = result.real_time_factor

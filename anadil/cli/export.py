@@ -14,7 +14,7 @@ EXAMPLE = "Example: anadil export runs/mdw/best --out exported/mdw"
 
 @verb
 def export(
-    model: Annotated[Path, typer.Argument(help="Model folder.")],
+    model: Annotated[Path, typer.Argument(help="Model folder, or NeMo archive (.nemo).")],
     out: Annotated[Path, typer.Option(help="Folder to write.")],
     force: Annotated[bool, typer.Option("--force", help="Replace an earlier export.")] = False,
 ) -> None:

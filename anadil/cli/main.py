@@ -7,14 +7,29 @@ from typing import Annotated
 import typer
 
 from anadil import __version__
-from anadil.cli import demo, evaluate, export, train, transcribe
+from anadil.cli import (
+    augment,
+    check,
+    convert,
+    corpora,
+    demo,
+    download,
+    evaluate,
+    export,
+    import_speech,
+    normalize,
+    split,
+    tokenizer,
+    train,
+    transcribe,
+)
 
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="Example: anadil train configs/few-hours.yaml language=xyz data.train=train.jsonl --out runs/first",
+    epilog="Example: anadil train configs/few-hours.yaml language=sw data.train=train.jsonl --out runs/first",
 )
 
 
@@ -33,7 +48,22 @@ def anadil(
     """A working speech recogniser for a language that has few recordings."""
 
 
-for module in (demo, train, evaluate, export, transcribe):
+for module in (
+    demo,
+    corpora,
+    download,
+    import_speech,
+    normalize,
+    check,
+    split,
+    augment,
+    tokenizer,
+    train,
+    evaluate,
+    export,
+    convert,
+    transcribe,
+):
     app.command(epilog=module.EXAMPLE)(module.command)
 
 

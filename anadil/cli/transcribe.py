@@ -20,14 +20,31 @@ EXAMPLE = "Example: anadil transcribe exported/mdw recordings/ --format json --o
 class Format(enum.StrEnum):
     TEXT = "text"
     JSON = "json"
+    SRT = "srt"
+    VTT = "vtt"
+    TEXTGRID = "textgrid"
+    EAF = "eaf"
+    AUDACITY = "audacity"
+    CTM = "ctm"
+
+
+ENDINGS = {Format.TEXT: ".txt", Format.TEXTGRID: ".TextGrid", Format.AUDACITY: ".txt"}
+"""Of files, where it is not the format's name."""
+ALONE = (Format.SRT, Format.VTT, Format.TEXTGRID, Format.EAF, Format.AUDACITY)
+"""Formats whose files are about one recording."""
 
 
 @verb
 def transcribe(
-    model: Annotated[Path, typer.Argument(help="Exported folder (fast, without PyTorch) or model folder.")],
+    model: Annotated[Path, typer.Argument(help="Exported folder (fast, without PyTorch), model folder or .nemo.")],
     audio: Annotated[list[Path], typer.Argument(help="Audio files, and folders that are searched for some.")],
     form: Annotated[
-        Format, typer.Option("--format", help="text, or json with word times and confidences.")
+        Format,
+        typer.Option(
+            "--format",
+            help="json has word times and confidences; srt and vtt are subtitles; textgrid (Praat) and eaf (ELAN) have "
+            "tiers of utterances and words.",
+        ),
     ] = Format.TEXT,
     out: Annotated[
         Path | None, typer.Option(help="Folder for one file a recording; without it, everything goes to stdout.")
@@ -83,9 +100,19 @@ def plan_outputs(sources: list[Path], form: Format, out: Path | None, force: boo
     from anadil.errors import AnadilError
     from anadil.files import refuse_overwrite
 
+    spaced = [str(source) for source in sources if form is Format.CTM and len(source.stem.split()) != 1]
+    if spaced:
+        raise AnadilError(
+            f"CTM has no place for white space in names: {', '.join(spaced[:3])}\n  next: rename these recordings"
+        )
     if out is None:
+        if form in ALONE and len(sources) > 1:
+            raise AnadilError(
+                f"a file of format {form} is about one recording, and there are {len(sources):,}\n"
+                "  next: add --out DIR, for one file a recording"
+            )
         return {}
-    suffix = ".txt" if form is Format.TEXT else ".json"
+    suffix = ENDINGS.get(form, f".{form}")
     targets = {source: out / (source.stem + suffix) for source in sources}
     clashes = [str(target) for target, count in Counter(targets.values()).items() if count > 1]
     if clashes:
@@ -101,19 +128,45 @@ def plan_outputs(sources: list[Path], form: Format, out: Path | None, force: boo
 
 def deliver(transcript: Transcript, source: Path, form: Format, target: Path | None, alone: bool) -> None:
     """Write one transcript to its file, or print it: the bare text if it is the only one."""
-    import json
-
     from anadil.files import whole_file
 
-    if form is Format.JSON:
-        content = json.dumps({"audio_filepath": str(source)} | transcript.to_dict(), ensure_ascii=False)
+    if form is Format.TEXT:
+        content = (transcript.text if alone or target else f"{source}\t{transcript.text}") + "\n"
     else:
-        content = transcript.text if alone or target else f"{source}\t{transcript.text}"
+        content = render(transcript, source, form)
     if target is None:
-        print(content, flush=True)
+        print(content, end="", flush=True)
         return
     with whole_file(target) as beside:
-        beside.write_text(content + "\n", encoding="utf-8")
+        beside.write_text(content, encoding="utf-8", newline="\n")
+
+
+def render(transcript: Transcript, source: Path, form: Format) -> str:
+    """A transcript in one of the formats with times."""
+    if form is Format.JSON:
+        import json
+
+        return json.dumps({"audio_filepath": str(source)} | transcript.to_dict(), ensure_ascii=False) + "\n"
+    from anadil.corpora import audacity, ctm, elan, subtitles, textgrid
+    from anadil.decoding.cues import cues, word_segments
+
+    if form is Format.CTM:
+        words = ((word, max(0.0, word.end - word.start)) for word in transcript.words)
+        return ctm.format_ctm(
+            [ctm.Timed(source.stem, "1", word.start, length, word.text, word.confidence) for word, length in words]
+        )
+    utterances = cues(transcript)
+    plain = {
+        Format.SRT: subtitles.format_srt,
+        Format.VTT: subtitles.format_vtt,
+        Format.AUDACITY: audacity.format_audacity,
+    }
+    if form in plain:
+        return plain[form](utterances)
+    tiers = {"utterances": utterances, "words": word_segments(transcript)}
+    if form is Format.EAF:
+        return elan.format_eaf(tiers, source)
+    return textgrid.format_textgrid(tiers, transcript.duration)
 
 
 command = transcribe

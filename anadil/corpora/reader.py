@@ -32,6 +32,7 @@ class Options:
     audio_column: str | None = None  # of a table
     text_column: str | None = None
     speaker_column: str | None = None
+    unpacked: Path | None = None  # where archives found in the source are unpacked (not the user's to say); beside them
 
 
 class Reader(Protocol):

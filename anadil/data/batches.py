@@ -1,9 +1,10 @@
-"""Batches of about equal length: bounded in padded seconds, decoded ahead of the model by threads."""
+"""Batches of about equal length: bounded in padded seconds, decoded and augmented ahead of the model by threads."""
 
 from __future__ import annotations
 
+import os
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from threading import Lock
@@ -21,6 +22,10 @@ AHEAD = 4
 
 LENGTH_JITTER = 0.05
 """Utterances are sorted by duration times 1 +- this, so that an epoch's batches differ from the last one's."""
+
+
+Augment = Callable[[np.ndarray, int, int], np.ndarray]
+"""From decoded samples, the index of the example and the epoch to what the model shall hear."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,23 +73,39 @@ def plan_epoch(durations: Sequence[float], batch_seconds: float, seed: int | Non
 
 
 class Loader:
-    """Decodes and pads examples; keeps decoded audio as 16-bit integers in memory up to `cache_mb`."""
+    """Decodes, augments and pads examples; keeps decoded audio as 16-bit integers in memory up to `cache_mb`.
 
-    def __init__(self, examples: Sequence[Example], sample_rate: int, cache_mb: float = 0, threads: int = 2) -> None:
+    `augment` runs in the loader's threads, so it must use neither PyTorch (see `_pad`) nor shared random numbers.
+    """
+
+    def __init__(
+        self,
+        examples: Sequence[Example],
+        sample_rate: int,
+        cache_mb: float = 0,
+        threads: int | None = None,
+        augment: Augment | None = None,
+    ) -> None:
         self.examples = examples
+        self.labels: Sequence[Sequence[int]] | None = None  # instead of the examples' own
         self.sample_rate = sample_rate
-        self.threads = threads
+        self.threads = threads or max(2, min(AHEAD, (os.cpu_count() or 1) // 2))
+        self.augment = augment
         self._cache: dict[int, np.ndarray] = {}
         self._room = int(cache_mb * 2**20)
+        self._caches = self._room > 0
         self._lock = Lock()
 
-    def batches(self, plan: Sequence[Sequence[int]]) -> Iterator[Batch]:
-        """Yield the planned batches in order. Raises AnadilError, naming the utterance, where audio cannot be decoded."""
+    def batches(self, plan: Sequence[Sequence[int]], epoch: int = 0) -> Iterator[Batch]:
+        """Yield the planned batches of an epoch in order.
+
+        Raises AnadilError, naming the utterance, where audio cannot be decoded.
+        """
         waiting: deque[Future[Batch]] = deque()
         with ThreadPoolExecutor(max_workers=self.threads) as pool:
             try:
                 for indices in plan:
-                    waiting.append(pool.submit(self.load, indices))
+                    waiting.append(pool.submit(self.load, indices, epoch))
                     if len(waiting) > AHEAD:
                         yield waiting.popleft().result()
                 while waiting:
@@ -93,10 +114,12 @@ class Loader:
                 for future in waiting:
                     future.cancel()
 
-    def load(self, indices: Sequence[int]) -> Batch:
-        """Decode and pad the examples at `indices`."""
+    def load(self, indices: Sequence[int], epoch: int = 0) -> Batch:
+        """Decode, augment and pad the examples at `indices`."""
         waveforms = [self._waveform(index) for index in indices]
-        labels = [self.examples[index].labels for index in indices]
+        if self.augment is not None:
+            waveforms = [self.augment(row, index, epoch) for row, index in zip(waveforms, indices, strict=True)]
+        labels = [self.labels[index] if self.labels else self.examples[index].labels for index in indices]
         return Batch(
             _pad(waveforms, np.float32),
             torch.tensor([len(waveform) for waveform in waveforms]),
@@ -114,11 +137,14 @@ class Loader:
             samples = audio.read(utterance.audio_filepath, self.sample_rate, utterance.offset, utterance.duration)
         except AnadilError as error:
             raise AnadilError(f"{utterance.source}: {error}") from error
+        if not self._caches:
+            return samples
+        rounded = np.clip(np.round(samples * 32768), -32768, 32767).astype(np.int16)
         with self._lock:
-            if 2 * len(samples) <= self._room:
-                self._room -= 2 * len(samples)
-                self._cache[index] = np.clip(np.round(samples * 32768), -32768, 32767).astype(np.int16)
-        return samples
+            if rounded.nbytes <= self._room and index not in self._cache:
+                self._room -= rounded.nbytes
+                self._cache[index] = rounded
+        return rounded.astype(np.float32) / 32768  # no sample shall depend on which thread found room in the cache
 
 
 def _pad(rows: Sequence[np.ndarray], dtype: type[np.generic]) -> Tensor:

@@ -12,10 +12,13 @@ from dataclasses import dataclass, field, replace
 from anadil import audio
 from anadil.errors import AnadilError, Problem
 from anadil.manifest import Utterance
-from anadil.text.rules import TextRules, describe
+from anadil.text.rules import TextRules
 
 DURATION_TOLERANCE_S = 0.05
 """Manifests round; MP3 headers are off by up to a frame (18 ms over 100 Common Voice clips)."""
+
+MIN_DURATION_S, MAX_DURATION_S = 0.1, 20.0
+"""What training uses unless the config says otherwise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +82,7 @@ def check(
                 )
                 checked.notes[f"set aside, {side}"] += 1
                 continue
-            _require_frames(example, frames_of(round(example.duration * sample_rate)))
+            require_frames(example, frames_of(round(example.duration * sample_rate)))
         except AnadilError as error:
             checked.problems.append(Problem(utterance.source or utterance.audio_filepath, str(error)))
         else:
@@ -140,13 +143,11 @@ def _encode(utterance: Utterance, rules: TextRules) -> list[int]:
     if not text:
         why = "empty text" if not utterance.text.strip() else f"nothing is left of the text {utterance.text!r}"
         raise AnadilError(why)
-    unknown = rules.unknown_characters(text)
-    if unknown:
-        raise AnadilError(f"no label for {describe(unknown)} in {text!r}")
     return rules.encode(text)
 
 
-def _require_frames(example: Example, n_frames: int) -> None:
+def require_frames(example: Example, n_frames: int) -> None:
+    """Raise AnadilError if CTC cannot place the labels in so many frames."""
     needed, n_labels = min_ctc_frames(example.labels), len(example.labels)
     if needed > n_frames:
         raise AnadilError(

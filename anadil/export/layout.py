@@ -10,6 +10,7 @@ from pydantic import BaseModel, Field
 from anadil.errors import AnadilError
 from anadil.settings import SECTION, parse_json
 from anadil.text.rules import TextRules, rules_from_dict
+from anadil.text.tokenizer import MODEL as TOKENIZER
 
 MODEL, CONFIG, VOCABULARY, CARD = "model.onnx", "config.json", "vocab.txt", "README.md"
 INPUTS = ("waveforms", "sample_counts")  # float32 (batch, samples), int64 (batch,)
@@ -30,9 +31,11 @@ class ExportedSettings(BaseModel):
     min_samples: int = Field(gt=0)  # shorter audio is padded with zeros to this
     labels: list[str]  # the blank follows the last one
     text: dict[str, Any]  # TextRules.to_dict
+    subwords: bool = False  # whether the labels are those of tokenizer.model
 
     @property
     def rules(self) -> TextRules:
+        """To normalise and decode with; to encode subwords too, `read_rules`."""
         return rules_from_dict(self.text, self.labels)
 
 
@@ -42,6 +45,15 @@ def read_settings(folder: Path) -> ExportedSettings:
     if settings.text.get("language") != settings.language:
         raise AnadilError(f"{folder / CONFIG}: language and text.language differ\n  next: export the model again")
     return settings
+
+
+def read_rules(folder: Path, settings: ExportedSettings) -> TextRules:
+    """The text rules of an exported folder, with its subwords. Raises AnadilError if these are missing."""
+    if not settings.subwords:
+        return settings.rules
+    if not (folder / TOKENIZER).is_file():
+        raise AnadilError(f"{folder}: {TOKENIZER} is missing\n  next: copy the whole folder again")
+    return rules_from_dict(settings.text, settings.labels, (folder / TOKENIZER).read_bytes())
 
 
 def vocabulary(labels: list[str]) -> str:

@@ -15,6 +15,9 @@ from anadil.export.layout import CARD, CONFIG, INPUTS, MODEL, OUTPUTS, VOCABULAR
 from anadil.files import refuse_overwrite, whole_folder
 from anadil.models.acoustic import CARD as MODEL_CARD
 from anadil.models.acoustic import WEIGHTS, AcousticModel, LoadedModel, load_model
+from anadil.models.nemo import read_nemo
+from anadil.models.nemo_archive import kind_of
+from anadil.text.tokenizer import MODEL as TOKENIZER
 
 OPSET = 18
 TOLERANCE = 1e-3
@@ -33,24 +36,36 @@ def export_model(model: LoadedModel, out: Path, card: str = "", force: bool = Fa
         language=model.rules.language,
         sample_rate=acoustic.sample_rate,
         frame_s=acoustic.frame_s,
-        min_samples=acoustic.features.settings.hop * 2,
+        min_samples=acoustic.min_samples,
         labels=list(model.rules.labels),
         text=model.rules.to_dict(),
+        subwords=bool(model.rules.subwords),
     )
     with whole_folder(out) as beside:
         trace(acoustic, beside / MODEL)
         difference = verify(acoustic, beside / MODEL)
-        (beside / CONFIG).write_text(json.dumps(settings.model_dump(), ensure_ascii=False, indent=1), encoding="utf-8")
+        data = settings.model_dump(exclude=None if settings.subwords else {"subwords"})
+        (beside / CONFIG).write_text(json.dumps(data, ensure_ascii=False, indent=1), encoding="utf-8")
+        if model.rules.subwords:
+            (beside / TOKENIZER).write_bytes(model.rules.subwords)
         (beside / VOCABULARY).write_text(vocabulary(settings.labels), encoding="utf-8")
         (beside / CARD).write_text(card + _usage(settings, difference), encoding="utf-8")
     return difference
 
 
 def export_folder(folder: Path, out: Path, force: bool = False) -> float:
-    """Export a model folder with its card. Raises AnadilError as `export_model`, and if there is no model folder."""
+    """Export a model folder with its card, or a NeMo archive.
+
+    Raises AnadilError as `export_model`, and if there is no model.
+    """
     refuse_overwrite(out, force)
+    if kind_of(folder) is not None:
+        model = read_nemo(folder)
+        return export_model(model.loaded, out, f"# {model.loaded.name}\n\nConverted from {model.source}.\n", force)
     if not (folder / WEIGHTS).is_file():
-        raise AnadilError(f"{folder} is no model folder ({WEIGHTS} is not there)\n  next: give one, such as RUN/best")
+        raise AnadilError(
+            f"{folder} is no model folder ({WEIGHTS} is not there) and no NeMo archive\n  next: give one, such as RUN/best"
+        )
     card = folder / MODEL_CARD
     return export_model(load_model(folder), out, card.read_text(encoding="utf-8") if card.is_file() else "", force)
 

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, get_args
 
+from pydantic import Discriminator, Tag
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from anadil.errors import AnadilError
 from anadil.files import whole_folder
+from anadil.models.conformer import Conformer
+from anadil.models.conformer_settings import ConformerSettings
 from anadil.models.features import FeatureSettings, LogMel
 from anadil.models.quartznet import QuartzNet, QuartzNetSettings
 from anadil.settings import parse, read_yaml
-from anadil.text.rules import TextRules, TextSettings, TokenizerSettings, text_rules
+from anadil.text.rules import TextRules, TextSettings, TokenizerSettings, first_rules, text_rules
+from anadil.text.tokenizer import read_subwords
 
 WEIGHTS, CONFIG, CARD = "model.safetensors", "config.yaml", "README.md"
 
@@ -25,13 +29,41 @@ Augment = Callable[[Tensor, Tensor], Tensor]
 """(features (batch, mels, frames), frame counts) to features of the same shape."""
 
 
+def _family(value: Any) -> str | None:
+    kind = value.get("kind", "quartznet") if isinstance(value, dict) else getattr(value, "kind", None)
+    if kind in _kinds(ConformerSettings):
+        return "conformer"
+    return "quartznet" if kind in _kinds(QuartzNetSettings) else None
+
+
+def _kinds(family: type[QuartzNetSettings] | type[ConformerSettings]) -> tuple[str, ...]:
+    return get_args(family.model_fields["kind"].annotation)
+
+
+KINDS = (*_kinds(QuartzNetSettings), *_kinds(ConformerSettings))
+
+ModelSettings = Annotated[
+    Annotated[QuartzNetSettings, Tag("quartznet")] | Annotated[ConformerSettings, Tag("conformer")],
+    Discriminator(
+        _family,
+        custom_error_type="unknown_kind",
+        custom_error_message=f"the section must hold keys, and its kind be one of {', '.join(KINDS)}",
+    ),
+]
+"""Section `model` of a config; `kind` says which, quartznet if it is left out."""
+
+
 class AcousticModel(nn.Module):
     """Log-mel features and an encoder with a CTC head. The blank is the last label."""
 
-    def __init__(self, features: FeatureSettings, model: QuartzNetSettings, n_labels: int) -> None:
+    def __init__(self, features: FeatureSettings, model: QuartzNetSettings | ConformerSettings, n_labels: int) -> None:
         super().__init__()
         self.features = LogMel(features)
-        self.network = QuartzNet(model, features.mels, n_labels)
+        self.network: QuartzNet | Conformer
+        if isinstance(model, ConformerSettings):
+            self.network = Conformer(model, features.width, n_labels)
+        else:
+            self.network = QuartzNet(model, features.width, n_labels)
 
     @property
     def sample_rate(self) -> int:
@@ -45,6 +77,14 @@ class AcousticModel(nn.Module):
     def frame_count(self, n_samples: int) -> int:
         """Output frames for one utterance of so many samples."""
         return self.network.frame_count(self.features.frame_count(n_samples))
+
+    @property
+    def min_samples(self) -> int:
+        """What gives two feature frames and one output frame; shorter audio is padded."""
+        n_hops = 2
+        while self.frame_count(n_hops * self.features.settings.hop) < 1:
+            n_hops += 1
+        return n_hops * self.features.settings.hop
 
     def forward(
         self, waveforms: Tensor, sample_counts: Tensor, augment: Augment | None = None
@@ -66,12 +106,22 @@ class LoadedModel:
     rules: TextRules
 
 
-def save_model(folder: Path, acoustic: AcousticModel, config_yaml: str, card: str) -> None:
-    """Write weights, config and model card; the folder appears whole or the earlier one stays. Raises AnadilError."""
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in acoustic.network.state_dict().items()}
+def save_model(
+    folder: Path, acoustic: AcousticModel, config_yaml: str, card: str, files: Mapping[str, bytes] | None = None
+) -> None:
+    """Write weights, config, model card and `files` (a tokenizer); the folder appears whole or the earlier one stays.
+
+    Raises AnadilError.
+    """
+    # cloned, because layers may share a parameter, and safetensors keeps each of them
+    tensors = {
+        name: tensor.detach().cpu().clone().contiguous() for name, tensor in acoustic.network.state_dict().items()
+    }
     with whole_folder(folder) as beside:
         (beside / CONFIG).write_text(config_yaml, encoding="utf-8")
         (beside / CARD).write_text(card, encoding="utf-8")
+        for name, content in (files or {}).items():
+            (beside / name).write_bytes(content)
         try:
             save_file(tensors, beside / WEIGHTS)
         except SafetensorError as error:  # its own name for an I/O error
@@ -84,12 +134,18 @@ def load_model(folder: Path) -> LoadedModel:
     data = read_yaml(folder / CONFIG)
     where = str(folder / CONFIG)
     features = parse(FeatureSettings, _section(data, "features"), where)
-    model = parse(QuartzNetSettings, _section(data, "model"), where)
-    text = parse(TextSettings, _section(data, "text"), where)
-    labels = parse(TokenizerSettings, _section(data, "tokenizer"), where).labels
+    model = _parse_model(_section(data, "model"), where)
+    text = _section(data, "text")
+    tokenizer = parse(TokenizerSettings, _section(data, "tokenizer"), where)
+    labels = tokenizer.labels
     if isinstance(labels, str):
         raise AnadilError(f"{where}: tokenizer.labels must be a list in a model folder, found {labels!r}")
-    rules = text_rules(str(data.get("language", "und")), text, labels)
+    language = str(data.get("language", "und"))
+    if "saved" not in text:  # written before languages had files
+        rules = first_rules(text, language, labels)
+    else:
+        subwords = read_subwords(folder, tokenizer.kind, labels)
+        rules = text_rules(language, parse(TextSettings, text, where), labels, subwords)
     acoustic = AcousticModel(features, model, len(labels))
     try:
         acoustic.network.load_state_dict(load_file(folder / WEIGHTS))
@@ -105,3 +161,12 @@ def _section(data: dict[str, Any], name: str) -> dict[str, Any]:
     if not isinstance(section, dict):
         raise AnadilError(f"{CONFIG}: section {name!r} must hold keys, found {section!r}")
     return section
+
+
+def _parse_model(section: dict[str, Any], where: str) -> QuartzNetSettings | ConformerSettings:
+    name = section.get("kind", "quartznet")
+    if name not in KINDS:
+        raise AnadilError(f"{where}: model.kind: {name!r} is not known; known are {', '.join(KINDS)}")
+    if name in _kinds(ConformerSettings):
+        return parse(ConformerSettings, section, where)
+    return parse(QuartzNetSettings, section, where)

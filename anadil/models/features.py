@@ -13,7 +13,6 @@ from torch.nn import functional as F
 
 from anadil.settings import SECTION
 
-LOG_GUARD = 2.0**-24
 STD_GUARD = 1e-5
 
 WINDOWS: dict[str, Callable[[int], np.ndarray]] = {
@@ -41,6 +40,15 @@ class FeatureSettings(BaseModel):
     preemphasis: float = Field(0.97, ge=0, lt=1)
     dither: float = Field(1e-5, ge=0)  # standard deviation of noise, in training only
     normalize: Literal["per_feature", "all_features", "none"] = "per_feature"
+    mel_norm: Literal["slaney", "none"] = "slaney"  # filters of one area, or of one height
+    magnitude_power: float = Field(2.0, gt=0)  # of the spectrum, before the mel filters
+    log: bool = True
+    log_guard: float = Field(2.0**-24, gt=0)
+    log_guard_type: Literal["add", "clamp"] = "add"
+    frame_splicing: int = Field(1, ge=1)  # copies of the features, one above the other
+    exact_pad: bool = False  # frames begin at the utterance's start instead of being centred on it
+    pad_to: int | None = Field(None, ge=0)  # NeMo's: one more frame, then to a multiple of this; None: neither
+    pad_value: float = 0.0
 
     @model_validator(mode="after")
     def _sizes_agree(self) -> FeatureSettings:
@@ -48,6 +56,8 @@ class FeatureSettings(BaseModel):
             raise ValueError(f"n_fft {self.fft_size} is shorter than the window of {self.window_length} samples")
         if self.hop < 1:
             raise ValueError(f"window_stride {self.window_stride} s is less than a sample")
+        if self.exact_pad and self.hop % 2:
+            raise ValueError(f"exact_pad wants an even hop, found {self.hop} samples")
         if self.high_hz is not None and self.high_hz > self.sample_rate / 2:
             raise ValueError(f"high_hz {self.high_hz} is above half the sample rate of {self.sample_rate}")
         if self.low_hz >= (self.high_hz or self.sample_rate / 2):
@@ -67,6 +77,16 @@ class FeatureSettings(BaseModel):
     def fft_size(self) -> int:
         return self.n_fft or 1 << (self.window_length - 1).bit_length()
 
+    @property
+    def edge(self) -> int:
+        """Zeros that the transform sees before the utterance and behind it."""
+        return (self.fft_size - self.hop) // 2 if self.exact_pad else self.fft_size // 2
+
+    @property
+    def width(self) -> int:
+        """Of the features: mel bands, times the copies of them."""
+        return self.mels * self.frame_splicing
+
 
 class LogMel(nn.Module):
     """Waveforms (batch, samples) to normalised log-mel features (batch, mels, frames).
@@ -78,37 +98,59 @@ class LogMel(nn.Module):
     def __init__(self, settings: FeatureSettings) -> None:
         super().__init__()
         self.settings = settings
-        # frames are centred, with zeros beyond the ends; an odd window sits one sample late, as in torch.stft
-        self.left_pad = settings.fft_size // 2 - (settings.fft_size - settings.window_length) // 2
+        # the window sits in the middle of the transform; an odd one a sample late, as in torch.stft
+        self.left_pad = settings.edge - (settings.fft_size - settings.window_length) // 2
+        self.right_pad = settings.window_length - self.left_pad + 2 * settings.edge - settings.fft_size
         self.register_buffer("basis", torch.from_numpy(_fourier_basis(settings)), persistent=False)
         self.register_buffer("mel", torch.from_numpy(mel_filterbank(settings)), persistent=False)
         self.basis: Tensor
         self.mel: Tensor
 
     def frame_count(self, n_samples: int) -> int:
-        return n_samples // self.settings.hop
+        beyond = 2 * self.settings.edge - self.settings.fft_size
+        return max(0, n_samples + beyond) // self.settings.hop
 
     def forward(self, waveforms: Tensor, sample_counts: Tensor) -> tuple[Tensor, Tensor]:
         """Returns features (batch, mels, frames), zero beyond each utterance, and frame counts (batch,) int64."""
         if torch.is_autocast_enabled(waveforms.device.type):  # half precision would drown quiet bands
             with torch.autocast(waveforms.device.type, enabled=False):
                 return self.forward(waveforms.float(), sample_counts)
-        spoken = length_mask(sample_counts, waveforms.shape[1])
-        if self.training and self.settings.dither > 0:
-            waveforms = waveforms + self.settings.dither * torch.randn_like(waveforms)
+        settings = self.settings
+        heard = (sample_counts - settings.edge).clamp(min=0) if settings.exact_pad else sample_counts  # NeMo's mask
+        spoken = length_mask(heard, waveforms.shape[1])
+        if self.training and settings.dither > 0:
+            waveforms = waveforms + settings.dither * torch.randn_like(waveforms)
         before = F.pad(waveforms, (1, 0))[:, :-1]
-        emphasised = (waveforms - self.settings.preemphasis * before) * spoken
-        power = self._power_spectrum(emphasised)
-        log_mel = torch.log(torch.matmul(self.mel, power) + LOG_GUARD)
-        frame_counts = sample_counts // self.settings.hop
-        return self._normalize(log_mel, frame_counts), frame_counts
+        emphasised = (waveforms - settings.preemphasis * before) * spoken
+        log_mel = torch.matmul(self.mel, self._spectrum(emphasised))
+        if settings.log:
+            guard = settings.log_guard
+            log_mel = torch.log(log_mel + guard if settings.log_guard_type == "add" else log_mel.clamp(min=guard))
+        log_mel = log_mel.repeat(1, settings.frame_splicing, 1) if settings.frame_splicing > 1 else log_mel
+        frame_counts = (sample_counts + 2 * settings.edge - settings.fft_size).clamp(min=0) // settings.hop
+        return self._pad(self._normalize(log_mel, frame_counts), frame_counts), frame_counts
 
-    def _power_spectrum(self, waveforms: Tensor) -> Tensor:
-        right_pad = self.settings.window_length - self.left_pad
-        padded = F.pad(waveforms, (self.left_pad, right_pad)).unsqueeze(1)
-        spectrum = F.conv1d(padded, self.basis, stride=self.settings.hop)
-        cosine, sine = spectrum[:, :, :-1].chunk(2, dim=1)  # the last frame lies past the end
-        return cosine.square() + sine.square()
+    def _spectrum(self, waveforms: Tensor) -> Tensor:
+        """Magnitudes to `magnitude_power`: (batch, bins, frames)."""
+        settings = self.settings
+        padded = F.pad(waveforms, (self.left_pad, self.right_pad)).unsqueeze(1)
+        spectrum = F.conv1d(padded, self.basis, stride=settings.hop)
+        if settings.pad_to is None:
+            spectrum = spectrum[:, :, :-1]  # the last frame lies past the end
+        cosine, sine = spectrum.chunk(2, dim=1)
+        power = cosine.square() + sine.square()
+        return power if settings.magnitude_power == 2 else power ** (settings.magnitude_power / 2)
+
+    def _pad(self, features: Tensor, frame_counts: Tensor) -> Tensor:
+        """Models that look beyond an utterance are used to what NeMo puts there."""
+        settings = self.settings
+        if settings.pad_value:
+            beyond = ~length_mask(frame_counts, features.shape[2]).unsqueeze(1)
+            features = features.masked_fill(beyond, settings.pad_value)
+        if not settings.pad_to:
+            return features
+        missing = (settings.pad_to - features.shape[2] % settings.pad_to) % settings.pad_to
+        return F.pad(features, (0, missing), value=settings.pad_value)
 
     def _normalize(self, features: Tensor, frame_counts: Tensor) -> Tensor:
         mask = length_mask(frame_counts, features.shape[2]).unsqueeze(1).to(features.dtype)
@@ -138,7 +180,7 @@ def mel_filterbank(settings: FeatureSettings) -> np.ndarray:
     bins = np.linspace(0, settings.sample_rate / 2, settings.fft_size // 2 + 1)
     rising = (bins - edges[:-2, None]) / (edges[1:-1] - edges[:-2])[:, None]
     falling = (edges[2:, None] - bins) / (edges[2:] - edges[1:-1])[:, None]
-    area = (2 / (edges[2:] - edges[:-2]))[:, None]
+    area = (2 / (edges[2:] - edges[:-2]))[:, None] if settings.mel_norm == "slaney" else 1.0
     filters: np.ndarray = np.maximum(0, np.minimum(rising, falling)) * area
     return filters.astype(np.float32)
 

@@ -1,183 +1,151 @@
-"""QuartzNet: 1D time-channel separable convolutions with CTC (Kriman et al., arXiv:1910.10261).
+"""QuartzNet, Jasper and Citrinet: one block of 1D convolutions, three papers, with CTC.
 
-Parameter names and shapes are NeMo's (`encoder.encoder.N.mconv.M.conv.weight`), so that weights pass both ways.
-Inside, tensors are (batch, channels, 1, frames) in channels-last memory: PyTorch's grouped 1D convolution is
-2 to 5 times slower on a CPU than the same sum as a channels-last 2D one (benchmarks/conv_layout.py).
+Jasper (arXiv:1904.03288) has plain convolutions and dense residuals, QuartzNet (arXiv:1910.10261) separable ones,
+Citrinet (arXiv:2104.01721) squeeze-and-excitation and an 8x stride. Parameter names and shapes are NeMo's, so that
+weights pass both ways. Tensors are (batch, channels, 1, frames) in channels-last memory: PyTorch's grouped 1D
+convolution is 2 to 5 times slower on a CPU than the same sum as a channels-last 2D one (benchmarks/conv_layout.py).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Callable, Sequence
 
 import torch
-from pydantic import BaseModel, Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from anadil.models.features import length_mask
-from anadil.settings import SECTION
+from anadil.models.quartznet_settings import BlockSettings, QuartzNetSettings, SqueezeExciteSettings
 
-BATCH_NORM_EPS = 1e-3
-BATCH_NORM_MOMENTUM = 0.1
+__all__ = ["Block", "BlockSettings", "Encoder", "MaskedConv", "QuartzNet", "QuartzNetSettings", "SqueezeExciteSettings"]
 
-
-class BlockSettings(BaseModel):
-    """One block: `repeat` times (convolution, batch norm, ReLU, dropout), with a residual around them or without."""
-
-    model_config = SECTION
-
-    filters: int = Field(ge=1)
-    kernel: int = Field(ge=1)
-    repeat: int = Field(1, ge=1)
-    stride: int = Field(1, ge=1)
-    dilation: int = Field(1, ge=1)
-    residual: bool = False
-    separable: bool = True
-    dropout: float = Field(0.0, ge=0, lt=1)
-
-    @model_validator(mode="after")
-    def _possible(self) -> BlockSettings:
-        if self.stride > 1 and self.dilation > 1:
-            raise ValueError("stride and dilation cannot both be above 1")
-        if self.kernel % 2 == 0:
-            raise ValueError(f"kernel {self.kernel} is even: frames could not stay centred")
-        return self
-
-
-class QuartzNetSettings(BaseModel):
-    """Section `model` of a config: a preset by name, or blocks of one's own."""
-
-    model_config = SECTION
-
-    kind: Literal["quartznet"] = "quartznet"
-    preset: Literal["small", "5x5", "15x5"] | None = None
-    blocks: list[BlockSettings] | None = None
-    dropout: float = Field(0.0, ge=0, lt=1)  # of every block of a preset
-
-    @model_validator(mode="after")
-    def _one_of_two(self) -> QuartzNetSettings:
-        if self.preset is not None and self.blocks is not None:
-            raise ValueError("give a preset or blocks, not both")
-        if self.blocks is not None and (not self.blocks or self.dropout):
-            raise ValueError("blocks must not be empty, and each names its own dropout")
-        return self
-
-    @property
-    def resolved_blocks(self) -> list[BlockSettings]:
-        if self.blocks is not None:
-            return self.blocks
-        blocks = _SMALL if (self.preset or "small") == "small" else _paper_blocks(3 if self.preset == "15x5" else 1)
-        return [block.model_copy(update={"dropout": self.dropout}) for block in blocks]
-
-    @property
-    def stride(self) -> int:
-        """Feature frames to one output frame."""
-        total = 1
-        for block in self.resolved_blocks:
-            total *= block.stride**block.repeat
-        return total
-
-
-def _paper_blocks(copies: int) -> list[BlockSettings]:
-    """The paper's table 1: five groups of `copies` blocks of five repeats."""
-    groups = ((256, 33), (256, 39), (512, 51), (512, 63), (512, 75))
-    return [
-        BlockSettings(filters=256, kernel=33, stride=2),
-        *(
-            BlockSettings(filters=filters, kernel=kernel, repeat=5, residual=True)
-            for filters, kernel in groups
-            for _ in range(copies)
-        ),
-        BlockSettings(filters=512, kernel=87, dilation=2),
-        BlockSettings(filters=1024, kernel=1, separable=False),
-    ]
-
-
-# For a CPU and few hours: 4x stride from the start (40 ms frames), so that a second of audio costs 25 frames
-_SMALL = [
-    BlockSettings(filters=128, kernel=11, stride=2),
-    BlockSettings(filters=192, kernel=11, stride=2),
-    BlockSettings(filters=192, kernel=13, repeat=3, residual=True),
-    BlockSettings(filters=256, kernel=17, repeat=3, residual=True),
-    BlockSettings(filters=256, kernel=21, repeat=3, residual=True),
-    BlockSettings(filters=320, kernel=25, repeat=3, residual=True),
-    BlockSettings(filters=384, kernel=29, dilation=2),
-    BlockSettings(filters=512, kernel=1, separable=False),
-]
+ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
+    "relu": nn.ReLU,
+    "hardtanh": nn.Hardtanh,
+    "selu": nn.SELU,
+    "swish": nn.SiLU,
+    "gelu": nn.GELU,
+    "identity": nn.Identity,
+}
 
 
 class MaskedConv(nn.Module):
     """1D convolution that sees zeros beyond each utterance.
 
-    Input (batch, channels, 1, frames) and mask (batch, 1, 1, frames), 1 inside the utterance and 0 beyond. Every
-    stride-th frame of the mask is the output's mask, as ceil(n / stride) frames remain of n.
+    Input (batch, channels, 1, frames) and mask (batch, 1, 1, frames), 1 inside the utterance and 0 beyond; every
+    stride-th frame of it is the output's mask, as ceil(n / stride) frames remain of n.
     """
 
-    def __init__(self, n_in: int, n_out: int, kernel: int, stride: int = 1, dilation: int = 1, groups: int = 1) -> None:
+    def __init__(
+        self, n_in: int, n_out: int, block: BlockSettings | None = None, stride: int = 1, groups: int = 1
+    ) -> None:
+        """Kernel, dilation and padding are `block`'s; without one the convolution is pointwise."""
         super().__init__()
+        kernel, dilation = (block.kernel, block.dilation) if block else (1, 1)
+        heads = block.heads if block and groups == n_in == n_out else None
         self.conv = nn.Conv1d(
-            n_in,
-            n_out,
-            kernel,
-            stride,
-            padding=dilation * (kernel - 1) // 2,
-            dilation=dilation,
-            groups=groups,
-            bias=False,
+            heads or n_in, heads or n_out, kernel, stride, dilation=dilation, groups=heads or groups, bias=False
         )
+        self.copies = n_in // heads if heads else 1  # channels that share a filter
+        self.padding = block.padding if block else (0, 0)
+        self.masked, self.mask_pointwise = True, False
 
     def forward(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        conv = self.conv
-        kernel, stride = conv.kernel_size[0], conv.stride[0]
-        if kernel > 1 or self.training:  # a pointwise convolution carries nothing from frame to frame
+        conv, (left, right) = self.conv, self.padding
+        stride = conv.stride[0]
+        # a pointwise convolution carries nothing from frame to frame, but what follows may
+        if self.masked and (conv.kernel_size[0] > 1 or self.training or self.mask_pointwise):
             x = x * (mask if mask.dtype == x.dtype else mask.to(x.dtype))
+        if left != right:
+            x = F.pad(x, (left, right))
         x = F.conv2d(
             x,
-            conv.weight.unsqueeze(2),
+            conv.weight.repeat(self.copies, 1, 1).unsqueeze(2) if self.copies > 1 else conv.weight.unsqueeze(2),
             stride=(1, stride),
-            padding=(0, int(conv.padding[0])),
+            padding=(0, left if left == right else 0),
             dilation=(1, conv.dilation[0]),
-            groups=conv.groups,
+            groups=conv.groups * self.copies,
         )
         return x, mask[..., ::stride] if stride > 1 else mask
 
 
-class Block(nn.Module):
-    """`mconv` holds the layers in NeMo's order, `res` the residual's projection and batch norm."""
+class SqueezeExcite(nn.Module):
+    """Squeeze-and-excitation over the frames of each utterance (Hu et al., arXiv:1709.01507)."""
 
-    def __init__(self, n_in: int, settings: BlockSettings) -> None:
+    def __init__(self, width: int, settings: SqueezeExciteSettings, activation: nn.Module) -> None:
         super().__init__()
-        layers: list[nn.Module] = []
-        width = n_in
-        for i in range(settings.repeat):
-            if i:
-                layers += [nn.ReLU(), nn.Dropout(settings.dropout)]
-            sizes = (settings.kernel, settings.stride, settings.dilation)
-            if settings.separable:
-                layers += [MaskedConv(width, width, *sizes, groups=width), MaskedConv(width, settings.filters, 1)]
-            else:
-                layers.append(MaskedConv(width, settings.filters, *sizes))
-            layers.append(_batch_norm(settings.filters))
-            width = settings.filters
-        self.mconv = nn.ModuleList(layers)
-        residual_stride = settings.stride**settings.repeat
-        projection = [MaskedConv(n_in, settings.filters, 1, residual_stride), _batch_norm(settings.filters)]
-        self.res = nn.ModuleList([nn.ModuleList(projection)]) if settings.residual else None
-        self.dropout = nn.Dropout(settings.dropout)
+        self.context = settings.context
+        inner = width // settings.reduction
+        self.fc = nn.Sequential(nn.Linear(width, inner, bias=False), activation, nn.Linear(inner, width, bias=False))
 
     def forward(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        y, y_mask = _run(self.mconv, x, mask)
-        if self.res is not None:
-            projection = self.res[0]
+        mask = mask.to(x.dtype)
+        x = x * mask
+        seen, counted = x, mask
+        if self.training and self.context is not None and x.shape[3] > self.context:
+            start = int(torch.randint(0, x.shape[3] - self.context, ()))
+            seen, counted = (one[..., start : start + self.context] for one in (x, mask))
+        mean = seen.float().sum(dim=(2, 3)) / counted.float().sum(dim=(2, 3)).clamp(min=1)
+        gate = torch.sigmoid(self.fc(mean)).to(x.dtype)
+        return x * gate[:, :, None, None], mask
+
+
+class Shuffle(nn.Module):
+    """The first channel of each group, then the second of each: grouped convolutions see each other's output."""
+
+    def __init__(self, width: int, groups: int) -> None:
+        super().__init__()
+        self.register_buffer("order", torch.arange(width).view(groups, -1).t().flatten(), persistent=False)
+        self.order: Tensor
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x[:, self.order]
+
+
+class Block(nn.Module):
+    """`mconv` holds the layers in NeMo's order, `res` the projection and norm of each residual."""
+
+    def __init__(self, n_ins: Sequence[int], block: BlockSettings, settings: QuartzNetSettings) -> None:
+        """`n_ins`: channels of what the residuals start from; the last is the block's own input."""
+        super().__init__()
+        self.mode = block.residual_mode
+        activation = ACTIVATIONS[settings.activation]()
+        layers: list[nn.Module] = []
+        width = n_ins[-1]
+        for i in range(block.repeat):
+            if i:
+                layers += [activation, nn.Dropout(block.dropout)]
+            stride = 1 if block.stride_last and i + 1 < block.repeat else block.stride
+            if block.separable:
+                layers.append(MaskedConv(width, width, block, stride, groups=width))
+                layers.append(MaskedConv(width, block.filters, groups=block.groups))
+            else:
+                layers.append(MaskedConv(width, block.filters, block, stride, block.groups))
+            layers.append(_norm(block.filters, settings))
+            if block.groups > 1:
+                layers.append(Shuffle(block.filters, block.groups))
+            width = block.filters
+        if block.squeeze_excite is not None:
+            layers.append(SqueezeExcite(width, block.squeeze_excite, activation))
+        self.mconv = nn.ModuleList(layers)
+        self.res = nn.ModuleList(
+            nn.ModuleList([MaskedConv(n, width, stride=block.total_stride), _norm(width, settings)])
+            for n in (n_ins if block.residual else ())
+        )
+        self.activation, self.dropout = activation, nn.Dropout(block.dropout)
+
+    def forward(self, xs: Sequence[Tensor], mask: Tensor) -> tuple[Tensor, Tensor]:
+        y, y_mask = _run(self.mconv, xs[-1], mask)
+        for projection, x in zip(self.res, xs, strict=False):
             assert isinstance(projection, nn.ModuleList)
-            y = y + _run(projection, x, mask)[0]
-        return self.dropout(F.relu(y)), y_mask
+            other = _run(projection, x, mask)[0]
+            y = y + other if self.mode == "add" else torch.maximum(y, other)
+        return self.dropout(self.activation(y)), y_mask
 
 
 def _run(layers: nn.ModuleList, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
     for layer in layers:
-        if isinstance(layer, MaskedConv | Block):
+        if isinstance(layer, MaskedConv | SqueezeExcite):
             x, mask = layer(x, mask)
         else:
             x = layer(x)
@@ -187,18 +155,30 @@ def _run(layers: nn.ModuleList, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor
 class Encoder(nn.Module):
     """Features (batch, mels, frames) to (batch, channels, 1, frames / stride), and the mask of these frames."""
 
-    def __init__(self, n_features: int, blocks: Sequence[BlockSettings]) -> None:
+    def __init__(self, n_features: int, settings: QuartzNetSettings) -> None:
         super().__init__()
-        widths = [n_features, *(block.filters for block in blocks)]
-        self.encoder = nn.ModuleList(Block(n_in, block) for n_in, block in zip(widths, blocks, strict=False))
-        self.width = widths[-1]
+        self.dense = [block.residual_dense for block in settings.resolved_blocks]
+        panes, blocks, width = list[int](), list[Block](), n_features
+        for block in settings.resolved_blocks:
+            panes = [*panes, width] if block.residual_dense else []
+            blocks.append(Block(panes or [width], block, settings))
+            width = block.filters
+        self.encoder = nn.ModuleList(blocks)
+        self.width = width
+        for module in self.modules():
+            if isinstance(module, MaskedConv):
+                module.masked, module.mask_pointwise = settings.conv_mask, settings.norm != "batch"
 
     def forward(self, features: Tensor, frame_counts: Tensor) -> tuple[Tensor, Tensor]:
         x = features.unsqueeze(2)
         if x.device.type == "cpu":
             x = x.contiguous(memory_format=torch.channels_last)
         mask = length_mask(frame_counts, features.shape[2])[:, None, None, :].to(x.dtype)
-        return _run(self.encoder, x, mask)
+        panes: list[Tensor] = []
+        for block, dense in zip(self.encoder, self.dense, strict=True):
+            panes = [*panes, x] if dense else []
+            x, mask = block(panes or [x], mask)
+        return x, mask
 
 
 class QuartzNet(nn.Module):
@@ -208,20 +188,16 @@ class QuartzNet(nn.Module):
         super().__init__()
         self.settings = settings
         self.n_labels = n_labels
-        self.encoder = Encoder(n_features, settings.resolved_blocks)
-        self.decoder = nn.ModuleDict(
-            {"decoder_layers": nn.ModuleList([nn.Conv1d(self.encoder.width, n_labels + 1, kernel_size=1)])}
-        )
+        self.encoder = Encoder(n_features, settings)
+        head = nn.ModuleList([nn.Conv1d(self.encoder.width, n_labels + 1, kernel_size=1)])
+        self.decoder = nn.ModuleDict({"decoder_layers": head})
         for module in self.modules():
-            if isinstance(module, nn.Conv1d):
+            if isinstance(module, nn.Conv1d | nn.Linear):
                 nn.init.xavier_uniform_(module.weight)
 
     def frame_count(self, n_features: int) -> int:
         """Output frames for so many feature frames, for one utterance."""
-        for block in self.settings.resolved_blocks:
-            for _ in range(block.repeat):
-                n_features = (n_features - 1) // block.stride + 1
-        return n_features
+        return -(-n_features // self.settings.stride)
 
     def forward(self, features: Tensor, frame_counts: Tensor) -> tuple[Tensor, Tensor]:
         x, mask = self.encoder(features, frame_counts)
@@ -236,5 +212,8 @@ class QuartzNet(nn.Module):
         return layers[0]
 
 
-def _batch_norm(width: int) -> nn.BatchNorm2d:
-    return nn.BatchNorm2d(width, eps=BATCH_NORM_EPS, momentum=BATCH_NORM_MOMENTUM)
+def _norm(width: int, settings: QuartzNetSettings) -> nn.Module:
+    if settings.norm == "batch":
+        return nn.BatchNorm2d(width, eps=1e-3, momentum=0.1)
+    groups = {"group": settings.norm_groups or width, "instance": width, "layer": 1}[settings.norm]
+    return nn.GroupNorm(groups, width)

@@ -1,11 +1,13 @@
-"""The table of layers and parameters that `anadil train` shows before it starts."""
+"""The table of layers and parameters that `anadil train` and `anadil convert` show."""
 
 from __future__ import annotations
 
 from torch import nn
 
 from anadil.models.acoustic import AcousticModel
-from anadil.models.quartznet import Block
+from anadil.models.conformer import Conformer
+from anadil.models.conformer_settings import ConformerSettings
+from anadil.models.quartznet import QuartzNet, QuartzNetSettings
 
 
 def layer_table(acoustic: AcousticModel) -> tuple[list[str], list[list[str]]]:
@@ -13,21 +15,55 @@ def layer_table(acoustic: AcousticModel) -> tuple[list[str], list[list[str]]]:
     features = acoustic.features.settings
     columns = ["layer", "filters", "kernel", "repeat", "stride", "dilation", "residual", "parameters"]
     rows = [["log-mel", f"{features.mels}", f"{features.window_length}", "", f"{features.hop}", "", "", "0"]]
-    settings = acoustic.network.settings.resolved_blocks
-    for i, (block, module) in enumerate(zip(settings, acoustic.network.encoder.encoder, strict=True), start=1):
-        assert isinstance(module, Block)
-        kind = "separable" if block.separable else "convolution"
-        sizes = [block.filters, block.kernel, block.repeat, block.stride, block.dilation]
-        rows.append(
-            [f"{i} {kind}", *map(str, sizes), "yes" if block.residual else "no", f"{count_parameters(module):,}"]
-        )
-    n_labels = acoustic.network.n_labels
-    rows.append(
-        ["CTC head", f"{n_labels + 1}", "1", "1", "1", "1", "no", f"{count_parameters(acoustic.network.decoder):,}"]
-    )
+    network = acoustic.network
+    rows += _conformer_rows(network) if isinstance(network, Conformer) else _quartznet_rows(network)
+    n_labels = network.n_labels
+    rows.append(["CTC head", f"{n_labels + 1}", "1", "1", "1", "1", "no", f"{count_parameters(network.decoder):,}"])
     rows.append(["total", *[""] * 6, f"{count_parameters(acoustic):,}"])
     return columns, rows
 
 
+def describe_model(settings: QuartzNetSettings | ConformerSettings) -> str:
+    """Family and size in a few words."""
+    if isinstance(settings, ConformerSettings):
+        return (
+            f"{settings.kind}, {settings.n_layers} layers of {settings.d_model}, {settings.subsampling_factor}x stride"
+        )
+    own = f"{len(settings.resolved_blocks)} own blocks"
+    return f"{settings.kind}, {settings.preset or ('small' if settings.blocks is None else own)}"
+
+
 def count_parameters(module: nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters())
+
+
+def _quartznet_rows(network: QuartzNet) -> list[list[str]]:
+    rows = []
+    for i, (block, module) in enumerate(
+        zip(network.settings.resolved_blocks, network.encoder.encoder.children(), strict=True), start=1
+    ):
+        kind = "separable" if block.separable else "convolution"
+        sizes = [block.filters, block.kernel, block.repeat, block.stride, block.dilation]
+        residual = "dense" if block.residual_dense else "yes" if block.residual else "no"
+        rows.append([f"{i} {kind}", *map(str, sizes), residual, f"{count_parameters(module):,}"])
+    return rows
+
+
+def _conformer_rows(network: Conformer) -> list[list[str]]:
+    settings, encoder = network.settings, network.encoder
+    width = str(settings.d_model)
+    stride = str(settings.subsampling_factor)
+    size = f"{count_parameters(encoder.pre_encode):,}"
+    rows = [[f"subsampling {settings.subsampling}", width, "3", "", stride, "", "no", size]]
+    kernel = str(settings.conv_kernel_size)
+    shared: set[int] = set()  # position biases may be one for all layers
+    for i, layer in enumerate(encoder.layers, start=1):
+        own = [parameter for parameter in layer.parameters() if id(parameter) not in shared]
+        shared.update(map(id, own))
+        size = f"{sum(parameter.numel() for parameter in own):,}"
+        rows.append([f"{i} {settings.kind}", width, kernel, "", "1", "1", "yes", size])
+    for name, module in (("reduction", encoder.reduction_subsampling), ("projection", encoder.out_proj)):
+        if module is not None:
+            stride = str(settings.reduction_factor if name == "reduction" else 1)
+            rows.append([name, str(settings.width), "", "", stride, "", "no", f"{count_parameters(module):,}"])
+    return rows

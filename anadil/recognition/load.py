@@ -15,19 +15,22 @@ WEIGHTS, CONFIG = "model.safetensors", "config.yaml"  # of a model folder; anadi
 
 
 def load(path: str | Path) -> Recognizer:
-    """Load an exported folder (ONNX Runtime) or a model folder (PyTorch). Raises AnadilError if it is neither."""
+    """Load an exported folder (ONNX Runtime), a model folder or a NeMo archive (PyTorch).
+
+    Raises AnadilError if it is none of these.
+    """
     folder = Path(path)
     recover_folder(folder)
     if (folder / layout.MODEL).is_file() and (folder / layout.CONFIG).is_file():
         return _load_exported(folder)
-    if (folder / WEIGHTS).is_file() and (folder / CONFIG).is_file():
-        return _load_model_folder(folder)
+    if ((folder / WEIGHTS).is_file() and (folder / CONFIG).is_file()) or folder.is_file():
+        return _load_with_pytorch(folder)
     raise AnadilError(_not_a_model(folder))
 
 
 def is_model_folder(path: Path) -> bool:
     """Whether PyTorch is needed to use it."""
-    return (path / WEIGHTS).is_file()
+    return (path / WEIGHTS).is_file() or path.is_file()
 
 
 def _load_exported(folder: Path) -> Recognizer:
@@ -46,29 +49,38 @@ def _load_exported(folder: Path) -> Recognizer:
         return first, second
 
     return Recognizer(
-        settings.name, settings.rules, settings.sample_rate, settings.frame_s, settings.min_samples, log_probs
+        settings.name,
+        layout.read_rules(folder, settings),
+        settings.sample_rate,
+        settings.frame_s,
+        settings.min_samples,
+        log_probs,
     )
 
 
-def _load_model_folder(folder: Path) -> Recognizer:
+def _load_with_pytorch(path: Path) -> Recognizer:
     try:
         import torch
 
         from anadil.models.acoustic import load_model
+        from anadil.models.nemo import load_nemo
+        from anadil.models.nemo_archive import kind_of
     except ImportError as error:
         raise AnadilError(
-            f"{folder} is a model folder, which needs PyTorch ({error})\n"
+            f"{path} is a model {'folder' if path.is_dir() else 'file'}, which needs PyTorch ({error})\n"
             "  next: pip install 'anadil[train]', or use the exported folder (anadil export)"
         ) from error
-    model = load_model(folder)
+    if path.is_file() and kind_of(path) is None:
+        raise AnadilError(_not_a_model(path))
+    model = load_nemo(path) if path.is_file() else load_model(path)
+    acoustic = model.acoustic
 
     def log_probs(waveforms: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         with torch.inference_mode():
-            found, frame_counts = model.acoustic(torch.from_numpy(waveforms), torch.from_numpy(counts))
+            found, frame_counts = acoustic(torch.from_numpy(waveforms), torch.from_numpy(counts))
         return found.numpy(), frame_counts.numpy()
 
-    hop = model.acoustic.features.settings.hop
-    return Recognizer(model.name, model.rules, model.acoustic.sample_rate, model.acoustic.frame_s, 2 * hop, log_probs)
+    return Recognizer(model.name, model.rules, acoustic.sample_rate, acoustic.frame_s, acoustic.min_samples, log_probs)
 
 
 def _not_a_model(folder: Path) -> str:
@@ -77,6 +89,11 @@ def _not_a_model(folder: Path) -> str:
     inside = [name for name in ("best", "last") if (folder / name / WEIGHTS).is_file()]
     if inside:
         return f"{folder} is a run, not a model\n  next: use {folder / inside[0]}"
+    if folder.is_file():
+        return (
+            f"{folder} is no model: it is neither a NeMo archive (a tar with model_config.yaml) nor a PyTorch checkpoint\n"
+            "  next: give a .nemo file, a model folder or an exported folder"
+        )
     return (
         f"{folder} is no model: looked for {layout.MODEL} with {layout.CONFIG} (exported folder) and for {WEIGHTS} with "
         f"{CONFIG} (model folder)\n  next: anadil train CONFIG --out RUN writes RUN/best, anadil export RUN/best --out DIR"

@@ -13,14 +13,16 @@ from anadil.evaluation.evaluate import Evaluation, score
 from anadil.manifest import Utterance
 from anadil.recognition.recognizer import Recognizer
 from anadil.text.rules import TextRules
+from anadil.text.scoring import View
 
 
 def evaluate_manifest(
     recognizer: Recognizer,
     utterances: Sequence[Utterance],
     on_progress: Callable[[int, int], None] = lambda done, total: None,
+    view: View = str,
 ) -> tuple[Evaluation, Counter[str]]:
-    """Recognise and score; references go through the model's own text rules.
+    """Recognise and score; references go through the model's own text rules, and both texts through `view`.
 
     Also returns how often the references hold each character that the model has no label for: these count as
     errors. Raises AnadilError listing every utterance without text or readable audio.
@@ -36,7 +38,8 @@ def evaluate_manifest(
     for done, (index, transcript) in enumerate(recognizer.transcribe_utterances(measured), start=1):
         hypotheses[index] = transcript.text
         on_progress(done, len(measured))
-    return score(measured, references, hypotheses, time.perf_counter() - started), unknown
+    elapsed_s = time.perf_counter() - started
+    return score(measured, list(map(view, references)), list(map(view, hypotheses)), elapsed_s), unknown
 
 
 def _measure(utterances: Sequence[Utterance], rules: TextRules) -> list[Utterance]:
@@ -48,7 +51,7 @@ def _measure(utterances: Sequence[Utterance], rules: TextRules) -> list[Utteranc
             if available <= 0:
                 raise AnadilError(f"nothing to hear in {utterance.audio_filepath} from {utterance.offset:g} s on")
             if not rules.normalize(utterance.text):
-                raise AnadilError(f"no text is left of {utterance.text!r}: there is nothing to compare with")
+                raise AnadilError(f"empty text: the text rules leave nothing of {utterance.text!r} to compare with")
         except AnadilError as error:
             problems.append(Problem(utterance.source or utterance.audio_filepath, str(error)))
         else:

@@ -4,23 +4,78 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from typing import Literal
 
-_DOTLESS_I = frozenset({"tr", "tur", "az", "aze", "azj", "crh", "gag"})
-"""Turkish, Azeri, Crimean Tatar, Gagauz: I and İ are capitals of two letters, ı and i (Unicode SpecialCasing.txt)."""
+Casing = Literal["default", "turkic", "lithuanian", "greek", "irish", "dutch", "none"]
+"""The families of Unicode's SpecialCasing.txt, and two conventions that it leaves to the writer:
+turkic: I and İ are capitals of two letters, ı and i; lithuanian: a small i keeps its dot under an accent;
+greek: a sigma that ends a word is ς; irish: n and t before a capital vowel get a hyphen (nAthair, n-athair);
+dutch: the ligature ĳ is two letters; none: a script without case, letters stay as they are."""
+
+_FAMILIES: dict[str, Casing] = {
+    **dict.fromkeys(("tr", "tur", "az", "aze", "azj", "crh", "gag", "kk-latn", "kaz-latn", "tt-latn", "tat-latn"), "turkic"),
+    **dict.fromkeys(("lt", "lit"), "lithuanian"),
+    **dict.fromkeys(("el", "ell", "grc"), "greek"),
+    **dict.fromkeys(("ga", "gle"), "irish"),
+    **dict.fromkeys(("nl", "nld"), "dutch"),
+}  # fmt: skip
 
 _DOT_ABOVE = "\u0307"
+_DOTTED_AGAIN = re.compile("i" + _DOT_ABOVE + "+")
+_IRISH_PREFIX = re.compile(r"(?<!\w)([nt])(?=[AEIOUÁÉÍÓÚ])")
+_FINAL_SIGMA = re.compile(r"(?<=[\w\u0300-\u036f])σ(?!['’\u0300-\u036f]*\w)")
+_LITHUANIAN = {"Ì": "i\u0307\u0300", "Í": "i\u0307\u0301", "Ĩ": "i\u0307\u0303"}
+_LITHUANIAN_ACCENT = re.compile("([IJĮ])(?=[\u0323-\u0333]*[\u0300\u0301\u0303])")
+
+
+def casing_family(language: str) -> Casing:
+    """Family of a language that has no file of its own (BCP-47 or ISO 639-3; script and region after - or _)."""
+    parts = language.replace("_", "-").lower().split("-")
+    for candidate in ("-".join(parts[:2]), parts[0]):
+        if candidate in _FAMILIES:
+            return _FAMILIES[candidate]
+    return "default"
 
 
 def lower(text: str, language: str) -> str:
-    """Lower-case NFC text by the rules of `language` (BCP-47 or ISO 639-3; its first subtag decides).
+    """Lower-case NFC text by the rules of `language`."""
+    return lower_by(text, casing_family(language))
+
+
+def lower_by(text: str, casing: Casing) -> str:
+    """Lower-case NFC text by the rules of a family.
 
     Python's `"İ".lower()` is "i" plus U+0307, which NFC cannot compose: every reference holding it could never
     be matched. A small i loses that second dot in every language but Lithuanian, which writes it on purpose.
     """
-    primary = language.replace("_", "-").split("-")[0].lower()
-    if primary in _DOTLESS_I:
-        text = text.replace("I" + _DOT_ABOVE, "i").replace("İ", "i").replace("I", "ı")
-    text = text.lower()
-    if primary not in ("lt", "lit"):
-        text = re.sub("i" + _DOT_ABOVE + "+", "i", text)
-    return unicodedata.normalize("NFC", text)
+    if casing == "none":
+        return text
+    text = "".join(lower_letter(letter, casing) for letter in before_lowering(text, casing))
+    return unicodedata.normalize("NFC", after_lowering(text, casing))
+
+
+def before_lowering(text: str, casing: Casing) -> str:
+    """What depends on the letters around a capital, done while it is one still."""
+    if casing == "turkic" and _DOT_ABOVE in text:
+        text = text.replace("I" + _DOT_ABOVE, "i")
+    elif casing == "irish":
+        text = _IRISH_PREFIX.sub(r"\1-", text)
+    elif casing == "lithuanian" and not text.isascii():
+        text = _LITHUANIAN_ACCENT.sub(lambda match: match[1].lower() + _DOT_ABOVE, text)
+    return text
+
+
+def lower_letter(letter: str, casing: Casing) -> str:
+    """One character in lower case, whatever stands beside it."""
+    if casing == "turkic" and letter in "Iİ":
+        return "ı" if letter == "I" else "i"
+    if casing == "lithuanian" and letter in _LITHUANIAN:
+        return _LITHUANIAN[letter]
+    return "i" if letter == "İ" else letter.lower()
+
+
+def after_lowering(text: str, casing: Casing) -> str:
+    """The second dot of an i, and the sigma that ends a word."""
+    if _DOT_ABOVE in text and casing != "lithuanian":
+        text = _DOTTED_AGAIN.sub("i", text)
+    return _FINAL_SIGMA.sub("ς", text) if "σ" in text else text

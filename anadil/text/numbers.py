@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from functools import lru_cache
+from decimal import Decimal
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING
 
 from anadil.errors import AnadilError
+from anadil.text.writing import NumberSettings, OrdinalSettings
 
 if TYPE_CHECKING:
     from unicode_rbnf import RbnfEngine
 
 MAX_DIGITS = 15  # a longer run is no quantity but a code; the rules of most languages end near here too
+CARDINAL, ORDINAL, YEAR = "spellout-numbering", "spellout-ordinal", "spellout-numbering-year"
 _DIGITS = re.compile("[0-9]+")
 
 
@@ -21,16 +24,17 @@ def spell_integers(text: str, language: str) -> str:
 
     A suffix behind an apostrophe stays ("1923'te" -> "bin dokuz yüz yirmi üç'te"); a letter that touches the
     digits gets a space ("3G" -> "üç G"). A run that starts with 0 and one of more than 15 digits are read
-    digit by digit. Only whole numbers are understood: write decimals, dates and thousands out before.
+    digit by digit. Only whole numbers are understood; TextRules understand decimals, dates and the rest.
     The source of the rules: Unicode CLDR, rule-based number format, "spellout-numbering".
 
     Raises AnadilError if there is a digit in `text` and CLDR has no rules for `language` or for this number.
     """
+    speller = Speller(language, NumberSettings(), OrdinalSettings(ruleset=""))
 
     def words(match: re.Match[str]) -> str:
         before = " " if match.start() and _is_letter(text[match.start() - 1]) else ""
         after = " " if match.end() < len(text) and _is_letter(text[match.end()]) else ""
-        return before + _spell(match.group(), language) + after
+        return before + speller.integer(match.group()) + after
 
     return _DIGITS.sub(words, text)
 
@@ -39,24 +43,123 @@ def _is_letter(character: str) -> bool:
     return unicodedata.category(character)[0] in "LM"
 
 
-@lru_cache(maxsize=4096)
-def _spell(digits: str, language: str) -> str:
-    one_by_one = (len(digits) > 1 and digits[0] == "0") or len(digits) > MAX_DIGITS
-    if one_by_one:
-        return " ".join(_spell(digit, language) for digit in digits)
-    from unicode_rbnf.engine import RbnfError
+class Speller:
+    """Numbers in the words of one language. Every method raises AnadilError where there are no rules."""
 
-    try:
-        return _engine(language).format_number(int(digits)).text  # unicode-rbnf takes CLDR's soft hyphens out
-    except RbnfError:
+    def __init__(self, language: str, numbers: NumberSettings, ordinals: OrdinalSettings) -> None:
+        self.language = numbers.cldr or language
+        self.numbers, self.ordinals = numbers, ordinals
+        self._words: dict[tuple[str, str], str] = {}
+
+    @cached_property
+    def _engine(self) -> RbnfEngine:
+        if not self.numbers.rules:
+            return cldr_engine(self.language)
+        from unicode_rbnf import RbnfEngine
+
+        engine = RbnfEngine(self.language)
+        for name, rules in ((self.numbers.ruleset, self.numbers.rules), (self.ordinals.ruleset, self.ordinals.rules)):
+            for value, text in rules.items():
+                try:
+                    engine.add_rule(value, text, name)
+                except (ValueError, AssertionError, IndexError) as error:
+                    raise AnadilError(f"numbers.rules: {value}: {text!r} is not in CLDR's notation: {error}") from error
+        return engine
+
+    def integer(self, digits: str, ruleset: str = "") -> str:
+        """ASCII digits as a cardinal; digit by digit if they start with 0 or are more than 15."""
+        if (len(digits) > 1 and digits[0] == "0") or len(digits) > MAX_DIGITS:
+            return self.one_by_one(digits)
+        years = self.numbers.years
+        if not ruleset and years and len(digits) == 4 and years[0] <= int(digits) <= years[1]:
+            ruleset = YEAR
+        return self._spell(digits, ruleset or self.numbers.ruleset)
+
+    def year(self, digits: str) -> str:
+        """A year; by CLDR's rules for years where it has them."""
+        return self._spell(digits, YEAR if YEAR in self._engine.rulesets else self.numbers.ruleset)
+
+    def ordinal(self, digits: str, ruleset: str = "") -> str:
+        """An ordinal by the language's rule set, or the one named."""
+        return self._spell(digits, ruleset or self.ordinals.ruleset)
+
+    def one_by_one(self, digits: str) -> str:
+        """Telephone numbers and codes."""
+        return " ".join(self._spell(digit, self.numbers.ruleset) for digit in digits)
+
+    def decimal(self, whole: str, fraction: str) -> str:
+        """3 and 14 of 3,14: with the language's word for the mark, or else CLDR's."""
+        word = self.numbers.decimal_word or self._rule_word("IMPROPER_FRACTION", f"{whole}.{fraction}")
+        read = self.integer if self.numbers.fraction == "number" and fraction[0] != "0" else self.one_by_one
+        return f"{self._spell(whole, self.numbers.ruleset)} {word} {read(fraction)}"
+
+    def minus(self, number: str) -> str:
+        """The word before a negative number: the language's, or else CLDR's."""
+        return self.numbers.minus or self._rule_word("NEGATIVE_NUMBER", f"-{number}")
+
+    def _rule_word(self, kind: str, number: str) -> str:
+        """The word in a rule for all fractions or all negative numbers; some languages keep it with the cardinals."""
+        from unicode_rbnf.engine import RbnfSpecialRule
+
+        rulesets = self._engine.rulesets
+        first = [name for name in (self.numbers.ruleset, "spellout-cardinal") if name in rulesets]
+        for name in [*first, *(name for name in rulesets if "cardinal" in name)]:
+            rule = rulesets[name].special_rules.get(RbnfSpecialRule[kind])
+            for part in rule.parts if rule else ():
+                word = str(getattr(part, "text", "") or getattr(part, "text_before", "")).strip()
+                if word:
+                    return word
         raise AnadilError(
-            f"the number {digits} cannot be spelled out: CLDR's rules for {language!r} do not reach that far\n"
-            "  next: write the number as words in the text"
-        ) from None
+            f"the number {number} cannot be spelled out: no word for the mark in {self.language!r}\n"
+            "  next: add numbers.decimal_word and numbers.minus to the language's rules"
+        )
+
+    def plural(self, forms: str | dict[str, str], number: str) -> str:
+        """The form of a word that goes with a number ("2", "2.50"), by CLDR's plural rules."""
+        if isinstance(forms, str):
+            return forms
+        found = forms.get(_plural_category(self.language.replace("_", "-").split("-")[0], number))
+        return found if found is not None else forms["other"]
+
+    def _spell(self, number: str, ruleset: str) -> str:
+        key = (number, ruleset)
+        if key not in self._words:
+            if len(self._words) > 100_000:
+                self._words.clear()
+            self._words[key] = self._format(number, ruleset)
+        return self._words[key]
+
+    def _format(self, number: str, ruleset: str) -> str:
+        from unicode_rbnf.engine import RbnfError
+
+        engine = self._engine
+        if ruleset == CARDINAL and ruleset not in engine.rulesets:
+            names = None  # Korean and others have several: unicode-rbnf's choice
+        elif ruleset not in engine.rulesets:
+            raise AnadilError(f"no rule set {ruleset!r} to spell {number} in {self.language!r}")
+        else:
+            names = [ruleset]
+        try:
+            return str(
+                engine.format_number(int(number), ruleset_names=names).text
+            )  # unicode-rbnf takes soft hyphens out
+        except (RbnfError, RecursionError, ValueError, ZeroDivisionError):
+            raise AnadilError(
+                f"the number {number} cannot be spelled out: CLDR's rules for {self.language!r} do not reach that far\n"
+                "  next: write the number as words in the text"
+            ) from None
+
+
+@lru_cache(maxsize=10_000)
+def _plural_category(language: str, number: str) -> str:
+    from unicode_rbnf.plural_rules import PluralType, get_plural_category
+
+    return str(get_plural_category(language, Decimal(number), PluralType.CARDINAL))
 
 
 @lru_cache(maxsize=16)
-def _engine(language: str) -> RbnfEngine:
+def cldr_engine(language: str) -> RbnfEngine:
+    """CLDR's rules for a language. Raises AnadilError, which says how to add some, if there are none."""
     from unicode_rbnf import RbnfEngine  # 0.08 s, and most texts have no digits
 
     known = RbnfEngine.get_supported_languages()
@@ -67,5 +170,6 @@ def _engine(language: str) -> RbnfEngine:
     raise AnadilError(
         f"no rules to spell numbers out in language {language!r}\n"
         f"  CLDR has them for {len(known)} languages: {', '.join(known[:8])}, ...\n"
-        "  next: write the numbers as words in the text"
+        "  next: write the numbers as words in the text, or add numbers.rules to a file for text.rules, or set "
+        "text.digits to keep or drop"
     )

@@ -8,63 +8,76 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field, field_validator
+from pydantic import BaseModel, BeforeValidator, Field, model_validator
 
 from anadil.errors import AnadilError
 from anadil.settings import SECTION, parse
-from anadil.text.casing import lower
+from anadil.text.casing import casing_family
+from anadil.text.language_files import find_language, with_own_file, writing_of
+from anadil.text.normalize import Normalizer
+from anadil.text.subwords import Subwords
+from anadil.text.writing import PUNCTUATION, Policy, Writing
 
-VERSION = 1
+VERSION = 2
 """Of the rules' meaning. Raised when the same settings would normalise a text differently."""
 
-PUNCTUATION = '.,!?;:"“”„«»‹›()[]{}…–—¿¡،؛؟।॥。、！？'
+__all__ = ["PUNCTUATION", "VERSION", "TextRules", "TextSettings", "TokenizerSettings", "rules_from_dict", "text_rules"]
 
-Characters = Annotated[str, Field(description="each character of the string")]
+SUBWORDS = ("bpe", "unigram")
+
+_OVERRIDES = ("lowercase", "map", "drop", "digits", "apostrophe", "hyphen", "look_alikes")
+
+
+def _joined(value: object) -> object:
+    return "".join(value) if isinstance(value, list) and all(isinstance(item, str) for item in value) else value
 
 
 class TextSettings(BaseModel):
-    """Section `text` of a config."""
+    """Section `text` of a config: what differs from the language's file. What is given here replaces what is there."""
 
     model_config = SECTION
 
-    lowercase: bool = True
-    map: dict[str, str] = {"\u2019": "'"}  # typographic apostrophe
-    drop: Characters = PUNCTUATION
+    rules: str | None = None  # your own YAML file, with the keys of languages/*.yaml
+    lowercase: bool | None = None
+    map: dict[str, str] | None = None
+    drop: Annotated[str | None, BeforeValidator(_joined)] = None
+    digits: Literal["spell", "keep", "drop"] | None = None
+    apostrophe: Policy | None = None
+    hyphen: Policy | None = None
+    look_alikes: Literal["keep", "map"] | None = None
     unknown: Literal["error", "drop"] = "error"
+    saved: dict[str, Any] | None = None  # written by training: the rules as a whole, which then no file changes
 
-    @field_validator("drop", mode="before")
-    @classmethod
-    def _join(cls, value: object) -> object:
-        if isinstance(value, list) and all(isinstance(item, str) for item in value):
-            return "".join(value)
-        return value
-
-    @field_validator("map")
-    @classmethod
-    def _final(cls, value: dict[str, str]) -> dict[str, str]:
-        for source, target in value.items():
-            if len(source) != 1:
-                raise ValueError(f"a single character can be mapped, not {source!r}")
-            again = next((character for character in target if character in value), None)
-            if again is not None:
-                raise ValueError(
-                    f"{source!r} is mapped to {target!r}, and {again!r} is mapped again: give the final form"
-                )
-        return value
+    @model_validator(mode="after")
+    def _saved_rules_are_whole(self) -> TextSettings:
+        given = [key for key in ("rules", *_OVERRIDES) if getattr(self, key) is not None]
+        if self.saved is not None and given:
+            raise ValueError(f"text.saved holds the whole rules; take it out to set {', '.join(given)}")
+        return self
 
 
 class TokenizerSettings(BaseModel):
-    """Section `tokenizer` of a config: the ordered labels. `auto` takes the letters of the training text.
+    """Section `tokenizer` of a config: what a label is, and the ordered labels. `auto` takes those of the training text.
 
     A label may be longer than a letter ("mb"); one that starts with a space (" ken") begins a word.
     """
 
     model_config = SECTION
 
-    kind: Literal["char"] = "char"
+    kind: Literal["char", "grapheme", "units", "bpe", "unigram"] = "char"
     labels: list[str] | Literal["auto"] = "auto"
+    path: str | None = None  # folder that `anadil tokenizer` wrote: its labels are used
+    sampling: float = Field(0.0, ge=0, lt=1)  # bpe, unigram: subwords drawn at random in training; 0.1 is usual
+    size: int = Field(200, ge=2)  # bpe, unigram: how many subwords
+
+    @model_validator(mode="after")
+    def _fits_the_kind(self) -> TokenizerSettings:
+        if self.sampling and self.kind not in SUBWORDS:
+            raise ValueError(f"tokenizer.sampling is for kind bpe and unigram, not for {self.kind}")
+        return self
 
 
 @dataclass(frozen=True)
@@ -73,74 +86,78 @@ class TextRules:
 
     language: str
     labels: tuple[str, ...]
-    lowercase: bool = True
-    mapping: tuple[tuple[str, str], ...] = ()
-    dropped: str = ""
+    writing: Writing
     unknown: Literal["error", "drop"] = "error"
+    subwords: bytes = b""  # a SentencePiece model, if the labels are its pieces
 
     @property
     def blank_id(self) -> int:
         return len(self.labels)
 
     def normalize(self, text: str) -> str:
-        """NFC, lower case, `map`, `drop`, single spaces. Applying it twice changes nothing.
+        """The words that are said, in the language's letters, with single spaces. Applying it twice changes nothing.
 
-        Characters outside the labels stay, unless `text.unknown` is `drop`.
+        Characters outside the labels stay, unless `text.unknown` is `drop`, and so do digits for which there are no
+        rules. Raises AnadilError for half a surrogate pair.
         """
-        text = self._rewrite(text)
+        text = self.normalizer(text)
         if self.unknown == "drop" and self.labels:
-            text = _squeeze("".join(self._unit.findall(self._led(text))))
+            for _ in range(len(text) + 1):
+                kept = "".join(self._unit.findall(self._led(text)))
+                before, text = text, self.normalizer(kept)
+                if text == before:
+                    break
         return text
+
+    @cached_property
+    def normalizer(self) -> Normalizer:
+        return Normalizer(self.writing)
 
     def unknown_characters(self, text: str) -> str:
         """What `encode` has no label for, in order of first appearance, of an already normalised text."""
-        return "".join(dict.fromkeys(self._unit.sub("", self._led(text))))
+        return "".join(dict.fromkeys(self.unlabelled(text)))
+
+    def unlabelled(self, text: str) -> str:
+        """Every character of a normalised text that has no label."""
+        return self._unit.sub("", self._led(text))
 
     def encode(self, text: str) -> list[int]:
         """Label ids of a normalised text; longest label first. Raises AnadilError naming what has no label."""
         unknown = self.unknown_characters(text)
         if unknown:
-            raise AnadilError(f"no label for {describe(unknown)} in {text!r}")
+            raise AnadilError(f"no label for {describe(unknown)} in {text!r}{self.why_digits(unknown)}")
+        if self.subwords:
+            return self._pieces.encode(text)
         return [self._ids[unit] for unit in self._unit.findall(self._led(text))]
+
+    def sample(self, text: str, alpha: float) -> list[int]:
+        """Label ids of a normalised text, cut into subwords at random; for text that `encode` takes."""
+        return self._pieces.sample(text, alpha)
+
+    @cached_property
+    def _pieces(self) -> Subwords:
+        return Subwords(self.subwords)
 
     def decode(self, ids: Iterable[int]) -> str:
         """Text of label ids (blanks already removed), words parted by single spaces."""
         return _squeeze("".join(self.labels[i] for i in ids))
 
-    def changes(self, texts: Iterable[str]) -> Counter[str]:
-        """How often `map`, `drop` and `unknown: drop` touched each character: what normalisation cost, counted."""
-        touched: Counter[str] = Counter()
-        watched = {source for source, _ in self.mapping} | set(self.dropped)
-        for text in texts:
-            cased = self._cased(text)
-            touched.update(character for character in cased if character in watched)
-            if self.unknown == "drop" and self.labels:
-                touched.update(self._unit.sub("", self._led(self._rewrite(text))))
-        return touched
-
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready, for the exported folder."""
-        return {
-            "version": VERSION,
-            "language": self.language,
-            "lowercase": self.lowercase,
-            "map": dict(self.mapping),
-            "drop": self.dropped,
-            "unknown": self.unknown,
-        }
+        """JSON-ready, for the exported folder and the saved config."""
+        return {"version": VERSION, "language": self.language, "unknown": self.unknown} | self.writing.to_dict()
 
-    def _cased(self, text: str) -> str:
-        text = unicodedata.normalize("NFC", text)
-        return lower(text, self.language) if self.lowercase else text
-
-    def _rewrite(self, text: str) -> str:
-        return _squeeze(unicodedata.normalize("NFC", self._cased(text).translate(self._table)))
-
-    @cached_property
-    def _table(self) -> dict[int, str]:
-        # "evet,hayır" stays two words: dropped punctuation leaves a space, any other dropped character nothing
-        gaps = {ord(c): " " if unicodedata.category(c)[0] in "PSZ" else "" for c in self.dropped}
-        return gaps | {ord(source): target for source, target in self.mapping}
+    def why_digits(self, unknown: str) -> str:
+        """Digits are left where there are no rules to spell them, or none for this number: how to add some."""
+        number = next((c for c in unknown if c.isdecimal()), None)
+        if number is None or self.writing.digits != "spell":
+            return ""
+        try:
+            self.normalizer.expander.speller.integer("1")
+        except AnadilError as error:
+            return f"\n  {error}"
+        return (
+            "\n  no rule spells this number: write it in words, or add numbers.marks or numbers.decimal to text.rules"
+        )
 
     def _led(self, text: str) -> str:
         return self._lead + text if text else text
@@ -160,31 +177,56 @@ class TextRules:
         return re.compile("|".join(re.escape(label) for label in longest_first) or r"(?!)")
 
 
-def text_rules(language: str, text: TextSettings, labels: Sequence[str]) -> TextRules:
-    """Build and check the rules. Raises AnadilError for labels that repeat or that normalisation would change."""
-    rules = TextRules(language, tuple(labels), text.lowercase, tuple(text.map.items()), text.drop, text.unknown)
-    _check_mapping(rules)
-    _check_labels(rules)
-    return rules
+def text_rules(language: str, text: TextSettings, labels: Sequence[str] = (), subwords: bytes = b"") -> TextRules:
+    """Build and check the rules of a language: its file, the user's own over it, the config's section over both.
+
+    Raises AnadilError for a language that does not exist, and for labels or a `map` that contradict the rules.
+    """
+    if text.saved is not None:
+        return rules_from_dict(text.saved | {"unknown": text.unknown}, labels, subwords)
+    writing = writing_of(language)
+    if text.rules is not None:
+        writing = with_own_file(writing, Path(text.rules))
+    given = {key: getattr(text, key) for key in _OVERRIDES if getattr(text, key) is not None}
+    if given:
+        writing = parse(Writing, writing.model_dump(exclude_unset=True) | given, "text")
+    return _checked(language, labels, writing, text.unknown, subwords)
 
 
-def rules_from_dict(data: dict[str, Any], labels: Sequence[str]) -> TextRules:
+def rules_from_dict(data: dict[str, Any], labels: Sequence[str], subwords: bytes = b"") -> TextRules:
     """The reverse of `TextRules.to_dict`. Raises AnadilError if a newer Anadil wrote them."""
-    if data.get("version") != VERSION:
-        raise AnadilError(
-            f"text rules of version {data.get('version')!r}, this Anadil reads {VERSION}\n  next: update Anadil"
-        )
-    settings = {key: value for key, value in data.items() if key not in ("version", "language")}
-    return text_rules(str(data.get("language", "und")), parse(TextSettings, settings, "text rules"), labels)
+    version, language = data.get("version"), str(data.get("language", "und"))
+    if version not in (1, VERSION):
+        raise AnadilError(f"text rules of version {version!r}, this Anadil reads {VERSION}\n  next: update Anadil")
+    saved = {key: value for key, value in data.items() if key not in ("version", "language", "unknown")}
+    if version == 1:  # before there were files for languages
+        saved |= {"casing": casing_family(language), "digits": "keep", "equivalents": {}}
+    settings = parse(TextSettings, {"unknown": data.get("unknown", "error")}, "text rules")
+    writing = parse(Writing, saved, "text rules")
+    return _checked(language, labels, writing, settings.unknown, subwords)
+
+
+def first_rules(section: dict[str, Any], language: str, labels: Sequence[str]) -> TextRules:
+    """Rules of a model folder that was written before there were files for languages."""
+    return rules_from_dict({"version": 1, "language": language, "map": {"’": "'"}} | section, labels)
 
 
 def count_characters(language: str, text: TextSettings, texts: Iterable[str]) -> Counter[str]:
-    """How often each character is left in `texts` after normalisation: what `labels: auto` chooses from."""
-    rules = TextRules(language, (), text.lowercase, tuple(text.map.items()), text.drop)
+    """How often each character is left in `texts` after normalisation, with or without a label."""
+    rules = text_rules(language, text)
     counts: Counter[str] = Counter()
     for line in texts:
-        counts.update(rules.normalize(line))
+        counts.update(rules.normalizer(line))
     return counts
+
+
+def describe_rules(rules: TextRules, text: TextSettings) -> str:
+    """Which rules these are, in a line: what `anadil train` says before it starts."""
+    found = "" if text.saved is not None else find_language(rules.language)
+    name = {"": "as saved", None: "generic: there is no file for this language"}.get(found, f"languages/{found}.yaml")
+    given = [f"text.{key}" for key in ("rules", *_OVERRIDES) if getattr(text, key) is not None]
+    changed = f", changed by {', '.join(given)}" if given else ""
+    return f"text rules: {rules.writing.name or rules.language} ({name}{changed})"
 
 
 def describe(characters: Iterable[str]) -> str:
@@ -192,15 +234,20 @@ def describe(characters: Iterable[str]) -> str:
     return ", ".join(f"{c!r} (U+{ord(c):04X} {unicodedata.name(c, 'unnamed')})" for c in characters)
 
 
-def _check_mapping(rules: TextRules) -> None:
-    """Else normalising twice would give another text than normalising once."""
-    for source, target in rules.mapping:
-        final = unicodedata.normalize("NFC", rules._cased(target).translate(rules._table))
+def _checked(
+    language: str, labels: Sequence[str], writing: Writing, unknown: Literal["error", "drop"], subwords: bytes
+) -> TextRules:
+    """Rules whose `writing` is as it will be read back: what has its default value counts as not given."""
+    rules = TextRules(language, tuple(labels), parse(Writing, writing.to_dict(), "text rules"), unknown, subwords)
+    for source, target in rules.writing.map.items():  # else normalising twice would give another text than once
+        final = unicodedata.normalize("NFC", rules.normalizer.spelled(target))
         if final != target:
             raise AnadilError(
                 f"text.map: {source!r} is mapped to {target!r}, which the text rules change to {final!r}\n"
                 "  next: give the final form in text.map"
             )
+    _check_labels(rules)
+    return rules
 
 
 def _check_labels(rules: TextRules) -> None:
@@ -210,17 +257,31 @@ def _check_labels(rules: TextRules) -> None:
         problems.append(f"labels that repeat: {', '.join(map(repr, repeated))}")
     if "" in rules.labels:
         problems.append("an empty label")
-    changed = [
-        label for label in rules.labels if label not in ("", " ") and rules._rewrite(label) != label.removeprefix(" ")
-    ]
+    changed = [label for label in rules.labels if label not in ("", " ") and _changes(rules, label)]
     if changed:
         problems.append(
             f"labels that the text rules change or drop, so that no text could hold them: {', '.join(map(repr, changed))}"
+        )
+    read_out = [label for label in rules.labels if any(c.isdecimal() for c in label)]
+    if read_out and rules.writing.digits == "spell":
+        problems.append(
+            f"digits, which the rules read out ({', '.join(map(repr, read_out))}); text.digits=keep keeps them"
         )
     if problems:
         raise AnadilError(
             "tokenizer.labels: " + "; ".join(problems) + "\n  next: mend tokenizer.labels or the section text"
         )
+
+
+def _changes(rules: TextRules, label: str) -> bool:
+    """Whether no normalised text can hold a label; an apostrophe may be one though a text cannot end with it."""
+    letters = label.removeprefix(" ")
+    spelled = unicodedata.normalize("NFC", rules.normalizer.spelled(letters))
+    return (
+        letters == ""
+        or letters.strip() != letters
+        or (rules.normalizer.finish(spelled.replace(" ", ""))[0] != letters and spelled != letters)
+    )
 
 
 def _squeeze(text: str) -> str:

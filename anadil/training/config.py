@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import BaseModel, BeforeValidator, Field, model_validator
+from pydantic import BaseModel, Field, model_validator
 
-from anadil.data.spec_augment import SpecAugmentSettings
+from anadil.data.augment.settings import AugmentSettings
+from anadil.data.checks import MAX_DURATION_S, MIN_DURATION_S
+from anadil.models.acoustic import ModelSettings
 from anadil.models.features import FeatureSettings
 from anadil.models.quartznet import QuartzNetSettings
-from anadil.settings import SECTION, override, parse, read_yaml
-from anadil.text.rules import TextSettings, TokenizerSettings
+from anadil.settings import SECTION, Paths, override, parse, read_yaml
+from anadil.text.rules import TextRules, TextSettings, TokenizerSettings
 from anadil.training.init_settings import InitSettings
-
-Paths = Annotated[list[str], BeforeValidator(lambda value: [value] if isinstance(value, str) else value)]
 
 
 class DataSettings(BaseModel):
@@ -25,19 +25,11 @@ class DataSettings(BaseModel):
 
     train: Paths = Field(min_length=1)
     valid: Paths = []
-    min_duration: float = Field(0.1, ge=0)  # seconds
-    max_duration: float = Field(20.0, gt=0)  # seconds
+    min_duration: float = Field(MIN_DURATION_S, ge=0)  # seconds
+    max_duration: float = Field(MAX_DURATION_S, gt=0)  # seconds
     skip_bad: bool = False  # train without the utterances that cannot be used, instead of stopping
     language_temperature: float | None = Field(None, ge=1)  # several languages: how much the small ones gain
     cache_mb: float = Field(2048, ge=0)  # decoded audio kept in memory (an hour at 16 kHz: 110 MB)
-
-
-class AugmentSettings(BaseModel):
-    """Section `augment`."""
-
-    model_config = SECTION
-
-    spec_augment: SpecAugmentSettings | None = SpecAugmentSettings()
 
 
 class TrainingSettings(BaseModel):
@@ -81,13 +73,18 @@ class Config(BaseModel):
     tokenizer: TokenizerSettings = TokenizerSettings()
     features: FeatureSettings = FeatureSettings()
     augment: AugmentSettings = AugmentSettings()
-    model: QuartzNetSettings = QuartzNetSettings()
+    model: ModelSettings = QuartzNetSettings()
     init: InitSettings | None = None
     training: TrainingSettings = TrainingSettings()
 
-    def with_labels(self, labels: Sequence[str]) -> Config:
+    def with_rules(self, rules: TextRules) -> Config:
+        """A copy that holds the text rules as a whole: what is saved with the weights needs no other file."""
+        return self.model_copy(update={"text": TextSettings(unknown=rules.unknown, saved=rules.to_dict())})
+
+    def with_labels(self, labels: Sequence[str], kind: str | None = None) -> Config:
         """A copy whose `tokenizer.labels` are explicit."""
-        return self.model_copy(update={"tokenizer": TokenizerSettings(kind=self.tokenizer.kind, labels=list(labels))})
+        update = {"labels": list(labels), "path": None, "kind": kind or self.tokenizer.kind}
+        return self.model_copy(update={"tokenizer": self.tokenizer.model_copy(update=update)})
 
 
 def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:

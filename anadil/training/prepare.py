@@ -4,32 +4,40 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from anadil.data.checks import Checked, Example, check
+from anadil.data.augment.chain import Augmenter
+from anadil.data.checks import Checked, Example, check, min_ctc_frames
 from anadil.errors import AnadilError, summarize
 from anadil.files import whole_file
 from anadil.manifest import Utterance, read_manifests
 from anadil.models.acoustic import AcousticModel
-from anadil.text.rules import TextRules, count_characters, text_rules
+from anadil.text.changes import changes
+from anadil.text.rules import SUBWORDS, TextRules, describe_rules, text_rules
+from anadil.text.subwords import set_sampling_seed
+from anadil.text.tokenizer import make_tokenizer, read_tokenizer
 from anadil.training.config import Config
 from anadil.training.languages import grouped, languages_of
 from anadil.training.report import Reporter
 from anadil.training.source import read_source, settle
 from anadil.training.transfer import Transferred, read_saved, tell, transfer
 
+CROWDED, CROWDED_SHARE = 0.8, 0.05
+"""Warn if more than 5 % of the utterances need labels in more than 80 % of their frames: CTC has no room for blanks."""
+
 
 @dataclass(frozen=True)
 class Prepared:
-    """`config` has explicit labels now; `train` and `valid` hold what passed the checks."""
+    """`config` has explicit labels now; `train` and `valid` hold what passed the checks; `augmenter` is for `train`."""
 
     config: Config
     rules: TextRules
     acoustic: AcousticModel
     train: list[Example]
     valid: list[Example]
+    augmenter: Augmenter
     start: Transferred | None = None  # with `init`
     rules_of: dict[str, TextRules] = field(default_factory=dict)  # of each language, if there are several
 
@@ -53,12 +61,16 @@ def prepare(config: Config, out: Path, report: Reporter, resume: bool = False) -
     config = config if source is None else settle(config, source)
     train = read_manifests(config.data.train)
     valid = read_manifests(config.data.valid)
-    config = settle_labels(config, train, report)
+    config, subwords = settle_tokenizer(config, train, report, source.kept_subwords(config) if source else b"")
     labels = config.tokenizer.labels
     assert not isinstance(labels, str)
-    rules = text_rules(config.language, config.text, labels)
+    rules = text_rules(config.language, config.text, labels, subwords)
+    report.say(describe_rules(rules, config.text))
     languages = languages_of(config, train, valid)
-    rules_of = {language: text_rules(language, config.text, labels) for language in languages or [config.language]}
+    rules_of = {
+        language: text_rules(language, config.text, labels, subwords) for language in languages or [config.language]
+    }
+    config = config.with_rules(rules)
     acoustic = AcousticModel(config.features, config.model, len(labels))
     if config.init is not None and source is not None and start is None:
         start = transfer(acoustic.network, labels, source, weights, config.init, config.training.seed)
@@ -89,9 +101,12 @@ def prepare(config: Config, out: Path, report: Reporter, resume: bool = False) -
         )
     report.say(f"training {checked[0].hours:.2f} h ({len(checked[0].examples):,} utterances), "
                f"validation {checked[1].hours:.2f} h ({len(checked[1].examples):,})")  # fmt: skip
+    _compare_rates(checked[0], acoustic.frame_s, report)
+    augmenter = make_augmenter(config, checked[0].examples, acoustic)
     return Prepared(
-        config, rules, acoustic, checked[0].examples, checked[1].examples, start, rules_of if languages else {}
-    )
+        config, rules, acoustic, checked[0].examples, checked[1].examples, augmenter, start,
+        rules_of if languages else {},
+    )  # fmt: skip
 
 
 def _together(parts: list[Checked]) -> Checked:
@@ -103,27 +118,105 @@ def _together(parts: list[Checked]) -> Checked:
     )
 
 
+def make_augmenter(config: Config, examples: Sequence[Example], acoustic: AcousticModel) -> Augmenter:
+    """The waveform transforms of `config`. Raises AnadilError if a recording that they need cannot be used."""
+
+    def may_last(index: int, seconds: float) -> bool:
+        """A changed speed must leave a frame for each label, and keep to the limits of training."""
+        longest = min(config.data.max_duration, config.training.batch_seconds)
+        n_frames = acoustic.frame_count(round(seconds * acoustic.sample_rate))
+        return config.data.min_duration <= seconds <= longest and n_frames >= min_ctc_frames(examples[index].labels)
+
+    durations = [example.duration for example in examples]
+    return Augmenter(config.augment, acoustic.sample_rate, config.training.seed, durations, may_last)
+
+
+def sampled_labels(data: Prepared, epoch: int) -> list[Sequence[int]] | None:
+    """Subwords of every training text drawn anew for an epoch, or None if the config does not ask for it.
+
+    A draw that has more labels than the audio has frames is not used: the text keeps its likeliest subwords.
+    """
+    alpha = data.config.tokenizer.sampling
+    if not alpha:
+        return None
+    set_sampling_seed(data.config.training.seed + epoch)
+    found: list[Sequence[int]] = []
+    for example, duration in zip(data.train, data.augmenter.durations(epoch), strict=True):
+        drawn = data.rules.sample(data.reference(example), alpha)
+        n_frames = data.acoustic.frame_count(round(duration * data.acoustic.sample_rate))
+        found.append(drawn if min_ctc_frames(drawn) <= n_frames else example.labels)
+    return found
+
+
 def settle_labels(config: Config, train: list[Utterance], report: Reporter) -> Config:
     """With `labels: auto`, the characters of the training text in code-point order; otherwise the config's own."""
     if config.tokenizer.labels != "auto":
         return config
-    counts: Counter[str] = Counter()
-    for language, spoken in grouped(config, train, languages_of(config, train)).items():
-        counts += count_characters(language, config.text, (utterance.text for utterance in spoken))
-    if not counts:
+    return settle_tokenizer(config, train, report)[0]
+
+
+def settle_tokenizer(
+    config: Config, train: list[Utterance], report: Reporter, kept: bytes = b""
+) -> tuple[Config, bytes]:
+    """The config with explicit labels, and the SentencePiece model if they are subwords.
+
+    Labels given, a tokenizer folder (`tokenizer.path`), or made of the training text; `kept` is the source's model.
+    """
+    settings = config.tokenizer
+    if kept:
+        return config, kept
+    if settings.path is not None:
+        kind, labels, subwords = read_tokenizer(Path(settings.path))
+        report.say(f"labels from {settings.path}: {len(labels)}, {kind}")
+        return config.with_labels(labels, kind), subwords
+    if settings.labels != "auto":
+        if settings.kind in SUBWORDS:
+            raise AnadilError(
+                f"tokenizer.kind {settings.kind} makes its labels itself\n"
+                "  next: take tokenizer.labels out, or set tokenizer.path to what anadil tokenizer wrote"
+            )
+        return config, b""
+    groups = [
+        (text_rules(language, config.text), [utterance.text for utterance in spoken])
+        for language, spoken in grouped(config, train, languages_of(config, train)).items()
+    ]
+    made = make_tokenizer(groups, settings.kind, settings.size)
+    if not made.labels:
         raise AnadilError('tokenizer.labels: auto found no text in data.train\n  next: check the manifests\' "text"')
+    what = {"char": "characters", "grapheme": "grapheme clusters", "units": "letters"}.get(made.kind, "subwords")
     report.say(
-        f"labels from the training text: {len(counts)} characters, rarest last\n  "
-        + "  ".join(f"{character}:{count:,}" for character, count in counts.most_common())
+        f"labels from the training text: {len(made.labels)} {what}, rarest last\n  "
+        + "  ".join(f"{label}:{count:,}" for label, count in made.counts.most_common())
     )
-    return config.with_labels(sorted(counts))
+    for warning in made.warnings:
+        report.warn(f"labels: {warning}")
+    return config.with_labels(made.labels), made.subwords
+
+
+def _compare_rates(checked: Checked, frame_s: float, report: Reporter) -> None:
+    """CTC needs a frame for each label: say how many there are, and warn before training if it is a near thing."""
+    n_labels = sum(len(example.labels) for example in checked.examples)
+    rate = n_labels / (3600 * checked.hours)
+    report.say(f"{rate:.1f} labels a second, {1 / frame_s:.1f} frames a second of the model")
+    crowded = sum(min_ctc_frames(example.labels) > CROWDED * example.duration / frame_s for example in checked.examples)
+    if crowded > CROWDED_SHARE * len(checked.examples):
+        report.warn(
+            f"{crowded:,} of {len(checked.examples):,} utterances have labels in more than {CROWDED:.0%} of the model's "
+            "frames, which trains badly\n  next: subwords (tokenizer.kind=unigram), or a model with a smaller stride"
+        )
 
 
 def _tell_changes(rules: TextRules, utterances: list[Utterance], report: Reporter) -> None:
-    changes = rules.changes(utterance.text for utterance in utterances)
-    if changes:
-        listed = "  ".join(f"{character}:{count:,}" for character, count in changes.most_common())
+    found = changes(rules, (utterance.text for utterance in utterances))
+    touched = found.touched()
+    if touched:
+        listed = "  ".join(f"{character}:{count:,}" for character, count in touched.most_common())
         report.say(f"characters dropped or mapped by the text rules: {listed}")
+    if found.said:
+        listed = "  ".join(f"{written}: {words}" for (written, words), _ in found.said.most_common(5))
+        report.say(f"{found.said.total():,} numbers, signs and abbreviations are spelled out, such as  {listed}")
+    if found.mixed:
+        report.warn(f"words with letters of two scripts: {', '.join(word for word, _ in found.mixed.most_common(10))}")
 
 
 def _progress(report: Reporter, name: str) -> Callable[[int, int], None]:

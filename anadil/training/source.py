@@ -5,6 +5,7 @@ What was written is never changed: where it contradicts the source, that is an e
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,8 +17,10 @@ from anadil.errors import AnadilError
 from anadil.files import recover_folder
 from anadil.models.acoustic import CONFIG, WEIGHTS, load_model
 from anadil.models.features import FeatureSettings
-from anadil.settings import parse
-from anadil.text.rules import text_rules
+from anadil.models.nemo import load_nemo
+from anadil.settings import parse, read_yaml
+from anadil.text.rules import rules_from_dict, text_rules
+from anadil.text.tokenizer import read_tokenizer
 from anadil.training.config import Config
 from anadil.training.init_settings import InitSettings
 from anadil.training.run import OUTPUTS
@@ -35,6 +38,13 @@ class Source:
     features: dict[str, Any]  # sections of a config, with every key
     model: dict[str, Any]
     text: dict[str, Any]  # TextRules.to_dict()
+    kind: str = "char"  # of the tokenizer
+    subwords: str = ""  # its SentencePiece model in base64
+
+    def kept_subwords(self, config: Config) -> bytes:
+        """The SentencePiece model if `config`, settled, keeps the source's labels."""
+        assert config.init is not None
+        return base64.b64decode(self.subwords) if config.init.head == "keep" else b""
 
 
 def read_source(init: InitSettings, out: Path) -> tuple[Source, dict[str, Tensor]]:
@@ -46,10 +56,13 @@ def read_source(init: InitSettings, out: Path) -> tuple[Source, dict[str, Tensor
     replaced = {(out / name).resolve() for name in OUTPUTS}
     if replaced & {folder.resolve(), *folder.resolve().parents}:
         raise AnadilError(f"init.from: {folder} lies in {out}, which this run replaces\n  next: choose another --out")
-    recover_folder(folder)
-    if not (folder / WEIGHTS).is_file() or not (folder / CONFIG).is_file():
-        raise AnadilError(_no_source(folder))
-    loaded = load_model(folder)
+    if folder.is_file():
+        loaded, kind = load_nemo(folder), "char"
+    else:
+        recover_folder(folder)
+        if not (folder / WEIGHTS).is_file() or not (folder / CONFIG).is_file():
+            raise AnadilError(_no_source(folder))
+        loaded, kind = load_model(folder), read_yaml(folder / CONFIG)["tokenizer"].get("kind", "char")
     network = loaded.acoustic.network
     source = Source(
         init.from_,
@@ -58,6 +71,8 @@ def read_source(init: InitSettings, out: Path) -> tuple[Source, dict[str, Tensor
         loaded.acoustic.features.settings.model_dump(mode="json"),
         network.settings.model_dump(mode="json"),
         loaded.rules.to_dict(),
+        kind,
+        base64.b64encode(loaded.rules.subwords).decode(),
     )
     return source, network.state_dict()
 
@@ -81,8 +96,8 @@ def settle(config: Config, source: Source) -> Config:
     }
     if _same_language(config, source) and "text" not in written:
         data["text"] = _text_section(source)
-    if head == "keep" and config.tokenizer.labels == "auto":
-        data["tokenizer"] = written.get("tokenizer", {}) | {"labels": source.labels}
+    if head == "keep":
+        data["tokenizer"] = written.get("tokenizer", {}) | {"labels": source.labels, "kind": source.kind, "path": None}
     return parse(Config, data, f"config with init.from {source.path}")
 
 
@@ -122,8 +137,7 @@ def _model(written: dict[str, Any], source: dict[str, Any]) -> dict[str, Any]:
 def _head(config: Config, written: dict[str, Any], source: Source) -> tuple[str, list[str]]:
     """What becomes of the head, and what speaks against it."""
     assert config.init is not None
-    labels = config.tokenizer.labels
-    differing = [] if labels == "auto" else _differing_labels(labels, source)
+    differing = _differing_tokenizer(config, written.get("tokenizer", {}), source)
     if config.init.head == "keep":
         return "keep", _refusal("init.head=keep", differing)
     if config.init.head is not None:
@@ -146,6 +160,19 @@ def _refusal(why: str, differing: list[str]) -> list[str]:
     ]
 
 
+def _differing_tokenizer(config: Config, written: dict[str, Any], source: Source) -> list[str]:
+    settings = config.tokenizer
+    if settings.path is not None:
+        return _differing_labels(read_tokenizer(Path(settings.path))[1], source)
+    lines = [] if settings.labels == "auto" else _differing_labels(list(settings.labels), source)
+    here, there = written, {"kind": source.kind, "size": len(source.labels)}
+    return lines + [
+        f"  tokenizer.{key} is {here[key]}, in {source.path} {there[key]}"
+        for key in there
+        if key in here and here[key] != there[key]
+    ]
+
+
 def _differing_labels(labels: list[str], source: Source) -> list[str]:
     """Compared by label: as many labels are not the same labels."""
     added = [label for label in labels if label not in source.labels]
@@ -155,10 +182,11 @@ def _differing_labels(labels: list[str], source: Source) -> list[str]:
 
 
 def _differing_text(config: Config, source: Source) -> list[str]:
-    here = text_rules(config.language, config.text, ()).to_dict() | {"language": None}
-    there = source.text | {"language": None}
-    keys = sorted(key for key in here.keys() | there.keys() if here.get(key) != there.get(key))
-    return [f"  text.{key} is {here.get(key)!r}, in {source.path} {there.get(key)!r}" for key in keys]
+    here = text_rules(config.language, config.text, ()).writing.model_dump(mode="json", exclude={"tests"})
+    there = rules_from_dict(source.text, ()).writing.model_dump(mode="json", exclude={"tests"})
+    return [
+        f"  text.{key} is {here[key]!r}, in {source.path} {there[key]!r}" for key in here if here[key] != there[key]
+    ]
 
 
 def _same_language(config: Config, source: Source) -> bool:
@@ -167,7 +195,7 @@ def _same_language(config: Config, source: Source) -> bool:
 
 
 def _text_section(source: Source) -> dict[str, Any]:
-    return {key: value for key, value in source.text.items() if key not in ("version", "language")}
+    return {"saved": source.text, "unknown": source.text.get("unknown", "error")}
 
 
 def _no_source(folder: Path) -> str:

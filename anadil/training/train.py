@@ -17,11 +17,12 @@ from torch.optim import Optimizer
 
 from anadil.data.batches import Batch, Loader, plan_epoch
 from anadil.data.languages import plan_languages
-from anadil.data.spec_augment import spec_augment
+from anadil.data.spec_augment import feature_augmentation
 from anadil.errors import AnadilError
 from anadil.models.acoustic import save_model
 from anadil.models.summary import count_parameters, layer_table
 from anadil.settings import dump
+from anadil.text.tokenizer import tokenizer_files
 from anadil.training import diagnosis
 from anadil.training.checkpoint import Resumable, identity_of, restore_checkpoint, save_checkpoint
 from anadil.training.config import Config
@@ -32,7 +33,7 @@ from anadil.training.judge import Judge, cer_by_language
 from anadil.training.metrics import METRICS, drop_metrics_after, log_metrics
 from anadil.training.model_card import model_card
 from anadil.training.optimizers import Pull, begin_thaw, build_optimizer, set_learning_rates
-from anadil.training.prepare import Prepared, prepare
+from anadil.training.prepare import Prepared, prepare, sampled_labels
 from anadil.training.report import Reporter, Silent
 from anadil.training.run import Run, Validation, clear_run, refuse_run
 from anadil.training.transfer import pull_to_start
@@ -94,7 +95,8 @@ def _fit(
     resume: bool,
 ) -> Run:
     settings = data.config.training
-    loader = Loader(data.train, data.acoustic.sample_rate, data.config.data.cache_mb)
+    heard = data.augmenter  # training audio as the model will hear it, epoch by epoch
+    loader = Loader(data.train, data.acoustic.sample_rate, data.config.data.cache_mb, augment=heard)
     valid_loader = Loader(data.valid, data.acoustic.sample_rate, data.config.data.cache_mb / 10)
     masks = torch.Generator().manual_seed(settings.seed)
     total_steps = settings.epochs * len(_plan(data, epoch=0))
@@ -110,8 +112,9 @@ def _fit(
         hold_still(data.acoustic.network, data.config.init, run.epoch)
         if run.batch == 0:
             begin_thaw(optimizer, data.config.init, run.epoch, run.step)
+        loader.labels = sampled_labels(data, run.epoch)
         epoch_started, heard_s = time.monotonic(), run.audio_s
-        for batch in loader.batches(_plan(data, run.epoch)[run.batch :]):
+        for batch in loader.batches(_plan(data, run.epoch)[run.batch :], run.epoch):
             run.losses.append(_step(fabric, model, optimizer, pull, batch.to(fabric.device), data, run, masks, report))
             report.progress("training", run.progress(settings.max_minutes), 1.0, _note(run))
             if stop.requested or time.monotonic() - run.saved >= 60 * settings.checkpoint_minutes:
@@ -131,6 +134,8 @@ def _fit(
         if validated:
             run.last = _validate(fabric, model, valid_loader, data, judge, run, report)
         _log(fabric, optimizer, data, run, speed, run.last if validated else None)
+        if heard.chain and (run.epoch == 1 or finished):
+            report.say(heard.report())
         if run.last is not None and (run.best is None or run.last.cer < run.best.cer):
             run.best = run.last
             _save(data, run, "best")
@@ -141,10 +146,11 @@ def _fit(
 
 def _plan(data: Prepared, epoch: int) -> list[list[int]]:
     """The batches of an epoch."""
-    durations = [example.duration for example in data.train]
     languages = [data.language(example) for example in data.train]
     settings, temperature = data.config.training, data.config.data.language_temperature
-    return plan_languages(durations, languages, temperature, settings.batch_seconds, settings.seed, epoch)
+    return plan_languages(
+        data.augmenter.durations(epoch), languages, temperature, settings.batch_seconds, settings.seed, epoch
+    )
 
 
 def _step(
@@ -161,8 +167,7 @@ def _step(
     """One optimiser step. Returns the loss in nats a label. Raises AnadilError if it is not finite."""
     settings = data.config.training
     set_learning_rates(optimizer, settings, run.step, run.progress(settings.max_minutes))
-    hide = data.config.augment.spec_augment
-    augment = None if hide is None else (lambda features, counts: spec_augment(features, counts, hide, masks))
+    augment = feature_augmentation(data.config.augment, masks)
     log_probs, frame_counts = model(batch.waveforms, batch.sample_counts, augment)
     if run.step < settings.flat_start_steps:
         samples_per_frame = round(data.acoustic.frame_s * data.acoustic.sample_rate)
@@ -270,13 +275,13 @@ def _checkpoint(resumable: Resumable, report: Reporter) -> None:
 def _save(data: Prepared, run: Run, name: str) -> None:
     card = model_card(
         data.config,
-        run.hours,
+        data.train,
         run.epoch,
         run.step,
         run.last.cer if run.last else None,
         run.last.wer if run.last else None,
     )
-    save_model(run.out / name, data.acoustic, dump(data.config), card)
+    save_model(run.out / name, data.acoustic, dump(data.config), card, tokenizer_files(data.rules))
 
 
 def _precision(config: Config) -> Any:

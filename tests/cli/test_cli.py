@@ -22,7 +22,22 @@ from anadil.models.acoustic import load_model
 from anadil.training.config import load_config
 from tests.micro import TEXTS, micro_data, speak, write_config, write_corpus, write_lines
 
-VERBS = ["demo", "train", "evaluate", "export", "transcribe"]  # in the order of the road
+VERBS = [
+    "demo",
+    "corpora",
+    "download",
+    "import",
+    "normalize",
+    "check",
+    "split",
+    "augment",
+    "tokenizer",
+    "train",
+    "evaluate",
+    "export",
+    "convert",
+    "transcribe",
+]
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -112,6 +127,8 @@ sys.exit(" ".join(sorted(heavy & set(sys.modules))) or 0)
     [
         "translate",
         "--verbose",
+        "check",
+        "check train.jsonl --without symbols",
         "train",
         "train config.yaml --epochs 3",
         "evaluate model",

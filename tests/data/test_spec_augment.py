@@ -4,7 +4,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from anadil.data.spec_augment import SpecAugmentSettings, spec_augment
+from anadil.data.augment.settings import (
+    AugmentSettings,
+    SpecAugmentSettings,
+    SpecCutoutSettings,
+    TimeWarpSettings,
+)
+from anadil.data.spec_augment import feature_augmentation, spec_augment, spec_cutout, time_warp
 
 MELS, FRAMES, ROWS = 40, 400, 400
 
@@ -71,3 +77,64 @@ def test_without_masks_nothing_changes(settings: dict[str, float]) -> None:
         features, torch.full((4,), FRAMES), SpecAugmentSettings.model_validate(settings), torch.Generator()
     )
     assert torch.equal(same, features)
+
+
+# --- cutout and time warp
+
+
+def test_cutout_hides_rectangles_inside_the_utterance() -> None:
+    settings = SpecCutoutSettings(probability=1, rectangles=1, freq_width=0.5, time_width=0.5)
+    features = torch.ones(len(COUNTS), MELS, FRAMES)
+    masked = spec_cutout(features, COUNTS, settings, torch.Generator().manual_seed(0)) == 0
+    bands, frames = masked.any(dim=2), masked.any(dim=1)
+    assert torch.equal(masked, bands.unsqueeze(2) & frames.unsqueeze(1))  # one rectangle
+    assert max(runs(row) for row in bands) == max(runs(row) for row in frames) == 1
+    assert not (frames & (torch.arange(FRAMES) >= COUNTS.unsqueeze(1))).any()
+    assert int(bands.sum(dim=1).max()) == 19 and bool((frames.sum(dim=1) <= 0.5 * COUNTS).all())
+    many = spec_cutout(features, COUNTS, SpecCutoutSettings(probability=1, rectangles=8), torch.Generator())
+    assert 0.005 < float((many[-100:] == 0).float().mean()) < 0.12  # each about 0.15 * 0.025 of an utterance
+
+
+def warped(settings: TimeWarpSettings, counts: Tensor, features: Tensor) -> Tensor:
+    return time_warp(features, counts, settings, torch.Generator().manual_seed(0))
+
+
+def test_time_warp_moves_a_point_and_keeps_both_ends() -> None:
+    """On a ramp, a frame's value is the time that it comes from."""
+    counts = torch.full((ROWS,), 301)
+    ramp = torch.arange(FRAMES).float().expand(ROWS, 3, FRAMES)
+    moved = warped(TimeWarpSettings(probability=1, shift=0.1), counts, ramp)
+    assert torch.equal(moved[:, :, 301:], ramp[:, :, 301:])  # the padding
+    assert torch.allclose(moved[:, :, 0], ramp[:, :, 0], atol=1e-3)
+    assert torch.allclose(moved[:, :, 300], ramp[:, :, 300], atol=1e-3)
+    steps = moved[:, 0, 1:301] - moved[:, 0, :300]
+    assert bool((steps > 0).all())  # time goes on
+    shifts = (moved - ramp)[:, 0].abs().amax(dim=1)
+    assert 25 < float(shifts.max()) <= 30.01 and float(shifts.mean()) == pytest.approx(15, abs=2)
+    bends = (steps[:, 1:] - steps[:, :-1]).abs() > 1e-3  # straight but for one point
+    assert int(bends.sum(dim=1).max()) <= 2
+
+
+def test_time_warp_of_a_few_frames_and_of_none() -> None:
+    features = torch.randn(4, MELS, 6)
+    for shift in (0.0, 0.49):
+        moved = warped(TimeWarpSettings(probability=1, shift=shift), torch.tensor([0, 1, 2, 6]), features)
+        assert bool(moved.isfinite().all())
+        assert torch.equal(moved[:2], features[:2])
+        if shift == 0:
+            assert torch.equal(moved, features)
+
+
+@pytest.mark.parametrize("name", ["time_warp", "spec_augment", "spec_cutout"])
+def test_utterances_are_changed_as_often_as_the_probability_says(name: str) -> None:
+    counts, features = torch.full((ROWS,), FRAMES), torch.rand(ROWS, MELS, FRAMES)
+    for probability, low, high in ((0.0, 0, 0), (0.25, 60, 140), (1.0, 380, 400)):
+        settings = AugmentSettings.model_validate({"spec_augment": None, name: {"probability": probability}})
+        augment = feature_augmentation(settings, torch.Generator().manual_seed(0))
+        assert augment is not None
+        changed = int((augment(features, counts) != features).any(dim=2).any(dim=1).sum())
+        assert low <= changed <= high
+
+
+def test_without_any_of_them_there_is_nothing_to_do() -> None:
+    assert feature_augmentation(AugmentSettings(spec_augment=None), torch.Generator()) is None

@@ -134,3 +134,11 @@ def test_failure_while_saving_keeps_the_previous_model(
     with pytest.raises((MemoryError, AnadilError)):
         save_model(folder, trained(1), dump(SETTINGS), "new")
     assert not folder.exists()
+
+
+def test_a_family_that_is_not_known_is_named_with_those_that_are(folder: Path) -> None:
+    config = yaml.safe_load((folder / CONFIG).read_text(encoding="utf-8"))
+    config["model"] = {"kind": "whisper"}
+    (folder / CONFIG).write_text(yaml.safe_dump(config), encoding="utf-8")
+    with pytest.raises(AnadilError, match="'whisper' is not known; known are quartznet, .*fastconformer"):
+        load_model(folder)

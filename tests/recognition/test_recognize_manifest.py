@@ -91,7 +91,7 @@ def test_every_utterance_that_cannot_be_scored_is_listed(
     expected = [
         "m:1: audio file not found",
         "m:2: not readable as audio",
-        "m:3: no text is left of '?!'",
+        "m:3: empty text: the text rules leave nothing of '?!'",
         "m:4: nothing to hear in",
         "4 of 8 utterances cannot be used",
     ]

@@ -43,9 +43,9 @@ class CrashAt(Told):
 
 
 def data_of(micro: Path, checkpoint_minutes: float = EVERY_STEP) -> dict[str, Any]:
-    """With everything on that draws random numbers: dither, SpecAugment, dropout."""
+    """With everything on that draws random numbers: dither, augmentation, SpecAugment, dropout."""
     data = micro_data(micro / "train.jsonl", micro / "train.jsonl", **SETTINGS, checkpoint_minutes=checkpoint_minutes)
-    del data["augment"]
+    data["augment"] = {"speed": {"probability": 0.5}, "white_noise": {"probability": 0.5}}
     data["model"] = {"blocks": [{**block, "dropout": 0.1} for block in data["model"]["blocks"]]}
     return data
 

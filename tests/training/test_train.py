@@ -24,6 +24,7 @@ from anadil.cli.train import judge
 from anadil.errors import AnadilError
 from anadil.models import acoustic as acoustic_module
 from anadil.models.acoustic import load_model
+from anadil.text.rules import TextSettings, text_rules
 from anadil.training import diagnosis
 from anadil.training import train as module
 from anadil.training.config import Config, load_config
@@ -118,7 +119,9 @@ def test_best_is_the_first_epoch_of_the_lowest_cer(micro: Path) -> None:
 def test_the_saved_config_is_the_given_one_with_explicit_labels(micro: Path, name: str) -> None:
     given = config_of(micro, epochs=40)
     assert given.tokenizer.labels == "auto"
-    assert load_config(micro / "run" / name / "config.yaml") == given.with_labels([" ", "a", "b", "c"])
+    labels = [" ", "a", "b", "c"]
+    wanted = given.with_labels(labels).with_rules(text_rules("en", TextSettings(), labels))
+    assert load_config(micro / "run" / name / "config.yaml") == wanted
 
 
 def test_the_same_seed_gives_the_same_weights_to_the_bit(tmp_path: Path, micro: Path) -> None:

@@ -18,6 +18,8 @@ from anadil.cli.main import main
 from anadil.cli.train import judge
 from anadil.errors import AnadilError
 from anadil.models.acoustic import load_model
+from anadil.models.conformer_settings import ConformerSettings
+from anadil.models.nemo import load_nemo
 from anadil.text.relatives import starts
 from anadil.training import transfer as module
 from anadil.training.config import Config, load_config
@@ -181,6 +183,45 @@ def test_a_single_key_changes_the_sources_model(tmp_path: Path, micro: Path) -> 
     data = data_of(spoken(tmp_path, micro), micro, init={"from": str(tmp_path / "source/last")})
     model = prepared(data | {"model": {"dropout": 0.3}}, tmp_path).config.model
     assert (model.preset, model.dropout) == ("small", 0.3)
+
+    source = tmp_path / "conformer"
+    small = {"kind": "conformer", "n_layers": 1, "d_model": 16, "dropout": 0.1}
+    conformer = micro_data(micro / "train.jsonl", epochs=1) | {"model": small}
+    train(Config.model_validate(conformer), source, judge)
+    again = data_of(spoken(tmp_path, micro), micro, init={"from": str(source / "last")})
+    changed = prepared(again | {"model": {"kind": "conformer", "dropout": 0.3}}, tmp_path).config.model
+    assert isinstance(changed, ConformerSettings) and (changed.d_model, changed.dropout) == (16, 0.3)
+    assert prepared(again, tmp_path).config.model.kind == "conformer"
+    assert prepared(again | {"model": {"dropout": 0.2}}, tmp_path).config.model == changed.model_copy(
+        update={"dropout": 0.2}
+    )  # whatever keys both families have
+
+
+def test_a_nemo_archive_is_a_source(tmp_path: Path, micro: Path, shared: Path) -> None:
+    archive = shared / "reference/nemo/quartznet_char/model.nemo"
+    start = prepared(data_of(spoken(tmp_path, micro), micro, init={"from": str(archive)}), tmp_path)
+    source = load_nemo(archive)
+    encoder = [name for name in source.acoustic.network.state_dict() if name.startswith("encoder.")]
+    assert start.start is not None and start.start.loaded == encoder
+    ours, theirs = start.acoustic.network.state_dict(), source.acoustic.network.state_dict()
+    assert torch.equal(
+        ours[HEAD + "weight"][start.rules.labels.index("b")], theirs[HEAD + "weight"][source.rules.labels.index("b")]
+    )
+
+
+def test_subwords_are_kept_with_their_tokenizer(tmp_path: Path, micro: Path) -> None:
+    data = micro_data(micro / "train.jsonl", epochs=1) | {"tokenizer": {"kind": "unigram", "size": 8}}
+    train(Config.model_validate(data), tmp_path / "source", judge)
+    rules = load_model(tmp_path / "source/last").rules
+    again = data_of(spoken(tmp_path, micro), micro, "en", {"from": str(tmp_path / "source/last")})
+    kept = prepared(again, tmp_path)
+    assert kept.rules == rules and kept.rules.subwords
+    train(kept.config.model_copy(update={"text": Config.model_validate(again).text}), tmp_path / "run", judge)
+    assert load_model(tmp_path / "run/last").rules == rules
+    with pytest.raises(AnadilError, match=r"tokenizer.kind is char, in .*last unigram"):
+        prepared(again | {"tokenizer": {"kind": "char"}}, tmp_path)
+    mapped = prepared(again | {"tokenizer": {"kind": "char"}, "init": again["init"] | {"head": "map"}}, tmp_path)
+    assert mapped.rules.labels == (" ", "a", "b", "c") and not mapped.rules.subwords
 
 
 THINNER = [{**BLOCKS[0], "filters": 8}, *BLOCKS[1:]]

@@ -1,0 +1,93 @@
+"""`anadil augment`: augmented copies as files, or a page to listen to what the transforms do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from anadil.cli.console import ConsoleReporter, verb
+
+if TYPE_CHECKING:
+    from anadil.data.augment.copies import Outcome
+    from anadil.data.augment.settings import AugmentSettings
+
+EXAMPLE = "Example: anadil augment train.jsonl speed.rate=[0.9,1.1] reverb.probability=0.3 --out augmented"
+
+
+@verb
+def augment(
+    manifest: Annotated[Path, typer.Argument(help="JSONL manifest.")],
+    out: Annotated[Path, typer.Option(help="Folder for the manifest of originals and copies, and the copies' audio.")],
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[KEY=VALUE]...",
+            help="Transforms, as in the section augment of a config: white_noise.snr_db=[5,20]",
+            show_default="all that need no recordings of yours",
+        ),
+    ] = None,
+    config: Annotated[Path | None, typer.Option(help="YAML config whose section augment says what to do.")] = None,
+    copies: Annotated[int, typer.Option(min=1, help="Copies of each utterance.")] = 1,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed makes the same copies.")] = 0,
+    preview: Annotated[
+        int, typer.Option(min=0, metavar="N", help="Only write OUT/preview.html: N examples to hear and see.")
+    ] = 0,
+    force: Annotated[bool, typer.Option("--force", help="Replace earlier copies in --out.")] = False,
+) -> None:
+    """Augmented copies of a training set: speed, tempo, pitch, reverberation, noise, gain, clipping, telephone, codecs."""
+    from anadil.data.augment.copies import augment_manifest
+    from anadil.data.augment.preview import write_preview
+
+    settings = read_settings(config, overrides or [])
+    with ConsoleReporter() as report:
+        if preview:
+            page = out / "preview.html"
+            write_preview(
+                manifest, page, settings, preview, seed, force, lambda n, of: report.progress("drawing", n, of)
+            )
+            report.say(f"{page.stat().st_size / 1e6:.1f} MB; next: open it in a browser")
+            print(page)
+            return
+        outcome = augment_manifest(
+            manifest, out, settings, copies, seed, force, lambda n, of: report.progress("augmenting", n, of)
+        )
+        tell(outcome, report)
+    print(outcome.manifest)
+
+
+command = augment
+
+
+def read_settings(config: Path | None, overrides: list[str]) -> AugmentSettings:
+    """Section `augment` of a config, or nothing, with `KEY=VALUE`; without either, all that needs no recordings."""
+    from anadil.data.augment.settings import AugmentSettings
+    from anadil.data.augment.steps import STEPS
+    from anadil.errors import AnadilError
+    from anadil.settings import override, parse, read_yaml
+
+    section = {} if config is None else read_yaml(config).get("augment") or {}
+    if not isinstance(section, dict):
+        raise AnadilError(f"{config}: augment: expected `key: value` lines, found {type(section).__name__}")
+    if config is None and not overrides:
+        section = {name: {} for name in STEPS if name != "background"}
+    where = "command line" if config is None else f"{config}: augment"
+    changed = override(section, [key.removeprefix("augment.") for key in overrides])
+    return parse(AugmentSettings, changed, where)
+
+
+def tell(outcome: Outcome, report: ConsoleReporter) -> None:
+    """What was made, and what was not."""
+    listed = ", ".join(f"{name} {count:,}" for name, count in outcome.counts.most_common())
+    report.say(
+        f"{outcome.originals:,} originals and {outcome.copies:,} copies ({outcome.audio_s / 3600:.2f} h): {listed or 'none'}"
+    )
+    if outcome.scaled:
+        report.say(f"{outcome.scaled:,} copies were scaled down to stay within [-1, 1]")
+    if outcome.unchanged:
+        report.warn(
+            f"{outcome.unchanged:,} copies were not written, as chance chose no transform for them: "
+            "raise a probability to have more"
+        )
+    report.say("next: anadil train with data.train=" + str(outcome.manifest))

@@ -1,0 +1,186 @@
+"""`anadil check`: the doctor."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from anadil.cli.console import FAULT, ConsoleReporter, rich_table, verb
+
+if TYPE_CHECKING:
+    from anadil.data.audio_findings import Limits
+    from anadil.data.doctor import Model, Part, Report
+    from anadil.data.findings import Kind
+    from anadil.text.rules import TextRules
+    from anadil.training.config import Config
+
+EXAMPLE = "Example: anadil check my-speech/train.jsonl my-speech/valid.jsonl --config configs/few-hours.yaml"
+
+WORST = 10
+
+
+@verb
+def check(
+    manifests: Annotated[
+        list[Path] | None, typer.Argument(help="JSONL manifests; with --config and none, those of its section data.")
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="Check against this config: its text rules, labels, limits and model.")
+    ] = None,
+    lang: Annotated[str | None, typer.Option(help="Language code.", show_default="the config's, or und")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="List every finding, as JSON on stdout.")] = False,
+    audio: Annotated[bool, typer.Option("--audio/--no-audio", help="Decode the audio, or check texts alone.")] = True,
+    without: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KIND", help="Leave utterances with these findings out of the manifests in --out."),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for the manifests that --without makes.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace earlier manifests in --out.")] = False,
+) -> None:
+    """Find all that would spoil training, before training. Exit status 1 if something would.
+
+    A manifest that the config names, or whose name holds train, valid, dev or test, is that split; if none is for
+    training, the first is.
+    """
+    import json
+
+    from anadil.data.doctor import examine, read_parts, write_without
+
+    paths, settings = settle_input(manifests, config)
+    refuse_wrong_kinds(without, out, paths, force)
+    train, valid = (settings.data.train, settings.data.valid) if settings else ((), ())
+    with ConsoleReporter() as report:
+        parts = read_parts(paths, train, valid)
+        rules, model, limits = settle_rules(parts, settings, lang)
+        for part in parts:
+            report.say(f"{part.path}: {part.split}, {len(part.utterances):,} utterances")
+        found = examine(parts, rules, limits, model, audio, report.progress)
+        if without and out:
+            for path, n in write_without(parts, found, without, out):
+                report.say(f"{path}: {n:,} utterances left out")
+    if as_json:
+        print(json.dumps(found.to_dict(), ensure_ascii=False, indent=1))
+    else:
+        print_report(found, config, paths)
+    if found.spoiled:
+        raise typer.Exit(FAULT)
+
+
+command = check
+
+
+def settle_input(manifests: list[Path] | None, config: Path | None) -> tuple[list[Path], Config | None]:
+    """The manifests to check, and the config if there is one. Raises AnadilError."""
+    from anadil.errors import AnadilError
+
+    if config is None:
+        if not manifests:
+            raise typer.BadParameter("give manifests, or --config with data.train", param_hint="MANIFESTS")
+        return manifests, None
+    try:
+        from anadil.training.config import load_config
+    except ModuleNotFoundError as error:
+        raise AnadilError(
+            f"--config needs PyTorch, to know the model ({error.name} is not installed)\n"
+            "  next: pip install 'anadil[train]', or check without --config"
+        ) from error
+    settings = load_config(config)
+    return manifests or [Path(path) for path in (*settings.data.train, *settings.data.valid)], settings
+
+
+def refuse_wrong_kinds(without: list[str] | None, out: Path | None, manifests: Sequence[Path], force: bool) -> None:
+    """Raise AnadilError before any work if --without and --out cannot be done."""
+    import difflib
+
+    from anadil.data.findings import KINDS
+    from anadil.errors import AnadilError
+    from anadil.files import refuse_overwrite
+
+    if bool(without) != bool(out):
+        raise typer.BadParameter("--without KIND and --out FOLDER go together")
+    if out is None:
+        return
+    known = [kind.name for kind in KINDS]
+    for name in without or ():
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"known are: {', '.join(known)}"
+            raise AnadilError(f"no finding is called {name!r}; {hint}")
+    if len({path.name for path in manifests}) < len(manifests):
+        raise AnadilError("two manifests have the same name\n  next: clean them one by one, each with its own --out")
+    for path in manifests:
+        refuse_overwrite(out / path.name, force)
+
+
+def settle_rules(
+    parts: Sequence[Part], settings: Config | None, lang: str | None
+) -> tuple[TextRules, Model | None, Limits]:
+    """Text rules, model and limits: those of the config, else what training uses when nothing else is said."""
+    from anadil.data.audio_findings import Limits
+    from anadil.data.checks import MAX_DURATION_S, MIN_DURATION_S
+    from anadil.text.rules import TextSettings, text_rules
+
+    if settings is None:
+        return text_rules(lang or "und", TextSettings(), ()), None, Limits(MIN_DURATION_S, MAX_DURATION_S)
+    from anadil.data.doctor import Model
+    from anadil.data.split_findings import TRAIN
+    from anadil.manifest import read_manifests
+    from anadil.models.acoustic import AcousticModel
+    from anadil.text.rules import count_characters
+
+    language, labels = lang or settings.language, settings.tokenizer.labels
+    from_training = isinstance(labels, str)
+    if isinstance(labels, str):
+        trained = [one for part in parts if part.split == TRAIN for one in part.utterances]
+        texts = (one.text for one in trained or read_manifests(settings.data.train))
+        labels = sorted(count_characters(language, settings.text, texts))
+    acoustic = AcousticModel(settings.features, settings.model, len(labels))
+    limits = Limits(settings.data.min_duration, settings.data.max_duration, acoustic.sample_rate)
+    model = Model(acoustic.sample_rate, acoustic.frame_count, from_training)
+    return text_rules(language, settings.text, labels), model, limits
+
+
+def print_report(report: Report, config: Path | None, manifests: Sequence[Path]) -> None:
+    """The counts, then the worst of each finding and what mends it."""
+    from rich.console import Console
+
+    from anadil.data.findings import Severity
+
+    n_utterances = sum(len(part.utterances) for part in report.parts)
+    heading = f"{n_utterances:,} utterances, {report.seconds / 3600:.2f} h"
+    if not report.listened:
+        heading += " by the manifests; the audio was not looked at"
+    rows = []
+    for kind, some in report.by_kind():
+        affected = report.seconds_of(some)
+        share = f"{affected / report.seconds:.1%}" if report.seconds else ""
+        spoils = any(one.severity is Severity.SPOILS for one in some)
+        rows.append(
+            [kind.name, f"{len(some):,}", f"{affected / 3600:.2f}", share, Severity.SPOILS if spoils else Severity.LOOK]
+        )
+    if not rows:
+        print(f"{heading}: nothing found")
+        return
+    print(heading)
+    Console(highlight=False).print(rich_table("", ["finding", "number", "hours", "share", ""], rows))
+    for kind, some in report.by_kind():
+        print(f"{kind.name}: {kind.title}")
+        for one in some[:WORST]:
+            print(f"  {one.where}: {one.what}")
+        if len(some) > WORST:
+            print(f"  ... and {len(some) - WORST:,} more; --json lists all")
+        print(f"  mend: {mend(kind, config, manifests)}\n")
+    if report.meant:
+        listed = "  ".join(f"{letter}:{n:,}" for letter, n in report.meant.most_common())
+        print(f"letters of a second script, so frequent that they seem to be meant: {listed}")
+
+
+def mend(kind: Kind, config: Path | None, manifests: Sequence[Path]) -> str:
+    """What mends a finding, with the user's own file names in its command."""
+    import shlex
+
+    files = shlex.join(map(str, manifests))
+    return kind.mend.replace("CONFIG", shlex.quote(str(config)) if config else "CONFIG").replace("MANIFESTS", files)

@@ -1,0 +1,46 @@
+"""`anadil convert`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from anadil.cli.console import ConsoleReporter, verb
+
+EXAMPLE = (
+    "Example: anadil convert stt_en_quartznet15x5.nemo --out models/english    or back: "
+    "anadil convert runs/mdw/best --out mdw.nemo"
+)
+
+
+@verb
+def convert(
+    source: Annotated[
+        Path, typer.Argument(help="NeMo archive (.nemo), Lightning checkpoint (.ckpt), NeMo YAML, or model folder.")
+    ],
+    out: Annotated[Path, typer.Option(help="Model folder to write; for a YAML, a YAML; for a model folder, a .nemo.")],
+    lang: Annotated[str, typer.Option(help="Language code: lower-casing depends on it.")] = "und",
+    config: Annotated[Path | None, typer.Option(help="NeMo YAML of a .ckpt that does not hold its own.")] = None,
+    tokenizer: Annotated[
+        Path | None, typer.Option(help="Folder with the tokenizer.model of a .ckpt with subwords.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace what is at --out.")] = False,
+) -> None:
+    """Models and configs from NeMo and back. Code in archives never runs; what has no counterpart is listed."""
+    from anadil.training.convert import Hints
+    from anadil.training.convert import convert as convert_model
+
+    with ConsoleReporter() as report:
+        made = convert_model(source, out, report, Hints(lang, config, tokenizer), force)
+        next_step = {
+            "model folder": f"anadil evaluate {out} MANIFEST, or anadil export {out} --out DIR",
+            "NeMo archive": f'EncDecCTCModel.restore_from("{out}") in NeMo',
+            "config": f"anadil train {out} --out RUN",
+        }[made]
+        report.say(f"{made}; next: {next_step}")
+    print(out)
+
+
+command = convert

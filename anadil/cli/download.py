@@ -1,0 +1,51 @@
+"""`anadil download`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from anadil.cli.console import ConsoleReporter, verb
+
+EXAMPLE = "Example: anadil download fleurs --lang tr --out fleurs"
+
+
+@verb
+def download(
+    corpus: Annotated[str, typer.Argument(help="Its name in `anadil corpora`.")],
+    out: Annotated[Path, typer.Option(help="Folder for its files.")],
+    lang: Annotated[str | None, typer.Option(help="Language, as the corpus calls it.")] = None,
+    part: Annotated[list[str] | None, typer.Option(help="Which part, if it has several; may be repeated.")] = None,
+) -> None:
+    """Fetch a corpus and unpack it. Run it again after a cut: it goes on where it stopped."""
+    from anadil.corpora.archive import is_archive, opened
+    from anadil.corpora.catalog import find
+    from anadil.errors import AnadilError
+
+    kind = find(corpus)
+    fetch = kind.downloader()
+    if part and not kind.parts:
+        raise AnadilError(f"{kind.name} has no parts to choose from\n  next: leave --part away")
+    damaged = []
+    with ConsoleReporter() as report:
+        fetched = fetch(
+            lang, part or [], out, lambda what, done, total: report.progress(what, done, total) if total else None
+        )
+        archives = [path for path in fetched if is_archive(path)]
+        for number, archive in enumerate(archives, start=1):
+            try:
+                opened(archive, None)
+            except AnadilError as error:  # one of thousands must not keep the others packed
+                damaged.append(error)
+                report.warn(str(error))
+            report.progress("unpacking", number, len(archives), archive.name)
+        report.say(f"next: anadil import {kind.name} {out}{f' --lang {lang}' if lang else ''} --out DIR")
+    if damaged:
+        raise AnadilError(f"{len(damaged):,} of {len(archives):,} archives could not be unpacked (see above)")
+    for path in fetched:
+        print(path)
+
+
+command = download

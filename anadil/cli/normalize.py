@@ -1,0 +1,83 @@
+"""`anadil normalize`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from anadil.cli.console import ConsoleReporter, rich_table, verb
+
+if TYPE_CHECKING:
+    from anadil.text.changes import Changes
+
+EXAMPLE = "Example: anadil normalize train.jsonl --lang tr --out normal/train.jsonl"
+
+
+@verb
+def normalize(
+    manifest: Annotated[Path, typer.Argument(help="JSONL manifest; with --lines, text, one sentence a line.")],
+    lang: Annotated[str, typer.Option("--lang", help="Language of the rules: BCP-47 or ISO 639-3, such as tr, mdw.")],
+    out: Annotated[Path, typer.Option(help="File to write: the same with normalised text.")],
+    rules: Annotated[Path | None, typer.Option(help="Your own YAML over the language's rules.")] = None,
+    lines: Annotated[bool, typer.Option("--lines", help="Read and write plain text, one sentence a line.")] = False,
+    skip_bad: Annotated[
+        bool, typer.Option("--skip-bad", help="Leave out texts that cannot be normalised: numbers without rules.")
+    ] = False,
+    json_file: Annotated[Path | None, typer.Option("--json", help="File for the counts.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace earlier files.")] = False,
+) -> None:
+    """Apply a language's text rules; tells every character that was removed or changed, and how often."""
+    import json
+
+    from anadil.errors import AnadilError, summarize
+    from anadil.files import refuse_overwrite, whole_file
+    from anadil.text.normalize_files import normalize_lines, normalize_manifest
+    from anadil.text.rules import TextSettings, describe_rules, text_rules
+
+    if out.resolve() == manifest.resolve():
+        raise AnadilError(f"{out} is the file to read\n  next: choose another --out")
+    for path in filter(None, (out, json_file)):
+        refuse_overwrite(path, force)
+    settings = TextSettings(rules=str(rules) if rules else None)
+    text = text_rules(lang, settings)
+    work = normalize_lines if lines else normalize_manifest
+    with ConsoleReporter() as report:
+        report.say(describe_rules(text, settings))
+        done = work(manifest, out, text, skip_bad, lambda n, total: report.progress("normalising", n, total))
+        if done.problems:
+            report.warn(summarize(done.problems, "texts", done.total, "they are left out of the file (--skip-bad)"))
+        if done.changes.outside:
+            report.warn(
+                f"characters that are not in the alphabet of {text.writing.name} are left: "
+                + "  ".join(f"{character}:{count:,}" for character, count in done.changes.outside.most_common(20))
+            )
+        report.say(f"{done.total - len(done.problems):,} texts, {done.changes.n_changed:,} changed: {out}")
+    if json_file:
+        with whole_file(json_file) as beside:
+            beside.write_text(json.dumps(done.changes.to_dict(), ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    print_changes(done.changes)
+
+
+def print_changes(changes: Changes) -> None:
+    """Table on stdout: what went, what became another, what was spelled out, what is left over."""
+    from rich.console import Console
+    from rich.markup import escape
+
+    rows = [
+        [escape(cell) for cell in (_shown(source), what, f"{count:,}", changes.examples.get(source, ""))]
+        for source, what, count in changes.listed()
+    ]
+    console = Console(highlight=False, soft_wrap=True)
+    if rows:
+        console.print(rich_table("", ["written", "became", "times", "for example"], rows))
+    else:
+        console.print("nothing but capitals and spaces changed")
+
+
+def _shown(text: str) -> str:
+    return text if text.isprintable() else " ".join(f"U+{ord(character):04X}" for character in text)
+
+
+command = normalize

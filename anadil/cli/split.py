@@ -1,0 +1,258 @@
+"""`anadil split`."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from anadil.cli.console import ConsoleReporter, rich_table, verb
+
+if TYPE_CHECKING:
+    from anadil.data.splits import Plan, Split
+    from anadil.manifest import Utterance
+
+EXAMPLE = (
+    "Example: anadil split validated.jsonl --out splits    later, with more speech: "
+    "anadil split validated.jsonl more.jsonl --keep splits --out splits-2"
+)
+
+RECORD = "split.json"
+"""In the folder of a split: how it was asked for."""
+
+
+@verb
+def split(
+    manifests: Annotated[list[Path], typer.Argument(help="JSONL manifests; all are dealt together.")],
+    out: Annotated[Path, typer.Option(help="Folder for train.jsonl, valid.jsonl, test.jsonl.")],
+    valid: Annotated[float, typer.Option(help="Share of the hours for valid.jsonl; 0 for none.")] = 0.1,
+    test: Annotated[float, typer.Option(help="Share of the hours for test.jsonl; 0 for none.")] = 0.1,
+    disjoint: Annotated[
+        str, typer.Option(help="What no two of them may share: speaker, text, or speaker,text.")
+    ] = "speaker,text",
+    valid_disjoint: Annotated[
+        str | None, typer.Option(help="What valid and train may not share.", show_default="as --disjoint")
+    ] = None,
+    test_speaker: Annotated[
+        list[str] | None,
+        typer.Option(help="This speaker is the test set (repeat for several); --valid is then a share of the others."),
+    ] = None,
+    set_aside: Annotated[
+        bool, typer.Option("--set-aside", help="Leave out what links two splits; it goes to set_aside.jsonl.")
+    ] = False,
+    keep: Annotated[
+        Path | None, typer.Option(help="Earlier split: nothing in it moves, only new utterances are dealt.")
+    ] = None,
+    lang: Annotated[
+        str | None, typer.Option(help="Language of the texts, for lower-casing.", show_default="as in the manifests")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of the draw.")] = 0,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace the split in --out; made with the same options, it is kept.")
+    ] = False,
+) -> None:
+    """Train, valid and test sets that share no speaker and no sentence (compared without case, punctuation, spaces).
+
+    Each speaker's place is drawn for his name, so it stays when the corpus grows, unless his group gains a speaker.
+
+    Where the draw would miss a share by half, groups are dealt by size: with few speakers, use --keep to add speech.
+
+    With --keep, or --force and the options that --out was made with, nothing that was dealt moves to another set.
+    """
+    from anadil.data.splits import measure
+    from anadil.data.tradeoffs import split as split_utterances
+    from anadil.manifest import read_manifests
+
+    plan = make_plan(valid, test, disjoint, valid_disjoint, test_speaker or [], set_aside, lang, seed)
+    targets = plan_files(out, manifests, keep, force)
+    with ConsoleReporter() as report:
+        utterances = read_manifests(manifests)
+        keep = keep or same_plan(out, plan, utterances)
+        earlier = read_split(keep) if keep else None
+        utterances, n_measured = measure(utterances, lambda done, total: report.progress("measuring", done, total))
+        if n_measured:
+            report.say(f"measured {n_measured:,} utterances that had no duration")
+        result = split_utterances(utterances, plan, earlier)
+        write_split(out, targets, result, plan)
+        tell(report, result, plan, kept_all=sum(map(len, earlier.values())) if earlier else 0)
+    show(result, out, plan)
+
+
+def make_plan(
+    valid: float,
+    test: float,
+    disjoint: str,
+    valid_disjoint: str | None,
+    test_speakers: list[str],
+    set_aside: bool,
+    language: str | None,
+    seed: int,
+) -> Plan:
+    """Raises typer.BadParameter for wrong usage."""
+    from anadil.data.links import BOTH
+    from anadil.data.splits import Plan
+
+    for name, share in (("--valid", valid), ("--test", test)):
+        if not 0 <= share < 1:
+            raise typer.BadParameter(f"{name} is a share of the hours: 0 or more and less than 1, not {share:g}")
+    if valid + (0 if test_speakers else test) >= 1:
+        raise typer.BadParameter("--valid and --test together leave nothing to train on")
+    if valid == 0 and test == 0 and not test_speakers:
+        raise typer.BadParameter("--valid 0 --test 0 asks for no split at all")
+    apart = links_of("--disjoint", disjoint)
+    if set_aside and apart != BOTH:
+        raise typer.BadParameter("--set-aside is for --disjoint speaker,text: less than both needs nothing left out")
+    inner = links_of("--valid-disjoint", valid_disjoint) if valid_disjoint is not None else None
+    return Plan(valid, test, apart, inner, seed, set_aside, tuple(test_speakers), language)
+
+
+def links_of(option: str, value: str) -> frozenset[str]:
+    from anadil.data.links import BOTH
+
+    names = frozenset(name.strip() for name in value.split(","))
+    if not names <= BOTH:
+        raise typer.BadParameter(f"{option} is speaker, text or speaker,text, not {value!r}")
+    return names
+
+
+def plan_files(out: Path, manifests: list[Path], keep: Path | None, force: bool) -> dict[str, Path]:
+    """Where each split goes. Raises AnadilError if one is there already, or is an input."""
+    from anadil.data.splits import NAMES
+    from anadil.errors import AnadilError
+
+    targets = {name: out / f"{name}.jsonl" for name in NAMES}
+    there = [path for path in targets.values() if path.exists()]
+    inputs = {path.resolve() for path in manifests}
+    for path in there:
+        if path.resolve() in inputs:
+            raise AnadilError(f"{path} is to be read, so it is not replaced\n  next: choose another --out")
+    if there and not force:
+        raise AnadilError(
+            f"{there[0]} exists already\n  next: add --force: what is in it stays where it is, and what is new is dealt; "
+            "or choose another --out"
+        )
+    return targets
+
+
+def read_split(folder: Path) -> dict[str, list[Utterance]]:
+    """The manifests of an earlier split, those that are there. Raises AnadilError if there is none."""
+    from anadil.data.splits import TEST, TRAIN, VALID
+    from anadil.errors import AnadilError
+    from anadil.manifest import read_manifest
+
+    paths = {name: folder / f"{name}.jsonl" for name in (TRAIN, VALID, TEST)}
+    found = {name: read_manifest(path) for name, path in paths.items() if path.is_file()}
+    if not found:
+        raise AnadilError(
+            f"no split in {folder}: looked for train.jsonl, valid.jsonl, test.jsonl\n  next: check --keep"
+        )
+    return found
+
+
+def same_plan(out: Path, plan: Plan, utterances: list[Utterance]) -> Path | None:
+    """`out` if it holds a split that was asked for with the same options, of utterances that are among these."""
+    import json
+
+    from anadil.data.links import absolute_paths
+
+    try:
+        written = json.loads((out / RECORD).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    if plan.test_speakers or not isinstance(written, dict) or written.get("options") != plan.to_dict():
+        return None
+    before = {path for old in read_split(out).values() for path in absolute_paths(old)}
+    return out if before & set(absolute_paths(utterances)) else None
+
+
+def write_split(out: Path, targets: dict[str, Path], result: Split, plan: Plan) -> None:
+    """All files or none; an earlier split's file that this one lacks goes, so that no two splits are mixed."""
+    import json
+
+    from anadil import __version__
+    from anadil.files import whole_file
+    from anadil.manifest import write_manifest
+
+    with contextlib.ExitStack() as stack:
+        for name, path in targets.items():
+            if result.mask(name).any():
+                write_manifest(stack.enter_context(whole_file(path)), result.part(name))
+        record = {"options": plan.to_dict(), "anadil": __version__}
+        beside = stack.enter_context(whole_file(out / RECORD))
+        beside.write_text(json.dumps(record, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    for name, path in targets.items():
+        if not result.mask(name).any():
+            path.unlink(missing_ok=True)
+
+
+def tell(report: ConsoleReporter, result: Split, plan: Plan, kept_all: int) -> None:
+    """What a user should know about how it was dealt."""
+    from anadil.data.tradeoffs import off_target
+
+    links, n = result.links, len(result.utterances)
+    if links.n_unnamed:
+        report.warn(
+            f"{links.n_unnamed:,} of {n:,} utterances have no speaker: each recording counts as a speaker of its own"
+        )
+    if links.n_repeated:
+        report.warn(
+            f"{links.n_repeated:,} utterances are a clip (file and offset) that another line has too; all are kept"
+        )
+    if links.n_wordless and plan.disjoint != {"speaker"}:
+        report.warn(f"{links.n_wordless:,} of {n:,} utterances have no text to compare")
+    if kept_all:
+        report.say(f"{result.n_kept:,} utterances stay where they were, {n - result.n_kept:,} are new")
+        if kept_all > result.n_kept:
+            report.warn(f"{kept_all - result.n_kept:,} utterances of the split to keep are no longer in the manifests")
+    for reason, count in result.set_aside_reasons().items():
+        report.say(f"set aside, {count:,} utterances: {reason}")
+    for problem in off_target(result, plan):
+        report.warn(problem)
+    if result.by_size:
+        report.say(
+            f"{' and '.join(result.by_size)} dealt by size, because the draw alone would have missed the share or made "
+            "one speaker most of it: when the corpus grows, use --keep, or utterances may move"
+        )
+
+
+def show(result: Split, out: Path, plan: Plan) -> None:
+    """The table on stdout, what the splits share, and what to do next."""
+    import shlex
+
+    from rich.console import Console
+
+    from anadil.data.splits import NAMES, SET_ASIDE, TEST, TRAIN, VALID
+    from anadil.data.tradeoffs import hours_text
+
+    rows = []
+    for name in NAMES:
+        one = result.figures(name)
+        if one.n_utterances:
+            share = "" if name == SET_ASIDE else f"{one.share:.1%}"
+            hours = f"{one.hours:.{2 if one.hours >= 1 else 3}f}"
+            counts = [f"{one.n_speakers:,}", f"{one.n_sentences:,}", f"{one.median_s:.1f}"]
+            rows.append([name, f"{one.n_utterances:,}", hours, share, *counts])
+    console = Console(highlight=False, soft_wrap=True)
+    columns = ["", "utterances", "hours", "share", "speakers", "sentences", "median s"]
+    console.print(rich_table(f"{out}, seed {plan.seed}", columns, rows))
+    for name, others in ((TEST, "train or valid"), (VALID, "train")):
+        leak = result.leak(name)
+        if leak.n_speakers:
+            print(
+                f"{name}: {leak.shared_speakers:,} of {leak.n_speakers:,} speakers and {leak.shared_sentences:,} of "
+                f"{leak.n_sentences:,} sentences ({hours_text(leak.shared_hours)}) are in {others} too"
+            )
+    languages = {one.language for one in result.utterances}
+    language = plan.language or (languages.pop() if len(languages) == 1 else None) or "CODE"
+    made = {name: shlex.quote(str(out / f"{name}.jsonl")) for name in (TRAIN, VALID, TEST) if result.mask(name).any()}
+    print(f"next: anadil check {' '.join(made.values())}")
+    if VALID in made:
+        print(
+            f"      anadil train configs/few-hours.yaml language={language} data.train={made[TRAIN]} "
+            f"data.valid={made[VALID]}"
+        )
+
+
+command = split

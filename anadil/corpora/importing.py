@@ -1,0 +1,229 @@
+"""Any source to manifests: read, measure the audio, reject what cannot be used, write one manifest for each split."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import TypeVar
+
+from anadil import audio
+from anadil.corpora.archive import opened
+from anadil.corpora.catalog import Kind
+from anadil.corpora.converting import convert_to_wav, wav_names
+from anadil.corpora.reader import Options
+from anadil.errors import AnadilError, Problem
+from anadil.files import refuse_overwrite, whole_file
+from anadil.manifest import Utterance, write_manifest
+
+NO_SPLIT = "all"
+REJECTED, UNPACKED, CONVERTED = "rejected.jsonl", "unpacked", "wav"
+
+END_TOLERANCE_S = 0.2
+"""Tables and annotations may go that far past the end of the audio: encoders pad (MP3: up to 0.1 s), tools round."""
+
+Progress = Callable[[str, float, float], None]  # stage, done, total
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+@dataclass
+class Imported:
+    """What came of it: utterances by split and manifest, problems, and notes on what was used all the same."""
+
+    splits: dict[str, list[Utterance]] = field(default_factory=dict)
+    manifests: dict[str, Path] = field(default_factory=dict)
+    rejected: list[Problem] = field(default_factory=list)
+
+    def reject(self, where: str, what: object) -> None:
+        """Names of files that are not UTF-8 (old archives have some) are told in a form that can be written."""
+        self.rejected.append(Problem(_writable(where), _writable(str(what))))
+
+    @property
+    def reasons(self) -> dict[str, list[Problem]]:
+        """Problems by kind, the most frequent first: names, numbers and texts in a reason make no difference."""
+        groups: dict[str, list[Problem]] = defaultdict(list)
+        for problem in self.rejected:
+            groups[_reason(problem.what)].append(problem)
+        return dict(sorted(groups.items(), key=lambda item: -len(item[1])))
+
+
+def import_speech(
+    kind: Kind,
+    source: Path,
+    options: Options,
+    out: Path,
+    wav: bool = False,
+    force: bool = False,
+    on_progress: Progress = lambda stage, done, total: None,
+) -> Imported:
+    """Read `source` as `kind`, write `out`/<split>.jsonl (all.jsonl without splits) and `out`/rejected.jsonl.
+
+    Archives are unpacked below `out`/unpacked; the audio stays where it is, unless `wav` asks for 16 kHz mono WAV below
+    `out`/wav. Raises AnadilError if the source is missing or not of the kind, takes no such option, there is nothing to
+    import, or earlier manifests would be replaced without `force`.
+    """
+    require_taken(kind, options)
+    if kind.is_file and not source.exists():
+        raise AnadilError(f"{source} is not there\n  expected: {kind.source}\n  next: check the path")
+    for path in (out / REJECTED, *([out / CONVERTED] if wav else [])):
+        refuse_overwrite(path, force)
+    found = Imported()
+    if kind.is_file:
+        source = opened(source, out / UNPACKED, lambda done, total: on_progress("unpacking", done, total))
+    options = replace(options, unpacked=out / UNPACKED)
+    read = list(kind.reader()(source, options, lambda problem: found.reject(problem.where, problem.what)))
+    for split in sorted({_split_name(utterance) for utterance in read}):
+        refuse_overwrite(out / f"{split}.jsonl", force)
+    measured = _measure(read, found, on_progress)
+    if wav:
+        measured = _convert(measured, out / CONVERTED, found, on_progress)
+    for utterance in measured:
+        found.splits.setdefault(_split_name(utterance), []).append(utterance)
+    if not measured and not found.rejected:
+        raise AnadilError(f"{source} holds no utterances\n  expected: {kind.source}\n  next: check the path")
+    _write(out, found)
+    return found
+
+
+def require_taken(kind: Kind, options: Options) -> None:
+    """Raise AnadilError naming the options that `kind` takes if one is given that it does not take."""
+    given = [
+        each.name for each in fields(Options) if each.name != "unpacked" and getattr(options, each.name) is not None
+    ]
+    wrong = [name for name in given if name not in kind.takes]
+    if wrong:
+        taken = ", ".join(flag(name) for name in kind.takes)
+        raise AnadilError(
+            f"{kind.name} takes no {', '.join(flag(name) for name in wrong)}\n"
+            f"  it takes: {taken}\n  next: leave it away, or see anadil corpora {kind.name}"
+        )
+
+
+def flag(name: str) -> str:
+    """A field of Options as the command line writes it."""
+    return "--lang" if name == "language" else f"--{name.replace('_', '-')}"
+
+
+def hours(utterances: Sequence[Utterance]) -> float:
+    return sum(utterance.duration or 0.0 for utterance in utterances) / 3600
+
+
+def _measure(utterances: Sequence[Utterance], found: Imported, on_progress: Progress) -> list[Utterance]:
+    """Utterances with text and audio, their duration as the audio has it; the others are rejected."""
+    paths = list(dict.fromkeys(utterance.audio_filepath for utterance in utterances))
+    infos = dict(zip(paths, _in_threads(_probe, paths, "measuring", on_progress), strict=True))
+    measured = []
+    for utterance in utterances:
+        try:
+            measured.append(_with_duration(utterance, infos[utterance.audio_filepath]))
+        except AnadilError as error:
+            found.reject(utterance.source or utterance.audio_filepath, error)
+    return measured
+
+
+def _probe(path: str) -> audio.AudioInfo | AnadilError:
+    try:
+        _require_utf8(path)
+        return audio.probe(path)
+    except AnadilError as error:
+        return error
+
+
+def _with_duration(utterance: Utterance, info: audio.AudioInfo | AnadilError) -> Utterance:
+    for value in (utterance.audio_filepath, utterance.text, utterance.speaker, *utterance.extra.values()):
+        _require_utf8(value)
+    if not utterance.text.strip():
+        raise AnadilError("empty text")
+    if isinstance(info, AnadilError):
+        raise info
+    if info.duration <= 0:
+        raise AnadilError(f"audio has no samples: {utterance.audio_filepath}")
+    available = info.duration - utterance.offset
+    if available <= 0 or utterance.offset < 0:
+        raise AnadilError(
+            f"starts at {utterance.offset:.2f} s, outside of {utterance.audio_filepath} ({info.duration:.2f} s)"
+        )
+    if utterance.duration is None:
+        return replace(utterance, duration=available)
+    if utterance.duration <= 0:
+        raise AnadilError(f"lasts {utterance.duration:g} s: there is nothing to hear")
+    if utterance.duration > available + END_TOLERANCE_S:
+        end = utterance.offset + utterance.duration
+        raise AnadilError(f"ends at {end:.2f} s, past the end of {utterance.audio_filepath} ({info.duration:.2f} s)")
+    to_the_end = utterance.duration > available or (
+        not utterance.offset and utterance.duration > available - END_TOLERANCE_S
+    )
+    return replace(utterance, duration=available) if to_the_end else utterance
+
+
+def _convert(utterances: Sequence[Utterance], folder: Path, found: Imported, on_progress: Progress) -> list[Utterance]:
+    """The same utterances with their recordings as WAV files in `folder`."""
+    paths = list(dict.fromkeys(utterance.audio_filepath for utterance in utterances))
+    targets = wav_names(paths, folder)
+
+    def convert(path: str) -> AnadilError | None:
+        try:
+            convert_to_wav(Path(path), targets[path])
+        except AnadilError as error:
+            return error
+        return None
+
+    failed = dict(zip(paths, _in_threads(convert, paths, "converting", on_progress), strict=True))
+    converted = []
+    for utterance in utterances:
+        error = failed[utterance.audio_filepath]
+        if error is None:
+            extra = utterance.extra | {"original_audio": os.path.abspath(utterance.audio_filepath)}
+            converted.append(replace(utterance, audio_filepath=str(targets[utterance.audio_filepath]), extra=extra))
+        else:
+            found.reject(utterance.source or utterance.audio_filepath, error)
+    return converted
+
+
+def _in_threads(do: Callable[[T], R], items: Sequence[T], stage: str, on_progress: Progress) -> list[R]:
+    """libsndfile and soxr release the interpreter's lock."""
+    results = []
+    with ThreadPoolExecutor(max_workers=min(8, 2 * (os.cpu_count() or 1))) as pool:
+        for result in pool.map(do, items):
+            results.append(result)
+            on_progress(stage, len(results), len(items))
+    return results
+
+
+def _split_name(utterance: Utterance) -> str:
+    """A name that is safe for a file."""
+    name = str(utterance.extra.get("split") or NO_SPLIT)
+    name = re.sub(r"[^\w.+-]", "_", name).lstrip(".") or NO_SPLIT
+    return f"{name}_" if f"{name}.jsonl" == REJECTED else name
+
+
+def _write(out: Path, found: Imported) -> None:
+    for split, utterances in found.splits.items():
+        found.manifests[split] = out / f"{split}.jsonl"
+        write_manifest(found.manifests[split], utterances)
+    with whole_file(out / REJECTED) as beside, open(beside, "w", encoding="utf-8", newline="\n") as file:
+        for problem in found.rejected:
+            file.write(json.dumps({"where": problem.where, "reason": problem.what}, ensure_ascii=False) + "\n")
+
+
+def _writable(text: str) -> str:
+    """Half surrogate pairs stand for bytes of a file's name that are no UTF-8: "caf\udce9" is written "caf\\udce9"."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def _require_utf8(value: object) -> None:
+    if isinstance(value, str) and _writable(value) != value:
+        raise AnadilError(f"not UTF-8: {value}; rename the file or folder")
+
+
+def _reason(what: str) -> str:
+    """ "audio file not found: clips/a.mp3" -> "audio file not found"."""
+    first = what.partition("\n")[0]
+    general = re.sub(r"'[^']*'|\"[^\"]*\"|[-+]?\d+(?:[.,]\d+)*", "…", re.sub(r": .*", "", first))
+    return re.sub(r"\S*[/\\]\S*", "…", general).strip()

@@ -1,0 +1,126 @@
+"""Noise under speech at a given distance, made up or from recordings."""
+
+from __future__ import annotations
+
+import functools
+import math
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from threading import Lock
+
+import numpy as np
+
+from anadil import audio
+from anadil.data.augment.level import active_power, mean_power
+from anadil.errors import AnadilError, Problem, summarize
+from anadil.manifest import Utterance, read_manifests
+
+CACHE_S = 3600.0 * 2
+"""Recordings kept decoded, in order of the manifest: 460 MB at 16 kHz. Of the others, the stretch needed is read."""
+
+
+def add_white_noise(samples: np.ndarray, rate: int, snr_db: float, rng: np.random.Generator) -> np.ndarray:
+    """White Gaussian noise `snr_db` below active speech. Silence has no such distance and stays."""
+    white = _white()
+    noise = _looped(white, int(rng.integers(max(1, len(white) - len(samples)))), len(samples))
+    return _add(samples, noise, active_power(samples, rate), mean_power(noise), snr_db)
+
+
+def add_background(samples: np.ndarray, rate: int, noise: np.ndarray, snr_db: float) -> np.ndarray:
+    """`noise`, as long as the samples, `snr_db` below active speech while it is heard.
+
+    Its own active level counts as well: a dog that barks once is no louder than one that barks all the time.
+    """
+    return _add(samples, noise, active_power(samples, rate), active_power(noise, rate), snr_db)
+
+
+def _add(samples: np.ndarray, noise: np.ndarray, speech: float, power: float, snr_db: float) -> np.ndarray:
+    if speech == 0 or power == 0:
+        return samples.copy()
+    return samples + np.float32(math.sqrt(speech / power) * 10 ** (-snr_db / 20)) * noise
+
+
+@functools.cache
+def _white() -> np.ndarray:
+    """A minute of noise to begin anywhere in: drawing fresh numbers for each clip takes 20 times as long."""
+    return np.random.default_rng(0).standard_normal(1 << 20, dtype=np.float32)
+
+
+class Recordings:
+    """Noises or impulse responses named by manifests, at one sample rate; what is kept decoded is decoded once.
+
+    Raises AnadilError naming every one that cannot be used.
+    """
+
+    def __init__(self, manifests: Sequence[str], sample_rate: int, cache_s: float = CACHE_S) -> None:
+        self.sample_rate = sample_rate
+        found = read_manifests(manifests)
+        with ThreadPoolExecutor(max_workers=min(8, 2 * (os.cpu_count() or 1))) as pool:
+            measured = list(pool.map(_measure, found))
+        problems = [one for one in measured if isinstance(one, Problem)]
+        if problems:
+            raise AnadilError(summarize(problems, "recordings", len(found), f"mend {', '.join(manifests)}"))
+        self._recordings = [one for one in measured if not isinstance(one, Problem)]
+        # settled here, not as room is left: a cut of a resampled file differs from a resampled cut in its first samples
+        self._keep = np.cumsum([seconds for _, seconds in self._recordings]) <= cache_s
+        self._decoded: dict[int, np.ndarray] = {}
+        self._lock = Lock()
+
+    def any(self, rng: np.random.Generator) -> int:
+        """One of them, all alike."""
+        return int(rng.integers(len(self._recordings)))
+
+    def name(self, index: int) -> str:
+        return self._recordings[index][0].audio_filepath
+
+    def whole(self, index: int) -> np.ndarray:
+        """Decoded, float32 (samples,)."""
+        with self._lock:  # a second thread waits, as it would only decode the same
+            if index in self._decoded:
+                return self._decoded[index]
+            samples = self._read(index, 0.0, None)
+            if self._keep[index]:
+                self._decoded[index] = samples
+        return samples
+
+    def stretch(self, index: int, n_samples: int, rng: np.random.Generator) -> np.ndarray:
+        """A random stretch of `n_samples`; a shorter recording begins anywhere and is looped."""
+        seconds, wanted_s = self._recordings[index][1], n_samples / self.sample_rate
+        place = float(rng.random())
+        if not self._keep[index] and seconds > wanted_s + 0.1:
+            samples = self._read(index, place * (seconds - wanted_s - 0.05), wanted_s + 0.05)
+            return _looped(samples, 0, n_samples)
+        samples = self.whole(index)
+        room = max(len(samples) - n_samples, 0) or len(samples)
+        return _looped(samples, int(place * room), n_samples)
+
+    def _read(self, index: int, offset: float, duration: float | None) -> np.ndarray:
+        utterance, seconds = self._recordings[index]
+        try:
+            samples = audio.read(
+                utterance.audio_filepath, self.sample_rate, utterance.offset + offset, duration or seconds
+            )
+        except AnadilError as error:
+            raise AnadilError(f"{utterance.source}: {error}") from error
+        if len(samples) == 0:
+            raise AnadilError(f"{utterance.source}: audio has no samples: {utterance.audio_filepath}")
+        return samples
+
+
+def _looped(samples: np.ndarray, start: int, n_samples: int) -> np.ndarray:
+    if start + n_samples <= len(samples):
+        return samples[start : start + n_samples]
+    return np.resize(np.concatenate([samples[start:], samples[:start]]), n_samples)
+
+
+def _measure(utterance: Utterance) -> tuple[Utterance, float] | Problem:
+    """The recording and its seconds that are there."""
+    try:
+        available = audio.probe(utterance.audio_filepath).duration - utterance.offset
+    except AnadilError as error:
+        return Problem(utterance.source, str(error))
+    seconds = available if utterance.duration is None else min(utterance.duration, available)
+    if seconds <= 0:
+        return Problem(utterance.source, f"nothing to hear in {utterance.audio_filepath} ({seconds:.2f} s)")
+    return utterance, seconds

@@ -1,0 +1,210 @@
+"""What each transform of audio draws at random, and the order in which they come."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from anadil.data.augment import channel, noise, room, stretch
+from anadil.data.augment.level import amplitude, peak
+from anadil.data.augment.noise import Recordings
+from anadil.data.augment.settings import (
+    AugmentSettings,
+    BackgroundSettings,
+    ClippingSettings,
+    CodecSettings,
+    GainSettings,
+    PitchSettings,
+    ReverbSettings,
+    SpeedSettings,
+    TelephoneSettings,
+    TempoSettings,
+    WhiteNoiseSettings,
+)
+
+Rng = np.random.Generator
+Transform = Callable[[np.ndarray, int, Rng], np.ndarray]
+"""Float32 (samples,) in [-1, 1] at a rate, and chance, to other samples in [-1, 1]; the input stays as it is."""
+
+Done = dict[str, Any]
+"""What was done: {"transform": "speed", "rate": 0.93}."""
+
+Change = Callable[[np.ndarray, int, Rng, Done], np.ndarray]
+"""As a Transform, but what it drew goes into `Done`, and it may leave [-1, 1]."""
+
+STEPS = ("speed", "tempo", "pitch", "reverb", "background", "white_noise", "gain", "clipping", "telephone", "codec")
+"""In this order: the speaker, the room, the microphone, the line."""
+
+TIME_STEPS = ("speed", "tempo")
+"""These change how long an utterance is; the first thing that they draw is their rate."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A transform of the chain."""
+
+    name: str
+    probability: float
+    change: Change
+
+
+def steps(settings: AugmentSettings, sample_rate: int) -> list[Step]:
+    """The transforms that `settings` turn on. Raises AnadilError if a recording that they need cannot be used."""
+    chosen = []
+    for name in STEPS:
+        section = getattr(settings, name)
+        if section is not None and section.probability > 0:
+            chosen.append(Step(name, section.probability, _MAKERS[name](section, sample_rate)))
+    return chosen
+
+
+def transforms(settings: AugmentSettings, sample_rate: int) -> dict[str, Transform]:
+    """The transforms that `settings` turn on, in order, as functions that are always applied. Raises AnadilError."""
+    return {step.name: _always(step.change) for step in steps(settings, sample_rate)}
+
+
+def _always(change: Change) -> Transform:
+    return lambda samples, rate, rng: within_range(change(samples, rate, rng, {}), {})
+
+
+def within_range(samples: np.ndarray, done: Done) -> np.ndarray:
+    """Samples scaled to a peak of 1 if they leave [-1, 1], which is noted as `scaled_db`."""
+    highest = peak(samples)
+    if highest <= 1:
+        return samples
+    done["scaled_db"] = _rounded(-20 * float(np.log10(highest)))
+    inside: np.ndarray = np.clip(samples / np.float32(highest), -1, 1)  # a quotient may round to a bit more than 1
+    return inside
+
+
+def draw(ends: tuple[float, float], rng: Rng) -> float:
+    return float(rng.uniform(*ends))
+
+
+def _skipped(samples: np.ndarray, done: Done) -> np.ndarray:
+    """A noise or room of silence changes nothing, which is noted: it is no reason to end a run of hours."""
+    done["skipped"] = "silent recording"
+    return samples
+
+
+def _rounded(value: float) -> float:
+    return round(value, 4)
+
+
+def _speed(settings: SpeedSettings, sample_rate: int) -> Change:
+    def change(samples: np.ndarray, rate: int, rng: Rng, done: Done) -> np.ndarray:
+        factor = draw(settings.rate, rng)
+        done["rate"] = _rounded(factor)
+        return stretch.change_speed(samples, factor)
+
+    return change
+
+
+def _tempo(settings: TempoSettings, sample_rate: int) -> Change:
+    def change(samples: np.ndarray, rate: int, rng: Rng, done: Done) -> np.ndarray:
+        factor = draw(settings.rate, rng)
+        done["rate"] = _rounded(factor)
+        return stretch.change_tempo(samples, rate, factor)
+
+    return change
+
+
+def _pitch(settings: PitchSettings, sample_rate: int) -> Change:
+    def change(samples: np.ndarray, rate: int, rng: Rng, done: Done) -> np.ndarray:
+        semitones = draw(settings.semitones, rng)
+        done["semitones"] = _rounded(semitones)
+        return stretch.change_pitch(samples, rate, semitones)
+
+    return change
+
+
+def _reverb(settings: ReverbSettings, sample_rate: int) -> Change:
+    recordings = Recordings(settings.manifest, sample_rate) if settings.manifest else None
+
+    def change(samples: np.ndarray, rate: int, rng: Rng, done: Done) -> np.ndarray:
+        if recordings is None:
+            rt60, direct_db = draw(settings.rt60, rng), draw(settings.direct_db, rng)
+            done |= {"rt60": _rounded(rt60), "direct_db": _rounded(direct_db)}
+            response = room.generated_response(rate, rt60, direct_db, rng)
+        else:
+            index = recordings.any(rng)
+            done["response"], recording = recordings.name(index), recordings.whole(index)
+            if peak(recording) == 0:
+                return _skipped(samples, done)
+            response = room.recorded_response(recording, rate)
+        return room.reverberate(samples, rate, response)
+
+    return change
+
+
+def _background(settings: BackgroundSettings, sample_rate: int) -> Change:
+    recordings = Recordings(settings.manifest, sample_rate)
+
+    def change(samples: np.ndarray, rate: int, rng: Rng, done: Done) -> np.ndarray:
+        snr_db, index = draw(settings.snr_db, rng), recordings.any(rng)
+        done |= {"snr_db": _rounded(snr_db), "noise": recordings.name(index)}
+        heard = recordings.stretch(index, len(samples), rng)
+        return noise.add_background(samples, rate, heard, snr_db) if peak(heard) > 0 else _skipped(samples, done)
+
+    return change
+
+
+def _white_noise(settings: WhiteNoiseSettings, sample_rate: int) -> Change:
+    def change(samples: np.ndarray, rate: int, rng: Rng, done: Done) -> np.ndarray:
+        snr_db = draw(settings.snr_db, rng)
+        done["snr_db"] = _rounded(snr_db)
+        return noise.add_white_noise(samples, rate, snr_db, rng)
+
+    return change
+
+
+def _gain(settings: GainSettings, sample_rate: int) -> Change:
+    def change(samples: np.ndarray, rate: int, rng: Rng, done: Done) -> np.ndarray:
+        decibels = draw(settings.db, rng)
+        done["db"] = _rounded(decibels)
+        return samples * amplitude(decibels)
+
+    return change
+
+
+def _clipping(settings: ClippingSettings, sample_rate: int) -> Change:
+    def change(samples: np.ndarray, rate: int, rng: Rng, done: Done) -> np.ndarray:
+        overload_db = draw(settings.overload_db, rng)
+        done["overload_db"] = _rounded(overload_db)
+        return channel.clip_peaks(samples, overload_db)
+
+    return change
+
+
+def _telephone(settings: TelephoneSettings, sample_rate: int) -> Change:
+    def change(samples: np.ndarray, rate: int, rng: Rng, done: Done) -> np.ndarray:
+        done["mu_law"] = bool(rng.random() < settings.mu_law)
+        return channel.telephone(samples, rate, done["mu_law"])
+
+    return change
+
+
+def _codec(settings: CodecSettings, sample_rate: int) -> Change:
+    def change(samples: np.ndarray, rate: int, rng: Rng, done: Done) -> np.ndarray:
+        form, kbps = settings.formats[int(rng.integers(len(settings.formats)))], draw(settings.kbps, rng)
+        done |= {"format": form, "kbps": _rounded(kbps)}
+        return channel.code(samples, rate, form, kbps)
+
+    return change
+
+
+_MAKERS: dict[str, Callable[[Any, int], Change]] = {
+    "speed": _speed,
+    "tempo": _tempo,
+    "pitch": _pitch,
+    "reverb": _reverb,
+    "background": _background,
+    "white_noise": _white_noise,
+    "gain": _gain,
+    "clipping": _clipping,
+    "telephone": _telephone,
+    "codec": _codec,
+}

@@ -1,0 +1,124 @@
+"""Speed, tempo and pitch of speech: float32 (samples,) in and out."""
+
+from __future__ import annotations
+
+import numpy as np
+import soxr
+
+JUMP_S = 0.01
+"""Least mean jump of a splice: about a period of a low voice."""
+
+SEARCH_S = 0.008
+"""A splice may be moved this far either way to where the waveforms meet: together a period of 62 Hz."""
+
+OVERLAP_S = 0.008  # of the cross-fade, and what must look alike
+SPACING_S = 0.06  # least distance of splices
+
+
+def stretched_length(n_samples: int, rate: float) -> int:
+    """Samples left of `n_samples` at `rate` times the speed: exactly what `change_speed` and `change_tempo` give."""
+    return max(1, round(n_samples / rate)) if n_samples else 0
+
+
+def change_speed(samples: np.ndarray, rate: float) -> np.ndarray:
+    """Play `rate` times as fast, pitch with it: 0.9 is slower, lower and longer."""
+    return _resampled(samples, stretched_length(len(samples), rate))
+
+
+def change_tempo(samples: np.ndarray, sample_rate: int, rate: float) -> np.ndarray:
+    """Speak `rate` times as fast at the same pitch: 0.9 is slower and longer. `rate` from 0.5 to 2.
+
+    Overlap-add with waveform similarity (WSOLA: Verhelst and Roelands 1993), with splices only as often as they are
+    needed: at fixed places, each jumping about a pitch period on (or back), to where the waveform goes on most alike.
+    So 9 % of the frames of a clip at rate 1.1 are touched, and all places are searched in one Fourier transform.
+    Clips under about 0.15 s have no room for splices and are resampled.
+    """
+    n, wanted = len(samples), stretched_length(len(samples), rate)
+    skipped = n - wanted  # negative: to be said again
+    spacing = max(JUMP_S * sample_rate * n / max(1, abs(skipped)), SPACING_S * sample_rate)
+    mean = spacing * abs(skipped) / max(1, n)
+    overlap, search = round(OVERLAP_S * sample_rate), round(SEARCH_S * sample_rate)
+    margin = round(mean) + 2 * search + overlap + 1
+    if skipped == 0:
+        return samples.copy()
+    if n < 4 * margin or overlap < 2:
+        return _resampled(samples, wanted)
+    places = max(1, round((n - 2 * margin) / spacing))
+    anchors = margin + ((np.arange(places) + 0.5) * (n - 2 * margin) / places).astype(np.int64)
+    jumps = _jumps(samples, anchors, skipped, overlap, search)
+    return _spliced(samples, anchors, jumps, overlap, wanted)
+
+
+def change_pitch(samples: np.ndarray, sample_rate: int, semitones: float) -> np.ndarray:
+    """Raise the pitch by `semitones` (-12 to 12), and the formants with it; as long as before."""
+    ratio = 2 ** (semitones / 12)
+    return _resampled(change_tempo(samples, sample_rate, 1 / ratio), len(samples))
+
+
+def exactly(samples: np.ndarray, n_samples: int) -> np.ndarray:
+    """Cut or zero-padded at the end to `n_samples`."""
+    if len(samples) >= n_samples:
+        return samples[:n_samples]
+    return np.concatenate([samples, np.zeros(n_samples - len(samples), dtype=np.float32)])
+
+
+def _resampled(samples: np.ndarray, n_samples: int) -> np.ndarray:
+    if len(samples) == n_samples:
+        return samples.copy()
+    return exactly(soxr.resample(samples, len(samples), n_samples, quality="MQ"), n_samples)
+
+
+def _jumps(samples: np.ndarray, anchors: np.ndarray, skipped: int, overlap: int, search: int) -> np.ndarray:
+    """How many samples to jump at each anchor, (anchors,), `skipped` in all.
+
+    Each jump leaves what it owes or is owed to the next one; the last settles the account.
+    """
+    direction = 1 if skipped > 0 else -1
+    mean = abs(skipped) / len(anchors)
+    least, most = max(1, round(mean) - 2 * search), round(mean) + 2 * search
+    differences = _differences(samples, anchors, direction, least, most, overlap)
+    jumps = np.zeros(len(anchors), dtype=np.int64)
+    done = 0
+    for i, row in enumerate(differences[:-1]):
+        centre = round((i + 1) * mean) - done
+        low = max(least, centre - search)
+        high = max(low, min(most, centre + search))
+        jumps[i] = low + int(row[low - least : high - least + 1].argmin())
+        done += int(jumps[i])
+    jumps[-1] = abs(skipped) - done
+    return direction * jumps
+
+
+def _differences(
+    samples: np.ndarray, anchors: np.ndarray, direction: int, least: int, most: int, overlap: int
+) -> np.ndarray:
+    """Squared difference, up to a constant a row, of what follows an anchor and what follows each jump from it.
+
+    (anchors, jumps): jumps of `least` to `most` samples in `direction`.
+    """
+    n_jumps = most - least + 1
+    first = anchors + (least if direction > 0 else -most)
+    after = samples[anchors[:, None] + np.arange(overlap)]
+    region = samples[first[:, None] + np.arange(n_jumps + overlap - 1)]
+    size = 1 << (n_jumps + overlap - 2).bit_length()
+    spectrum = np.fft.rfft(region, size, axis=1) * np.conj(np.fft.rfft(after, size, axis=1))
+    products = np.fft.irfft(spectrum, size, axis=1)[:, :n_jumps]
+    energy = np.cumsum(np.pad(np.square(region, dtype=np.float64), ((0, 0), (1, 0))), axis=1)
+    differences: np.ndarray = energy[:, overlap:] - energy[:, :-overlap] - 2 * products
+    return differences if direction > 0 else differences[:, ::-1]
+
+
+def _spliced(samples: np.ndarray, anchors: np.ndarray, jumps: np.ndarray, overlap: int, wanted: int) -> np.ndarray:
+    ramp = (0.5 - 0.5 * np.cos(np.pi * (np.arange(overlap) + 0.5) / overlap)).astype(np.float32)
+    landings = anchors + jumps
+    faded = samples[anchors[:, None] + np.arange(overlap)]
+    faded += ramp * (samples[landings[:, None] + np.arange(overlap)] - faded)
+    out = np.empty(wanted, dtype=np.float32)
+    read = written = 0
+    for anchor, landing, fade in zip(anchors.tolist(), landings.tolist(), faded, strict=True):
+        ahead = written + anchor - read
+        out[written:ahead] = samples[read:anchor]
+        out[ahead : ahead + overlap] = fade
+        read, written = landing + overlap, ahead + overlap
+    out[written:] = samples[read:]
+    return out

@@ -1,0 +1,75 @@
+"""Labels from training text: which characters a model learns, and which of them look like a mistake."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from anadil.text.changes import alphabet_of, outside_alphabet
+from anadil.text.rules import TextRules, describe
+from anadil.text.units import Units, count_units
+
+RARE = 5
+"""A letter seen fewer times than this cannot be learnt."""
+
+
+@dataclass(frozen=True)
+class Labels:
+    """Labels in code-point order, how often each was seen, and what a user should look at."""
+
+    labels: tuple[str, ...]
+    counts: Counter[str]
+    warnings: tuple[str, ...]
+
+
+def labels_from_text(rules: TextRules, texts: Iterable[str], kind: Units = "char") -> Labels:
+    """The characters, or grapheme clusters or units, of the texts once they are normalised.
+
+    Digits that no rule spells are not made labels: they are mistakes. A unit's single letters are labels too if the text
+    has them alone.
+    """
+    counts = count_units(kind, rules.writing, map(rules.normalizer, texts))
+    unspelled = Counter[str]()
+    if rules.writing.digits == "spell":
+        for unit in [unit for unit in counts if any(character.isdecimal() for character in unit)]:
+            unspelled[unit] = counts.pop(unit)
+    warnings = [*_digits(rules, unspelled), *_warnings(rules, counts)]
+    return Labels(tuple(sorted(counts)), counts, tuple(warnings))
+
+
+def _digits(rules: TextRules, unspelled: Counter[str]) -> Iterable[str]:
+    if unspelled:
+        listed = ", ".join(f"{digit} x {count:,}" for digit, count in sorted(unspelled.items()))
+        yield f"digits that no rule spells are not made labels: {listed}{rules.why_digits(min(unspelled))}"
+
+
+def _warnings(rules: TextRules, counts: Counter[str]) -> Iterable[str]:
+    rare = sorted(unit for unit in counts if counts[unit] < RARE)
+    if rare:
+        listed = ", ".join(f"{_named(unit)} x {counts[unit]}" for unit in rare)
+        yield (
+            f"letters seen fewer than {RARE} times, too few to be learnt: {listed}\n"
+            "  next: map or drop them (text.map, text.drop), or find more speech that has them"
+        )
+    known = alphabet_of(rules)
+    characters = set("".join(counts))
+    orphans = sorted(c for c in characters if unicodedata.category(c)[0] == "M" and c not in known and _is_orphan(c))
+    if orphans:
+        yield (
+            f"marks that stand alone, because no letter composes with them: {describe(orphans)}\n"
+            "  next: look where they come from; text.drop or text.map mends them"
+        )
+    strange = sorted(set(outside_alphabet(rules, "".join(sorted(characters)))) - set(orphans))
+    if strange:
+        yield f"characters that are not in the alphabet of {rules.writing.name}: {describe(strange)}"
+
+
+def _named(unit: str) -> str:
+    return describe(unit) if len(unit) == 1 else repr(unit)
+
+
+def _is_orphan(mark: str) -> bool:
+    """Marks of Latin, Greek and Cyrillic; those of Indic, Arabic or Thai script are letters by themselves."""
+    return unicodedata.name(mark, "").startswith("COMBINING")

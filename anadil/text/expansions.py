@@ -1,0 +1,255 @@
+"""What is not written as it is said: numbers, money, dates, times, units, abbreviations, addresses. Here it is said."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+
+from anadil.errors import AnadilError
+from anadil.text import patterns
+from anadil.text.numbers import Speller
+from anadil.text.patterns import APOSTROPHES, DASHES, longest_first, spellings, thousands
+from anadil.text.writing import Money, Writing
+
+Note = Callable[[str, str], None]
+"""Told what was written and what is said for it."""
+
+_MARKS = ".,:;/-–—'’+−()%&!?"
+STUCK = str.maketrans({mark: chr(0xFDD0 + i) for i, mark in enumerate(_MARKS)})
+"""A number that cannot be spelled keeps its marks through the rest of normalisation, behind these no-characters."""
+UNSTUCK = str.maketrans({chr(0xFDD0 + i): mark for i, mark in enumerate(_MARKS)})
+_JOIN = "\ufdef"  # stands before an apostrophe that goes
+
+_SUFFIX = re.compile(rf"([{APOSTROPHES}])([^\W\d_]+)")
+
+_FIGURES = re.compile(r"\d+(?:[.,\s]\d{3})*")
+
+_ROMAN = {"I": 1, "V": 5, "X": 10}
+
+
+class Expander:
+    """Built once per language; `expand` is what to call."""
+
+    def __init__(self, writing: Writing) -> None:
+        self.writing = writing
+        self.speller = Speller(writing.code, writing.numbers, writing.ordinals)
+        self._expression = patterns.expression(writing, addresses=False)
+        self._with_addresses = patterns.expression(writing, addresses=True)
+        self._address_trigger = patterns.address_trigger()
+        number = patterns.number(writing)
+        self._range = re.compile(rf"({number})(?:-|\s?[{DASHES}]\s?)({number})")
+        self._grouping = str.maketrans("", "", thousands(writing))
+        self._pad = " " if writing.spaces == "words" else ""
+        self._abbreviations = spellings(writing.abbreviations)
+        self._amount = re.compile(rf"{number}(?:(?:-|\s?[{DASHES}]\s?){number})?")
+        self._currencies = longest_first(writing.currency)
+        self._scales = longest_first(writing.scales)
+        self._dashes = re.compile(rf"[{DASHES}]|(?<=\d)-")
+
+    def expand(self, text: str, note: Note = lambda source, said: None) -> str:
+        """The text in words; what cannot be said stays, its marks as `STUCK`."""
+        has_address = self._address_trigger.search(text) is not None
+        wanted, starts = self._with_addresses if has_address else self._expression
+        pieces, done, start = [], 0, starts.search(text)
+        while start is not None:
+            match = wanted.match(text, start.start())
+            if match is not None:
+                pieces.append(text[done : match.start()])
+                said, done = self._replace(match, note)
+                pieces.append(said)
+            start = starts.search(text, done if match else start.start() + 1)
+        whole = "".join([*pieces, text[done:]])
+        return re.sub(f"{_JOIN}[{APOSTROPHES}]", "", whole) if _JOIN in whole else whole
+
+    def _replace(self, match: re.Match[str], note: Note) -> tuple[str, int]:
+        """What is said for a match, with the spaces that part it from its neighbours, and where the text goes on."""
+        kind, found, text, end = match.lastgroup or "", match.group(), match.string, match.end()
+        try:
+            said = _SAY[kind](self, found)
+        except AnadilError:
+            return " " + found.translate(STUCK) + " ", end
+        note(found, said)
+        before = text[match.start() - 1] if match.start() else " "
+        said = said if before.isspace() else self._pad + said
+        suffix = _SUFFIX.match(text, end) if kind != "symbol" else None
+        if suffix is None:
+            return said if end == len(text) or text[end].isspace() else said + self._pad, end
+        forms = self.writing.numbers.suffix_forms.get((said.split() or [""])[-1], {})
+        ending = forms.get(suffix[2].lower())
+        if self.writing.numbers.suffix == "join":
+            said += _JOIN
+        return (said, end) if ending is None else (said + suffix[1] + ending, suffix.end())
+
+    def quantity(self, text: str, ruleset: str = "") -> str:
+        """A number or a range of two, in words."""
+        pair = None if text.isdecimal() else self._range.fullmatch(text)
+        if pair is None:
+            return self.one(text, ruleset)
+        ends = {"from": self.one(pair[1], ruleset), "to": self.one(pair[2], ruleset)}
+        return fill(self.writing.range or "{from} {to}", ends)
+
+    def counted(self, text: str) -> str:
+        """The same before a unit or a currency, where no number is a year."""
+        return self.quantity(text, self.writing.numbers.counting or self.writing.numbers.ruleset)
+
+    def one(self, text: str, ruleset: str = "") -> str:
+        """One number in words."""
+        value = text.lstrip("-−")
+        plain = value.translate(self._grouping)
+        decimal = self.writing.numbers.decimal
+        whole, _, fraction = plain.partition(decimal) if decimal else (plain, "", "")
+        grouped = plain != value  # 1.900 is a quantity, 1900 may be a year
+        said = (
+            self.speller.decimal(whole, fraction)
+            if fraction
+            else self.speller.integer(whole, ruleset or (self.writing.numbers.ruleset if grouped else ""))
+        )
+        return said if value == text else f"{self.speller.minus(value)} {said}"
+
+    def _count(self, text: str) -> str:
+        """The number that a plural form goes with: the last of a range, with a dot for the decimal mark."""
+        last = self._dashes.split(text)[-1].strip().lstrip("-−").translate(self._grouping)
+        return last.replace(self.writing.numbers.decimal, ".") if self.writing.numbers.decimal else last
+
+    def _address(self, text: str) -> str:
+        web = self.writing.web
+        pieces = re.findall(r"[^\W\d_]+|\d+|_|\W", re.sub(r"^https?://", "", text).rstrip("/"))
+        return " ".join(self.speller.integer(p) if p.isdecimal() else web.get(p, p) for p in pieces)
+
+    def _abbreviation(self, text: str) -> str:
+        return self._abbreviations[text]
+
+    def _symbol(self, text: str) -> str:
+        return self.writing.symbols[text]
+
+    def _date(self, text: str) -> str:
+        settings = self.writing.date
+        assert settings is not None
+        parts = re.split(r"[./-]", text)
+        found = dict(zip("ymd" if len(parts[0]) == 4 else settings.order, parts, strict=True))
+        day, month = int(found["d"]), int(found["m"])
+        if not (1 <= day <= 31 and 1 <= month <= 12 and settings.months):
+            return " ".join(self.speller.integer(part) for part in parts)
+        spoken = (
+            self.speller.ordinal(str(day), settings.ordinal_day)
+            if settings.ordinal_day
+            else self.speller.integer(str(day))
+        )
+        read = {"rules": self.speller.year, "cardinal": self._cardinal, "digits": self.speller.one_by_one}
+        year = read[settings.year](str(int(found["y"])))
+        return fill(settings.say, {"day": spoken, "month": settings.months[month - 1], "year": year})
+
+    def _cardinal(self, digits: str) -> str:
+        return self.speller.integer(digits, self.writing.numbers.ruleset)
+
+    def _time(self, text: str) -> str:
+        settings = self.writing.time
+        assert settings is not None
+        word = next((word for word in settings.after if text.endswith(word)), "")
+        figures = text.removesuffix(word).rstrip()
+        hour, minute, *second = re.split(rf"[{re.escape(settings.marks)}]", figures)
+        if int(hour) > 24 or int(minute) > 59:
+            return f"{self._composite(figures)} {word}".rstrip()
+        names = {"hour": self.speller.integer(str(int(hour))), "minute": self.speller.integer(str(int(minute)))}
+        form = settings.full_hour if int(minute) == 0 and not second else settings.say
+        if minute[0] == "0" and int(minute) and settings.small_minute:
+            form = settings.small_minute
+        return fill(form, names) + "".join(" " + self.speller.integer(str(int(one))) for one in second)
+
+    def _phone(self, text: str) -> str:
+        digits = re.sub(r"\D", "", text)
+        if re.fullmatch(r"[1-9]\d{0,2}(?: \d{3})+", text):  # 1 234 567 is a number in every language
+            return self.speller.integer(digits)
+        if len(digits) < 7 or re.fullmatch(
+            r"\d{4}-\d{2}-\d{2}", text
+        ):  # a date, where the language says nothing of dates
+            return " ".join(self.speller.integer(part) for part in re.findall(r"\d+", text))
+        plus = self.writing.symbols.get("+", "") + " " if text[0] == "+" else ""
+        return plus + self.speller.one_by_one(digits)
+
+    def _money(self, text: str) -> str:
+        sign = next(s for s in self._currencies if text.startswith(s) or text.endswith(s))
+        amount = (text.removeprefix(sign) if text.startswith(sign) else text.removesuffix(sign)).strip()
+        scale = next((word for word in self._scales if amount.endswith(word)), "")
+        amount = amount.removesuffix(scale).strip()
+        money = self.writing.currency[sign]
+        name, minor = (money.name, money.minor) if isinstance(money, Money) else (money, "")
+        decimal = self.writing.numbers.decimal
+        whole, _, cents = amount.partition(decimal) if decimal else (amount, "", "")
+        if minor and len(cents) == 2 and not scale:
+            said = f"{self.counted(whole)} {self.speller.plural(name, self._count(whole))}"
+            if int(cents):
+                said += f" {self.counted(str(int(cents)))} {self.speller.plural(minor, str(int(cents)))}"
+            return said
+        word = self.speller.plural(name, "1000000" if scale else self._count(amount))
+        return " ".join(filter(None, (self.counted(amount), self.writing.scales.get(scale, ""), word)))
+
+    def _percent(self, text: str) -> str:
+        amount = text.strip("% \u00a0\u202f")
+        return fill(self.speller.plural(self.writing.percent, self._count(amount)), {"number": self.counted(amount)})
+
+    def _unit(self, text: str) -> str:
+        match = self._amount.match(text)
+        assert match is not None
+        amount, sign = match.group(), text[match.end() :].strip()
+        word = self.speller.plural(self.writing.units[sign], self._count(amount))
+        number = self.counted(amount)
+        return fill(word, {"number": number}) if "{" in word else f"{number} {word}"
+
+    def _ordinal(self, text: str) -> str:
+        if not text[0].isdecimal():
+            return self.speller.ordinal(str(_roman(text.rstrip("."))))
+        digits = _FIGURES.match(text)
+        assert digits is not None
+        suffix = text[digits.end() :].lstrip(APOSTROPHES + ".")
+        number = digits.group().translate(self._grouping).strip(".")
+        return self.speller.ordinal(number, self.writing.ordinals.suffixes.get(suffix, ""))
+
+    def _fraction(self, text: str) -> str:
+        digits, (alone, after) = text[:-1].strip(), self.writing.fractions[text[-1]]
+        return f"{self.speller.integer(digits)} {after}" if digits else alone
+
+    def _composite(self, text: str) -> str:
+        """1.2.3 or 3/4: number by number, with the words for the marks; without these it is left alone."""
+        said = []
+        for piece in re.findall(r"\d+|\D", text):
+            word = self.speller.integer(piece) if piece.isdecimal() else self.writing.numbers.marks.get(piece)
+            if word is None:
+                raise AnadilError(f"no word for {piece!r} between digits")
+            said.append(word)
+        return " ".join(said)
+
+
+def fill(template: str, words: Mapping[str, str]) -> str:
+    """Put words into "{day} {month}". Raises AnadilError naming a place that does not exist."""
+
+    def word(match: re.Match[str]) -> str:
+        if match[1] not in words:
+            allowed = ", ".join(f"{{{name}}}" for name in words)
+            raise AnadilError(f"{template!r} asks for {match.group()}; there is {allowed}")
+        return words[match[1]]
+
+    return re.sub(r"\{(\w*)\}", word, template)
+
+
+def _roman(numeral: str) -> int:
+    values = [_ROMAN[letter] for letter in numeral]
+    return sum(-a if a < b else a for a, b in zip(values, [*values[1:], 0], strict=True))
+
+
+_SAY: dict[str, Callable[[Expander, str], str]] = {
+    "email": Expander._address,
+    "url": Expander._address,
+    "date": Expander._date,
+    "time": Expander._time,
+    "money": Expander._money,
+    "percent": Expander._percent,
+    "unit": Expander._unit,
+    "phone": Expander._phone,
+    "ordinal": Expander._ordinal,
+    "fraction": Expander._fraction,
+    "quantity": Expander.quantity,
+    "composite": Expander._composite,
+    "abbreviation": Expander._abbreviation,
+    "symbol": Expander._symbol,
+}

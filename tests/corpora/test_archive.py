@@ -1,0 +1,201 @@
+"""Unpacking: what is sound comes out whole, what is not leaves nothing behind."""
+
+from __future__ import annotations
+
+import io
+import os
+import shutil
+import stat
+import tarfile
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from anadil.corpora import archive
+from anadil.corpora.archive import NOTE, archives_in, is_archive, opened, stem, unpack
+from anadil.errors import AnadilError
+
+CONTENT = {"tr/train.tsv": "ş\n".encode(), "tr/clips/a.mp3": bytes(range(256)) * 40, "./tr/empty.txt": b""}
+
+
+def make_tar(path: Path, files: dict[str, bytes], mode: str = "w:gz", **members: tarfile.TarInfo) -> Path:
+    with tarfile.open(path, mode) as tar:  # type: ignore[call-overload]
+        for name, content in files.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            tar.addfile(info, io.BytesIO(content))
+        for member in members.values():
+            tar.addfile(member, io.BytesIO(b"x" * member.size))
+    return path
+
+
+def make_zip(path: Path, files: dict[str, bytes], attributes: int = 0) -> Path:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as packed:
+        for name, content in files.items():
+            info = zipfile.ZipInfo(name)
+            info.external_attr = attributes << 16
+            packed.writestr(info, content, zipfile.ZIP_DEFLATED)
+    return path
+
+
+def listing(folder: Path) -> dict[str, bytes]:
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file() and path.name != NOTE
+    }
+
+
+MAKERS: dict[str, Callable[[Path], Path]] = {
+    "a.tar": lambda path: make_tar(path, CONTENT, "w"),
+    "a.tar.gz": lambda path: make_tar(path, CONTENT, "w:gz"),
+    "a.TGZ": lambda path: make_tar(path, CONTENT, "w:gz"),
+    "a.tar.bz2": lambda path: make_tar(path, CONTENT, "w:bz2"),
+    "a.tar.xz": lambda path: make_tar(path, CONTENT, "w:xz"),
+    "a.zip": lambda path: make_zip(path, CONTENT),
+}
+
+
+@pytest.mark.parametrize("name", list(MAKERS))
+def test_every_kind_comes_out_as_it_went_in_and_a_second_run_finds_it_done(name: str, tmp_path: Path) -> None:
+    packed = MAKERS[name](tmp_path / name)
+    heard: list[tuple[int, int]] = []
+    folder = unpack(packed, tmp_path / "out", lambda done, total: heard.append((done, total)))
+    assert listing(folder) == {name.removeprefix("./"): content for name, content in CONTENT.items()}
+    assert heard[-1] == (packed.stat().st_size, packed.stat().st_size)
+    (folder / "tr/train.tsv").write_text("kept")
+    assert unpack(packed, tmp_path / "out") == folder
+    assert (folder / "tr/train.tsv").read_text() == "kept"
+    os.utime(packed, (1, 1))  # another archive of that name
+    unpack(packed, tmp_path / "out")
+    assert (folder / "tr/train.tsv").read_text() == "ş\n"
+
+
+def special(name: str, kind: bytes, target: str = "") -> tarfile.TarInfo:
+    info = tarfile.TarInfo(name)
+    info.type, info.linkname = kind, target
+    return info
+
+
+BAD_MEMBERS = {
+    "parent": (tarfile.TarInfo("../evil"), "leads out"),
+    "parent inside": (tarfile.TarInfo("a/../../evil"), "leads out"),
+    "absolute": (tarfile.TarInfo("/tmp/evil"), "leads out"),
+    "backslashes": (tarfile.TarInfo("..\\evil"), "leads out"),
+    "drive": (tarfile.TarInfo("C:\\evil"), "leads out"),
+    "symlink": (special("a/link", tarfile.SYMTYPE, "/etc"), "is a link"),
+    "hard link": (special("a/link", tarfile.LNKTYPE, "../../evil"), "is a link"),
+    "device": (special("a/null", tarfile.CHRTYPE), "special file"),
+    "pipe": (special("a/pipe", tarfile.FIFOTYPE), "special file"),
+    "no name": (tarfile.TarInfo("."), "no name for a file"),
+    "our note": (tarfile.TarInfo(NOTE), "no name for a file"),
+}
+
+
+@pytest.mark.parametrize("name", list(BAD_MEMBERS))
+def test_what_could_write_elsewhere_is_refused_and_nothing_is_left(name: str, tmp_path: Path) -> None:
+    member, why = BAD_MEMBERS[name]
+    (tmp_path / "in").mkdir()
+    packed = make_tar(tmp_path / "in/a.tar.gz", {"good.txt": b"good"}, bad=member)
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(AnadilError, match=why):
+        unpack(packed, tmp_path / "in/out")
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("name", "attributes", "why"),
+    [
+        ("../evil", 0, "leads out"),
+        ("/evil", 0, "leads out"),
+        ("a/link", stat.S_IFLNK | 0o777, "is a link"),
+        ("a/pipe", stat.S_IFIFO, "special file"),
+    ],
+)
+def test_a_zip_is_refused_for_the_same(name: str, attributes: int, why: str, tmp_path: Path) -> None:
+    packed = make_zip(tmp_path / "a.zip", {name: b"x"}, attributes)
+    with pytest.raises(AnadilError, match=why):
+        unpack(packed, tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.zip"]
+
+
+@pytest.mark.parametrize("name", ["bomb.tar.gz", "bomb.tar.xz", "bomb.zip"])
+def test_a_bomb_is_refused_before_it_fills_the_disk(name: str, tmp_path: Path) -> None:
+    files = {"zeros": bytes(archive.ALWAYS_ALLOWED_BYTES + 2**20)}
+    packed = (
+        make_zip(tmp_path / name, files) if name.endswith("zip") else make_tar(tmp_path / name, files, "w:" + name[-2:])
+    )
+    with pytest.raises(AnadilError, match="would grow more than 100 times"):
+        unpack(packed, tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_a_bomb_of_many_empty_files_counts_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(archive, "ALWAYS_ALLOWED_BYTES", 2**16)
+    packed = make_tar(tmp_path / "a.tar.xz", {f"{i}": b"" for i in range(1500)}, "w:xz")
+    with pytest.raises(AnadilError, match="would grow"):
+        unpack(packed, tmp_path / "out")
+
+
+@pytest.mark.parametrize("name", ["a.tar.gz", "a.zip"])
+def test_what_the_disk_has_no_room_for_is_refused(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    packed = MAKERS[name](tmp_path / name)
+    free = sum(len(content) + archive.MEMBER_BYTES for content in CONTENT.values())
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(free, 0, free - 1))  # type: ignore[attr-defined]
+    with pytest.raises(AnadilError, match="needs more room than the 0.0 GB that are free"):
+        unpack(packed, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(free, 0, free))  # type: ignore[attr-defined]
+    assert unpack(packed, tmp_path / "out").is_dir()
+
+
+@pytest.mark.parametrize("name", [name for name in MAKERS if name != "a.TGZ"])
+def test_a_damaged_archive_is_named_and_nothing_is_left(name: str, tmp_path: Path) -> None:
+    whole = MAKERS[name](tmp_path / name).read_bytes()
+    for damaged in (b"", whole[: len(whole) // 2], b"<html>not found</html>", whole[:10]):
+        (tmp_path / name).write_bytes(damaged)
+        with pytest.raises(AnadilError, match=r"(is damaged|is cut off).*\n  next: fetch it again"):
+            unpack(tmp_path / name, tmp_path / "out")
+        assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+@pytest.mark.parametrize("name", ["a.tar.gz", "a.tar.bz2", "a.tar.xz", "a.zip"])
+def test_a_flipped_byte_is_noticed(name: str, tmp_path: Path) -> None:
+    packed = MAKERS[name](tmp_path / name)
+    content = bytearray(packed.read_bytes())
+    place = {"a.tar.gz": -8, "a.zip": content.find(b"tr/clips/a.mp3") + 40}.get(name, len(content) // 2)
+    content[place] ^= 0x55
+    packed.write_bytes(content)
+    with pytest.raises(AnadilError, match="is damaged"):
+        unpack(packed, tmp_path / "out")
+
+
+def test_a_zip_with_a_password_is_told(tmp_path: Path) -> None:
+    packed = make_zip(tmp_path / "a.zip", {"a": b"abc"})
+    content = bytearray(packed.read_bytes())
+    for mark, offset in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        content[content.find(mark) + offset] |= 1
+    packed.write_bytes(content)
+    with pytest.raises(AnadilError, match="has a password"):
+        unpack(packed, tmp_path / "out")
+
+
+def test_a_folder_that_somebody_else_filled_is_not_touched(tmp_path: Path) -> None:
+    packed = MAKERS["a.tar"](tmp_path / "a.tar")
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a/mine").write_text("mine")
+    with pytest.raises(AnadilError, match="exists already and was not unpacked from"):
+        opened(packed, None)
+    assert archives_in(tmp_path) == []  # unpacked by hand: the folder is read instead
+    assert opened(packed, tmp_path / "out") == tmp_path / "out/a"
+    assert [path.name for path in (tmp_path / "a").iterdir()] == ["mine"]
+
+
+def test_a_source_that_is_no_archive_stays_itself(tmp_path: Path) -> None:
+    (tmp_path / "cuts.jsonl.gz").write_bytes(b"")
+    (tmp_path / "._a.zip").write_bytes(b"")  # what macOS leaves beside a file
+    assert [is_archive(path) for path in sorted(tmp_path.iterdir())] == [False, False]
+    assert opened(tmp_path / "cuts.jsonl.gz", None) == tmp_path / "cuts.jsonl.gz"
+    assert [stem(Path(name)) for name in ("tr.tar.gz", "x.y.TGZ", "a.zip", "b.wav")] == ["tr", "x.y", "a", "b.wav"]

@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+import importlib.util
+import inspect
+import re
+from dataclasses import fields
+
+import pytest
+from typer.main import get_command
+
+from anadil.cli.main import app
+from anadil.corpora.catalog import KINDS, Kind, find
+from anadil.corpora.importing import flag
+from anadil.corpora.reader import Options
+from anadil.errors import AnadilError
+
+by_name = pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
+
+
+@by_name
+def test_the_module_of_each_kind_reads_it(kind: Kind) -> None:
+    if importlib.util.find_spec(f"anadil.corpora.{kind.module}") is None:
+        pytest.skip(f"{kind.module}.py is not there yet")
+    assert list(inspect.signature(kind.reader()).parameters) == ["source", "options", "reject"]
+    if kind.fetched:
+        assert list(inspect.signature(kind.downloader()).parameters) == ["language", "parts", "out", "progress"]
+        return
+    with pytest.raises(AnadilError, match=f"{kind.name} is nothing to download\n  these are: common-voice, voxforge"):
+        kind.downloader()
+
+
+@by_name
+def test_each_kind_is_told_whole(kind: Kind) -> None:
+    assert kind.title and kind.source and kind.terms
+    assert set(kind.takes) <= {field.name for field in fields(Options)} and kind.takes[0] == "language"
+    assert (kind.license != "" and kind.get != "") == (kind.sort == "corpus") == kind.fetched
+    assert re.fullmatch(r"anadil import [a-z-]+ \S+ .*--out \S+", kind.example)
+    assert kind.example.split()[2] == kind.name
+
+
+@by_name
+def test_the_commands_of_the_catalogue_have_only_known_options(kind: Kind) -> None:
+    commands = get_command(app).commands  # type: ignore[attr-defined]
+    known = {
+        verb: {name for option in commands[verb].params for name in option.opts} for verb in ("import", "download")
+    }
+    assert set(re.findall(r"--[\w-]+", kind.example)) <= known["import"]
+    assert set(re.findall(r"--[\w-]+", kind.example)) <= {*map(flag, kind.takes), "--out"}
+    assert set(re.findall(r"--[\w-]+", kind.get)) <= known["download"]
+
+
+def test_a_kind_is_found_however_it_is_written() -> None:
+    assert find("Common_Voice") is find("common-voice") is KINDS[0]
+    assert len({kind.name for kind in KINDS}) == len(KINDS)
+    with pytest.raises(AnadilError, match=r"unknown kind of source 'commonvoice'; did you mean 'common-voice'\?"):
+        find("commonvoice")
+    with pytest.raises(AnadilError, match="known are: common-voice, voxforge, .*ctm\n  next: anadil corpora"):
+        find("xyz")

@@ -1,0 +1,148 @@
+"""Every file of languages/: its own pairs, and what holds for any text in any language."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import unicodedata
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from anadil.errors import AnadilError
+from anadil.text.changes import alphabet_of, outside_alphabet
+from anadil.text.language_files import (
+    find_language,
+    language_codes,
+    language_file,
+    mistakes,
+    nearest_codes,
+    require_known,
+    writing_of,
+)
+from anadil.text.rules import TextRules, TextSettings, text_rules
+
+ROOT = Path(__file__).parents[2]
+CODES = [code for code in language_codes() if code != "und"]
+RULES = {code: text_rules(code, TextSettings()) for code in [*CODES, "und", "ha", "crh"]}
+
+
+def pieces(rules: TextRules) -> st.SearchStrategy[str]:
+    """Texts of the language's own stumbling blocks, and of anything else."""
+    writing = rules.writing
+    own = [
+        *writing.abbreviations, *writing.symbols, *writing.units, *writing.currency, *writing.fractions, *writing.scales,
+        *writing.ordinals.suffixes, *writing.alphabet, *"".join(writing.equivalents.values()), *writing.drop,
+        *"0123456789٣५๗", *" .,:;'’-–−+%/()@½\u00a0", "II.", "1.234", "15:30", "29.10.1923", "0532 123 45 67", "www.a.com",
+        *"iIİıΣσςʼ\u0301\u0307\u0323\u200c\u200d\u00ad\ufeff\ufdd0аοﬁﻛＡ",
+    ]  # fmt: skip
+    part = st.sampled_from(own) | st.characters(exclude_categories=["Cs"])
+    return st.lists(part, max_size=12).map("".join)
+
+
+@pytest.mark.parametrize(
+    ("code", "written", "said"), [(c, *pair) for c in [*CODES, "und"] for pair in language_file(c).tests]
+)
+def test_the_pairs_of_the_file(code: str, written: str, said: str) -> None:
+    assert RULES[code].normalize(written) == said
+
+
+def test_every_file_has_pairs_and_an_alphabet_that_its_rules_leave_alone() -> None:
+    for code in CODES:
+        rules, writing = RULES[code], language_file(code)
+        assert len(writing.tests) >= 1 and writing.code == code and writing.name and writing.native_name
+        assert writing.alphabet or writing.whole_scripts
+        assert mistakes(rules.writing, writing) == []
+
+
+@pytest.mark.parametrize("code", RULES)
+@settings(max_examples=15)
+@given(data=st.data())
+def test_normalizing_twice_changes_nothing(code: str, data: st.DataObject) -> None:
+    rules = RULES[code]
+    once = rules.normalize(data.draw(pieces(rules)))
+    assert rules.normalize(once) == once
+    assert unicodedata.is_normalized("NFC", once)
+    assert once == " ".join(once.split())
+
+
+@pytest.mark.parametrize("code", [code for code in CODES if not language_file(code).whole_scripts])
+@settings(max_examples=8)
+@given(data=st.data())
+def test_nothing_outside_the_alphabet_is_left_where_the_rest_is_dropped(code: str, data: st.DataObject) -> None:
+    labels = sorted(c for c in alphabet_of(RULES[code]) if RULES[code].normalizer.spelled(c) == c)
+    rules = text_rules(code, TextSettings(unknown="drop"), labels)
+    said = rules.normalize(data.draw(pieces(rules)))
+    assert set(said) <= set(labels)
+    assert rules.normalize(said) == said
+
+
+def test_real_sentences_leave_letters_of_the_alphabet(shared: Path) -> None:
+    sys.path.insert(0, str(ROOT / "benchmarks"))
+    import languages  # type: ignore[import-not-found]
+
+    real = languages.sentences(shared)
+    assert len(real) == 41 and set(real) <= set(CODES)
+    left = {
+        code: {c for sentence in sentences for c in outside_alphabet(RULES[code], RULES[code].normalize(sentence))}
+        for code, sentences in real.items()
+    }
+    known = {"es": {"ː"}, "it": {"ʻ"}}  # a mistyped colon and quotation mark, which are reported
+    assert {code: found for code, found in left.items() if found} == known
+
+
+def test_the_table_in_the_docs_is_up_to_date(shared: Path) -> None:
+    command = [sys.executable, str(ROOT / "benchmarks" / "languages.py"), "--check", "--shared", str(shared)]
+    assert subprocess.run(command, cwd=ROOT).returncode == 0, "run: python benchmarks/languages.py"
+
+
+@pytest.mark.parametrize(
+    ("language", "words"),
+    [  # a popular normaliser turns the marks in these into spaces
+        ("hi", ["हिन्दी", "मूर्ख", "क्या"]),
+        ("yo", ["ẹ̀kọ́", "Yorùbá", "ọmọ́"]),
+        ("bm", ["kɔ̀nɔ́", "Bamanankan", "fɛ̀"]),
+        ("ml", ["മലയാളം", "കേരളത്തിൽ", "ന്‍"]),
+        ("ta", ["தமிழ்"]),
+        ("my", ["မြန်မာ"]),
+    ],
+)
+def test_words_with_marks_stay_whole(language: str, words: list[str]) -> None:
+    rules = text_rules(language, TextSettings())
+    for word in words:
+        kept = rules.normalize(word)
+        assert kept.removesuffix("\u200d") == unicodedata.normalize("NFC", word.lower()).removesuffix("\u200d")
+        assert " " not in kept
+
+
+@pytest.mark.parametrize(
+    ("code", "found"),
+    [("tr", "tr"), ("tr-TR", "tr"), ("TR_tr", "tr"), ("tur", "tr"), ("zh-TW", "zh-Hant"), ("zh-CN", "zh"), ("sv-SE", "sv"),
+     ("pa-IN", "pa"), ("pa-PK", None), ("rm-sursilv", "rm-sursilv"), ("fy-NL", "fy"), ("ga-IE", "ga"), ("ha", None),
+     ("xyz", None), ("../../etc/passwd", None), ("", None)],
+)  # fmt: skip
+def test_which_file_serves_a_language(code: str, found: str | None) -> None:
+    assert find_language(code) == found
+
+
+@pytest.mark.parametrize("code", ["ha", "mdw", "qaa", "und", "tt-Latn", "sr_Latn"])
+def test_a_language_without_a_file_has_the_generic_rules(code: str) -> None:
+    require_known(code)
+    assert writing_of(code).drop
+
+
+@pytest.mark.parametrize(
+    ("code", "near"), [("turkish", "tr"), ("xx", ""), ("tr&", "tr"), ("german", "de"), ("../tr", "tr")]
+)
+def test_a_language_that_does_not_exist_is_refused_with_the_nearest(code: str, near: str) -> None:
+    with pytest.raises(AnadilError, match=rf"unknown language '{code}'\n  the nearest that have rules: .*\n  next: "):
+        text_rules(code, TextSettings())
+    assert not near or near in [found for found, _ in nearest_codes(code)]
+
+
+def test_generic_rules_know_the_casing_of_a_language_without_a_file() -> None:
+    assert RULES["crh"].normalize("İŞIQ") == "işıq"
+    assert text_rules("tt-Latn", TextSettings()).normalize("I") == "ı"
+    assert text_rules("kk-Latn", TextSettings()).normalize("I İ") == "ı i"
