@@ -71,6 +71,16 @@ def recover_folder(path: Path) -> None:
             os.rename(old, path)
 
 
+def sweep(folder: Path) -> None:
+    """Take away what a killed process left half written in `folder`, and put back what it was about to replace."""
+    for path in folder.glob(".*.replaced"):
+        with contextlib.suppress(OSError):
+            recover_folder(path.with_name(path.name[1 : -len(".replaced")]))
+    for path in folder.glob(".*.partial"):
+        with contextlib.suppress(OSError):
+            _remove(path)
+
+
 def _remove(path: Path) -> None:
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)

@@ -20,7 +20,7 @@ from torch.optim import Optimizer
 
 from anadil.data.checks import Example
 from anadil.errors import AnadilError
-from anadil.files import whole_file
+from anadil.files import sweep, whole_file
 from anadil.training.config import Config, TrainingSettings
 from anadil.training.run import CHECKPOINTS, Run, Validation
 
@@ -89,6 +89,8 @@ def restore_checkpoint(state_of: Resumable, settings: TrainingSettings) -> list[
     run = state_of.run
     state, notes = _newest(run.out / CHECKPOINTS)
     _require_same(state["identity"], state_of.identity, run.out)
+    sweep(run.out)
+    sweep(run.out / CHECKPOINTS)
     state_of.network.load_state_dict(state["network"])
     state_of.optimizer.load_state_dict(state["optimizer"])
     state_of.fabric.strategy.precision.load_state_dict(state["precision"])
@@ -157,7 +159,7 @@ def _newest(folder: Path) -> tuple[dict[str, Any], list[str]]:
         if not isinstance(state, dict) or state.get("version") != VERSION:
             raise AnadilError(f"{path} is of another version of Anadil\n  next: train anew with another --out")
         return state, notes
-    raise AnadilError(f"nothing to resume: no checkpoint in {folder}\n  next: leave --resume out")
+    raise AnadilError(f"nothing to resume: no checkpoint in {folder}\n  next: leave --resume out, with --force if there is a run in it")
 
 
 def _checkpoints(folder: Path) -> list[Path]:

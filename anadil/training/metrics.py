@@ -31,10 +31,13 @@ def drop_metrics_after(path: Path, epoch: int) -> None:
     """Take out the rows of epochs that a resumed run goes through again. Raises AnadilError if it cannot be written."""
     if not path.is_file():
         return
-    with open(path, newline="", encoding="utf-8") as file:
+    with open(path, newline="", encoding="utf-8", errors="replace") as file:
         reader = csv.DictReader(file)
         rows = [row for row in reader if (row.get("epoch") or "").isdigit() and int(row["epoch"]) <= epoch]
         columns = reader.fieldnames or []
+    if not rows:  # the header itself may have been cut off
+        path.unlink()
+        return
     with whole_file(path) as beside, open(beside, "w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, fieldnames=columns)
         writer.writeheader()

@@ -106,6 +106,8 @@ def _fit(
     if resume:
         report.say("\n".join(restore_checkpoint(resumable, settings)))
         drop_metrics_after(out / METRICS, run.epochs_done)
+    else:
+        _checkpoint(resumable, report)  # from now on --resume goes on, whenever the run is killed
     while not run.finished(settings.epochs, settings.max_minutes):
         run.begin_epoch()
         model.train()

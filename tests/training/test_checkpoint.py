@@ -3,8 +3,7 @@ from __future__ import annotations
 import os
 import pickle
 import random
-import subprocess
-import sys
+import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -18,8 +17,10 @@ from anadil.cli.train import judge
 from anadil.errors import AnadilError
 from anadil.training import checkpoint as module
 from anadil.training.config import Config
+from anadil.training.judge import Judgement
 from anadil.training.train import train
-from tests.micro import micro_config, micro_data, write_config, write_lines
+from tests.micro import TEXTS, micro_config, micro_data, write_config, write_lines
+from tests.training.killing import DEATHS, process_of
 from tests.training.test_train import Told, metrics, no_space
 
 EVERY_STEP = 1e-9
@@ -88,29 +89,81 @@ def test_a_run_that_crashes_again_and_again_ends_with_the_same_weights(
     assert len(list((tmp_path / "run/checkpoints").iterdir())) == module.KEPT
 
 
+def checkpoints(out: Path) -> list[Path]:
+    return sorted((out / "checkpoints").glob("step-*"))
+
+
+def end_of(process: Any) -> int:
+    """Exit code, negative for the signal that killed it."""
+    process.join(120)
+    process.kill()
+    process.join()
+    return int(process.exitcode)
+
+
 @pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
-def test_kill_9_at_any_moment(tmp_path: Path, micro: Path, undisturbed: Path) -> None:
-    config = write_config(tmp_path / "config.yaml", data_of(micro))
-    out = tmp_path / "run"
-    program = "from tests.micro import *; from anadil.cli.main import main; main()"  # on one thread
-    command = [sys.executable, "-c", program, "train", str(config), "--out", str(out)]
-    draws = random.Random()
-    for attempt in range(3):
-        resume = ["--resume"] if (out / "checkpoints").exists() and any((out / "checkpoints").glob("step-*")) else []
-        process = subprocess.Popen([*command, *resume], stderr=subprocess.PIPE, text=True)
-        n_before = len(metrics(out)) if (out / "metrics.csv").exists() else 0
-        while attempt < 2 and process.poll() is None and not _has_moved(out, n_before):
-            time.sleep(0.002)
-        if attempt < 2:
-            time.sleep(draws.uniform(0, 0.2))
+def test_kill_9_at_random_moments(tmp_path: Path, micro: Path, undisturbed: Path) -> None:
+    """The run writes a checkpoint at every step and two models at every epoch: some kills fall into that."""
+    config, out = write_config(tmp_path / "config.yaml", data_of(micro)), tmp_path / "run"
+    draws, killed, exit_code = random.Random(), 0, 1
+    while exit_code != 0:
+        before = checkpoints(out)
+        process = process_of(config, out, resume=bool(before))
+        process.start()
+        while killed < 5 and process.exitcode is None and checkpoints(out) == before:
+            time.sleep(0.001)
+        if killed < 5:
+            time.sleep(draws.uniform(0, 0.15))
             process.kill()
-        _, stderr = process.communicate(timeout=120)
-    assert process.returncode == 0, stderr
+        exit_code = end_of(process)
+        assert exit_code in (0, -signal.SIGKILL)
+        killed += exit_code != 0
+    assert killed >= 2
     assert_same_run(out, undisturbed)
+    assert_nothing_is_left_over(out)
 
 
-def _has_moved(out: Path, n_before: int) -> bool:
-    return (out / "metrics.csv").exists() and len((out / "metrics.csv").read_text().splitlines()) - 1 != n_before
+@pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
+def test_kill_9_in_the_middle_of_every_kind_of_writing(tmp_path: Path, micro: Path, undisturbed: Path) -> None:
+    config, out = write_config(tmp_path / "config.yaml", data_of(micro)), tmp_path / "run"
+    for attempt, moment in enumerate(DEATHS):
+        process = process_of(config, out, attempt > 0, moment, 3)
+        process.start()
+        assert end_of(process) == -signal.SIGKILL, moment
+    process = process_of(config, out, resume=True)
+    process.start()
+    assert end_of(process) == 0
+    assert_same_run(out, undisturbed)
+    assert_nothing_is_left_over(out)
+
+
+def test_a_model_folder_caught_between_its_renames_is_put_back_even_if_it_is_not_written_again(
+    tmp_path: Path, micro: Path
+) -> None:
+    manifest = micro / "train.jsonl"
+    out = tmp_path / "run"
+    train(micro_config(manifest, manifest, epochs=1), out, judge)
+    (out / "best").rename(out / ".best.replaced")
+    (out / ".best.0a1b2c3d.partial").mkdir()
+    (out / "checkpoints/.step-00000009.ckpt.0a1b2c3d.partial").write_bytes(b"half")
+    worse = lambda *_: Judgement(9.0, 9.0, [""] * len(TEXTS))  # noqa: E731
+    train(micro_config(manifest, manifest, epochs=2), out, worse, resume=True)
+    assert (out / "best/model.safetensors").is_file()
+    assert_nothing_is_left_over(out)
+
+
+def assert_nothing_is_left_over(out: Path) -> None:
+    assert [path for path in out.rglob(".*")] == []
+    assert len(list((out / "checkpoints").iterdir())) == module.KEPT
+
+
+@pytest.mark.parametrize("cores", [1, 3, 64])
+def test_the_number_of_loader_threads_changes_nothing(
+    tmp_path: Path, micro: Path, undisturbed: Path, cores: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: cores)
+    train(config_of(micro), tmp_path / "run", judge)
+    assert_same_run(tmp_path / "run", undisturbed)
 
 
 def crashed(micro: Path, out: Path) -> None:
