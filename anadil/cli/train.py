@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from anadil.text.rules import TextRules
+    from anadil.training.config import Config
     from anadil.training.judge import Judgement
 
 EXAMPLE = "Example: anadil train configs/few-hours.yaml language=mdw data.train=train.jsonl data.valid=valid.jsonl --out runs/mdw"
@@ -31,13 +32,28 @@ def train(
         bool, typer.Option("--resume", help="Go on with the run in --out that was interrupted or killed.")
     ] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace an earlier run in --out.")] = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run", help="Try the longest batch; tell memory, speed and the expected end. Writes nothing."
+        ),
+    ] = False,
+    find_lr: Annotated[
+        bool, typer.Option("--find-lr", help="Try learning rates and suggest one; OUT/find-lr.svg shows the losses.")
+    ] = False,
 ) -> None:
     """Train a model: writes OUT/best and OUT/last (model folders), OUT/metrics.csv and TensorBoard logs."""
     from anadil.training.config import load_config
     from anadil.training.train import train as train_model
 
+    if sum((resume, dry_run, find_lr)) > 1:
+        raise typer.BadParameter("--resume, --dry-run and --find-lr exclude each other")
     settings = load_config(config, overrides or [])
     out = out or Path("runs") / settings.name
+    if dry_run:
+        return _try(settings, out)
+    if find_lr:
+        return _find(settings, out, force)
     with ConsoleReporter() as report:
         run = train_model(settings, out, judge, report, force, resume)
     name = "best" if run.best else "last"
@@ -46,6 +62,28 @@ def train(
 
 
 command = train
+
+
+def _try(settings: Config, out: Path) -> None:
+    from datetime import datetime
+
+    from anadil.training.trial import dry_run
+
+    with ConsoleReporter() as report:
+        found = dry_run(settings, out, report)
+    print("\n".join(found.lines(datetime.now())))
+
+
+def _find(settings: Config, out: Path, force: bool) -> None:
+    from anadil.training.find_lr import PICTURE, explain, find_lr, table_of
+
+    with ConsoleReporter() as report:
+        found = find_lr(settings, out, report, force)
+        for test in found.tests:
+            report.table(f"Loss by learning rate, {test.phase}", ["lr", "loss", "smoothed"], table_of(test))
+        report.say(f"{explain(found)}\npicture: {out / PICTURE}")
+    if found.suggestion is not None:
+        print(f"training.lr={found.suggestion:g}")
 
 
 def judge(log_probs: Sequence[np.ndarray], rules: TextRules, references: Sequence[str]) -> Judgement:

@@ -14,58 +14,63 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning_fabric import Fabric
-from torch import nn
-from torch.optim import Optimizer
 
 from anadil.data.checks import Example
 from anadil.errors import AnadilError
 from anadil.files import sweep, whole_file
-from anadil.training.config import Config, TrainingSettings
+from anadil.training.averages import Averages
+from anadil.training.config import Config
+from anadil.training.learner import Learner
 from anadil.training.run import CHECKPOINTS, Run, Validation
 
-VERSION = 1
+VERSION = 2
 KEPT = 3
 """The newest are kept: one may be damaged by a power cut, or hold the step where training went wrong."""
 
-MAY_CHANGE = ("name", "data.cache_mb", "training.epochs", "training.max_minutes", "training.checkpoint_minutes")
+MAY_CHANGE = (
+    "name",
+    "data.cache_mb",
+    "training.epochs",
+    "training.max_minutes",
+    "training.patience",
+    "training.checkpoint_minutes",
+)
 """Settings that a resumed run may have otherwise: they end it sooner or later, or cost only time."""
+
+COUNTS = (
+    "step", "epoch", "batch", "audio_s", "losses", "norms", "first_loss", "best_epoch", "patient_since"
+)  # fmt: skip
+"""Of `Run`, as they are."""
 
 
 @dataclass(frozen=True)
 class Resumable:
     """Everything that has a state."""
 
-    fabric: Fabric
-    network: nn.Module
-    optimizer: Optimizer
-    masks: torch.Generator  # of SpecAugment
+    learner: Learner
+    averages: Averages
     run: Run
     identity: dict[str, Any]  # of `identity_of`
 
 
 def save_checkpoint(state_of: Resumable) -> None:
     """Write RUN/checkpoints/step-N.ckpt, whole or not at all, and delete all but the newest. Raises AnadilError."""
-    run = state_of.run
+    run, learner = state_of.run, state_of.learner
     state = {
         "version": VERSION,
         "identity": state_of.identity,
         "run": {
-            "step": run.step,
-            "epoch": run.epoch,
-            "batch": run.batch,
-            "audio_s": run.audio_s,
-            "losses": run.losses,
-            "first_loss": run.first_loss,
+            **{name: getattr(run, name) for name in COUNTS},
             "best": asdict(run.best) if run.best else None,
             "last": asdict(run.last) if run.last else None,
             "elapsed_s": time.monotonic() - run.started,
         },
-        "network": state_of.network.state_dict(),
-        "optimizer": state_of.optimizer.state_dict(),
-        "precision": state_of.fabric.strategy.precision.state_dict(),  # the loss scaler of float16
+        "network": learner.data.acoustic.network.state_dict(),
+        "optimizer": learner.optimizer.state_dict(),
+        "ema": state_of.averages.ema,
+        "precision": learner.fabric.strategy.precision.state_dict(),  # the loss scaler of float16
         "generators": {
-            "masks": state_of.masks.get_state(),
+            "masks": learner.masks.get_state(),
             "torch": torch.get_rng_state(),
             "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
         },
@@ -81,34 +86,35 @@ def save_checkpoint(state_of: Resumable) -> None:
     run.saved = time.monotonic()
 
 
-def restore_checkpoint(state_of: Resumable, settings: TrainingSettings) -> list[str]:
+def restore_checkpoint(state_of: Resumable) -> list[str]:
     """Put everything back as it was at the newest checkpoint that can be read. Returns what there is to tell.
 
     Raises AnadilError if there is none, if the run is complete, or if the data or a setting that matters has changed.
     """
-    run = state_of.run
+    run, learner, settings = state_of.run, state_of.learner, state_of.learner.settings
     state, notes = _newest(run.out / CHECKPOINTS)
     _require_same(state["identity"], state_of.identity, run.out)
     sweep(run.out)
     sweep(run.out / CHECKPOINTS)
-    state_of.network.load_state_dict(state["network"])
-    state_of.optimizer.load_state_dict(state["optimizer"])
-    state_of.fabric.strategy.precision.load_state_dict(state["precision"])
+    learner.data.acoustic.network.load_state_dict(state["network"])
+    learner.optimizer.load_state_dict(state["optimizer"])
+    state_of.averages.restore(state["ema"])
+    learner.fabric.strategy.precision.load_state_dict(state["precision"])
     generators = state["generators"]
-    state_of.masks.set_state(generators["masks"])
+    learner.masks.set_state(generators["masks"])
     torch.set_rng_state(generators["torch"])
     if torch.cuda.is_available() and generators["cuda"]:
         torch.cuda.set_rng_state_all(generators["cuda"])
     was = state["run"]
-    for name in ("step", "epoch", "batch", "audio_s", "losses", "first_loss"):
+    for name in COUNTS:
         setattr(run, name, was[name])
     for name in ("best", "last"):
         setattr(run, name, Validation(**was[name]) if was[name] else None)
     run.started = time.monotonic() - was["elapsed_s"]
-    if run.finished(settings.epochs, settings.max_minutes):
+    if run.finished(settings):
         raise AnadilError(
             f"the run in {run.out} is complete ({run.epoch} epochs, {run.minutes:.1f} minutes)\n"
-            "  next: use its best, or give it more with training.epochs or training.max_minutes"
+            "  next: use its best, or give it more with training.epochs, training.max_minutes or training.patience"
         )
     return [*notes, f"going on from step {run.step:,} (epoch {run.epoch}, {run.minutes:.1f} minutes)"]
 
@@ -159,7 +165,9 @@ def _newest(folder: Path) -> tuple[dict[str, Any], list[str]]:
         if not isinstance(state, dict) or state.get("version") != VERSION:
             raise AnadilError(f"{path} is of another version of Anadil\n  next: train anew with another --out")
         return state, notes
-    raise AnadilError(f"nothing to resume: no checkpoint in {folder}\n  next: leave --resume out, with --force if there is a run in it")
+    raise AnadilError(
+        f"nothing to resume: no checkpoint in {folder}\n  next: leave --resume out, with --force if there is a run in it"
+    )
 
 
 def _checkpoints(folder: Path) -> list[Path]:

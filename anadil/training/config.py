@@ -48,6 +48,9 @@ class TrainingSettings(BaseModel):
     weight_decay: float = Field(0.01, ge=0)
     warmup_steps: int = Field(200, ge=0)
     clip_norm: float = Field(1.0, gt=0)
+    ema_decay: float | None = Field(None, gt=0, lt=1)  # also judge a moving average of the weights; 0.999 is usual
+    average_last: int = Field(0, ge=0)  # also judge the mean of the weights of so many epochs; 0, 1: do not
+    patience: int | None = Field(None, ge=1)  # end after so many epochs without a better validation CER
     checkpoint_minutes: float = Field(5.0, gt=0)  # what a crash may cost; --resume goes on from there
     validate_every: int = Field(1, ge=1)  # epochs
     seed: int = Field(0, ge=0)
@@ -76,6 +79,12 @@ class Config(BaseModel):
     model: ModelSettings = QuartzNetSettings()
     init: InitSettings | None = None
     training: TrainingSettings = TrainingSettings()
+
+    @model_validator(mode="after")
+    def _can_be_patient(self) -> Config:
+        if self.training.patience is not None and not self.data.valid:
+            raise ValueError("training.patience needs data.valid: without validation no epoch is better than another")
+        return self
 
     def with_rules(self, rules: TextRules) -> Config:
         """A copy that holds the text rules as a whole: what is saved with the weights needs no other file."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
-from lightning_fabric import Fabric
+from lightning_fabric.loggers.tensorboard import TensorBoardLogger
 
 from anadil.errors import AnadilError
 from anadil.files import whole_file
@@ -13,18 +13,31 @@ from anadil.files import whole_file
 METRICS = "metrics.csv"
 
 
-def log_metrics(fabric: Fabric, path: Path, row: dict[str, float | int | None], step: int) -> None:
-    """Append a row, with a header if the file is new; None stays empty. Raises AnadilError if it cannot be written."""
-    new = not path.exists()
-    try:
-        with open(path, "a", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, fieldnames=list(row))
-            if new:
-                writer.writeheader()
-            writer.writerow(row)
-        fabric.log_dict({key: value for key, value in row.items() if value is not None}, step=step)
-    except (OSError, ValueError) as error:  # TensorBoard's writer turns a full disk into a ValueError
-        raise AnadilError(f"could not write the logs in {path.parent}: {error}\n  next: free disk space") from error
+class Logs:
+    """Where a run's figures go: `out`/metrics.csv and `out`/tensorboard."""
+
+    def __init__(self, out: Path) -> None:
+        self.path = out / METRICS
+        self.tensorboard = TensorBoardLogger(root_dir=out, name="tensorboard", version="")
+
+    def row(self, row: dict[str, float | int | None], step: int) -> None:
+        """The figures of an epoch; None stays empty. Raises AnadilError if they cannot be written."""
+        new = not self.path.exists()
+        try:
+            with open(self.path, "a", newline="", encoding="utf-8") as file:
+                writer = csv.DictWriter(file, fieldnames=list(row))
+                if new:
+                    writer.writeheader()
+                writer.writerow(row)
+            self.tensorboard.log_metrics({key: value for key, value in row.items() if value is not None}, step=step)
+        except (OSError, ValueError) as error:  # TensorBoard's writer turns a full disk into a ValueError
+            raise AnadilError(
+                f"could not write the logs in {self.path.parent}: {error}\n  next: free disk space"
+            ) from error
+
+    def close(self) -> None:
+        """TensorBoard's file: a later run may clear the folder."""
+        self.tensorboard.finalize("")
 
 
 def drop_metrics_after(path: Path, epoch: int) -> None:

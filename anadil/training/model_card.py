@@ -11,9 +11,15 @@ from anadil.training.config import Config
 
 
 def model_card(
-    config: Config, train: Sequence[Example], epoch: int, step: int, cer: float | None, wer: float | None
+    config: Config,
+    train: Sequence[Example],
+    epoch: int,
+    step: int,
+    cer: float | None,
+    wer: float | None,
+    weights: str = "",
 ) -> str:
-    """Markdown; rates as fractions, None where there was no validation data."""
+    """Markdown; rates as fractions, None where there was no validation data. `weights`: if they are an average."""
     hours = sum(example.duration for example in train) / 3600
     rates = "no validation data was given" if cer is None or wer is None else f"CER {cer:.2%}, WER {wer:.2%}"
     labels = config.tokenizer.labels
@@ -29,7 +35,7 @@ Speech recogniser for the language `{config.language}`, trained with Anadil.
 | training speech | {hours:.2f} h ({", ".join(config.data.train)}) |
 | its licences | {licenses(train)} |
 | labels | {len(labels)} |
-| at | epoch {epoch}, step {step:,} |
+| at | epoch {epoch}, step {step:,}{f" ({weights})" if weights else ""} |
 | validation, greedy decoding, no LM | {rates} ({", ".join(config.data.valid) or "none"}) |
 
 The validation set chose this checkpoint, so its figures are a little too good: `anadil evaluate` on speech of

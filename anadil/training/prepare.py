@@ -10,7 +10,7 @@ from pathlib import Path
 
 from anadil.data.augment.chain import Augmenter
 from anadil.data.checks import Checked, Example, check, min_ctc_frames
-from anadil.errors import AnadilError, summarize
+from anadil.errors import AnadilError, Problem, summarize
 from anadil.files import whole_file
 from anadil.manifest import Utterance, read_manifests
 from anadil.models.acoustic import AcousticModel
@@ -49,10 +49,11 @@ class Prepared:
         return self.rules_of.get(self.language(example), self.rules).normalize(example.utterance.text)
 
 
-def prepare(config: Config, out: Path, report: Reporter, resume: bool = False) -> Prepared:
+def prepare(config: Config, out: Path, report: Reporter, resume: bool = False, writes: bool = True) -> Prepared:
     """Settle labels and model, check the data; with `init`, weights come from its source, or are left to a checkpoint.
 
-    Raises AnadilError listing every utterance that cannot be used, unless `data.skip_bad` says to go without.
+    `writes`: a list of what cannot be used, into `out`. Raises AnadilError if there is such, unless `data.skip_bad`
+    says to go without.
     """
     start = read_saved(out) if config.init is not None and resume else None
     source, weights = (
@@ -94,7 +95,7 @@ def prepare(config: Config, out: Path, report: Reporter, resume: bool = False) -
         checked.append(_together(parts))
         for note, count in checked[-1].notes.items():
             report.warn(f"{name}: {count:,} x {note}")
-    _settle_problems(checked, config.data.skip_bad, out, report)
+    _settle_problems(checked, config.data.skip_bad, out if writes else None, report)
     if not checked[0].examples:
         raise AnadilError(
             "no training utterance is left\n  next: check data.train, data.min_duration and data.max_duration"
@@ -223,20 +224,25 @@ def _progress(report: Reporter, name: str) -> Callable[[int, int], None]:
     return lambda done, total: report.progress(f"checking {name} audio", done, total)
 
 
-def _settle_problems(checked: list[Checked], skip: bool, out: Path, report: Reporter) -> None:
+def _settle_problems(checked: list[Checked], skip: bool, out: Path | None, report: Reporter) -> None:
     problems = [problem for result in checked for problem in result.problems]
+    listed = "anadil check lists all" if out is None else f"all are in {_list_problems(problems, out)}"
+    if not problems:
+        return
+    total = sum(result.total for result in checked)
+    if not skip:
+        next_step = f"mend them ({listed}), or train without them: data.skip_bad=true"
+        raise AnadilError(summarize(problems, "utterances", total, next_step))
+    report.warn(summarize(problems, "utterances", total, f"training without them (data.skip_bad); {listed}"))
+
+
+def _list_problems(problems: Sequence[Problem], out: Path) -> Path:
     listing = out / "problems.jsonl"
     if not problems:
         if listing.is_file():  # of an earlier try
             listing.unlink()
-        return
+        return listing
     with whole_file(listing) as beside, open(beside, "w", encoding="utf-8") as file:
         for problem in problems:
             file.write(json.dumps({"where": problem.where, "what": problem.what}, ensure_ascii=False) + "\n")
-    total = sum(result.total for result in checked)
-    if not skip:
-        next_step = f"mend them (all are listed in {listing}), or train without them: data.skip_bad=true"
-        raise AnadilError(summarize(problems, "utterances", total, next_step))
-    report.warn(
-        summarize(problems, "utterances", total, f"training without them (data.skip_bad); all are in {listing}")
-    )
+    return listing

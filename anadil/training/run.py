@@ -9,9 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from anadil.errors import AnadilError
+from anadil.training.config import TrainingSettings
 
 CHECKPOINTS = "checkpoints"
-OUTPUTS = ("best", "last", CHECKPOINTS, "metrics.csv", "tensorboard", "init.json", "start.safetensors")
+EPOCHS = "epochs"
+OUTPUTS = ("best", "last", CHECKPOINTS, EPOCHS, "metrics.csv", "tensorboard", "init.json", "start.safetensors")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +40,12 @@ class Run:
     batch: int = 0  # how many of the epoch's batches are done; 0 once it is over
     audio_s: float = 0.0
     losses: list[float] = field(default_factory=list)  # of the epoch's steps, nats a label
+    norms: list[float] = field(default_factory=list)  # of the gradients of the epoch's steps, before clipping
     first_loss: float = math.nan
     best: Validation | None = None
+    best_epoch: int = 0
     last: Validation | None = None
+    patient_since: int = 0  # the epoch from which on patience counts, if no better one was found since
     saved: float = field(default_factory=time.monotonic)  # when the last checkpoint was written
 
     @property
@@ -59,11 +64,26 @@ class Run:
     def begin_epoch(self) -> None:
         """Go on with the epoch under way, or start the next one."""
         if self.batch == 0:
-            self.epoch, self.losses = self.epoch + 1, []
+            self.epoch, self.losses, self.norms = self.epoch + 1, [], []
 
-    def finished(self, epochs: int, max_minutes: float | None) -> bool:
-        by_clock = self.step > 0 and self.progress(max_minutes) >= 1
-        return by_clock or self.epochs_done >= epochs
+    def ended(self, settings: TrainingSettings) -> bool:
+        """Whether the schedule is at its end."""
+        by_clock = self.step > 0 and self.progress(settings.max_minutes) >= 1
+        return by_clock or self.epochs_done >= settings.epochs
+
+    def finished(self, settings: TrainingSettings) -> bool:
+        return self.ended(settings) or self.out_of_patience(settings)
+
+    def out_of_patience(self, settings: TrainingSettings) -> bool:
+        """Whether `patience` epochs went by without a better CER, the flat start and the warm-up not counted."""
+        if settings.patience is None or self.batch > 0 or self.epoch % settings.validate_every:
+            return False
+        return self.epoch - max(self.best_epoch, self.patient_since) >= settings.patience
+
+    def count_patience(self, settings: TrainingSettings) -> None:
+        """At the end of each epoch."""
+        if self.step <= settings.flat_start_steps + settings.warmup_steps:
+            self.patient_since = self.epoch
 
 
 def refuse_run(out: Path, force: bool) -> None:

@@ -2,42 +2,39 @@
 
 from __future__ import annotations
 
-import math
 import time
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import torch
-from lightning_fabric import Fabric, seed_everything
-from lightning_fabric.loggers.tensorboard import TensorBoardLogger
-from torch import Tensor
-from torch.nn import functional as F
-from torch.optim import Optimizer
+from lightning_fabric import seed_everything
 
-from anadil.data.batches import Batch, Loader, plan_epoch
+from anadil.data.batches import Loader
 from anadil.data.languages import plan_languages
-from anadil.data.spec_augment import feature_augmentation
 from anadil.errors import AnadilError
 from anadil.models.acoustic import save_model
 from anadil.models.summary import count_parameters, layer_table
 from anadil.settings import dump
 from anadil.text.tokenizer import tokenizer_files
-from anadil.training import diagnosis
+from anadil.training.averages import PLAIN, Averages, describe
 from anadil.training.checkpoint import Resumable, identity_of, restore_checkpoint, save_checkpoint
 from anadil.training.config import Config
-from anadil.training.flat_start import flat_start_loss, speech_frames
 from anadil.training.freezing import hold_still
 from anadil.training.interrupt import Stop, stop_on_interrupt
-from anadil.training.judge import Judge, cer_by_language
-from anadil.training.metrics import METRICS, drop_metrics_after, log_metrics
+from anadil.training.judge import Judge
+from anadil.training.learner import Learner, assemble, make_fabric
+from anadil.training.memory import peak_memory_mb
+from anadil.training.metrics import METRICS, Logs, drop_metrics_after
 from anadil.training.model_card import model_card
-from anadil.training.optimizers import Pull, begin_thaw, build_optimizer, set_learning_rates
+from anadil.training.optimizers import begin_thaw
 from anadil.training.prepare import Prepared, prepare, sampled_labels
 from anadil.training.report import Reporter, Silent
-from anadil.training.run import Run, Validation, clear_run, refuse_run
+from anadil.training.run import Run, clear_run, refuse_run
+from anadil.training.step import take_step
 from anadil.training.transfer import pull_to_start
 from anadil.training.transfer import save as save_start
+from anadil.training.validation import Look, validate
 
 
 def train(
@@ -59,70 +56,52 @@ def train(
         refuse_run(out, force)
     seed_everything(config.training.seed, verbose=False)
     data = prepare(config, out, report, resume)
+    learner = assemble(make_fabric(config.training), data)
     network, init = data.acoustic.network, data.config.init
-    pulled = data.start.loaded if init is not None and init.l2_sp > 0 and data.start is not None else ()
-    optimizer = build_optimizer(network, data.config.training, init, pulled)
     if not resume:
         clear_run(out)
         if init is not None and data.start is not None:
             save_start(data.start, network, init, out)
-    fabric = Fabric(
-        accelerator=config.training.accelerator,
-        devices=1,
-        precision=_precision(config),
-        loggers=[TensorBoardLogger(root_dir=out, name="tensorboard", version="")],
-    )
     report.table(f"Layers, a frame every {1000 * data.acoustic.frame_s:g} ms", *layer_table(data.acoustic))
-    model, optimizer = fabric.setup(data.acoustic, optimizer)
-    pull = pull_to_start(network, init, out)
+    learner = replace(learner, pull=pull_to_start(network, init, out))
+    logs = Logs(out)
     try:
         with stop_on_interrupt() as stop:
-            return _fit(fabric, model, optimizer, pull, data, judge, report, out, stop, resume)
+            return _fit(learner, judge, report, logs, out, stop, resume)
     finally:
-        fabric.logger.finalize("")  # closes TensorBoard's file: a later run may clear the folder
+        logs.close()
 
 
-def _fit(
-    fabric: Fabric,
-    model: Any,
-    optimizer: Optimizer,
-    pull: Pull | None,
-    data: Prepared,
-    judge: Judge,
-    report: Reporter,
-    out: Path,
-    stop: Stop,
-    resume: bool,
-) -> Run:
-    settings = data.config.training
+def _fit(learner: Learner, judge: Judge, report: Reporter, logs: Logs, out: Path, stop: Stop, resume: bool) -> Run:
+    data, settings, model = learner.data, learner.settings, learner.model
     heard = data.augmenter  # training audio as the model will hear it, epoch by epoch
     loader = Loader(data.train, data.acoustic.sample_rate, data.config.data.cache_mb, augment=heard)
     valid_loader = Loader(data.valid, data.acoustic.sample_rate, data.config.data.cache_mb / 10)
-    masks = torch.Generator().manual_seed(settings.seed)
-    total_steps = settings.epochs * len(_plan(data, epoch=0))
+    averages = Averages(data.acoustic.network, settings, out)
+    total_steps = settings.epochs * len(plan_steps(data, epoch=0))
     run = Run(out, total_steps, sum(example.duration for example in data.train) / 3600, count_parameters(data.acoustic))
-    identity = identity_of(data.config, data.train, data.valid)
-    resumable = Resumable(fabric, data.acoustic.network, optimizer, masks, run, identity)
+    resumable = Resumable(learner, averages, run, identity_of(data.config, data.train, data.valid))
     if resume:
-        report.say("\n".join(restore_checkpoint(resumable, settings)))
+        report.say("\n".join(restore_checkpoint(resumable)))
         drop_metrics_after(out / METRICS, run.epochs_done)
     else:
         _checkpoint(resumable, report)  # from now on --resume goes on, whenever the run is killed
-    while not run.finished(settings.epochs, settings.max_minutes):
+    while not run.finished(settings):
         run.begin_epoch()
         model.train()
         hold_still(data.acoustic.network, data.config.init, run.epoch)
         if run.batch == 0:
-            begin_thaw(optimizer, data.config.init, run.epoch, run.step)
+            begin_thaw(learner.optimizer, data.config.init, run.epoch, run.step)
         loader.labels = sampled_labels(data, run.epoch)
         epoch_started, heard_s = time.monotonic(), run.audio_s
-        for batch in loader.batches(_plan(data, run.epoch)[run.batch :], run.epoch):
-            run.losses.append(_step(fabric, model, optimizer, pull, batch.to(fabric.device), data, run, masks, report))
+        for batch in loader.batches(plan_steps(data, run.epoch)[run.batch :], run.epoch):
+            take_step(learner, batch, run, report)
+            averages.after_step(run.step)
             report.progress("training", run.progress(settings.max_minutes), 1.0, _note(run))
             if stop.requested or time.monotonic() - run.saved >= 60 * settings.checkpoint_minutes:
                 _checkpoint(resumable, report)
             if stop.requested:
-                _save(data, run, "last")
+                _save(data, run, "last", PLAIN)
                 raise KeyboardInterrupt(
                     f"stopped at epoch {run.epoch}, step {run.step}; {out / 'last'} is usable\n"
                     "  next: the same command with --resume goes on"
@@ -131,23 +110,47 @@ def _fit(
                 break
         run.batch = 0
         speed = (run.audio_s - heard_s) / (time.monotonic() - epoch_started)
-        finished = run.finished(settings.epochs, settings.max_minutes)
-        validated = bool(data.valid) and (run.epoch % settings.validate_every == 0 or finished)
-        if validated:
-            run.last = _validate(fabric, model, valid_loader, data, judge, run, report)
-        _log(fabric, optimizer, data, run, speed, run.last if validated else None)
-        if heard.chain and (run.epoch == 1 or finished):
+        looks = _end_epoch(learner, averages, valid_loader, judge, run, report)
+        logs.row(_figures(learner, run, speed, looks), run.step)
+        if heard.chain and (run.epoch == 1 or run.ended(settings)):
             report.say(heard.report())
-        if run.last is not None and (run.best is None or run.last.cer < run.best.cer):
-            run.best = run.last
-            _save(data, run, "best")
-        _save(data, run, "last")
         _checkpoint(resumable, report)
+    if run.out_of_patience(settings) and not run.ended(settings):
+        report.say(f"stopped: no better CER since epoch {run.best_epoch} (training.patience={settings.patience})")
     return run
 
 
-def _plan(data: Prepared, epoch: int) -> list[list[int]]:
-    """The batches of an epoch."""
+def _end_epoch(
+    learner: Learner, averages: Averages, loader: Loader, judge: Judge, run: Run, report: Reporter
+) -> dict[str, Look]:
+    """Validate the weights and their averages; write `best` and `last`. Returns what was found of each, by name."""
+    data, settings = learner.data, learner.settings
+    try:
+        averages.after_epoch(run.epoch)
+    except AnadilError as error:  # a full disk costs the average an epoch, not the run
+        report.warn(str(error))
+    candidates = averages.candidates(run.epoch)
+    looks: dict[str, Look] = {}
+    if data.valid and (run.epoch % settings.validate_every == 0 or run.ended(settings)):
+        for name, weights in candidates.items():
+            with averages.in_place(weights):
+                looks[name] = validate(learner, loader, judge, report)
+    # without validation the most averaged weights are the best guess
+    chosen = min(looks, key=lambda name: looks[name].validation.cer) if looks else list(candidates)[-1]
+    run.count_patience(settings)
+    with averages.in_place(candidates[chosen]):
+        if looks:
+            run.last = looks[chosen].validation
+            _tell(looks, chosen, run, report)
+            if run.best is None or run.last.cer < run.best.cer:
+                run.best, run.best_epoch = run.last, run.epoch
+                _save(data, run, "best", describe(chosen, settings))
+        _save(data, run, "last", describe(chosen, settings))
+    return looks
+
+
+def plan_steps(data: Prepared, epoch: int) -> list[list[int]]:
+    """The batches of an epoch, one a step: indices of training examples."""
     languages = [data.language(example) for example in data.train]
     settings, temperature = data.config.training, data.config.data.language_temperature
     return plan_languages(
@@ -155,90 +158,17 @@ def _plan(data: Prepared, epoch: int) -> list[list[int]]:
     )
 
 
-def _step(
-    fabric: Fabric,
-    model: Any,
-    optimizer: Optimizer,
-    pull: Pull | None,
-    batch: Batch,
-    data: Prepared,
-    run: Run,
-    masks: torch.Generator,
-    report: Reporter,
-) -> float:
-    """One optimiser step. Returns the loss in nats a label. Raises AnadilError if it is not finite."""
-    settings = data.config.training
-    set_learning_rates(optimizer, settings, run.step, run.progress(settings.max_minutes))
-    augment = feature_augmentation(data.config.augment, masks)
-    log_probs, frame_counts = model(batch.waveforms, batch.sample_counts, augment)
-    if run.step < settings.flat_start_steps:
-        samples_per_frame = round(data.acoustic.frame_s * data.acoustic.sample_rate)
-        speech = speech_frames(batch.waveforms, frame_counts, log_probs.shape[1], samples_per_frame)
-        loss = flat_start_loss(log_probs, frame_counts, batch.targets, batch.target_counts, speech)
-    else:
-        loss = ctc_loss(log_probs, frame_counts, batch)
-    optimizer.zero_grad()
-    fabric.backward(loss)
-    norm = fabric.clip_gradients(model, optimizer, max_norm=settings.clip_norm, error_if_nonfinite=False)
-    value, gradient_norm = loss.item(), float(norm) if norm is not None else 0.0
-    if not math.isfinite(value) or (not math.isfinite(gradient_norm) and settings.precision != "16-mixed"):
-        where = [data.train[i].utterance.source for i in batch.indices]
-        raise AnadilError(diagnosis.explain_not_finite(value, gradient_norm, run.step, settings, where))
-    optimizer.step()
-    if pull is not None:
-        pull.step(optimizer)
-    run.step, run.batch = run.step + 1, run.batch + 1
-    run.audio_s += float(batch.sample_counts.sum()) / data.acoustic.sample_rate
-    if run.step == 1:
-        run.first_loss = value
-    look = run.step - diagnosis.LOOK_AT_STEP in (0, settings.flat_start_steps)
-    if look and diagnosis.only_blanks(log_probs, frame_counts):
-        density = float(batch.target_counts.sum() / frame_counts.sum())
-        report.warn(diagnosis.explain_blanks(run.step, settings, density, value, run.first_loss))
-    return value
-
-
-def ctc_loss(log_probs: Tensor, frame_counts: Tensor, batch: Batch) -> Tensor:
-    """Negative log-likelihood of the batch in nats a label; log-probs (batch, frames, labels + blank), blank last."""
-    total = F.ctc_loss(
-        log_probs.transpose(0, 1),
-        batch.targets,
-        frame_counts,
-        batch.target_counts,
-        blank=log_probs.shape[2] - 1,
-        reduction="sum",
-    )
-    return total / batch.target_counts.sum()
-
-
-def _validate(
-    fabric: Fabric, model: Any, loader: Loader, data: Prepared, judge: Judge, run: Run, report: Reporter
-) -> Validation:
-    model.eval()
-    losses, n_labels = 0.0, 0
-    log_probs: list[np.ndarray | None] = [None] * len(data.valid)
-    plan = plan_epoch([example.duration for example in data.valid], data.config.training.batch_seconds, seed=None)
-    with torch.no_grad():
-        for done, loaded in enumerate(loader.batches(plan), start=1):
-            batch = loaded.to(fabric.device)
-            output, frame_counts = model(batch.waveforms, batch.sample_counts)
-            n = int(batch.target_counts.sum())
-            losses, n_labels = losses + ctc_loss(output, frame_counts, batch).item() * n, n_labels + n
-            for index, row, count in zip(batch.indices, output.cpu().numpy(), frame_counts.tolist(), strict=True):
-                log_probs[index] = row[:count]
-            report.progress("validating", done, len(plan))
-    references = [data.reference(example) for example in data.valid]
-    rows = [row for row in log_probs if row is not None]
-    found = judge(rows, data.rules, references)
-    languages = [data.language(example) for example in data.valid] if data.rules_of else []
-    by_language = cer_by_language(judge, rows, data.rules, references, languages)
-    show = run.epoch % len(references)
+def _tell(looks: Mapping[str, Look], chosen: str, run: Run, report: Reporter) -> None:
+    found = looks[chosen]
+    show = run.epoch % len(found.references)
+    others = "".join(f"  {name or 'plain'} {look.validation.cer:6.2%}" for name, look in looks.items())
     report.say(
-        f"epoch {run.epoch:3d}  step {run.step:6,}  {run.minutes:5.1f} min  valid CER {found.cer:6.2%}  WER {found.wer:6.2%}\n"
-        f"    said  {references[show]}\n    heard {found.hypotheses[show]}"
-        + "".join(f"\n    CER {cer:6.2%}  {language}" for language, cer in by_language.items())
+        f"epoch {run.epoch:3d}  step {run.step:6,}  {run.minutes:5.1f} min"
+        f"  valid CER {found.validation.cer:6.2%}  WER {found.validation.wer:6.2%}"
+        + (f"  (CER by weights:{others})" if len(looks) > 1 else "")
+        + f"\n    said  {found.references[show]}\n    heard {found.hypotheses[show]}"
+        + "".join(f"\n    CER {cer:6.2%}  {name}" for name, cer in found.validation.cer_by_language.items())
     )
-    return Validation(losses / n_labels, found.cer, found.wer, by_language)
 
 
 def _note(run: Run) -> str:
@@ -246,23 +176,31 @@ def _note(run: Run) -> str:
     return f"epoch {run.epoch}  loss {np.mean(run.losses[-50:]):.3f}{best}"
 
 
-def _log(
-    fabric: Fabric, optimizer: Optimizer, data: Prepared, run: Run, speed: float, validation: Validation | None
-) -> None:
+def _figures(learner: Learner, run: Run, speed: float, looks: Mapping[str, Look]) -> dict[str, float | int | None]:
+    """A row of metrics.csv. The columns `valid_` are of the plain weights, those of averages have their own."""
+    found = looks[PLAIN].validation if looks else None
+    memory = peak_memory_mb(learner.fabric.device)
     row: dict[str, float | int | None] = {
         "epoch": run.epoch,
         "step": run.step,
         "minutes": round(run.minutes, 3),
-        "lr": max(group["lr"] for group in optimizer.param_groups),
+        "lr": max(group["lr"] for group in learner.optimizer.param_groups),
         "train_loss": float(np.mean(run.losses)),
+        "gradient_norm": float(np.mean(run.norms)),
         "audio_s_per_s": round(speed, 1),
-        "valid_loss": validation.loss if validation else None,
-        "valid_cer": validation.cer if validation else None,
-        "valid_wer": validation.wer if validation else None,
+        "memory_mb": None if memory is None else round(memory),
+        "valid_loss": found.loss if found else None,
+        "valid_cer": found.cer if found else None,
+        "valid_wer": found.wer if found else None,
     }
-    by_language = validation.cer_by_language if validation else {}
-    row |= {f"valid_cer_{language}": by_language.get(language) for language in sorted(data.rules_of)}
-    log_metrics(fabric, run.out / METRICS, row, run.step)
+    for name, wanted in (
+        ("ema", learner.settings.ema_decay is not None),
+        ("average", learner.settings.average_last > 1),
+    ):
+        if wanted:
+            row[f"{name}_cer"] = looks[name].validation.cer if name in looks else None
+    by_language = found.cer_by_language if found else {}
+    return row | {f"valid_cer_{name}": by_language.get(name) for name in sorted(learner.data.rules_of)}
 
 
 def _checkpoint(resumable: Resumable, report: Reporter) -> None:
@@ -274,20 +212,7 @@ def _checkpoint(resumable: Resumable, report: Reporter) -> None:
         resumable.run.saved = time.monotonic()  # the next try is not at the next step
 
 
-def _save(data: Prepared, run: Run, name: str) -> None:
-    card = model_card(
-        data.config,
-        data.train,
-        run.epoch,
-        run.step,
-        run.last.cer if run.last else None,
-        run.last.wer if run.last else None,
-    )
+def _save(data: Prepared, run: Run, name: str, weights: str) -> None:
+    rates = (run.last.cer, run.last.wer) if run.last else (None, None)
+    card = model_card(data.config, data.train, run.epoch, run.step, *rates, weights)
     save_model(run.out / name, data.acoustic, dump(data.config), card, tokenizer_files(data.rules))
-
-
-def _precision(config: Config) -> Any:
-    if config.training.precision != "auto":
-        return config.training.precision
-    on_gpu = config.training.accelerator in ("auto", "cuda") and torch.cuda.is_available()
-    return "bf16-mixed" if on_gpu and torch.cuda.is_bf16_supported() else "32-true"

@@ -13,8 +13,8 @@ from typing import Any
 import torch
 
 from anadil.cli.train import judge
-from anadil.training import train as loop
 from anadil.training.config import load_config
+from anadil.training.metrics import Logs
 from anadil.training.train import train
 
 CONTEXT = multiprocessing.get_context("forkserver" if os.name != "nt" else "spawn")
@@ -73,12 +73,12 @@ def _between_the_renames_of_best(countdown: int) -> None:
 
 
 def _half_a_row_of_metrics(countdown: int) -> None:
-    def half(real: Any, fabric: Any, path: Path, row: dict[str, Any], step: int) -> None:
-        with open(path, "a", encoding="utf-8") as file:
+    def half(real: Any, logs: Logs, row: dict[str, Any], step: int) -> None:
+        with open(logs.path, "a", encoding="utf-8") as file:
             file.write(f"{row['epoch']},")
         _die()
 
-    _patched(loop, "log_metrics", 1, half)
+    _patched(Logs, "row", 1, half)
 
 
 DEATHS: dict[str, Callable[[int], None]] = {

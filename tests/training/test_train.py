@@ -26,6 +26,7 @@ from anadil.models import acoustic as acoustic_module
 from anadil.models.acoustic import load_model
 from anadil.text.rules import TextSettings, text_rules
 from anadil.training import diagnosis
+from anadil.training import step as step_module
 from anadil.training import train as module
 from anadil.training.config import Config, load_config
 from anadil.training.interrupt import stop_on_interrupt
@@ -36,7 +37,10 @@ from anadil.training.train import train
 from tests.micro import TEXTS, micro_config, micro_data, write_config, write_corpus, write_lines
 
 WEIGHTS = "model.safetensors"
-COLUMNS = ["epoch", "step", "minutes", "lr", "train_loss", "audio_s_per_s", "valid_loss", "valid_cer", "valid_wer"]
+COLUMNS = [
+    "epoch", "step", "minutes", "lr", "train_loss", "gradient_norm", "audio_s_per_s", "memory_mb",
+    "valid_loss", "valid_cer", "valid_wer",
+]  # fmt: skip
 
 
 class Told:
@@ -259,7 +263,7 @@ def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
 def test_a_loss_that_is_not_finite_names_the_cause_and_leaves_last(
     tmp_path: Path, micro: Path, monkeypatch: pytest.MonkeyPatch, factor: float, cause: str
 ) -> None:
-    out, kept, real = tmp_path / "run", [], module.ctc_loss
+    out, kept, real = tmp_path / "run", [], step_module.ctc_loss
 
     def loss(*args: Any) -> torch.Tensor:
         training = torch.is_grad_enabled()
@@ -267,7 +271,7 @@ def test_a_loss_that_is_not_finite_names_the_cause_and_leaves_last(
             kept.append(weights_of(out, "last"))
         return real(*args) * (factor if kept and training else 1.0)
 
-    monkeypatch.setattr(module, "ctc_loss", loss)
+    monkeypatch.setattr(step_module, "ctc_loss", loss)
     with pytest.raises(AnadilError, match=cause) as caught:
         train(config_of(micro, flat_start_steps=0), out, judge)
     assert f"the batch held:\n    {micro / 'train.jsonl'}:" in str(caught.value)

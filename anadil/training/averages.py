@@ -1,0 +1,121 @@
+"""Averages of weights: often better than the weights themselves, and as cheap to use. Validation decides.
+
+A moving average over steps (Polyak and Juditsky 1992, its decay warmed up so that it forgets the random start), and
+the plain mean of the last epochs (Izmailov et al., arXiv:1803.05407, here without its learning rate). Running statistics
+of batch norms are averaged like weights: they are averages of the same data, and the weights lie close to each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from anadil.errors import AnadilError
+from anadil.files import whole_file
+from anadil.training.config import TrainingSettings
+from anadil.training.run import EPOCHS
+
+SPARE = 3
+"""Files of epochs kept beyond those that are averaged: a run may go on from an earlier checkpoint."""
+
+PLAIN = ""
+"""Name of the weights as they are."""
+
+
+class Averages:
+    """Follows a network through a run; its files are in `out`/epochs."""
+
+    def __init__(self, network: nn.Module, settings: TrainingSettings, out: Path) -> None:
+        self.network, self.decay, self.span = network, settings.ema_decay, settings.average_last
+        self.folder = out / EPOCHS
+        self.ema = None if self.decay is None else _copied(network)
+
+    @torch.no_grad()
+    def after_step(self, step: int) -> None:
+        """Move the average; `step` counts from 1. The decay is at most (1 + step) / (10 + step)."""
+        if self.ema is None or self.decay is None:
+            return
+        share = 1 - min(self.decay, (1 + step) / (10 + step))
+        kept, now = [], []
+        for name, tensor in self.network.state_dict().items():
+            if tensor.is_floating_point():
+                kept.append(self.ema[name])
+                now.append(tensor)
+            else:
+                self.ema[name].copy_(tensor)  # counts
+        torch._foreach_lerp_(kept, now, share)
+
+    def after_epoch(self, epoch: int) -> None:
+        """Keep the epoch's weights, if the last few are to be averaged. Raises AnadilError if they cannot be written."""
+        if self.span < 2:
+            return
+        with whole_file(self._file(epoch)) as beside:
+            try:
+                save_file({name: tensor.cpu().contiguous() for name, tensor in _copied(self.network).items()}, beside)
+            except SafetensorError as error:  # its own name for an I/O error
+                raise OSError(str(error)) from error
+        self._file(epoch - self.span - SPARE).unlink(missing_ok=True)
+
+    def candidates(self, epoch: int) -> dict[str, dict[str, Tensor] | None]:
+        """Weights that could be used after `epoch`, by name; None for the network's own."""
+        found: dict[str, dict[str, Tensor] | None] = {PLAIN: None}
+        if self.ema is not None:
+            found["ema"] = self.ema
+        files = [self._file(one) for one in range(max(1, epoch - self.span + 1), epoch + 1)] if self.span > 1 else []
+        files = [file for file in files if file.is_file()]  # a full disk may have cost some
+        if len(files) > 1:
+            found["average"] = mean_of(files)
+        return found
+
+    @contextmanager
+    def in_place(self, weights: dict[str, Tensor] | None) -> Iterator[None]:
+        """For as long as the block lasts, the network has these weights."""
+        if weights is None:
+            yield
+            return
+        own = _copied(self.network)
+        self.network.load_state_dict(weights)
+        try:
+            yield
+        finally:
+            self.network.load_state_dict(own)
+
+    def restore(self, ema: dict[str, Tensor] | None) -> None:
+        """What a checkpoint holds."""
+        if self.ema is not None and ema is not None:
+            for name, tensor in ema.items():
+                self.ema[name].copy_(tensor)
+
+    def _file(self, epoch: int) -> Path:
+        return self.folder / f"epoch-{epoch:05d}.safetensors"
+
+
+def mean_of(files: list[Path]) -> dict[str, Tensor]:
+    """Mean of the weights in these files, counts as in the last. Raises AnadilError if one cannot be read."""
+    total: dict[str, Tensor] = {}
+    for file in files:
+        try:
+            weights = load_file(file)
+        except (OSError, SafetensorError) as error:
+            raise AnadilError(f"{file} cannot be read: {error}\n  next: delete it; --resume goes on without") from error
+        for name, tensor in weights.items():
+            total[name] = total[name] + tensor if name in total and tensor.is_floating_point() else tensor
+    return {name: tensor / len(files) if tensor.is_floating_point() else tensor for name, tensor in total.items()}
+
+
+def describe(name: str, settings: TrainingSettings) -> str:
+    """What a candidate is, in words; nothing for the weights as they are."""
+    return {
+        "ema": f"moving average over steps, decay {settings.ema_decay:g}" if settings.ema_decay else "",
+        "average": f"mean of the last {settings.average_last} epochs",
+    }.get(name, "")
+
+
+def _copied(network: nn.Module) -> dict[str, Tensor]:
+    return {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}

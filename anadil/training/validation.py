@@ -1,0 +1,48 @@
+"""One look at the validation set: loss, error rates, and what was heard."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from anadil.data.batches import Loader, plan_epoch
+from anadil.training.judge import Judge, cer_by_language
+from anadil.training.learner import Learner
+from anadil.training.report import Reporter
+from anadil.training.run import Validation
+from anadil.training.step import ctc_loss
+
+
+@dataclass(frozen=True)
+class Look:
+    """`hypotheses` of each validation utterance, beside the reference that each is held against."""
+
+    validation: Validation
+    references: list[str]
+    hypotheses: list[str]
+
+
+def validate(learner: Learner, loader: Loader, judge: Judge, report: Reporter) -> Look:
+    """Score the weights as they are now; the model is left in evaluation mode."""
+    data, model = learner.data, learner.model
+    model.eval()
+    losses, n_labels = 0.0, 0
+    log_probs: list[np.ndarray | None] = [None] * len(data.valid)
+    plan = plan_epoch([example.duration for example in data.valid], learner.settings.batch_seconds, seed=None)
+    with torch.no_grad():
+        for done, loaded in enumerate(loader.batches(plan), start=1):
+            batch = loaded.to(learner.fabric.device)
+            output, frame_counts = model(batch.waveforms, batch.sample_counts)
+            n = int(batch.target_counts.sum())
+            losses, n_labels = losses + ctc_loss(output, frame_counts, batch).item() * n, n_labels + n
+            for index, row, count in zip(batch.indices, output.cpu().numpy(), frame_counts.tolist(), strict=True):
+                log_probs[index] = row[:count]
+            report.progress("validating", done, len(plan))
+    references = [data.reference(example) for example in data.valid]
+    rows = [row for row in log_probs if row is not None]
+    found = judge(rows, data.rules, references)
+    languages = [data.language(example) for example in data.valid] if data.rules_of else []
+    by_language = cer_by_language(judge, rows, data.rules, references, languages)
+    return Look(Validation(losses / n_labels, found.cer, found.wer, by_language), references, found.hypotheses)
