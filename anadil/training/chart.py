@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -61,7 +62,7 @@ def _draw(chart: Chart) -> str:
         label = f"{y:.0%}" if chart.percent else f"{y:g}"
         parts.append(f'<path d="M{LEFT} {at:.1f}H{WIDTH - RIGHT}" stroke="#ddd"/>')
         parts.append(f'<text x="{LEFT - 6}" y="{at + 4:.1f}" text-anchor="end">{label}</text>')
-    for tick in _ticks(x_low, x_high, whole=chart.log_x):
+    for tick in _ticks(x_low, x_high, whole=True):
         x = 10**tick if chart.log_x else tick
         at, _ = place(x, y_low)
         parts.append(f'<text x="{at:.1f}" y="{HEIGHT - BOTTOM + 16}" text-anchor="middle">{x:g}</text>')
@@ -105,7 +106,7 @@ def _apart(heights: Sequence[float], gap: float = 13) -> list[float]:
     """Heights of the curves' names, moved so that none covers another."""
     moved = list(heights)
     order = sorted(range(len(moved)), key=moved.__getitem__)
-    for before, after in zip(order, order[1:], strict=False):
+    for before, after in itertools.pairwise(order):
         moved[after] = max(moved[after], moved[before] + gap)
     return moved
 

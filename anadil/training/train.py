@@ -213,6 +213,13 @@ def _checkpoint(resumable: Resumable, report: Reporter) -> None:
 
 
 def _save(data: Prepared, run: Run, name: str, weights: str) -> None:
-    rates = (run.last.cer, run.last.wer) if run.last else (None, None)
-    card = model_card(data.config, data.train, run.epoch, run.step, *rates, weights)
+    card = model_card(
+        data.config,
+        data.train,
+        run.epoch,
+        run.step,
+        run.last.cer if run.last else None,
+        run.last.wer if run.last else None,
+        weights,
+    )
     save_model(run.out / name, data.acoustic, dump(data.config), card, tokenizer_files(data.rules))
