@@ -33,12 +33,14 @@ MAY_CHANGE = (
     "training.epochs",
     "training.max_minutes",
     "training.patience",
+    "training.stop_on_collapse",
     "training.checkpoint_minutes",
 )
 """Settings that a resumed run may have otherwise: they end it sooner or later, or cost only time."""
 
 COUNTS = (
-    "step", "epoch", "batch", "audio_s", "losses", "norms", "first_loss", "best_epoch", "patient_since"
+    "step", "epoch", "batch", "audio_s", "losses", "norms", "first_loss", "best_epoch", "patient_since",
+    "lowest_loss", "warned", "dead_looks", "dead_since", "dead_loss",
 )  # fmt: skip
 """Of `Run`, as they are."""
 

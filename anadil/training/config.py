@@ -51,6 +51,7 @@ class TrainingSettings(BaseModel):
     ema_decay: float | None = Field(None, gt=0, lt=1)  # also judge a moving average of the weights; 0.999 is usual
     average_last: int = Field(0, ge=0)  # also judge the mean of the weights of so many epochs; 0, 1: do not
     patience: int | None = Field(None, ge=1)  # end after so many epochs without a better validation CER
+    stop_on_collapse: bool = True  # end a run that emits blanks alone and learns nothing any more
     checkpoint_minutes: float = Field(5.0, gt=0)  # what a crash may cost; --resume goes on from there
     validate_every: int = Field(1, ge=1)  # epochs
     seed: int = Field(0, ge=0)

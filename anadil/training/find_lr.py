@@ -9,7 +9,6 @@ weights CTC falls to its plateau of blanks at any rate, which says nothing. The 
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,8 +36,8 @@ DIVERGED = 2.0
 """Times the smallest smoothed loss: the test stops there."""
 BELOW_MINIMUM = 3.0
 """The loss is smallest just before it turns, which is too high for thousands of steps: at most a third of that rate."""
-LEAST_FALL = 0.02
-"""Share of the first loss: one that falls by less has not been seen to fall."""
+LEAST_FALL = 0.05
+"""Share of the loss at the start (the first tenth of the rates): batches differ by more than a smaller fall."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +69,8 @@ class RangeTest:
     @property
     def suggestion(self) -> float | None:
         """Two digits; None if the loss has not fallen."""
-        if min(self.smoothed) > (1 - LEAST_FALL) * self.smoothed[0]:
+        first = self.smoothed[: max(1, len(self.smoothed) // 10)]
+        if min(self.smoothed) > (1 - LEAST_FALL) * sum(first) / len(first):
             return None
         return float(f"{min(self.steepest, self.at_minimum / BELOW_MINIMUM):.2g}")
 
@@ -197,12 +197,14 @@ def explain(found: FoundRate) -> str:
     lines = []
     for test in found.tests:
         if test.suggestion is None:
-            lines.append(f"{test.phase}: the loss did not fall at any rate up to {test.rates[-1]:.1g}")
+            lines.append(
+                f"{test.phase}: the loss did not fall clearly at any rate up to {test.rates[-1]:.1g}: it may need more steps"
+            )
         else:
             lines.append(
                 f"{test.phase}: falls fastest at {test.steepest:.1e}, is smallest at {test.at_minimum:.1e}; "
                 f"try {test.suggestion:g}"
             )
-    if not math.isfinite(found.tests[-1].smoothed[-1]) or found.suggestion is None:
+    if found.suggestion is None:
         lines.append("next: anadil check on the training manifests: perhaps the texts are not those of the recordings")
     return "\n".join(lines)

@@ -199,12 +199,17 @@ def _compare_rates(checked: Checked, frame_s: float, report: Reporter) -> None:
     n_labels = sum(len(example.labels) for example in checked.examples)
     rate = n_labels / (3600 * checked.hours)
     report.say(f"{rate:.1f} labels a second, {1 / frame_s:.1f} frames a second of the model")
-    crowded = sum(min_ctc_frames(example.labels) > CROWDED * example.duration / frame_s for example in checked.examples)
-    if crowded > CROWDED_SHARE * len(checked.examples):
+    n_crowded = crowded(checked.examples, frame_s)
+    if n_crowded > CROWDED_SHARE * len(checked.examples):
         report.warn(
-            f"{crowded:,} of {len(checked.examples):,} utterances have labels in more than {CROWDED:.0%} of the model's "
+            f"{n_crowded:,} of {len(checked.examples):,} utterances have labels in more than {CROWDED:.0%} of the model's "
             "frames, which trains badly\n  next: subwords (tokenizer.kind=unigram), or a model with a smaller stride"
         )
+
+
+def crowded(examples: Sequence[Example], frame_s: float) -> int:
+    """How many utterances need labels in more than `CROWDED` of the model's frames."""
+    return sum(min_ctc_frames(example.labels) > CROWDED * example.duration / frame_s for example in examples)
 
 
 def _tell_changes(rules: TextRules, utterances: list[Utterance], report: Reporter) -> None:

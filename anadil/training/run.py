@@ -46,6 +46,11 @@ class Run:
     best_epoch: int = 0
     last: Validation | None = None
     patient_since: int = 0  # the epoch from which on patience counts, if no better one was found since
+    lowest_loss: float = math.inf  # mean of an epoch of CTC
+    warned: list[str] = field(default_factory=list)  # causes of a collapse that were told
+    dead_looks: int = 0  # validations in a row with blanks alone,
+    dead_since: int = 0  # the first of them at this step,
+    dead_loss: float = math.inf  # after an epoch of this mean loss
     saved: float = field(default_factory=time.monotonic)  # when the last checkpoint was written
 
     @property

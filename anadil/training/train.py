@@ -19,6 +19,7 @@ from anadil.settings import dump
 from anadil.text.tokenizer import tokenizer_files
 from anadil.training.averages import PLAIN, Averages, describe
 from anadil.training.checkpoint import Resumable, identity_of, restore_checkpoint, save_checkpoint
+from anadil.training.collapse import watch
 from anadil.training.config import Config
 from anadil.training.freezing import hold_still
 from anadil.training.interrupt import Stop, stop_on_interrupt
@@ -115,6 +116,8 @@ def _fit(learner: Learner, judge: Judge, report: Reporter, logs: Logs, out: Path
         if heard.chain and (run.epoch == 1 or run.ended(settings)):
             report.say(heard.report())
         _checkpoint(resumable, report)
+        if looks:
+            watch(learner, run, looks[PLAIN], report)
     if run.out_of_patience(settings) and not run.ended(settings):
         report.say(f"stopped: no better CER since epoch {run.best_epoch} (training.patience={settings.patience})")
     return run

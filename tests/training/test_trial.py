@@ -136,7 +136,7 @@ def test_a_range_test_reads_the_steepest_place_and_keeps_below_the_minimum() -> 
     late = RangeTest("CTC", rates, losses, [4.0, 4.0, 4.0, 4.0, 4.0, 3.9, 1.0, 4.0, 9.0])
     assert late.suggestion == pytest.approx(1e-2 / 3, rel=0.02)  # steepest at the minimum itself, which is too high
     flat = RangeTest("CTC", rates, losses, [4.0] * 9)
-    assert flat.suggestion is None and "did not fall at any rate" in explain(finder.FoundRate([flat]))
+    assert flat.suggestion is None and "did not fall clearly at any rate" in explain(finder.FoundRate([flat]))
 
 
 def test_find_lr_on_the_command_line(tmp_path: Path, micro: Path, monkeypatch: pytest.MonkeyPatch) -> None:
