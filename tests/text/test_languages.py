@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from anadil.errors import AnadilError
 from anadil.text.changes import alphabet_of, outside_alphabet
+from anadil.text.expansions import UNSTUCK
 from anadil.text.language_files import (
     find_language,
     language_codes,
@@ -22,6 +23,7 @@ from anadil.text.language_files import (
     require_known,
     writing_of,
 )
+from anadil.text.normalize import MAX_ROUNDS
 from anadil.text.rules import TextRules, TextSettings, text_rules
 
 ROOT = Path(__file__).parents[2]
@@ -146,3 +148,23 @@ def test_generic_rules_know_the_casing_of_a_language_without_a_file() -> None:
     assert RULES["crh"].normalize("İŞIQ") == "işıq"
     assert text_rules("tt-Latn", TextSettings()).normalize("I") == "ı"
     assert text_rules("kk-Latn", TextSettings()).normalize("I İ") == "ı i"
+
+
+def slowly(rules: TextRules, text: str) -> str:
+    """Every step on every text, until nothing changes: what the quick looks of Normalizer must not alter."""
+    normalizer, text = rules.normalizer, unicodedata.normalize("NFC", text)
+    for _ in range(MAX_ROUNDS):
+        before = text
+        text = normalizer.spelled(normalizer.expander.expand(normalizer.clean(text)))
+        text = normalizer.finish(text)[0].translate(UNSTUCK)
+        if text == before:
+            break
+    return text
+
+
+@pytest.mark.parametrize("code", RULES)
+@settings(max_examples=15)
+@given(data=st.data())
+def test_what_is_looked_for_quickly_is_found(code: str, data: st.DataObject) -> None:
+    text = data.draw(pieces(RULES[code]))
+    assert RULES[code].normalize(text) == slowly(RULES[code], text)
