@@ -211,15 +211,6 @@ def first_rules(section: dict[str, Any], language: str, labels: Sequence[str]) -
     return rules_from_dict({"version": 1, "language": language, "map": {"’": "'"}} | section, labels)
 
 
-def count_characters(language: str, text: TextSettings, texts: Iterable[str]) -> Counter[str]:
-    """How often each character is left in `texts` after normalisation, with or without a label."""
-    rules = text_rules(language, text)
-    counts: Counter[str] = Counter()
-    for line in texts:
-        counts.update(rules.normalizer(line))
-    return counts
-
-
 def describe_rules(rules: TextRules, text: TextSettings) -> str:
     """Which rules these are, in a line: what `anadil train` says before it starts."""
     found = "" if text.saved is not None else find_language(rules.language)
