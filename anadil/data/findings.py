@@ -113,7 +113,7 @@ SYMBOLS = _taken_out(
     "symbols",
     "digits and symbols that a recogniser cannot hear",
     _LOOK,
-    "write them as words, or list symbols in text.drop",
+    "write them as words; or add numbers.rules or symbols to a file for text.rules; or list symbols in text.drop",
 )
 LOOK_ALIKE = Kind(
     "look-alike",

@@ -42,7 +42,7 @@ def labels_from_counts(rules: TextRules, seen: Counter[str]) -> Labels:
     if rules.writing.digits == "spell":
         for unit in [unit for unit in counts if any(character.isdecimal() for character in unit)]:
             unspelled[unit] = counts.pop(unit)
-    rare = Counter({unit: n for unit, n in sorted(counts.items()) if n < RARE})
+    rare = Counter({unit: n for unit, n in sorted(counts.items()) if n < RARE and unit != " "})
     orphans, strange = doubtful(rules, "".join(counts))
     warnings = [*_digits(rules, unspelled), *_warnings(rules, rare, orphans, strange)]
     return Labels(tuple(sorted(counts)), counts, rare, orphans, strange, tuple(warnings))

@@ -13,6 +13,7 @@ from anadil.text.expansions import UNSTUCK, Expander, Note
 from anadil.text.invisible import INVISIBLE, JOINERS, NO_CHARACTERS, ascii_digit, compatible, compatible_characters
 from anadil.text.look_alikes import look_alikes, mend
 from anadil.text.patterns import leftovers, literal_triggers, one_sign_triggers, triggers
+from anadil.text.sequences import Sequences
 from anadil.text.writing import Policy, Writing
 
 HYPHENS = "-\u2010\u2011"
@@ -51,6 +52,7 @@ class Normalizer:
         inside += "'" * (writing.apostrophe == "inside") + "-" * (writing.hyphen == "inside")
         self.inside = inside
         self._edges = re.compile(rf"(?<!\S)[{inside}]+|[{inside}]+(?!\S)" if inside else r"(?!)")
+        self._sequences = Sequences(writing.script)
         self._look()
 
     def _look(self) -> None:
@@ -120,7 +122,10 @@ class Normalizer:
 
     def finish(self, text: str) -> tuple[str, bool]:
         """Single spaces, NFC, what depends on the letters around; and whether NFC joined letters, which may change more."""
-        text = _single_spaces(text)
+        text, mended = _single_spaces(text), False
+        if not text.isascii():
+            before, text = text, self._sequences.mend(text)
+            mended = text != before
         for mark in self.inside:
             if mark in text and (mark in (text[0], text[-1]) or f" {mark}" in text or f"{mark} " in text):
                 text = _single_spaces(self._edges.sub("", text))
@@ -128,8 +133,8 @@ class Normalizer:
         if self._no_spaces:
             text = _BESIDE_NO_LATIN.sub("", text)
         if text.isascii():
-            return text, False
-        joined = not unicodedata.is_normalized("NFC", text)
+            return text, mended
+        joined = mended or not unicodedata.is_normalized("NFC", text)
         if joined:
             text = unicodedata.normalize("NFC", text)
         if ("\u0307" in text or "σ" in text) and self.writing.lowercase:

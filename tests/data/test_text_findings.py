@@ -76,7 +76,7 @@ def test_the_doctor_and_the_labels_doubt_the_same(tmp_path: Path) -> None:
     report = diagnose(tmp_path, lines(*texts), "tr", listen=False)
     labels = labels_from_text(text_rules("tr", TextSettings()), texts)
     told = {kind.name: {one.what.split("'")[1]: one.value for one in some} for kind, some in report.by_kind()}
-    assert set(told["rare-character"]) == set(labels.rare) - {" "} and "x" in labels.rare and "ж" not in labels.rare
+    assert set(told["rare-character"]) == set(labels.rare) and "x" in labels.rare and "ж" not in labels.rare
     assert told["orphan-mark"] == {"\u0307": 1} and labels.orphans == ("\u0307",)
     assert told["outside-alphabet"] == {"ж": 5} and labels.strange == ("ж",)
     (outside,) = [one for one in report.findings if one.kind.name == "outside-alphabet"]
@@ -169,6 +169,16 @@ def test_a_manifest_without_a_good_line_is_still_reported(tmp_path: Path) -> Non
     (tmp_path / "train.jsonl").write_text("{\n[]\n", encoding="utf-8")
     report = diagnose_texts(tmp_path / "train.jsonl")
     assert kinds_in(report) == {"broken-line": 2} and report.seconds == 0
+
+
+def test_digits_that_no_rule_spells_have_no_label(tmp_path: Path) -> None:
+    """`labels: auto` makes none of them, so training would refuse the text: the doctor must say so, and how to mend it."""
+    model = Model(16000, lambda n: n // 640, labels_from_training=True)
+    labels = labels_from_text(text_rules("eu", TextSettings()), ["bost etxe", "5 etxe"]).labels
+    report = diagnose(tmp_path, lines("bost etxe", "5 etxe", duration=2.0), "eu", labels, model, listen=False)
+    assert kinds_in(report) == {"no-label": 1, "symbols": 1} and report.spoiled
+    (told,) = [one for one in report.findings if one.kind.name == "no-label"]
+    assert told.where.endswith(":2") and "'5' (U+0035 DIGIT FIVE)" in told.what and "numbers.rules" in told.what
 
 
 def test_a_text_that_the_rules_cannot_read_is_a_finding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
