@@ -4,9 +4,10 @@
 
 Plain: the real sentences of Common Voice. With a number: the same, each with a year, a quantity with its unit, a share or a
 price, drawn at random as a news text has them (half the numbers below 100). The sentences repeat, which gains nothing:
-Anadil keeps no sentence and no word that it has seen, only the form of each character and the words of numbers. The best of five runs, timed in processor time,
-so that other work on the machine counts for little. The peer is what a CTC recipe for one language does without a
-library: lower-casing and one regular expression that drops punctuation. It is wrong for Turkish and spells no number.
+Anadil keeps no sentence and no word that it has seen, only the form of each character and the words of numbers. The best of
+five runs, timed in processor time, so that other work on the machine counts for little. The peer is what a CTC recipe for
+one language does without a library: lower-casing and one regular expression that drops punctuation. It is wrong for Turkish
+and spells no number.
 """
 
 from __future__ import annotations

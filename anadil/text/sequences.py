@@ -8,6 +8,7 @@ gave it a character of its own (The Unicode Standard, chapter 12).
 from __future__ import annotations
 
 import re
+from functools import partial
 
 _CHILLU = {
     "\u0d23": "\u0d7a",
@@ -44,5 +45,9 @@ class Sequences:
         if not self._rules or _CHARACTERISTIC.search(text) is None:
             return text
         for pattern, final in self._rules:
-            text = pattern.sub(lambda match, final=final: "".join(filter(None, match.groups())) + final, text)
+            text = pattern.sub(partial(_mended, final), text)
         return text
+
+
+def _mended(final: str, match: re.Match[str]) -> str:
+    return "".join(filter(None, match.groups())) + final
