@@ -4,7 +4,7 @@
 # With the environment active (make install; . .venv/bin/activate), in the project's folder:
 #   bash examples/scratch_vs_transfer.sh [OUT]
 # Ways: scratch; map (letters start from their relatives); new (random head); frozen (map, the encoder still for a quarter).
-# Environment: FRACTIONS="100 50 25 10" SEEDS="0 1 2" WAYS="scratch map new frozen" EPOCHS=4 SOURCE_MINUTES=14.
+# Environment: FRACTIONS="100 50 25 10" SEEDS="0 1 2" WAYS="scratch map new frozen" EPOCHS=4 SOURCE_MINUTES=14 SOURCE_HOURS=0.35.
 # Runs that are there already are not made again. Two hours or more on two cores.
 set -euo pipefail
 shared=${ANADIL_SHARED:-../shared}
@@ -13,7 +13,7 @@ epochs=${EPOCHS:-4} # on all of the data; parts of it are heard as often more
 config=examples/scratch_vs_transfer.yaml
 
 if [ ! -d "$out/source/best" ]; then
-    python examples/source_speech.py "$shared" "$out/source-speech"
+    python examples/source_speech.py "$shared" "$out/source-speech" --hours "${SOURCE_HOURS:-0.35}"
     list() { local IFS=,; echo "[$*]"; }
     anadil train $config name=source language=und tokenizer.labels=auto data.skip_bad=true data.language_temperature=2 \
         data.train="$(list "$out"/source-speech/*/train.jsonl)" data.valid="$(list "$out"/source-speech/*/valid.jsonl)" \
@@ -32,7 +32,7 @@ for fraction in ${FRACTIONS:-100 50 25 10}; do
                 scratch) init=() ;;
                 map) init+=(init.head=map) ;;
                 new) init+=(init.head=new) ;;
-                frozen) init+=(init.head=map init.freeze=encoder init.unfreeze_after=$((n / 4))) ;;
+                frozen) init+=(init.head=map init.freeze=encoder init.unfreeze_after=$(((n + 3) / 4))) ;;
             esac
             anadil train $config data.train="$part" data.valid="$shared/speech/mboshi/valid.jsonl" \
                 training.epochs=$n training.seed="$seed" "${init[@]}" --out "$run" --force
