@@ -157,7 +157,7 @@ def parse_json(kind: type[Section], path: Path) -> Section:
 
 def dump(settings: BaseModel) -> str:
     """YAML text of settings, in the order of the fields; Unicode stays readable."""
-    return dump_mapping(settings.model_dump(mode="json"))
+    return dump_mapping(settings.model_dump(mode="json", by_alias=True))
 
 
 def dump_mapping(data: dict[str, Any]) -> str:
@@ -175,7 +175,7 @@ def _explain(kind: type[BaseModel], location: tuple[int | str, ...], mistake: An
     location, sections = _walk(kind, location)
     key = ".".join(str(part) for part in location)
     if mistake["type"] == "extra_forbidden":
-        known = sorted({name for section in sections for name in section.model_fields})
+        known = sorted({field.alias or name for section in sections for name, field in section.model_fields.items()})
         near = difflib.get_close_matches(str(location[-1]), known, n=1, cutoff=0.4)
         full = ".".join([*map(str, location[:-1]), near[0]]) if near else ""
         hint = f"did you mean {full!r}?" if near else f"known are: {', '.join(known)}"

@@ -27,7 +27,7 @@ def test_a_config_loads_and_its_model_can_be_built(path: Path, tmp_path: Path) -
     assert rules.blank_id == len(labels)
     with torch.device("meta"):  # sizes without memory
         acoustic = AcousticModel(config.features, config.model, len(labels))
-        build_optimizer(acoustic, config.training)
+        build_optimizer(acoustic.network, config.training, config.init)
     assert count_parameters(acoustic) > 10_000
     assert 0.01 <= acoustic.frame_s <= 0.08
     (tmp_path / "saved.yaml").write_text(dump(config), encoding="utf-8")

@@ -14,7 +14,8 @@ import torch
 from anadil.cli.train import judge
 from anadil.evaluation.evaluate import Evaluation
 from anadil.export.onnx import export_folder
-from anadil.manifest import read_manifest
+from anadil.manifest import read_manifest, write_manifest
+from anadil.models.acoustic import load_model
 from anadil.recognition.load import load
 from anadil.recognition.recognize_manifest import evaluate_manifest
 from anadil.training.config import load_config
@@ -72,6 +73,38 @@ def test_mboshi_trains_from_its_opus_files(shared: Path, tmp_path: Path) -> None
         rows = list(csv.DictReader(file))
     assert float(rows[-1]["valid_cer"]) < 0.95
     assert (tmp_path / "run" / "best" / "model.safetensors").is_file()
+
+
+def clips(shared: Path, language: str, n: int, out: Path) -> Path:
+    """The first n short clips of a language."""
+    utterances = read_manifest(shared / "speech" / language / "train.jsonl")
+    short = [utterance for utterance in utterances if (utterance.duration or 9) < 4][:n]
+    write_manifest(out, short)
+    return out
+
+
+def test_an_english_model_moves_to_mboshi(shared: Path, tmp_path: Path) -> None:
+    """Twelve clips of each: the mechanics, not the accuracy."""
+    blocks = "[{filters: 24, kernel: 9, stride: 2}, {filters: 24, kernel: 9, stride: 2}]"
+    tiny = ["training.epochs=3", "training.batch_seconds=12", "training.accelerator=cpu", "features.mels=40"]
+    english = [f"data.train={clips(shared, 'english', 12, tmp_path / 'en.jsonl')}", "data.valid=[]", "language=en"]
+    settings = load_config(ROOT / "configs/few-hours.yaml", [*english, *tiny, f"model={{blocks: {blocks}}}"])
+    train(settings, tmp_path / "en", judge)
+    source = load_model(tmp_path / "en/last")
+    mboshi = clips(shared, "mboshi", 12, tmp_path / "mdw.jsonl")
+    changes = [f"init.from={tmp_path / 'en/last'}", f"data.train={mboshi}", f"data.valid={mboshi}", *tiny]
+    settings = load_config(ROOT / "configs/transfer.yaml", [*changes, "language=mdw", "init.unfreeze_after=2"])
+    train(settings, tmp_path / "mdw", judge)
+    model = load_model(tmp_path / "mdw/last")
+    assert model.rules.language == "mdw" and "á" in model.rules.labels and "j" not in model.rules.labels
+    account = json.loads((tmp_path / "mdw/init.json").read_text(encoding="utf-8"))
+    origin = {start["label"]: (start["kind"], start["sources"]) for start in account["labels"]}
+    assert origin["á"] == ("relative", ["a"]) and origin["ε"] == ("relative", ["e"]) and origin["m"] == ("same", ["m"])
+    assert account["new"] == [] and account["source"]["language"] == "en"
+    assert model.acoustic.features.settings == source.acoustic.features.settings
+    export_folder(tmp_path / "mdw/last", tmp_path / "exported")
+    evaluation, unknown = evaluate_manifest(load(tmp_path / "exported"), read_manifest(mboshi))
+    assert len(evaluation.scored) == 12 and not unknown
 
 
 def test_turkish_common_voice_mp3_is_decoded_resampled_and_transcribed(

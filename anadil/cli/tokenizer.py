@@ -46,7 +46,7 @@ def tokenizer(
     texts = [utterance.text for utterance in utterances]
     with ConsoleReporter() as report:
         report.say(describe_rules(text, settings))
-        made = make_tokenizer(text, texts, kind, size)
+        made = make_tokenizer([(text, texts)], kind, size)
         if not made.labels:
             raise AnadilError('the manifests hold no text\n  next: check their "text"')
         write_tokenizer(out, made)

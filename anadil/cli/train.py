@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from anadil.text.rules import TextRules
-    from anadil.training.train import Judgement
+    from anadil.training.judge import Judgement
 
 EXAMPLE = "Example: anadil train configs/few-hours.yaml language=mdw data.train=train.jsonl data.valid=valid.jsonl --out runs/mdw"
 
@@ -52,7 +52,7 @@ def judge(log_probs: Sequence[np.ndarray], rules: TextRules, references: Sequenc
     """Greedy decoding and corpus-level CER and WER, for the training loop's validation."""
     from anadil.decoding.greedy import best_path
     from anadil.evaluation.errors import character_errors, total, word_errors
-    from anadil.training.train import Judgement
+    from anadil.training.judge import Judgement
 
     hypotheses = [
         " ".join(rules.decode(token.id for token in best_path(row, rules.blank_id)).split()) for row in log_probs

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, get_args
 
-from pydantic import BeforeValidator, Field
+from pydantic import Discriminator, Tag
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -29,12 +29,26 @@ Augment = Callable[[Tensor, Tensor], Tensor]
 """(features (batch, mels, frames), frame counts) to features of the same shape."""
 
 
-def _with_kind(value: Any) -> Any:
-    return {"kind": "quartznet", **value} if isinstance(value, dict) else value
+def _family(value: Any) -> str | None:
+    kind = value.get("kind", "quartznet") if isinstance(value, dict) else getattr(value, "kind", None)
+    if kind in _kinds(ConformerSettings):
+        return "conformer"
+    return "quartznet" if kind in _kinds(QuartzNetSettings) else None
 
+
+def _kinds(family: type[QuartzNetSettings] | type[ConformerSettings]) -> tuple[str, ...]:
+    return get_args(family.model_fields["kind"].annotation)
+
+
+KINDS = (*_kinds(QuartzNetSettings), *_kinds(ConformerSettings))
 
 ModelSettings = Annotated[
-    Annotated[QuartzNetSettings | ConformerSettings, Field(discriminator="kind")], BeforeValidator(_with_kind)
+    Annotated[QuartzNetSettings, Tag("quartznet")] | Annotated[ConformerSettings, Tag("conformer")],
+    Discriminator(
+        _family,
+        custom_error_type="unknown_kind",
+        custom_error_message=f"the section must hold keys, and its kind be one of {', '.join(KINDS)}",
+    ),
 ]
 """Section `model` of a config; `kind` says which, quartznet if it is left out."""
 
@@ -150,13 +164,9 @@ def _section(data: dict[str, Any], name: str) -> dict[str, Any]:
 
 
 def _parse_model(section: dict[str, Any], where: str) -> QuartzNetSettings | ConformerSettings:
-    name, known = section.get("kind", "quartznet"), (*_kinds(QuartzNetSettings), *_kinds(ConformerSettings))
-    if name not in known:
-        raise AnadilError(f"{where}: model.kind: {name!r} is not known; known are {', '.join(known)}")
+    name = section.get("kind", "quartznet")
+    if name not in KINDS:
+        raise AnadilError(f"{where}: model.kind: {name!r} is not known; known are {', '.join(KINDS)}")
     if name in _kinds(ConformerSettings):
         return parse(ConformerSettings, section, where)
     return parse(QuartzNetSettings, section, where)
-
-
-def _kinds(family: type[QuartzNetSettings] | type[ConformerSettings]) -> tuple[str, ...]:
-    return get_args(family.model_fields["kind"].annotation)

@@ -41,19 +41,25 @@ class Tokenizer:
     warnings: tuple[str, ...]
 
 
-def make_tokenizer(rules: TextRules, texts: Sequence[str], kind: Kind, size: int) -> Tokenizer:
-    """Labels of a kind from texts, which `rules` normalise. Raises AnadilError if there is no text, or too little."""
+def make_tokenizer(groups: Sequence[tuple[TextRules, Sequence[str]]], kind: Kind, size: int) -> Tokenizer:
+    """Labels of a kind from texts, each group of which is normalised by its own rules (one group for each language).
+
+    Raises AnadilError if there is no text, or too little.
+    """
+    found = [labels_from_text(rules, texts, "char" if kind in SUBWORDS else kind) for rules, texts in groups]  # type: ignore[arg-type]
+    warnings = tuple(dict.fromkeys(warning for labels in found for warning in labels.warnings))
     if kind not in SUBWORDS:
-        found = labels_from_text(rules, texts, kind)  # type: ignore[arg-type]
-        return Tokenizer(kind, found.labels, b"", found.counts, found.warnings)
-    letters = labels_from_text(rules, texts)
-    normal = _spelled(letters, [rules.normalizer(text) for text in texts])
-    if not normal and texts:
-        raise AnadilError("\n".join(["there is no text that can be used", *letters.warnings]))
+        counts = sum((labels.counts for labels in found), Counter[str]())
+        return Tokenizer(kind, tuple(sorted(counts)), b"", counts, warnings)
+    normal: list[str] = []
+    for labels, (rules, texts) in zip(found, groups, strict=True):
+        normal += _spelled(labels, map(rules.normalizer, texts))
+    if not normal and any(texts for _, texts in groups):
+        raise AnadilError("\n".join(["there is no text that can be used", *warnings]))
     model = train_subwords(normal, kind, size)  # type: ignore[arg-type]
     subwords = Subwords(model)
     counts = Counter(subwords.labels[i] for text in normal for i in subwords.encode(text))
-    return Tokenizer(kind, subwords.labels, model, counts, letters.warnings)
+    return Tokenizer(kind, subwords.labels, model, counts, warnings)
 
 
 def write_tokenizer(folder: Path, tokenizer: Tokenizer) -> None:

@@ -118,7 +118,7 @@ def identity_of(config: Config, train: Sequence[Example], valid: Sequence[Exampl
         rows = [(example.duration, example.utterance.offset, example.labels) for example in examples]
         return hashlib.sha256(repr(rows).encode()).hexdigest()
 
-    settings = dict(_flat(config.model_dump(mode="json")))
+    settings = dict(_flat(config.model_dump(mode="json", by_alias=True)))
     settings = {key: json.dumps(value) for key, value in settings.items() if key not in MAY_CHANGE}
     return {"settings": settings, "training data": digest(train), "validation data": digest(valid)}
 

@@ -15,6 +15,7 @@ from anadil.models.features import FeatureSettings
 from anadil.models.quartznet import QuartzNetSettings
 from anadil.settings import SECTION, Paths, override, parse, read_yaml
 from anadil.text.rules import TextRules, TextSettings, TokenizerSettings
+from anadil.training.init_settings import InitSettings
 
 
 class DataSettings(BaseModel):
@@ -27,6 +28,7 @@ class DataSettings(BaseModel):
     min_duration: float = Field(MIN_DURATION_S, ge=0)  # seconds
     max_duration: float = Field(MAX_DURATION_S, gt=0)  # seconds
     skip_bad: bool = False  # train without the utterances that cannot be used, instead of stopping
+    language_temperature: float | None = Field(None, ge=1)  # several languages: how much the small ones gain
     cache_mb: float = Field(2048, ge=0)  # decoded audio kept in memory (an hour at 16 kHz: 110 MB)
 
 
@@ -72,6 +74,7 @@ class Config(BaseModel):
     features: FeatureSettings = FeatureSettings()
     augment: AugmentSettings = AugmentSettings()
     model: ModelSettings = QuartzNetSettings()
+    init: InitSettings | None = None
     training: TrainingSettings = TrainingSettings()
 
     def with_rules(self, rules: TextRules) -> Config:

@@ -17,6 +17,7 @@ def model_card(
     hours = sum(example.duration for example in train) / 3600
     rates = "no validation data was given" if cer is None or wer is None else f"CER {cer:.2%}, WER {wer:.2%}"
     labels = config.tokenizer.labels
+    start = "random weights" if config.init is None else f"{config.init.from_} (head: {config.init.head})"
     return f"""# {config.name}
 
 Speech recogniser for the language `{config.language}`, trained with Anadil.
@@ -24,6 +25,7 @@ Speech recogniser for the language `{config.language}`, trained with Anadil.
 | | |
 |---|---|
 | model | {describe_model(config.model)} |
+| started from | {start} |
 | training speech | {hours:.2f} h ({", ".join(config.data.train)}) |
 | its licences | {licenses(train)} |
 | labels | {len(labels)} |

@@ -1,16 +1,18 @@
-"""Optimisers and the learning-rate schedule."""
+"""Optimisers, the learning-rate schedule, and the pull to where a transfer started."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 
 from anadil.training.config import TrainingSettings
+from anadil.training.freezing import frozen_names, is_frozen, lr_factors
+from anadil.training.init_settings import InitSettings
 
 ADAMW_BETAS = (0.9, 0.98)
 NOVOGRAD_BETAS = (0.95, 0.98)
@@ -58,14 +60,61 @@ class NovoGrad(Optimizer):
         return loss
 
 
-def build_optimizer(model: nn.Module, settings: TrainingSettings) -> Optimizer:
-    """Weight decay on matrices and filters only: on batch norms and biases it would fight the data's scale."""
-    decayed = [p for p in model.parameters() if p.ndim > 1]
-    free = [p for p in model.parameters() if p.ndim <= 1]
-    groups = [{"params": decayed, "weight_decay": settings.weight_decay}, {"params": free, "weight_decay": 0.0}]
+def build_optimizer(
+    model: nn.Module, settings: TrainingSettings, init: InitSettings | None = None, pulled: Collection[str] = ()
+) -> Optimizer:
+    """Weight decay on matrices and filters only: on batch norms and biases it would fight the data's scale.
+
+    What is `pulled` to its start (names) is not pulled to zero. A group's `factor` scales its learning rate; its warm-up
+    counts from step `since`, so that weights which are unfrozen late, without moments, begin as softly as the others.
+    """
+    parameters = dict(model.named_parameters())
+    factors = lr_factors(list(parameters), init)
+    frozen = frozen_names(model, init) if init else frozenset()
+    groups: dict[tuple[bool, float, bool, bool], dict[str, Any]] = {}
+    for name, parameter in sorted(parameters.items(), key=lambda item: item[1].ndim <= 1):
+        decayed = parameter.ndim > 1 and name not in pulled
+        key = (parameter.ndim > 1, factors[name], name in frozen, name in pulled)
+        fresh = {"params": [], "weight_decay": settings.weight_decay if decayed else 0.0}
+        fresh |= {"factor": factors[name], "frozen": name in frozen, "since": 0}
+        groups.setdefault(key, fresh)["params"].append(parameter)
     if settings.optimizer == "novograd":
-        return NovoGrad(groups, settings.lr, settings.betas or NOVOGRAD_BETAS)
-    return AdamW(groups, settings.lr, settings.betas or ADAMW_BETAS)
+        return NovoGrad(groups.values(), settings.lr, settings.betas or NOVOGRAD_BETAS)
+    return AdamW(groups.values(), settings.lr, settings.betas or ADAMW_BETAS)
+
+
+def begin_thaw(optimizer: Optimizer, init: InitSettings | None, epoch: int, step: int) -> None:
+    """At the start of the epoch that unfreezes: the warm-up of what was frozen begins at this step."""
+    if init is not None and not is_frozen(init, epoch) and is_frozen(init, epoch - 1):
+        for group in optimizer.param_groups:
+            if group["frozen"]:
+                group["since"] = step
+
+
+def set_learning_rates(optimizer: Optimizer, settings: TrainingSettings, step: int, progress: float) -> None:
+    for group in optimizer.param_groups:
+        group["lr"] = group["factor"] * learning_rate(settings, step - group["since"], progress)
+
+
+class Pull:
+    """L2-SP (Li et al., arXiv:1802.01483, equation 4): weights are drawn to where they started, not to zero.
+
+    Decoupled from the gradient, as AdamW's weight decay is (arXiv:1711.05101): after each step
+    w = w - lr * strength * (w - start), so that the moments do not see it and every weight feels the same share.
+    """
+
+    def __init__(self, network: nn.Module, start: Mapping[str, Tensor], strength: float) -> None:
+        parameters = dict(network.named_parameters())
+        self.strength = strength
+        self.start = {parameters[name]: tensor.to(parameters[name].device) for name, tensor in start.items()}
+
+    @torch.no_grad()
+    def step(self, optimizer: Optimizer) -> None:
+        """After the optimiser's own; weights without a gradient (frozen ones) stay where they are."""
+        for group in optimizer.param_groups:
+            for weight in group["params"]:
+                if weight.grad is not None and weight in self.start:
+                    weight.sub_(group["lr"] * self.strength * (weight - self.start[weight]))
 
 
 def learning_rate(settings: TrainingSettings, step: int, progress: float) -> float:

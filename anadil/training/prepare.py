@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from anadil.data.augment.chain import Augmenter
@@ -18,7 +19,10 @@ from anadil.text.rules import SUBWORDS, TextRules, describe_rules, text_rules
 from anadil.text.subwords import set_sampling_seed
 from anadil.text.tokenizer import make_tokenizer, read_tokenizer
 from anadil.training.config import Config
+from anadil.training.languages import grouped, languages_of
 from anadil.training.report import Reporter
+from anadil.training.source import read_source, settle
+from anadil.training.transfer import Transferred, read_saved, tell, transfer
 
 CROWDED, CROWDED_SHARE = 0.8, 0.05
 """Warn if more than 5 % of the utterances need labels in more than 80 % of their frames: CTC has no room for blanks."""
@@ -34,34 +38,62 @@ class Prepared:
     train: list[Example]
     valid: list[Example]
     augmenter: Augmenter
+    start: Transferred | None = None  # with `init`
+    rules_of: dict[str, TextRules] = field(default_factory=dict)  # of each language, if there are several
+
+    def language(self, example: Example) -> str:
+        return example.utterance.language or self.config.language
+
+    def reference(self, example: Example) -> str:
+        """The text as it should be heard, by the rules of its language."""
+        return self.rules_of.get(self.language(example), self.rules).normalize(example.utterance.text)
 
 
-def prepare(config: Config, out: Path, report: Reporter) -> Prepared:
-    """Raises AnadilError listing every utterance that cannot be used, unless `data.skip_bad` says to go without."""
+def prepare(config: Config, out: Path, report: Reporter, resume: bool = False) -> Prepared:
+    """Settle labels and model, check the data; with `init`, weights come from its source, or are left to a checkpoint.
+
+    Raises AnadilError listing every utterance that cannot be used, unless `data.skip_bad` says to go without.
+    """
+    start = read_saved(out) if config.init is not None and resume else None
+    source, weights = (
+        (None, {}) if config.init is None else (start.source, {}) if start else read_source(config.init, out)
+    )
+    config = config if source is None else settle(config, source)
     train = read_manifests(config.data.train)
     valid = read_manifests(config.data.valid)
-    config, subwords = settle_tokenizer(config, train, report)
+    config, subwords = settle_tokenizer(config, train, report, source.kept_subwords(config) if source else b"")
     labels = config.tokenizer.labels
     assert not isinstance(labels, str)
     rules = text_rules(config.language, config.text, labels, subwords)
     report.say(describe_rules(rules, config.text))
+    languages = languages_of(config, train, valid)
+    rules_of = {
+        language: text_rules(language, config.text, labels, subwords) for language in languages or [config.language]
+    }
     config = config.with_rules(rules)
     acoustic = AcousticModel(config.features, config.model, len(labels))
-    _tell_changes(rules, train + valid, report)
+    if config.init is not None and source is not None and start is None:
+        start = transfer(acoustic.network, labels, source, weights, config.init, config.training.seed)
+        tell(start, acoustic.network, report)
+    for language, spoken in grouped(config, train + valid, languages).items():
+        _tell_changes(rules_of[language], spoken, report)
     checked = []
     for name, utterances in (("training", train), ("validation", valid)):
-        result = check(
-            utterances,
-            rules,
-            acoustic.sample_rate,
-            acoustic.frame_count,
-            config.data.min_duration,
-            config.data.max_duration,
-            _progress(report, name),
-        )
-        for note, count in result.notes.items():
+        parts = [
+            check(
+                spoken,
+                rules_of[language],
+                acoustic.sample_rate,
+                acoustic.frame_count,
+                config.data.min_duration,
+                config.data.max_duration,
+                _progress(report, name),
+            )
+            for language, spoken in grouped(config, utterances, languages).items()
+        ]
+        checked.append(_together(parts))
+        for note, count in checked[-1].notes.items():
             report.warn(f"{name}: {count:,} x {note}")
-        checked.append(result)
     _settle_problems(checked, config.data.skip_bad, out, report)
     if not checked[0].examples:
         raise AnadilError(
@@ -71,7 +103,19 @@ def prepare(config: Config, out: Path, report: Reporter) -> Prepared:
                f"validation {checked[1].hours:.2f} h ({len(checked[1].examples):,})")  # fmt: skip
     _compare_rates(checked[0], acoustic.frame_s, report)
     augmenter = make_augmenter(config, checked[0].examples, acoustic)
-    return Prepared(config, rules, acoustic, checked[0].examples, checked[1].examples, augmenter)
+    return Prepared(
+        config, rules, acoustic, checked[0].examples, checked[1].examples, augmenter, start,
+        rules_of if languages else {},
+    )  # fmt: skip
+
+
+def _together(parts: list[Checked]) -> Checked:
+    return Checked(
+        [example for part in parts for example in part.examples],
+        [problem for part in parts for problem in part.problems],
+        sum((part.notes for part in parts), Counter()),
+        sum(part.total for part in parts),
+    )
 
 
 def make_augmenter(config: Config, examples: Sequence[Example], acoustic: AcousticModel) -> Augmenter:
@@ -98,7 +142,7 @@ def sampled_labels(data: Prepared, epoch: int) -> list[Sequence[int]] | None:
     set_sampling_seed(data.config.training.seed + epoch)
     found: list[Sequence[int]] = []
     for example, duration in zip(data.train, data.augmenter.durations(epoch), strict=True):
-        drawn = data.rules.sample(data.rules.normalize(example.utterance.text), alpha)
+        drawn = data.rules.sample(data.reference(example), alpha)
         n_frames = data.acoustic.frame_count(round(duration * data.acoustic.sample_rate))
         found.append(drawn if min_ctc_frames(drawn) <= n_frames else example.labels)
     return found
@@ -111,12 +155,16 @@ def settle_labels(config: Config, train: list[Utterance], report: Reporter) -> C
     return settle_tokenizer(config, train, report)[0]
 
 
-def settle_tokenizer(config: Config, train: list[Utterance], report: Reporter) -> tuple[Config, bytes]:
+def settle_tokenizer(
+    config: Config, train: list[Utterance], report: Reporter, kept: bytes = b""
+) -> tuple[Config, bytes]:
     """The config with explicit labels, and the SentencePiece model if they are subwords.
 
-    Labels given, a tokenizer folder (`tokenizer.path`), or made of the training text.
+    Labels given, a tokenizer folder (`tokenizer.path`), or made of the training text; `kept` is the source's model.
     """
     settings = config.tokenizer
+    if kept:
+        return config, kept
     if settings.path is not None:
         kind, labels, subwords = read_tokenizer(Path(settings.path))
         report.say(f"labels from {settings.path}: {len(labels)}, {kind}")
@@ -128,8 +176,11 @@ def settle_tokenizer(config: Config, train: list[Utterance], report: Reporter) -
                 "  next: take tokenizer.labels out, or set tokenizer.path to what anadil tokenizer wrote"
             )
         return config, b""
-    rules = text_rules(config.language, config.text)
-    made = make_tokenizer(rules, [utterance.text for utterance in train], settings.kind, settings.size)
+    groups = [
+        (text_rules(language, config.text), [utterance.text for utterance in spoken])
+        for language, spoken in grouped(config, train, languages_of(config, train)).items()
+    ]
+    made = make_tokenizer(groups, settings.kind, settings.size)
     if not made.labels:
         raise AnadilError('tokenizer.labels: auto found no text in data.train\n  next: check the manifests\' "text"')
     what = {"char": "characters", "grapheme": "grapheme clusters", "units": "letters"}.get(made.kind, "subwords")

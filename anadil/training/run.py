@@ -11,7 +11,7 @@ from pathlib import Path
 from anadil.errors import AnadilError
 
 CHECKPOINTS = "checkpoints"
-OUTPUTS = ("best", "last", CHECKPOINTS, "metrics.csv", "tensorboard")
+OUTPUTS = ("best", "last", CHECKPOINTS, "metrics.csv", "tensorboard", "init.json", "start.safetensors")
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +21,7 @@ class Validation:
     loss: float
     cer: float
     wer: float
+    cer_by_language: dict[str, float] = field(default_factory=dict)  # if the training data hold several
 
 
 @dataclass

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,39 +16,28 @@ from torch.nn import functional as F
 from torch.optim import Optimizer
 
 from anadil.data.batches import Batch, Loader, plan_epoch
+from anadil.data.languages import plan_languages
 from anadil.data.spec_augment import feature_augmentation
 from anadil.errors import AnadilError
 from anadil.models.acoustic import save_model
 from anadil.models.summary import count_parameters, layer_table
 from anadil.settings import dump
-from anadil.text.rules import TextRules
 from anadil.text.tokenizer import tokenizer_files
 from anadil.training import diagnosis
 from anadil.training.checkpoint import Resumable, identity_of, restore_checkpoint, save_checkpoint
 from anadil.training.config import Config
 from anadil.training.flat_start import flat_start_loss, speech_frames
+from anadil.training.freezing import hold_still
 from anadil.training.interrupt import Stop, stop_on_interrupt
+from anadil.training.judge import Judge, cer_by_language
 from anadil.training.metrics import METRICS, drop_metrics_after, log_metrics
 from anadil.training.model_card import model_card
-from anadil.training.optimizers import build_optimizer, learning_rate
+from anadil.training.optimizers import Pull, begin_thaw, build_optimizer, set_learning_rates
 from anadil.training.prepare import Prepared, prepare, sampled_labels
 from anadil.training.report import Reporter, Silent
 from anadil.training.run import Run, Validation, clear_run, refuse_run
-
-
-@dataclass(frozen=True, slots=True)
-class Judgement:
-    """Corpus-level error rates of a validation set, and the hypotheses behind them."""
-
-    cer: float
-    wer: float
-    hypotheses: list[str]
-
-
-class Judge(Protocol):
-    """Decodes log-probs (frames, labels + blank) of each utterance and scores them; given by the caller."""
-
-    def __call__(self, log_probs: Sequence[np.ndarray], rules: TextRules, references: Sequence[str]) -> Judgement: ...
+from anadil.training.transfer import pull_to_start
+from anadil.training.transfer import save as save_start
 
 
 def train(
@@ -71,9 +58,14 @@ def train(
     if not resume:
         refuse_run(out, force)
     seed_everything(config.training.seed, verbose=False)
-    data = prepare(config, out, report)
+    data = prepare(config, out, report, resume)
+    network, init = data.acoustic.network, data.config.init
+    pulled = data.start.loaded if init is not None and init.l2_sp > 0 and data.start is not None else ()
+    optimizer = build_optimizer(network, data.config.training, init, pulled)
     if not resume:
         clear_run(out)
+        if init is not None and data.start is not None:
+            save_start(data.start, network, init, out)
     fabric = Fabric(
         accelerator=config.training.accelerator,
         devices=1,
@@ -81,11 +73,11 @@ def train(
         loggers=[TensorBoardLogger(root_dir=out, name="tensorboard", version="")],
     )
     report.table(f"Layers, a frame every {1000 * data.acoustic.frame_s:g} ms", *layer_table(data.acoustic))
-    optimizer = build_optimizer(data.acoustic.network, config.training)
     model, optimizer = fabric.setup(data.acoustic, optimizer)
+    pull = pull_to_start(network, init, out)
     try:
         with stop_on_interrupt() as stop:
-            return _fit(fabric, model, optimizer, data, judge, report, out, stop, resume)
+            return _fit(fabric, model, optimizer, pull, data, judge, report, out, stop, resume)
     finally:
         fabric.logger.finalize("")  # closes TensorBoard's file: a later run may clear the folder
 
@@ -94,6 +86,7 @@ def _fit(
     fabric: Fabric,
     model: Any,
     optimizer: Optimizer,
+    pull: Pull | None,
     data: Prepared,
     judge: Judge,
     report: Reporter,
@@ -106,22 +99,23 @@ def _fit(
     loader = Loader(data.train, data.acoustic.sample_rate, data.config.data.cache_mb, augment=heard)
     valid_loader = Loader(data.valid, data.acoustic.sample_rate, data.config.data.cache_mb / 10)
     masks = torch.Generator().manual_seed(settings.seed)
-    total_steps = settings.epochs * len(plan_epoch(heard.durations(0), settings.batch_seconds, settings.seed))
-    hours = sum(example.duration for example in data.train) / 3600
-    run = Run(out, total_steps, hours, count_parameters(data.acoustic))
+    total_steps = settings.epochs * len(_plan(data, epoch=0))
+    run = Run(out, total_steps, sum(example.duration for example in data.train) / 3600, count_parameters(data.acoustic))
     identity = identity_of(data.config, data.train, data.valid)
     resumable = Resumable(fabric, data.acoustic.network, optimizer, masks, run, identity)
     if resume:
         report.say("\n".join(restore_checkpoint(resumable, settings)))
         drop_metrics_after(out / METRICS, run.epochs_done)
     while not run.finished(settings.epochs, settings.max_minutes):
-        model.train()
         run.begin_epoch()
+        model.train()
+        hold_still(data.acoustic.network, data.config.init, run.epoch)
+        if run.batch == 0:
+            begin_thaw(optimizer, data.config.init, run.epoch, run.step)
         loader.labels = sampled_labels(data, run.epoch)
         epoch_started, heard_s = time.monotonic(), run.audio_s
-        plan = plan_epoch(heard.durations(run.epoch), settings.batch_seconds, settings.seed, run.epoch)
-        for batch in loader.batches(plan[run.batch :], run.epoch):
-            run.losses.append(_step(fabric, model, optimizer, batch.to(fabric.device), data, run, masks, report))
+        for batch in loader.batches(_plan(data, run.epoch)[run.batch :], run.epoch):
+            run.losses.append(_step(fabric, model, optimizer, pull, batch.to(fabric.device), data, run, masks, report))
             report.progress("training", run.progress(settings.max_minutes), 1.0, _note(run))
             if stop.requested or time.monotonic() - run.saved >= 60 * settings.checkpoint_minutes:
                 _checkpoint(resumable, report)
@@ -139,7 +133,7 @@ def _fit(
         validated = bool(data.valid) and (run.epoch % settings.validate_every == 0 or finished)
         if validated:
             run.last = _validate(fabric, model, valid_loader, data, judge, run, report)
-        _log(fabric, optimizer, run, speed, run.last if validated else None)
+        _log(fabric, optimizer, data, run, speed, run.last if validated else None)
         if heard.chain and (run.epoch == 1 or finished):
             report.say(heard.report())
         if run.last is not None and (run.best is None or run.last.cer < run.best.cer):
@@ -150,10 +144,20 @@ def _fit(
     return run
 
 
+def _plan(data: Prepared, epoch: int) -> list[list[int]]:
+    """The batches of an epoch."""
+    languages = [data.language(example) for example in data.train]
+    settings, temperature = data.config.training, data.config.data.language_temperature
+    return plan_languages(
+        data.augmenter.durations(epoch), languages, temperature, settings.batch_seconds, settings.seed, epoch
+    )
+
+
 def _step(
     fabric: Fabric,
     model: Any,
     optimizer: Optimizer,
+    pull: Pull | None,
     batch: Batch,
     data: Prepared,
     run: Run,
@@ -162,8 +166,7 @@ def _step(
 ) -> float:
     """One optimiser step. Returns the loss in nats a label. Raises AnadilError if it is not finite."""
     settings = data.config.training
-    for group in optimizer.param_groups:
-        group["lr"] = learning_rate(settings, run.step, run.progress(settings.max_minutes))
+    set_learning_rates(optimizer, settings, run.step, run.progress(settings.max_minutes))
     augment = feature_augmentation(data.config.augment, masks)
     log_probs, frame_counts = model(batch.waveforms, batch.sample_counts, augment)
     if run.step < settings.flat_start_steps:
@@ -180,6 +183,8 @@ def _step(
         where = [data.train[i].utterance.source for i in batch.indices]
         raise AnadilError(diagnosis.explain_not_finite(value, gradient_norm, run.step, settings, where))
     optimizer.step()
+    if pull is not None:
+        pull.step(optimizer)
     run.step, run.batch = run.step + 1, run.batch + 1
     run.audio_s += float(batch.sample_counts.sum()) / data.acoustic.sample_rate
     if run.step == 1:
@@ -220,14 +225,18 @@ def _validate(
             for index, row, count in zip(batch.indices, output.cpu().numpy(), frame_counts.tolist(), strict=True):
                 log_probs[index] = row[:count]
             report.progress("validating", done, len(plan))
-    references = [data.rules.normalize(example.utterance.text) for example in data.valid]
-    found = judge([row for row in log_probs if row is not None], data.rules, references)
+    references = [data.reference(example) for example in data.valid]
+    rows = [row for row in log_probs if row is not None]
+    found = judge(rows, data.rules, references)
+    languages = [data.language(example) for example in data.valid] if data.rules_of else []
+    by_language = cer_by_language(judge, rows, data.rules, references, languages)
     show = run.epoch % len(references)
     report.say(
         f"epoch {run.epoch:3d}  step {run.step:6,}  {run.minutes:5.1f} min  valid CER {found.cer:6.2%}  WER {found.wer:6.2%}\n"
         f"    said  {references[show]}\n    heard {found.hypotheses[show]}"
+        + "".join(f"\n    CER {cer:6.2%}  {language}" for language, cer in by_language.items())
     )
-    return Validation(losses / n_labels, found.cer, found.wer)
+    return Validation(losses / n_labels, found.cer, found.wer, by_language)
 
 
 def _note(run: Run) -> str:
@@ -235,18 +244,22 @@ def _note(run: Run) -> str:
     return f"epoch {run.epoch}  loss {np.mean(run.losses[-50:]):.3f}{best}"
 
 
-def _log(fabric: Fabric, optimizer: Optimizer, run: Run, speed: float, validation: Validation | None) -> None:
-    row = {
+def _log(
+    fabric: Fabric, optimizer: Optimizer, data: Prepared, run: Run, speed: float, validation: Validation | None
+) -> None:
+    row: dict[str, float | int | None] = {
         "epoch": run.epoch,
         "step": run.step,
         "minutes": round(run.minutes, 3),
-        "lr": optimizer.param_groups[0]["lr"],
+        "lr": max(group["lr"] for group in optimizer.param_groups),
         "train_loss": float(np.mean(run.losses)),
         "audio_s_per_s": round(speed, 1),
         "valid_loss": validation.loss if validation else None,
         "valid_cer": validation.cer if validation else None,
         "valid_wer": validation.wer if validation else None,
     }
+    by_language = validation.cer_by_language if validation else {}
+    row |= {f"valid_cer_{language}": by_language.get(language) for language in sorted(data.rules_of)}
     log_metrics(fabric, run.out / METRICS, row, run.step)
 
 

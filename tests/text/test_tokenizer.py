@@ -18,7 +18,7 @@ TEXTS = ["Mbóngo ngá wáre ndé", "mbεngó yá ngolo", "ndzoo la mbwa, wa ng�
 
 
 def tokenized(language: str, kind: Kind, texts: list[str], size: int = 40) -> TextRules:
-    made = make_tokenizer(text_rules(language, TextSettings()), texts, kind, size)
+    made = make_tokenizer([(text_rules(language, TextSettings()), texts)], kind, size)
     return text_rules(language, TextSettings(), made.labels, made.subwords)
 
 
@@ -59,7 +59,7 @@ def test_subwords_are_labels_that_spell_the_text(kind: Kind) -> None:
 
 def test_subwords_never_fold_case_or_forms() -> None:
     settings = TextSettings(lowercase=False)
-    made = make_tokenizer(text_rules("und", settings), ["IıİI x² ﬁ Ａ"] * 9, "unigram", 20)
+    made = make_tokenizer([(text_rules("und", settings), ["IıİI x² ﬁ Ａ"] * 9)], "unigram", 20)
     rules = text_rules("und", settings, made.labels, made.subwords)
     assert rules.decode(rules.encode("IİI x² ﬁ Ａ")) == "IİI x² ﬁ Ａ"
 
@@ -90,13 +90,13 @@ def test_a_size_that_does_not_fit_the_text_is_refused_with_one_that_does(kind: K
 
 @pytest.mark.parametrize("kind", ["char", "grapheme", "units", "bpe"])
 def test_a_tokenizer_folder_is_read_as_it_was_written(tmp_path: Path, kind: Kind) -> None:
-    made = make_tokenizer(text_rules("mdw", TextSettings()), TEXTS, kind, 40)
+    made = make_tokenizer([(text_rules("mdw", TextSettings()), TEXTS)], kind, 40)
     write_tokenizer(tmp_path / "tok", made)
     assert read_tokenizer(tmp_path / "tok") == (kind, list(made.labels), made.subwords)
 
 
 def test_a_damaged_tokenizer_folder_is_refused(tmp_path: Path) -> None:
-    write_tokenizer(tmp_path / "tok", make_tokenizer(text_rules("mdw", TextSettings()), TEXTS, "bpe", 40))
+    write_tokenizer(tmp_path / "tok", make_tokenizer([(text_rules("mdw", TextSettings()), TEXTS)], "bpe", 40))
     (tmp_path / "tok/tokenizer.yaml").write_text("kind: bpe\nlabels: [a]\n", encoding="utf-8")
     with pytest.raises(AnadilError, match="its subwords are not the labels of the config"):
         read_tokenizer(tmp_path / "tok")

@@ -43,7 +43,7 @@ def test_subwords_go_into_the_model_and_the_exported_folder(tmp_path: Path) -> N
 
 
 def test_a_tokenizer_folder_gives_the_labels(tmp_path: Path) -> None:
-    made = make_tokenizer(text_rules("en", TextSettings()), TEXTS, "bpe", 7)
+    made = make_tokenizer([(text_rules("en", TextSettings()), TEXTS)], "bpe", 7)
     write_tokenizer(tmp_path / "tok", made)
     prepared = prepare(config(tmp_path, path=str(tmp_path / "tok")), tmp_path / "run", Silent())
     assert prepared.rules.labels == made.labels and prepared.rules.subwords == made.subwords

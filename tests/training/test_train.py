@@ -29,6 +29,7 @@ from anadil.training import diagnosis
 from anadil.training import train as module
 from anadil.training.config import Config, load_config
 from anadil.training.interrupt import stop_on_interrupt
+from anadil.training.judge import Judgement
 from anadil.training.prepare import Prepared, prepare
 from anadil.training.run import Run
 from anadil.training.train import train
@@ -350,7 +351,7 @@ def test_a_full_disk_at_a_checkpoint_leaves_the_models_from_before(
 
     monkeypatch.setattr(acoustic_module, "save_file", save)
     rates = iter([0.9, 0.8, 0.7])  # so that every epoch has a best
-    falling = lambda *args: module.Judgement(next(rates), 1.0, list(TEXTS))  # noqa: E731
+    falling = lambda *args: Judgement(next(rates), 1.0, list(TEXTS))  # noqa: E731
     with pytest.raises(AnadilError, match=rf"could not write .*{which}: .*No space left on device") as caught:
         train(config_of(micro, epochs=3), out, falling)
     assert "the version that was there before is untouched" in str(caught.value)

@@ -1,0 +1,49 @@
+"""Section `init` of a config: a start from a model of another language, or of the same one."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, Field, field_validator, model_validator
+
+from anadil.settings import SECTION
+
+
+class FirstBlocks(BaseModel):
+    """`freeze: {first_n: k}`: the k blocks (layers) next to the input."""
+
+    model_config = SECTION
+
+    first_n: int = Field(ge=1)
+
+
+class InitSettings(BaseModel):
+    """`from` is a model folder, relative to the working directory. Rates are factors of the schedule's learning rate."""
+
+    model_config = SECTION
+
+    from_: str = Field(alias="from", min_length=1)
+    head: Literal["new", "keep", "map"] | None = None  # None: keep for the same language and labels, else map
+    partial: bool = False  # train although the encoders differ, with what fits
+    other_features: bool = False  # train although the features differ from those that the encoder knows
+    freeze: Literal["none", "encoder", "encoder_except_norm"] | FirstBlocks = "none"
+    unfreeze_after: int | None = Field(None, ge=1)  # epochs; None: what is frozen stays so
+    encoder_lr_factor: float = Field(1.0, gt=0)
+    layer_lr_decay: float = Field(1.0, gt=0, le=1)  # a factor for each block, from the head to the input
+    l2_sp: float = Field(0.0, ge=0)  # pull of the encoder's weights to their start, in place of weight decay
+
+    @field_validator("freeze", mode="before")
+    @classmethod
+    def _one_of(cls, value: object) -> object:
+        if isinstance(value, dict) and list(value) == ["first_n"] and type(value["first_n"]) is int:
+            if value["first_n"] >= 1:
+                return FirstBlocks(first_n=value["first_n"])
+        elif isinstance(value, FirstBlocks) or value in ("none", "encoder", "encoder_except_norm"):
+            return value
+        raise ValueError("allowed are none, encoder, encoder_except_norm, and {first_n: 3} for the first 3 blocks")
+
+    @model_validator(mode="after")
+    def _agrees(self) -> InitSettings:
+        if self.unfreeze_after is not None and self.freeze == "none":
+            raise ValueError("unfreeze_after needs something to unfreeze: set freeze too")
+        return self
