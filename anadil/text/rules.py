@@ -21,7 +21,7 @@ from anadil.text.normalize import Normalizer
 from anadil.text.subwords import Subwords
 from anadil.text.writing import PUNCTUATION, Policy, Writing
 
-VERSION = 2
+VERSION = 3
 """Of the rules' meaning. Raised when the same settings would normalise a text differently."""
 
 __all__ = ["PUNCTUATION", "VERSION", "TextRules", "TextSettings", "TokenizerSettings", "rules_from_dict", "text_rules"]
@@ -196,8 +196,8 @@ def text_rules(language: str, text: TextSettings, labels: Sequence[str] = (), su
 def rules_from_dict(data: dict[str, Any], labels: Sequence[str], subwords: bytes = b"") -> TextRules:
     """The reverse of `TextRules.to_dict`. Raises AnadilError if a newer Anadil wrote them."""
     version, language = data.get("version"), str(data.get("language", "und"))
-    if version not in (1, VERSION):
-        raise AnadilError(f"text rules of version {version!r}, this Anadil reads {VERSION}\n  next: update Anadil")
+    if version not in range(1, VERSION + 1):
+        raise AnadilError(f"text rules of version {version!r}, this Anadil reads 1 to {VERSION}\n  next: update Anadil")
     saved = {key: value for key, value in data.items() if key not in ("version", "language", "unknown")}
     if version == 1:  # before there were files for languages
         saved |= {"casing": casing_family(language), "digits": "keep", "equivalents": {}}
