@@ -44,6 +44,7 @@ def train(
 ) -> None:
     """Train a model: writes OUT/best and OUT/last (model folders), OUT/metrics.csv and TensorBoard logs."""
     from anadil.training.config import load_config
+    from anadil.training.team import is_first
     from anadil.training.train import train as train_model
 
     if sum((resume, dry_run, find_lr)) > 1:
@@ -57,8 +58,9 @@ def train(
     with ConsoleReporter() as report:
         run = train_model(settings, out, judge, report, force, resume)
     name = "best" if run.best else "last"
-    report.say(f"\n{run.minutes:.1f} minutes; next: anadil export {out / name} --out {out / 'exported'}")
-    print(out / name)
+    if is_first():  # torchrun starts many of us
+        report.say(f"\n{run.minutes:.1f} minutes; next: anadil export {out / name} --out {out / 'exported'}")
+        print(out / name)
 
 
 command = train

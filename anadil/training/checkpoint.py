@@ -20,8 +20,9 @@ from anadil.errors import AnadilError
 from anadil.files import sweep, whole_file
 from anadil.training.averages import Averages
 from anadil.training.config import Config
-from anadil.training.learner import Learner
+from anadil.training.learner import Learner, reseed
 from anadil.training.run import CHECKPOINTS, Run, Validation
+from anadil.training.team import gathered
 
 VERSION = 2
 KEPT = 3
@@ -34,6 +35,9 @@ MAY_CHANGE = (
     "training.max_minutes",
     "training.patience",
     "training.stop_on_collapse",
+    "training.loggers",
+    "training.devices",
+    "training.accumulate",
     "training.checkpoint_minutes",
 )
 """Settings that a resumed run may have otherwise: they end it sooner or later, or cost only time."""
@@ -56,7 +60,10 @@ class Resumable:
 
 
 def save_checkpoint(state_of: Resumable) -> None:
-    """Write RUN/checkpoints/step-N.ckpt, whole or not at all, and delete all but the newest. Raises AnadilError."""
+    """Write RUN/checkpoints/step-N.ckpt, whole or not at all, and delete all but the newest. Raises AnadilError.
+
+    All processes are to call it; the first one writes.
+    """
     run, learner = state_of.run, state_of.learner
     state = {
         "version": VERSION,
@@ -71,12 +78,10 @@ def save_checkpoint(state_of: Resumable) -> None:
         "optimizer": learner.optimizer.state_dict(),
         "ema": state_of.averages.ema,
         "precision": learner.fabric.strategy.precision.state_dict(),  # the loss scaler of float16
-        "generators": {
-            "masks": learner.masks.get_state(),
-            "torch": torch.get_rng_state(),
-            "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
-        },
+        "generators": gathered(learner.fabric, _generators(learner)),  # of each process
     }
+    if not learner.fabric.is_global_zero:
+        return
     folder = run.out / CHECKPOINTS
     with whole_file(folder / f"step-{run.step:08d}.ckpt") as beside:
         try:
@@ -96,29 +101,51 @@ def restore_checkpoint(state_of: Resumable) -> list[str]:
     run, learner, settings = state_of.run, state_of.learner, state_of.learner.settings
     state, notes = _newest(run.out / CHECKPOINTS)
     _require_same(state["identity"], state_of.identity, run.out)
-    sweep(run.out)
-    sweep(run.out / CHECKPOINTS)
+    learner.fabric.barrier()  # all have read it
+    if learner.fabric.is_global_zero:
+        sweep(run.out)
+        sweep(run.out / CHECKPOINTS)
     learner.data.acoustic.network.load_state_dict(state["network"])
     learner.optimizer.load_state_dict(state["optimizer"])
     state_of.averages.restore(state["ema"])
     learner.fabric.strategy.precision.load_state_dict(state["precision"])
-    generators = state["generators"]
-    learner.masks.set_state(generators["masks"])
-    torch.set_rng_state(generators["torch"])
-    if torch.cuda.is_available() and generators["cuda"]:
-        torch.cuda.set_rng_state_all(generators["cuda"])
     was = state["run"]
     for name in COUNTS:
         setattr(run, name, was[name])
     for name in ("best", "last"):
         setattr(run, name, Validation(**was[name]) if was[name] else None)
     run.started = time.monotonic() - was["elapsed_s"]
+    run.tick()
+    notes += _restore_generators(learner, state["generators"], run.step)
     if run.finished(settings):
         raise AnadilError(
             f"the run in {run.out} is complete ({run.epoch} epochs, {run.minutes:.1f} minutes)\n"
             "  next: use its best, or give it more with training.epochs, training.max_minutes or training.patience"
         )
     return [*notes, f"going on from step {run.step:,} (epoch {run.epoch}, {run.minutes:.1f} minutes)"]
+
+
+def _generators(learner: Learner) -> dict[str, Any]:
+    device = learner.fabric.device
+    return {
+        "masks": learner.masks.get_state(),
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
+    }
+
+
+def _restore_generators(learner: Learner, of_each: list[dict[str, Any]], step: int) -> list[str]:
+    """With another number of processes than before, random numbers begin anew. Returns what there is to tell."""
+    fabric = learner.fabric
+    if len(of_each) != fabric.world_size:
+        reseed(learner.masks, learner.settings.seed, fabric.global_rank, step)
+        return [f"{fabric.world_size} processes instead of {len(of_each)}: the same batches, other random numbers"]
+    mine = of_each[fabric.global_rank]
+    learner.masks.set_state(mine["masks"])
+    torch.set_rng_state(mine["torch"])
+    if mine["cuda"] is not None and fabric.device.type == "cuda":
+        torch.cuda.set_rng_state(mine["cuda"], fabric.device)
+    return []
 
 
 def identity_of(config: Config, train: Sequence[Example], valid: Sequence[Example]) -> dict[str, Any]:
@@ -128,15 +155,16 @@ def identity_of(config: Config, train: Sequence[Example], valid: Sequence[Exampl
         rows = [(example.duration, example.utterance.offset, example.labels) for example in examples]
         return hashlib.sha256(repr(rows).encode()).hexdigest()
 
-    settings = dict(_flat(config.model_dump(mode="json", by_alias=True)))
+    settings = dict(flat(config.model_dump(mode="json", by_alias=True)))
     settings = {key: json.dumps(value) for key, value in settings.items() if key not in MAY_CHANGE}
     return {"settings": settings, "training data": digest(train), "validation data": digest(valid)}
 
 
-def _flat(data: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+def flat(data: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    """Nested settings as rows of "a.b" and value."""
     rows: list[tuple[str, Any]] = []
     for key, value in data.items():
-        rows += _flat(value, f"{prefix}{key}.") if isinstance(value, dict) and value else [(prefix + key, value)]
+        rows += flat(value, f"{prefix}{key}.") if isinstance(value, dict) and value else [(prefix + key, value)]
     return rows
 
 

@@ -40,7 +40,7 @@ class TrainingSettings(BaseModel):
     epochs: int = Field(60, ge=1)
     max_minutes: float | None = Field(None, gt=0)  # the schedule ends by then, even if epochs are left
     flat_start_steps: int = Field(600, ge=0)  # of cross-entropy against evenly spread letters, before CTC
-    batch_seconds: float = Field(30.0, gt=0)  # audio in a batch, padding counted
+    batch_seconds: float = Field(30.0, gt=0)  # audio of a step on all devices together, padding counted
     optimizer: Literal["adamw", "novograd"] = "adamw"
     lr: float = Field(0.003, gt=0)
     min_lr: float = Field(1e-5, ge=0)
@@ -52,9 +52,12 @@ class TrainingSettings(BaseModel):
     average_last: int = Field(0, ge=0)  # also judge the mean of the weights of so many epochs; 0, 1: do not
     patience: int | None = Field(None, ge=1)  # end after so many epochs without a better validation CER
     stop_on_collapse: bool = True  # end a run that emits blanks alone and learns nothing any more
+    loggers: list[Literal["wandb", "mlflow"]] = []  # besides metrics.csv and TensorBoard
     checkpoint_minutes: float = Field(5.0, gt=0)  # what a crash may cost; --resume goes on from there
     validate_every: int = Field(1, ge=1)  # epochs
     seed: int = Field(0, ge=0)
+    devices: int = Field(1, ge=1)  # of this machine; with torchrun, leave it out
+    accumulate: int = Field(1, ge=1)  # pieces that a device hears its batch in: less memory, the same step
     accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = "auto"
 

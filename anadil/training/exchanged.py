@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -61,9 +61,9 @@ def _exchanged(text: str, letters: dict[str, str]) -> str:
 
 def _by_place(pairs: Sequence[tuple[str, str]]) -> dict[tuple[str, str], float]:
     """How much oftener than by chance a letter is heard where another one is meant, places told as shares of the text."""
-    together: Counter[tuple[str, str]] = Counter()
-    heard_total: Counter[str] = Counter()
-    meant_total: Counter[str] = Counter()
+    together: dict[tuple[str, str], float] = defaultdict(float)
+    heard_total: dict[str, float] = defaultdict(float)
+    meant_total: dict[str, float] = defaultdict(float)
     for meant, heard in pairs:
         for j, letter in enumerate(heard):
             centre = (j + 0.5) / len(heard) * len(meant) - 0.5

@@ -94,7 +94,7 @@ def find_lr(config: Config, out: Path, report: Reporter | None = None, force: bo
         refuse_overwrite(out / name, force)
     seed_everything(config.training.seed, verbose=False)
     data = prepare(config, out, report, writes=False)
-    learner = assemble(make_fabric(config.training), data)
+    learner = assemble(make_fabric(config, alone=True), data)
     batches = _endless(learner)
     tests = []
     flat_steps = min(learner.settings.flat_start_steps, N_STEPS)
@@ -105,7 +105,7 @@ def find_lr(config: Config, out: Path, report: Reporter | None = None, force: bo
         rate = tests[0].suggestion or learner.settings.lr
         for _ in range(flat_steps):
             _set_rate(learner, rate)
-            gradients(learner, next(batches), flat_start=True)
+            gradients(learner, [next(batches)], flat_start=True)
             move(learner)
     tests.append(_range_test(learner, batches, False, report))
     found = FoundRate(tests)
@@ -119,7 +119,7 @@ def _range_test(learner: Learner, batches: Iterator[Batch], flat_start: bool, re
     for step in range(N_STEPS):
         rate = LOWEST * (HIGHEST / LOWEST) ** (step / (N_STEPS - 1))
         _set_rate(learner, rate)
-        found = gradients(learner, next(batches), flat_start)
+        found = gradients(learner, [next(batches)], flat_start)
         if not found.finite:
             break
         move(learner)

@@ -5,13 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from lightning_fabric import Fabric
+from torch import nn
 from torch.optim import Optimizer
 
-from anadil.training.config import TrainingSettings
+from anadil.training.config import Config, TrainingSettings
 from anadil.training.optimizers import Pull, build_optimizer
 from anadil.training.prepare import Prepared
+from anadil.training.team import ddp, members
 
 
 @dataclass(frozen=True)
@@ -30,19 +33,48 @@ class Learner:
         return self.data.config.training
 
 
-def make_fabric(settings: TrainingSettings) -> Fabric:
-    """The device, and how numbers are rounded on it."""
-    return Fabric(accelerator=settings.accelerator, devices=1, precision=_precision(settings))
+def make_fabric(config: Config, alone: bool = False) -> Fabric:
+    """The device, or devices, and how numbers are rounded there. `alone`: one, whatever the config says."""
+    settings = config.training
+    n_devices, n_machines = (1, 1) if alone else members(settings)
+    if n_devices * n_machines == 1:
+        return Fabric(accelerator=settings.accelerator, devices=1, precision=_precision(settings))
+    depth = getattr(config.model, "stochastic_depth_drop_prob", 0.0)
+    may_skip = depth > 0 or (config.init is not None and config.init.freeze != "none")
+    fabric = Fabric(
+        accelerator=settings.accelerator,
+        devices=n_devices,
+        num_nodes=n_machines,
+        strategy=ddp(may_skip),
+        precision=_precision(settings),
+    )
+    fabric.launch()
+    return fabric
 
 
 def assemble(fabric: Fabric, data: Prepared) -> Learner:
-    """Put the model on its device, with an optimiser."""
-    init = data.config.init
+    """Put the model on its device, with an optimiser.
+
+    On several GPUs batch norms see the whole batch. On CPUs PyTorch has no such norm: each process has its own
+    statistics there, and those of the first one are kept.
+    """
+    init, settings = data.config.init, data.config.training
+    if fabric.world_size > 1 and fabric.device.type == "cuda":
+        nn.SyncBatchNorm.convert_sync_batchnorm(data.acoustic)  # type: ignore[no-untyped-call]
     pulled = data.start.loaded if init is not None and init.l2_sp > 0 and data.start is not None else ()
-    optimizer = build_optimizer(data.acoustic.network, data.config.training, init, pulled)
+    optimizer = build_optimizer(data.acoustic.network, settings, init, pulled)
     model, optimizer = fabric.setup(data.acoustic, optimizer)
-    masks = torch.Generator().manual_seed(data.config.training.seed)
+    masks = torch.Generator().manual_seed(settings.seed)
+    if fabric.global_rank > 0:
+        reseed(masks, settings.seed, fabric.global_rank)
     return Learner(fabric, model, optimizer, data, masks)
+
+
+def reseed(masks: torch.Generator, seed: int, rank: int, step: int = 0) -> None:
+    """Random numbers of its own for a process; its weights are the first one's."""
+    mixed = int(np.random.SeedSequence((seed, rank, step)).generate_state(1, np.uint64)[0] >> 1)
+    masks.manual_seed(mixed)
+    torch.manual_seed(mixed)
 
 
 def _precision(settings: TrainingSettings) -> Any:

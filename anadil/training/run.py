@@ -13,7 +13,11 @@ from anadil.training.config import TrainingSettings
 
 CHECKPOINTS = "checkpoints"
 EPOCHS = "epochs"
-OUTPUTS = ("best", "last", CHECKPOINTS, EPOCHS, "metrics.csv", "tensorboard", "init.json", "start.safetensors")
+TRACKERS = "trackers.json"
+OUTPUTS = (
+    "best", "last", CHECKPOINTS, EPOCHS, "metrics.csv", "metrics.svg", "validation.txt", "hypotheses.jsonl", "tensorboard",
+    "init.json", "start.safetensors", TRACKERS,
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +38,9 @@ class Run:
     total_steps: int
     hours: float  # of training speech
     parameters: int
+    checkpoint_minutes: float  # from one to the next
     started: float = field(default_factory=time.monotonic)  # earlier by the time spent before a resumption
+    minutes: float = 0.0  # since then, at the last `tick`
     step: int = 0
     epoch: int = 0
     batch: int = 0  # how many of the epoch's batches are done; 0 once it is over
@@ -53,9 +59,9 @@ class Run:
     dead_loss: float = math.inf  # after an epoch of this mean loss
     saved: float = field(default_factory=time.monotonic)  # when the last checkpoint was written
 
-    @property
-    def minutes(self) -> float:
-        return (time.monotonic() - self.started) / 60
+    def tick(self) -> None:
+        """Look at the clock."""
+        self.minutes = (time.monotonic() - self.started) / 60
 
     def progress(self, max_minutes: float | None) -> float:
         """Share of the run that is done, by steps or by the clock, whichever is further."""

@@ -19,6 +19,7 @@ from anadil.training.learner import Learner
 from anadil.training.optimizers import set_learning_rates
 from anadil.training.report import Reporter
 from anadil.training.run import Run
+from anadil.training.team import summed
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +28,8 @@ class Gradients:
 
     loss: float  # nats a label; in the flat start, a frame
     norm: float  # of all gradients together, before clipping
-    log_probs: Tensor  # (batch, frames, labels + blank)
+    audio_s: float  # of all processes
+    log_probs: Tensor  # (batch, frames, labels + blank) of the last piece
     frame_counts: Tensor
 
     @property
@@ -35,53 +37,79 @@ class Gradients:
         return math.isfinite(self.loss) and math.isfinite(self.norm)
 
 
-def take_step(learner: Learner, batch: Batch, run: Run, report: Reporter) -> None:
+def take_step(learner: Learner, pieces: Sequence[Batch], run: Run, report: Reporter, idle: bool = False) -> None:
     """One optimiser step, noted in `run`. Raises AnadilError if the loss is not finite, or memory is out."""
     settings = learner.settings
     set_learning_rates(learner.optimizer, settings, run.step, run.progress(settings.max_minutes))
-    found = gradients(learner, batch, flat_start=run.step < settings.flat_start_steps)
+    found = gradients(learner, pieces, run.step < settings.flat_start_steps, idle)
     if not math.isfinite(found.loss) or (not found.finite and settings.precision != "16-mixed"):
-        where = [learner.data.train[i].utterance.source for i in batch.indices]
+        where = [learner.data.train[i].utterance.source for piece in pieces for i in piece.indices]
         raise AnadilError(diagnosis.explain_not_finite(found.loss, found.norm, run.step, settings, where))
     move(learner)
     run.step, run.batch = run.step + 1, run.batch + 1
-    run.audio_s += float(batch.sample_counts.sum()) / learner.data.acoustic.sample_rate
+    run.audio_s += found.audio_s
     run.losses.append(found.loss)
     run.norms.append(found.norm)
     if run.step == 1:
         run.first_loss = found.loss
     look = run.step - diagnosis.LOOK_AT_STEP in (0, settings.flat_start_steps)
     if look and diagnosis.only_blanks(found.log_probs, found.frame_counts):
-        density = float(batch.target_counts.sum() / found.frame_counts.sum())
+        density = float(pieces[-1].target_counts.sum() / found.frame_counts.sum())
         report.warn(diagnosis.explain_blanks(run.step, settings, density, found.loss, run.first_loss))
 
 
-def gradients(learner: Learner, batch: Batch, flat_start: bool) -> Gradients:
-    """Forward and backward, gradients clipped. Raises AnadilError if memory is out."""
+def gradients(learner: Learner, pieces: Sequence[Batch], flat_start: bool, idle: bool = False) -> Gradients:
+    """Forward and backward through the pieces of a batch, gradients clipped. Raises AnadilError if memory is out.
+
+    `idle`: these pieces are another process's, and count nothing here.
+    """
     try:
-        return _gradients(learner, batch.to(learner.fabric.device), flat_start)
+        return _gradients(learner, pieces, flat_start, idle)
     except (RuntimeError, MemoryError) as error:  # PyTorch has a class for a GPU's memory alone
         if isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error):
-            raise AnadilError(_out_of_memory(learner, batch)) from error
+            raise AnadilError(_out_of_memory(learner, pieces)) from error
         raise
 
 
-def _gradients(learner: Learner, batch: Batch, flat_start: bool) -> Gradients:
-    fabric, acoustic = learner.fabric, learner.data.acoustic
-    augment = feature_augmentation(learner.data.config.augment, learner.masks)
-    log_probs, frame_counts = learner.model(batch.waveforms, batch.sample_counts, augment)
-    if flat_start:
-        samples_per_frame = round(acoustic.frame_s * acoustic.sample_rate)
-        speech = speech_frames(batch.waveforms, frame_counts, log_probs.shape[1], samples_per_frame)
-        loss = flat_start_loss(log_probs, frame_counts, batch.targets, batch.target_counts, speech)
-    else:
-        loss = ctc_loss(log_probs, frame_counts, batch)
+def _gradients(learner: Learner, pieces: Sequence[Batch], flat_start: bool, idle: bool) -> Gradients:
+    fabric = learner.fabric
+    counts = [0.0 if idle else _count(learner, piece, flat_start) for piece in pieces]
+    samples = 0.0 if idle else float(sum(int(piece.sample_counts.sum()) for piece in pieces))
+    total, samples = summed(fabric, sum(counts), samples)
     learner.optimizer.zero_grad()
-    fabric.backward(loss)
+    mean = torch.zeros((), device=fabric.device)
+    for number, (piece, count) in enumerate(zip(pieces, counts, strict=True), start=1):
+        with fabric.no_backward_sync(learner.model, enabled=number < len(pieces) and fabric.world_size > 1):
+            loss, log_probs, frame_counts = _loss(learner, piece.to(fabric.device), flat_start)
+            mine = loss * (count / total)
+            fabric.backward(mine * fabric.world_size)  # whose gradients are averaged over the processes
+        mean += mine.detach()
     norm = fabric.clip_gradients(
         learner.model, learner.optimizer, max_norm=learner.settings.clip_norm, error_if_nonfinite=False
     )
-    return Gradients(loss.item(), float(norm) if norm is not None else 0.0, log_probs.detach(), frame_counts)
+    (value,) = summed(fabric, mean.item())
+    seconds = samples / learner.data.acoustic.sample_rate
+    return Gradients(value, float(norm) if norm is not None else 0.0, seconds, log_probs.detach(), frame_counts)
+
+
+def _loss(learner: Learner, batch: Batch, flat_start: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """Mean over the batch, log-probs and frame counts."""
+    acoustic = learner.data.acoustic
+    augment = feature_augmentation(learner.data.config.augment, learner.masks)
+    log_probs, frame_counts = learner.model(batch.waveforms, batch.sample_counts, augment)
+    if not flat_start:
+        return ctc_loss(log_probs, frame_counts, batch), log_probs, frame_counts
+    samples_per_frame = round(acoustic.frame_s * acoustic.sample_rate)
+    speech = speech_frames(batch.waveforms, frame_counts, log_probs.shape[1], samples_per_frame)
+    loss = flat_start_loss(log_probs, frame_counts, batch.targets, batch.target_counts, speech)
+    return loss, log_probs, frame_counts
+
+
+def _count(learner: Learner, batch: Batch, flat_start: bool) -> float:
+    """What the mean of a loss is taken over: labels, or frames."""
+    if not flat_start:
+        return float(batch.target_counts.sum())
+    return float(sum(learner.data.acoustic.frame_count(n) for n in batch.sample_counts.tolist()))
 
 
 def move(learner: Learner) -> None:
@@ -109,12 +137,14 @@ def padded_seconds(durations: Sequence[float], indices: Sequence[int]) -> float:
     return max(durations[i] for i in indices) * len(indices)
 
 
-def _out_of_memory(learner: Learner, batch: Batch) -> str:
-    seconds = batch.waveforms.numel() / learner.data.acoustic.sample_rate
+def _out_of_memory(learner: Learner, pieces: Sequence[Batch]) -> str:
+    largest = max(pieces, key=lambda piece: piece.waveforms.numel())
+    seconds = largest.waveforms.numel() / learner.data.acoustic.sample_rate
     where = "GPU" if learner.fabric.device.type == "cuda" else "machine"
     return (
         f"the {where}'s memory is too small for a batch of {seconds:.0f} s of audio "
-        f"({len(batch.indices)} utterances, padding counted)\n"
-        f"  next: a smaller training.batch_seconds (it is {learner.settings.batch_seconds:g}), or a smaller "
-        "data.max_duration if one utterance alone is too long; --dry-run tries the longest batch"
+        f"({len(largest.indices)} utterances, padding counted)\n"
+        f"  next: training.accumulate={2 * learner.settings.accumulate} hears it in smaller pieces; or a smaller "
+        f"training.batch_seconds (it is {learner.settings.batch_seconds:g}), or data.max_duration if one utterance alone "
+        "is too long. --dry-run tries the longest batch"
     )

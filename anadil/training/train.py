@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 from lightning_fabric import seed_everything
@@ -18,7 +19,7 @@ from anadil.models.summary import count_parameters, layer_table
 from anadil.settings import dump
 from anadil.text.tokenizer import tokenizer_files
 from anadil.training.averages import PLAIN, Averages, describe
-from anadil.training.checkpoint import Resumable, identity_of, restore_checkpoint, save_checkpoint
+from anadil.training.checkpoint import Resumable, flat, identity_of, restore_checkpoint, save_checkpoint
 from anadil.training.collapse import watch
 from anadil.training.config import Config
 from anadil.training.freezing import hold_still
@@ -26,13 +27,16 @@ from anadil.training.interrupt import Stop, stop_on_interrupt
 from anadil.training.judge import Judge
 from anadil.training.learner import Learner, assemble, make_fabric
 from anadil.training.memory import peak_memory_mb
-from anadil.training.metrics import METRICS, Logs, drop_metrics_after
+from anadil.training.metrics import Logs
 from anadil.training.model_card import model_card
 from anadil.training.optimizers import begin_thaw
 from anadil.training.prepare import Prepared, prepare, sampled_labels
 from anadil.training.report import Reporter, Silent
 from anadil.training.run import Run, clear_run, refuse_run
+from anadil.training.samples import HYPOTHESES, describe_samples, write_hypotheses
 from anadil.training.step import take_step
+from anadil.training.team import agree, is_first, pieces_of, share_of, together
+from anadil.training.trackers import Trackers, require_trackers
 from anadil.training.transfer import pull_to_start
 from anadil.training.transfer import save as save_start
 from anadil.training.validation import Look, validate
@@ -52,67 +56,84 @@ def train(
     was never interrupted (unless `max_minutes` lets the clock decide). Raises AnadilError if the data cannot be
     used, `out` holds a run already, or training breaks; KeyboardInterrupt after Ctrl-C, with `last` written.
     """
-    report = report or Silent()
-    if not resume:
+    report = (report or Silent()) if is_first() else Silent()
+    if is_first() and not resume:
         refuse_run(out, force)
-    seed_everything(config.training.seed, verbose=False)
-    data = prepare(config, out, report, resume)
-    learner = assemble(make_fabric(config.training), data)
-    network, init = data.acoustic.network, data.config.init
-    if not resume:
-        clear_run(out)
-        if init is not None and data.start is not None:
-            save_start(data.start, network, init, out)
-    report.table(f"Layers, a frame every {1000 * data.acoustic.frame_s:g} ms", *layer_table(data.acoustic))
-    learner = replace(learner, pull=pull_to_start(network, init, out))
-    logs = Logs(out)
-    try:
-        with stop_on_interrupt() as stop:
-            return _fit(learner, judge, report, logs, out, stop, resume)
-    finally:
-        logs.close()
+    require_trackers(config.training.loggers)
+    with together(config.training, report):
+        seed_everything(config.training.seed, verbose=False)
+        fabric = make_fabric(config)
+        data = prepare(config, out, report, resume, writes=fabric.is_global_zero)
+        learner = assemble(fabric, data)
+        if fabric.is_global_zero and not resume:
+            clear_run(out)
+            if data.config.init is not None and data.start is not None:
+                save_start(data.start, data.acoustic.network, data.config.init, out)
+        fabric.barrier()
+        learner = replace(learner, pull=pull_to_start(data.acoustic.network, data.config.init, out))
+        report.table(f"Layers, a frame every {1000 * data.acoustic.frame_s:g} ms", *layer_table(data.acoustic))
+        settings = dict(flat(config.model_dump(mode="json", by_alias=True)))
+        logs, failed = None, True
+        if fabric.is_global_zero:
+            logs = Logs(out, Trackers(config.training.loggers, config.name, settings, out, report))
+        try:
+            with stop_on_interrupt() as stop:
+                run = _fit(learner, judge, report, logs, out, stop, resume)
+            failed = False
+            return run
+        finally:
+            if logs is not None:
+                logs.close(failed)
 
 
-def _fit(learner: Learner, judge: Judge, report: Reporter, logs: Logs, out: Path, stop: Stop, resume: bool) -> Run:
-    data, settings, model = learner.data, learner.settings, learner.model
+def _fit(
+    learner: Learner, judge: Judge, report: Reporter, logs: Logs | None, out: Path, stop: Stop, resume: bool
+) -> Run:
+    """The loop. In a team of processes each runs it on its share of every batch; the first one has the `logs`."""
+    fabric, data, settings = learner.fabric, learner.data, learner.settings
     heard = data.augmenter  # training audio as the model will hear it, epoch by epoch
     loader = Loader(data.train, data.acoustic.sample_rate, data.config.data.cache_mb, augment=heard)
     valid_loader = Loader(data.valid, data.acoustic.sample_rate, data.config.data.cache_mb / 10)
     averages = Averages(data.acoustic.network, settings, out)
     total_steps = settings.epochs * len(plan_steps(data, epoch=0))
-    run = Run(out, total_steps, sum(example.duration for example in data.train) / 3600, count_parameters(data.acoustic))
+    hours = sum(example.duration for example in data.train) / 3600
+    run = Run(out, total_steps, hours, count_parameters(data.acoustic), settings.checkpoint_minutes)
     resumable = Resumable(learner, averages, run, identity_of(data.config, data.train, data.valid))
     if resume:
         report.say("\n".join(restore_checkpoint(resumable)))
-        drop_metrics_after(out / METRICS, run.epochs_done)
+        if logs is not None:
+            logs.drop_after(run.epochs_done)
     else:
         _checkpoint(resumable, report)  # from now on --resume goes on, whenever the run is killed
+    agree(fabric, run, stop)
     while not run.finished(settings):
         run.begin_epoch()
-        model.train()
+        learner.model.train()
         hold_still(data.acoustic.network, data.config.init, run.epoch)
         if run.batch == 0:
             begin_thaw(learner.optimizer, data.config.init, run.epoch, run.step)
         loader.labels = sampled_labels(data, run.epoch)
         epoch_started, heard_s = time.monotonic(), run.audio_s
-        for batch in loader.batches(plan_steps(data, run.epoch)[run.batch :], run.epoch):
-            take_step(learner, batch, run, report)
+        shares = [
+            share_of(batch, fabric.global_rank, fabric.world_size, settings.accumulate)
+            for batch in plan_steps(data, run.epoch)[run.batch :]
+        ]
+        batches = loader.batches([piece for share in shares for piece in share.pieces], run.epoch)
+        for share, pieces in pieces_of(batches, shares):
+            take_step(learner, pieces, run, report, share.idle)
             averages.after_step(run.step)
+            stopping, save_due = agree(fabric, run, stop)
             report.progress("training", run.progress(settings.max_minutes), 1.0, _note(run))
-            if stop.requested or time.monotonic() - run.saved >= 60 * settings.checkpoint_minutes:
+            if stopping or save_due:
                 _checkpoint(resumable, report)
-            if stop.requested:
-                _save(data, run, "last", PLAIN)
-                raise KeyboardInterrupt(
-                    f"stopped at epoch {run.epoch}, step {run.step}; {out / 'last'} is usable\n"
-                    "  next: the same command with --resume goes on"
-                )
+            if stopping:
+                _stop(fabric.is_global_zero, data, run)
             if settings.max_minutes and run.minutes >= settings.max_minutes:
                 break
         run.batch = 0
         speed = (run.audio_s - heard_s) / (time.monotonic() - epoch_started)
-        looks = _end_epoch(learner, averages, valid_loader, judge, run, report)
-        logs.row(_figures(learner, run, speed, looks), run.step)
+        looks = _end_epoch(learner, averages, valid_loader, judge, run, report, logs, speed)
+        agree(fabric, run, stop)
         if heard.chain and (run.epoch == 1 or run.ended(settings)):
             report.say(heard.report())
         _checkpoint(resumable, report)
@@ -124,6 +145,28 @@ def _fit(learner: Learner, judge: Judge, report: Reporter, logs: Logs, out: Path
 
 
 def _end_epoch(
+    learner: Learner,
+    averages: Averages,
+    loader: Loader,
+    judge: Judge,
+    run: Run,
+    report: Reporter,
+    logs: Logs | None,
+    speed: float,
+) -> dict[str, Look]:
+    """The first process validates and writes, the others hear of it. Returns what it found of each kind of weights."""
+    looks: dict[str, Look] = {}
+    if logs is not None:
+        looks = _validate_and_save(learner, averages, loader, judge, run, report)
+        logs.row(_figures(learner, run, speed, looks), run.step)
+        if looks:
+            logs.samples(describe_samples(looks[PLAIN], run.epoch, run.step), run.step)
+    run.count_patience(learner.settings)
+    run.best, run.best_epoch, run.last = learner.fabric.broadcast((run.best, run.best_epoch, run.last))
+    return looks
+
+
+def _validate_and_save(
     learner: Learner, averages: Averages, loader: Loader, judge: Judge, run: Run, report: Reporter
 ) -> dict[str, Look]:
     """Validate the weights and their averages; write `best` and `last`. Returns what was found of each, by name."""
@@ -140,7 +183,6 @@ def _end_epoch(
                 looks[name] = validate(learner, loader, judge, report)
     # without validation the most averaged weights are the best guess
     chosen = min(looks, key=lambda name: looks[name].validation.cer) if looks else list(candidates)[-1]
-    run.count_patience(settings)
     with averages.in_place(candidates[chosen]):
         if looks:
             run.last = looks[chosen].validation
@@ -148,6 +190,7 @@ def _end_epoch(
             if run.best is None or run.last.cer < run.best.cer:
                 run.best, run.best_epoch = run.last, run.epoch
                 _save(data, run, "best", describe(chosen, settings))
+                write_hypotheses(run.out / HYPOTHESES, data.valid, looks[chosen])
         _save(data, run, "last", describe(chosen, settings))
     return looks
 
@@ -204,6 +247,15 @@ def _figures(learner: Learner, run: Run, speed: float, looks: Mapping[str, Look]
             row[f"{name}_cer"] = looks[name].validation.cer if name in looks else None
     by_language = found.cer_by_language if found else {}
     return row | {f"valid_cer_{name}": by_language.get(name) for name in sorted(learner.data.rules_of)}
+
+
+def _stop(first: bool, data: Prepared, run: Run) -> NoReturn:
+    if first:
+        _save(data, run, "last", PLAIN)
+    raise KeyboardInterrupt(
+        f"stopped at epoch {run.epoch}, step {run.step}; {run.out / 'last'} is usable\n"
+        "  next: the same command with --resume goes on"
+    )
 
 
 def _checkpoint(resumable: Resumable, report: Reporter) -> None:

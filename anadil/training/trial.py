@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from lightning_fabric import seed_everything
 
-from anadil.data.batches import Loader, plan_epoch
+from anadil.data.batches import Batch, Loader, plan_epoch
 from anadil.models.summary import count_parameters
 from anadil.training.config import Config
 from anadil.training.learner import Learner, assemble, make_fabric
@@ -20,6 +20,7 @@ from anadil.training.memory import peak_memory_mb
 from anadil.training.prepare import prepare
 from anadil.training.report import Reporter, Silent
 from anadil.training.step import gradients, move, padded_seconds
+from anadil.training.team import share_of
 from anadil.training.train import plan_steps
 
 TIMED_STEPS = 3
@@ -67,7 +68,7 @@ def dry_run(config: Config, out: Path, report: Reporter | None = None) -> Trial:
     report = report or Silent()
     seed_everything(config.training.seed, verbose=False)
     data = prepare(config, out, report, writes=False)
-    learner = assemble(make_fabric(config.training), data)
+    learner = assemble(make_fabric(config, alone=True), data)
     settings = learner.settings
     plan, durations = plan_steps(data, epoch=1), data.augmenter.durations(1)
     sizes = [padded_seconds(durations, batch) for batch in plan]
@@ -100,9 +101,14 @@ def dry_run(config: Config, out: Path, report: Reporter | None = None) -> Trial:
 
 
 def _step(learner: Learner, loader: Loader, indices: Sequence[int]) -> float:
-    found = gradients(learner, loader.load(indices), flat_start=learner.settings.flat_start_steps > 0)
+    found = gradients(learner, _pieces(learner, loader, indices), learner.settings.flat_start_steps > 0)
     move(learner)  # the moments take memory too
     return found.loss
+
+
+def _pieces(learner: Learner, loader: Loader, indices: Sequence[int]) -> list[Batch]:
+    share = share_of(indices, 0, learner.settings.devices, learner.settings.accumulate)
+    return [loader.load(piece) for piece in share.pieces]
 
 
 def _validation_s(learner: Learner) -> float:

@@ -26,15 +26,18 @@ class Look:
 
 def validate(learner: Learner, loader: Loader, judge: Judge, report: Reporter) -> Look:
     """Score the weights as they are now; the model is left in evaluation mode."""
-    data, model = learner.data, learner.model
+    data = learner.data
+    # one process validates for all, so it must not wait for the others in a forward pass
+    model = learner.model if learner.fabric.world_size == 1 else data.acoustic
     model.eval()
     losses, n_labels = 0.0, 0
     log_probs: list[np.ndarray | None] = [None] * len(data.valid)
     plan = plan_epoch([example.duration for example in data.valid], learner.settings.batch_seconds, seed=None)
-    with torch.no_grad():
+    with torch.no_grad(), learner.fabric.autocast():
         for done, loaded in enumerate(loader.batches(plan), start=1):
             batch = loaded.to(learner.fabric.device)
             output, frame_counts = model(batch.waveforms, batch.sample_counts)
+            output = output.float()
             n = int(batch.target_counts.sum())
             losses, n_labels = losses + ctc_loss(output, frame_counts, batch).item() * n, n_labels + n
             for index, row, count in zip(batch.indices, output.cpu().numpy(), frame_counts.tolist(), strict=True):

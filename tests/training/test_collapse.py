@@ -88,7 +88,7 @@ def state(cer: float = 1.0, step: int = 2000, losses: float = 3.0, **run: Any) -
     data = SimpleNamespace(config=config, train=[example], valid=[], acoustic=SimpleNamespace(frame_s=0.04))
     learner = SimpleNamespace(data=data, settings=config.training)
     look = Look(Validation(3.0, cer, 1.0), ["abc"], ["c"])
-    return learner, Run(Path("run"), 10_000, 1.0, 1, step=step, epoch=9, losses=[losses] * 10, **run), look
+    return learner, Run(Path("run"), 10_000, 1.0, 1, 5.0, step=step, epoch=9, losses=[losses] * 10, **run), look
 
 
 def warnings_of(learner: Any, run: Run, look: Look) -> list[str]:

@@ -37,6 +37,7 @@ from anadil.training.train import train
 from tests.micro import TEXTS, micro_config, micro_data, write_config, write_corpus, write_lines
 
 WEIGHTS = "model.safetensors"
+WITHOUT_BEST = {"last", "checkpoints", "metrics.csv", "metrics.svg", "tensorboard"}
 COLUMNS = [
     "epoch", "step", "minutes", "lr", "train_loss", "gradient_norm", "audio_s_per_s", "memory_mb",
     "valid_loss", "valid_cer", "valid_wer",
@@ -91,7 +92,7 @@ def test_a_tiny_run_learns_its_words(micro: Path) -> None:
 
 def test_a_run_leaves_models_metrics_and_tensorboard(micro: Path) -> None:
     run = micro / "run"
-    assert entries(run) == {"best", "last", "checkpoints", "metrics.csv", "tensorboard"}
+    assert entries(run) == {"best", *WITHOUT_BEST, "validation.txt", "hypotheses.jsonl"}
     assert entries(run / "best") == entries(run / "last") == {WEIGHTS, "config.yaml", "README.md"}
     (events,) = (run / "tensorboard").iterdir()
     assert b"train_loss" in events.read_bytes() and b"valid_cer" in events.read_bytes()
@@ -152,7 +153,7 @@ def test_the_seed_chooses_the_first_weights(tmp_path: Path, micro: Path) -> None
 def test_without_validation_there_is_only_last(tmp_path: Path, micro: Path) -> None:
     run = train(micro_config(micro / "train.jsonl"), tmp_path / "run", judge)
     assert (run.best, run.epoch) == (None, 2)
-    assert entries(tmp_path / "run") == {"last", "checkpoints", "metrics.csv", "tensorboard"}
+    assert entries(tmp_path / "run") == WITHOUT_BEST
     assert "no validation data was given" in (tmp_path / "run/last/README.md").read_text(encoding="utf-8")
     assert [row["valid_cer"] for row in metrics(tmp_path / "run")] == ["", ""]
 
@@ -170,14 +171,14 @@ def test_the_clock_ends_a_run_with_epochs_left(tmp_path: Path, micro: Path) -> N
     assert run.epoch == 1
     (row,) = metrics(tmp_path / "run")
     assert float(row["lr"]) == pytest.approx(1e-4)  # the schedule has ended too
-    assert entries(tmp_path / "run") == {"best", "last", "checkpoints", "metrics.csv", "tensorboard"}
+    assert entries(tmp_path / "run") == {"best", *WITHOUT_BEST, "validation.txt", "hypotheses.jsonl"}
 
 
 def test_an_existing_run_is_refused_and_replaced_with_force(tmp_path: Path, micro: Path) -> None:
     out = tmp_path / "run"
     train(config_of(micro, epochs=2), out, judge)
     before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
-    there = r"holds a run already \(best, last, checkpoints, metrics.csv, tensorboard\)\n.*--resume.*--force"
+    there = r"holds a run already \(best, last, checkpoints, metrics.csv, .*, tensorboard\)\n.*--resume.*--force"
     with pytest.raises(AnadilError, match=there):
         train(config_of(micro, epochs=1), out, judge)
     assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
@@ -438,4 +439,4 @@ def test_a_signal_saves_last_and_exits_with_130(tmp_path: Path, micro: Path, num
     assert "--resume" in stderr
     assert "Traceback" not in stderr and stdout == ""
     load_model(out / "last")
-    assert entries(out) == {"last", "checkpoints", "metrics.csv", "tensorboard"}
+    assert entries(out) == WITHOUT_BEST
