@@ -26,10 +26,10 @@ from anadil.training.freezing import hold_still
 from anadil.training.interrupt import Stop, stop_on_interrupt
 from anadil.training.judge import Judge
 from anadil.training.learner import Learner, assemble, make_fabric
-from anadil.training.memory import peak_memory_mb
 from anadil.training.metrics import Logs
 from anadil.training.model_card import model_card
 from anadil.training.optimizers import begin_thaw
+from anadil.training.peak_memory import peak_memory_mb
 from anadil.training.prepare import Prepared, prepare, sampled_labels
 from anadil.training.report import Reporter, Silent
 from anadil.training.run import Run, clear_run, refuse_run

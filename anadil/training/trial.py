@@ -16,7 +16,7 @@ from anadil.data.batches import Batch, Loader, plan_epoch
 from anadil.models.summary import count_parameters
 from anadil.training.config import Config
 from anadil.training.learner import Learner, assemble, make_fabric
-from anadil.training.memory import peak_memory_mb
+from anadil.training.peak_memory import peak_memory_mb
 from anadil.training.prepare import prepare
 from anadil.training.report import Reporter, Silent
 from anadil.training.step import gradients, move, padded_seconds
