@@ -63,7 +63,7 @@ def train(
     with together(config.training, report):
         seed_everything(config.training.seed, verbose=False)
         fabric = make_fabric(config)
-        data = prepare(config, out, report, resume, writes=fabric.is_global_zero)
+        data = prepare(config, out, report, resume, fabric.is_global_zero)
         learner = assemble(fabric, data)
         if fabric.is_global_zero and not resume:
             clear_run(out)

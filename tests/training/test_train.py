@@ -360,7 +360,7 @@ def test_a_full_disk_at_a_checkpoint_leaves_the_models_from_before(
     with pytest.raises(AnadilError, match=rf"could not write .*{which}: .*No space left on device") as caught:
         train(config_of(micro, epochs=3), out, falling)
     assert "the version that was there before is untouched" in str(caught.value)
-    assert entries(out) == {"best", "last", "checkpoints", "metrics.csv", "tensorboard"}
+    assert entries(out) == {"best", *WITHOUT_BEST, "validation.txt", "hypotheses.jsonl"}
     assert "epoch 1," in (out / which / "README.md").read_text(encoding="utf-8")
     weights_of(out, "best"), weights_of(out, "last")
 
