@@ -20,7 +20,7 @@ from anadil.training.config import TrainingSettings
 from anadil.training.freezing import hold_still
 from anadil.training.init_settings import InitSettings
 from anadil.training.optimizers import build_optimizer
-from anadil.training.train import ctc_loss
+from anadil.training.step import ctc_loss
 
 N_UTTERANCES, SECONDS, N_LABELS = 16, 4, 32
 

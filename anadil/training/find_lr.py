@@ -120,7 +120,7 @@ def _range_test(learner: Learner, batches: Iterator[Batch], flat_start: bool, re
         rate = LOWEST * (HIGHEST / LOWEST) ** (step / (N_STEPS - 1))
         _set_rate(learner, rate)
         found = gradients(learner, [next(batches)], flat_start)
-        if not found.finite:
+        if found.broken(learner.settings):
             break
         move(learner)
         mean = SMOOTHING * mean + (1 - SMOOTHING) * found.loss

@@ -14,6 +14,7 @@ from anadil.data.batches import Batch
 from anadil.data.spec_augment import feature_augmentation
 from anadil.errors import AnadilError
 from anadil.training import diagnosis
+from anadil.training.config import TrainingSettings
 from anadil.training.flat_start import flat_start_loss, speech_frames
 from anadil.training.learner import Learner
 from anadil.training.optimizers import set_learning_rates
@@ -32,9 +33,9 @@ class Gradients:
     log_probs: Tensor  # (batch, frames, labels + blank) of the last piece
     frame_counts: Tensor
 
-    @property
-    def finite(self) -> bool:
-        return math.isfinite(self.loss) and math.isfinite(self.norm)
+    def broken(self, settings: TrainingSettings) -> bool:
+        """Whether they cannot be used. The scaler of 16-bit floats skips steps whose gradients overflow, and goes on."""
+        return not math.isfinite(self.loss) or (not math.isfinite(self.norm) and settings.precision != "16-mixed")
 
 
 def take_step(learner: Learner, pieces: Sequence[Batch], run: Run, report: Reporter, idle: bool = False) -> None:
@@ -42,7 +43,7 @@ def take_step(learner: Learner, pieces: Sequence[Batch], run: Run, report: Repor
     settings = learner.settings
     set_learning_rates(learner.optimizer, settings, run.step, run.progress(settings.max_minutes))
     found = gradients(learner, pieces, run.step < settings.flat_start_steps, idle)
-    if not math.isfinite(found.loss) or (not found.finite and settings.precision != "16-mixed"):
+    if found.broken(settings):
         where = [learner.data.train[i].utterance.source for piece in pieces for i in piece.indices]
         raise AnadilError(diagnosis.explain_not_finite(found.loss, found.norm, run.step, settings, where))
     move(learner)

@@ -154,7 +154,7 @@ def _lost(what: str) -> str:
 
 def _is_of_connection(error: RuntimeError) -> bool:
     told = str(error).lower()
-    words = ("connection", "gloo", "nccl", "timed out", "timeout", "peer", "socket", "broken pipe", "store")
+    words = ("connection", "gloo", "nccl", "timed out", "timeout", "peer", "socket", "broken pipe")
     return isinstance(error, torch.distributed.DistError) or any(word in told for word in words)
 
 

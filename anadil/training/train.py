@@ -136,9 +136,11 @@ def _fit(
         agree(fabric, run, stop)
         if heard.chain and (run.epoch == 1 or run.ended(settings)):
             report.say(heard.report())
-        _checkpoint(resumable, report)
-        if looks:
-            watch(learner, run, looks[PLAIN], report)
+        try:
+            if looks:
+                watch(learner, run, looks[PLAIN], report)
+        finally:
+            _checkpoint(resumable, report)
     if run.out_of_patience(settings) and not run.ended(settings):
         report.say(f"stopped: no better CER since epoch {run.best_epoch} (training.patience={settings.patience})")
     return run
