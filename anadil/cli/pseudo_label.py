@@ -54,17 +54,13 @@ def pseudo_label(
     How sure is enough is calibrated: the lowest confidence at which the validation data that it keeps have at most the
     asked character error rate, the 95 % interval included. What the input says of language, speaker and licence is kept.
     """
-    from anadil.files import refuse_overwrite
     from anadil.manifest import read_manifests, write_manifest
     from anadil.recognition.load import load
     from anadil.recognition.pseudo_labels import Limits, stretches_of
     from anadil.recognition.pseudo_labels import pseudo_label as label
 
     require_threshold(calibrate, max_cer, min_confidence)
-    rejected = out.with_name(f"{out.name.removesuffix('.jsonl')}.rejected.jsonl")
-    refuse_inputs([*speech, *(calibrate or ()), *(exclude or ())], (out, rejected))
-    for path in (out, rejected):
-        refuse_overwrite(path, force)
+    rejected = plan_rejected(out, [*speech, *(calibrate or ()), *(exclude or ())], force)
     valid, known = read_manifests(calibrate or ()), read_manifests(exclude or ())
     recognizer = load(model)
     utterances = read_speech(speech, recognizer.rules.language)
@@ -104,13 +100,17 @@ def require_threshold(calibrate: Sequence[Path] | None, max_cer: float | None, m
         )
 
 
-def refuse_inputs(inputs: Sequence[Path], outputs: Sequence[Path]) -> None:
-    """Raise AnadilError if an output is an input, even with --force."""
+def plan_rejected(out: Path, inputs: Sequence[Path], force: bool) -> Path:
+    """Where the rejected go. Raises AnadilError if it or `out` is there and no --force, or is an input, even so."""
     from anadil.errors import AnadilError
+    from anadil.files import refuse_overwrite
 
-    for path in outputs:
+    rejected = out.with_name(f"{out.name.removesuffix('.jsonl')}.rejected.jsonl")
+    for path in (out, rejected):
         if path.resolve() in {given.resolve() for given in inputs}:
             raise AnadilError(f"{path} is read, and cannot be written too\n  next: choose another --out")
+        refuse_overwrite(path, force)
+    return rejected
 
 
 def read_speech(paths: Sequence[Path], language: str | None) -> list[Utterance]:
