@@ -11,7 +11,7 @@ import numpy as np
 def confidence(log_probs: np.ndarray, labels: Sequence[int], blank: int) -> float:
     """Probability of `labels`, as a geometric mean a label, in [0, 1]: exp(log p(labels | audio) / number of labels).
 
-    Of 13 measures compared on two models of Mboshi this one ordered utterances best by their errors: at half of the
+    Of a dozen measures compared on two models of Mboshi this one ordered utterances best by their errors: at half of the
     characters kept, character errors fell from 36.1 to 29.1 % (mean log-prob of the best path 30.4 %, Tsallis entropy
     30.5 %, least confident word 33.4 %; docs/LOG.md). No labels: 0, for nothing was heard. Shapes and errors: see
     `ctc_log_prob`.
