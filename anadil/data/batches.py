@@ -39,6 +39,7 @@ class Batch:
     targets: Tensor  # int64 (batch, labels)
     target_counts: Tensor  # int64 (batch,)
     indices: tuple[int, ...]  # which examples these are
+    weights: Tensor | None = None  # float32 (batch,); None: all count alike
 
     def to(self, device: torch.device) -> Batch:
         move = device.type != "cpu"
@@ -50,6 +51,7 @@ class Batch:
             self.targets.to(device),
             self.target_counts.to(device),
             self.indices,
+            None if self.weights is None else self.weights.to(device),
         )
 
 
@@ -122,12 +124,14 @@ class Loader:
         if self.augment is not None:
             waveforms = [self.augment(row, index, epoch) for row, index in zip(waveforms, indices, strict=True)]
         labels = [self.labels[index] if self.labels else self.examples[index].labels for index in indices]
+        weights = [self.examples[index].weight for index in indices]
         return Batch(
             _pad(waveforms, np.float32),
             torch.tensor([len(waveform) for waveform in waveforms]),
             _pad([np.asarray(row) for row in labels], np.int64),
             torch.tensor([len(row) for row in labels]),
             tuple(indices),
+            torch.tensor(weights) if any(weight != 1 for weight in weights) else None,
         )
 
     def _waveform(self, index: int) -> np.ndarray:

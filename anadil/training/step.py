@@ -102,15 +102,17 @@ def _loss(learner: Learner, batch: Batch, flat_start: bool) -> tuple[Tensor, Ten
         return ctc_loss(log_probs, frame_counts, batch), log_probs, frame_counts
     samples_per_frame = round(acoustic.frame_s * acoustic.sample_rate)
     speech = speech_frames(batch.waveforms, frame_counts, log_probs.shape[1], samples_per_frame)
-    loss = flat_start_loss(log_probs, frame_counts, batch.targets, batch.target_counts, speech)
+    loss = flat_start_loss(log_probs, frame_counts, batch.targets, batch.target_counts, speech, batch.weights)
     return loss, log_probs, frame_counts
 
 
 def _count(learner: Learner, batch: Batch, flat_start: bool) -> float:
-    """What the mean of a loss is taken over: labels, or frames."""
-    if not flat_start:
-        return float(batch.target_counts.sum())
-    return float(sum(learner.data.acoustic.frame_count(n) for n in batch.sample_counts.tolist()))
+    """What the mean of a loss is taken over: labels, or frames, as much as their utterances weigh."""
+    if flat_start:
+        counts = torch.tensor([learner.data.acoustic.frame_count(n) for n in batch.sample_counts.tolist()])
+    else:
+        counts = batch.target_counts
+    return float(counts.sum() if batch.weights is None else (counts * batch.weights).sum())
 
 
 def move(learner: Learner) -> None:
@@ -121,16 +123,21 @@ def move(learner: Learner) -> None:
 
 
 def ctc_loss(log_probs: Tensor, frame_counts: Tensor, batch: Batch) -> Tensor:
-    """Negative log-likelihood of the batch in nats a label; log-probs (batch, frames, labels + blank), blank last."""
-    total = F.ctc_loss(
+    """Negative log-likelihood of the batch in nats a label; log-probs (batch, frames, labels + blank), blank last.
+
+    With weights, each utterance's likelihood and its labels count as much as it weighs.
+    """
+    losses = F.ctc_loss(
         log_probs.transpose(0, 1),
         batch.targets,
         frame_counts,
         batch.target_counts,
         blank=log_probs.shape[2] - 1,
-        reduction="sum",
+        reduction="sum" if batch.weights is None else "none",
     )
-    return total / batch.target_counts.sum()
+    if batch.weights is None:
+        return losses / batch.target_counts.sum()
+    return (losses * batch.weights).sum() / (batch.target_counts * batch.weights).sum()
 
 
 def padded_seconds(durations: Sequence[float], indices: Sequence[int]) -> float:
