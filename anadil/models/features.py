@@ -149,7 +149,8 @@ class LogMel(nn.Module):
         window = self.basis[0, 0]  # the cosine of frequency 0 is 1
         frames = padded.unfold(1, len(window), self.settings.hop) * window
         spectrum = torch.fft.rfft(frames, n=self.settings.fft_size)
-        return (spectrum.real.square() + spectrum.imag.square()).transpose(1, 2)
+        power: Tensor = spectrum.real.square() + spectrum.imag.square()
+        return power.transpose(1, 2)
 
     def _pad(self, features: Tensor, frame_counts: Tensor) -> Tensor:
         """Models that look beyond an utterance are used to what NeMo puts there."""

@@ -113,7 +113,7 @@ class _LinearWithin(torch.autograd.Function):
         return rows @ weight.t()
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         rows, weight, beyond = ctx.saved_tensors
         of_rows = (grad @ weight).index_fill_(0, beyond, 0.0) if ctx.needs_input_grad[0] else None
@@ -149,7 +149,7 @@ class _ReluDropout(torch.autograd.Function):
         return x
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
         (out,) = ctx.saved_tensors
         passed = torch.ops.aten.threshold_backward(grad.contiguous(memory_format=torch.channels_last), out, 0)

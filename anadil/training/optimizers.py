@@ -80,7 +80,7 @@ def build_optimizer(
         groups.setdefault(key, fresh)["params"].append(parameter)
     if settings.optimizer == "novograd":
         return NovoGrad(groups.values(), settings.lr, settings.betas or NOVOGRAD_BETAS)
-    # one kernel for all weights: 1 ms a step instead of 6.5 (small preset, one thread); a scaler of 16-bit floats wants its own
+    # one kernel for all weights: 2.5 ms a step instead of 5.8 (small preset, one thread); a scaler of 16-bit floats wants its own
     fused = settings.precision != "16-mixed"
     return AdamW(groups.values(), settings.lr, settings.betas or ADAMW_BETAS, fused=fused)
 
