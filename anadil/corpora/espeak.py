@@ -95,6 +95,8 @@ def synthesize_corpus(
     on_progress: Callable[[int, int], None] | None = None,
     n_valid: int = 60,
     n_test: int = 120,
+    texts: Sequence[str] | None = None,
+    voice: str | None = None,
 ) -> dict[str, list[Utterance]]:
     """Speak a corpus with about `hours` hours of training audio into `out`: wav/<split>/*.wav and <split>.jsonl.
 
@@ -102,14 +104,15 @@ def synthesize_corpus(
     spoken once each; the training sentences come again, with other voices and other numbers, until `hours` is
     reached. Speed, pitch, level, silence at both ends and white noise vary. All follows from `seed`; valid and
     test do not depend on `hours`. `on_progress(done, total)` hears seconds of training audio. An earlier corpus
-    in `out` is replaced.
+    in `out` is replaced. `texts` are spoken instead of `sentences(language)`, and `voice` names the voices' language
+    where espeak-ng has none for this one (a Swahili voice reads Luganda).
 
     Raises AnadilError if espeak-ng is not installed, or the sentences in `language` do not suffice.
     """
     if not 0 < hours < math.inf:
         raise AnadilError(f"cannot synthesise {hours} hours of speech\n  next: ask for more than 0, for example 1")
     split_rng, *rngs = np.random.default_rng(seed).spawn(1 + len(VOICES))
-    raw_texts = _split(sentences(language), n_valid, n_test, split_rng)
+    raw_texts = _split(sentences(language) if texts is None else list(texts), n_valid, n_test, split_rng)
     utterances: dict[str, list[Utterance]] = {split: [] for split in VOICES}
     speaker = _Speaker()  # not the shared one: what espeak-ng said before has some part in how it sounds
     try:
@@ -117,7 +120,7 @@ def synthesize_corpus(
             # train comes last, for its length depends on `hours`
             for rng, (split, variants) in zip(rngs, reversed(VOICES.items()), strict=True):
                 (folder / split).mkdir()
-                takes = _takes(speaker, language, raw_texts[split], variants, rng)
+                takes = _takes(speaker, language, voice or language, raw_texts[split], variants, rng)
                 if split == "train":
                     takes = _until(takes, 3600 * hours, on_progress)
                 else:
@@ -146,7 +149,12 @@ def _split(raw_texts: list[str], n_valid: int, n_test: int, rng: np.random.Gener
 
 
 def _takes(
-    speaker: _Speaker, language: str, raw_texts: list[str], variants: Sequence[str], rng: np.random.Generator
+    speaker: _Speaker,
+    language: str,
+    voice: str,
+    raw_texts: list[str],
+    variants: Sequence[str],
+    rng: np.random.Generator,
 ) -> Iterator[_Take]:
     """Speak without end: all sentences once, then all again with other voices and numbers."""
     first_voice = rng.permutation(len(raw_texts))  # each voice speaks as much as any other
@@ -154,7 +162,7 @@ def _takes(
         for index in rng.permutation(len(raw_texts)):
             raw_text = raw_texts[index] if n_passes == 0 else vary_digits(raw_texts[index], rng)
             variant = variants[(first_voice[index] + n_passes) % len(variants)]
-            yield _perform(speaker, raw_text, Voice(language, variant), rng)
+            yield _perform(speaker, raw_text, language, Voice(voice, variant), rng)
 
 
 def vary_digits(text: str, rng: np.random.Generator) -> str:
@@ -171,10 +179,10 @@ def vary_digits(text: str, rng: np.random.Generator) -> str:
     return re.sub("[0-9]+(?![0-9'’])|[0-9]+?(?=[1-9]0*['’])", other, text)
 
 
-def _perform(speaker: _Speaker, raw_text: str, voice: Voice, rng: np.random.Generator) -> _Take:
+def _perform(speaker: _Speaker, raw_text: str, language: str, voice: Voice, rng: np.random.Generator) -> _Take:
     """Speak one sentence at a random speed and pitch, and record it with some silence and noise."""
     voice = replace(voice, rate=int(rng.integers(130, 191)), pitch=int(rng.integers(30, 71)))
-    text = spell_integers(raw_text, voice.language)
+    text = spell_integers(raw_text, language)
     speech = speaker.say(text, voice, SAMPLE_RATE, noise_seed=int(rng.integers(1, 2**31)))
     speech *= _PEAK / np.abs(speech).max() * _amplitude_ratio(rng.uniform(-12, 0))
     before, after = (round(SAMPLE_RATE * seconds) for seconds in rng.uniform(0.05, 0.3, size=2))
@@ -186,7 +194,7 @@ def _perform(speaker: _Speaker, raw_text: str, voice: Voice, rng: np.random.Gene
         duration=len(samples) / SAMPLE_RATE,
         text=" ".join(text.translate(_PUNCTUATION).split()),
         speaker=voice.variant,
-        language=voice.language,
+        language=language,
         extra={"raw_text": raw_text, "voice": voice.name, "rate": voice.rate, "pitch": voice.pitch},
     )
     return samples, utterance
