@@ -49,6 +49,7 @@ class DiskCache:
         self.folder = folder / FOLDER
         self.room = int(gigabytes * 2**30)
         self.trouble: str | None = None
+        self._told = False
         self._began = time.time()
         self._lock = Lock()
         self._used: int | None = None  # bytes, at the last look and what was written since
@@ -59,6 +60,11 @@ class DiskCache:
             raise AnadilError(
                 f"data.cache: could not make {self.folder}: {error.strerror}\n  next: choose another folder"
             ) from error
+
+    def news(self) -> str | None:
+        """`trouble`, the first time that one asks."""
+        trouble, self._told = None if self._told else self.trouble, self.trouble is not None
+        return trouble
 
     def read(self, utterance: Utterance, sample_rate: int) -> np.ndarray | None:
         """int16 (samples,), or None if they are not there or damaged."""
@@ -96,7 +102,7 @@ class DiskCache:
 
     def _path(self, utterance: Utterance, sample_rate: int) -> Path:
         real = os.path.realpath(utterance.audio_filepath)
-        about = os.stat(real)
+        about = Path(real).stat()
         key = (real, about.st_size, about.st_mtime_ns, utterance.offset, utterance.duration, sample_rate)
         name = hashlib.sha256(repr(key).encode("utf-8", "surrogateescape")).hexdigest()
         return self.folder / name[:2] / f"{name}.pcm"

@@ -28,7 +28,10 @@ VERSION = 1
 KEPT = 3
 """The newest are kept: one may be damaged by a power cut, or hold the step where training went wrong."""
 
-MAY_CHANGE = ("name", "data.cache_mb", "training.epochs", "training.max_minutes", "training.checkpoint_minutes")
+MAY_CHANGE = (
+    "name", "data.cache_mb", "data.cache", "data.cache_gb", "training.epochs", "training.max_minutes",
+    "training.checkpoint_minutes",
+)  # fmt: skip
 """Settings that a resumed run may have otherwise: they end it sooner or later, or cost only time."""
 
 

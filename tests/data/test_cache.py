@@ -83,9 +83,7 @@ def test_memory_disk_and_decoding_give_the_same_samples(tmp_path: Path, utteranc
     assert torch.equal(full.load([0]).waveforms, in_memory) and entries(tmp_path / "full") == []
 
 
-def test_the_audio_is_not_decoded_twice(
-    tmp_path: Path, utterance: Utterance, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_audio_is_not_decoded_twice(tmp_path: Path, utterance: Utterance, monkeypatch: pytest.MonkeyPatch) -> None:
     examples = [Example(utterance, (1,))]
     Loader(examples, RATE, disk=DiskCache(tmp_path, 1)).load([0])
     monkeypatch.setattr("anadil.audio.read", lambda *_: pytest.fail("decoded again"))
