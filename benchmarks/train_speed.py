@@ -119,10 +119,10 @@ def last_conv(block: torch.nn.Module) -> str:
     return strided[-1] if strided else ""
 
 
-def matrix_flops(size: int = 1024, rounds: int = 12) -> float:
+def matrix_flops(clock: Callable[[], float], size: int = 1024, rounds: int = 12) -> float:
     """Floating-point operations a second of a float32 matrix product, the best of the rounds."""
     a, b = torch.randn(size, size), torch.randn(size, size)
-    return 2 * size**3 / min(seconds_of(lambda: a @ b) for _ in range(rounds))
+    return 2 * size**3 / min(seconds_of(lambda: a @ b, clock) for _ in range(rounds))
 
 
 def seconds_of(work: Callable[[], object], clock: Callable[[], float] = time.perf_counter) -> float:
@@ -177,10 +177,10 @@ def measure(name: str, arguments: argparse.Namespace) -> str:
     ours()
     peer_seconds()
     times: list[tuple[float, float]] = []
-    flops = matrix_flops()
+    flops = matrix_flops(arguments.clock)
     for _ in range(arguments.rounds):
         times.append((min(seconds_of(ours, arguments.clock) for _ in range(3)), peer_seconds()))
-        flops = max(flops, matrix_flops(rounds=4))
+        flops = max(flops, matrix_flops(arguments.clock, rounds=4))
     close()
     best, best_peer = (min(column) for column in zip(*times, strict=True))
     limit = 6 * multiply_adds(ours_model) / flops  # seconds: 2 operations, forward and twice that for backward

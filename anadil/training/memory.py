@@ -29,7 +29,7 @@ SHARE = 0.5
 """Of the memory that is free now: other programs, the validation set's log-probs and fragments want the rest."""
 
 PEAK = 2.0
-"""Memory at the peak of a step, over what forward keeps for backward: measured at 1.2 to 1.5 (docs/LOG.md)."""
+"""Memory at the peak of a step, over what forward keeps for backward: measured at 1.2 to 1.3 (docs/LOG.md)."""
 
 
 def settle_batch_seconds(data: Prepared, device: torch.device, out: Path, resume: bool, report: Reporter) -> Prepared:
