@@ -121,11 +121,7 @@ def _fit(
             if stop.requested or time.monotonic() - run.saved >= 60 * settings.checkpoint_minutes:
                 _checkpoint(resumable, report)
             if stop.requested:
-                _save(data, run, "last")
-                raise KeyboardInterrupt(
-                    f"stopped at epoch {run.epoch}, step {run.step}; {out / 'last'} is usable\n"
-                    "  next: the same command with --resume goes on"
-                )
+                raise _interrupted(data, run)
             if settings.max_minutes and run.minutes >= settings.max_minutes:
                 break
         run.batch = 0
@@ -207,6 +203,14 @@ def _step(
         density = float(batch.target_counts.sum() / frame_counts.sum())
         report.warn(diagnosis.explain_blanks(run.step, settings, density, value, run.first_loss))
     return value
+
+
+def _interrupted(data: Prepared, run: Run) -> KeyboardInterrupt:
+    _save(data, run, "last")
+    return KeyboardInterrupt(
+        f"stopped at epoch {run.epoch}, step {run.step}; {run.out / 'last'} is usable\n"
+        "  next: the same command with --resume goes on"
+    )
 
 
 def _loss(model: Any, batch: Batch, data: Prepared, run: Run, masks: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
