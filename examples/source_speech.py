@@ -13,7 +13,7 @@ import csv
 from dataclasses import replace
 from pathlib import Path
 
-from anadil.corpora.espeak import synthesize_corpus
+from anadil.corpora.synthetic import synthesize_corpus
 from anadil.manifest import read_manifest, write_manifest
 
 VOICES = {"tr": "tr", "es": "es", "it": "it", "id": "id", "et": "et", "fi": "fi", "eu": "eu", "lg": "sw", "rw": "sw"}
