@@ -42,17 +42,25 @@ class Batch:
     targets: Tensor  # int64 (batch, labels)
     target_counts: Tensor  # int64 (batch,)
     indices: tuple[int, ...]  # which examples these are
+    weights: Tensor | None = None  # float32 (batch,); None: all count alike
 
     def to(self, device: torch.device) -> Batch:
         """To a GPU from pinned memory, so that the copy goes on while the GPU computes."""
         if device.type == "cpu":
             return self
         pin = device.type == "cuda"
-        moved = [
-            (tensor.pin_memory() if pin else tensor).to(device, non_blocking=pin)
-            for tensor in (self.waveforms, self.sample_counts, self.targets, self.target_counts)
-        ]
-        return Batch(moved[0], moved[1], moved[2], moved[3], self.indices)
+
+        def move(tensor: Tensor) -> Tensor:
+            return (tensor.pin_memory() if pin else tensor).to(device, non_blocking=pin)
+
+        return Batch(
+            move(self.waveforms),
+            move(self.sample_counts),
+            move(self.targets),
+            move(self.target_counts),
+            self.indices,
+            None if self.weights is None else move(self.weights),
+        )
 
 
 def plan_epoch(durations: Sequence[float], batch_seconds: float, seed: int | None, epoch: int = 0) -> list[list[int]]:
@@ -134,12 +142,14 @@ class Loader:
         if self.augment is not None:
             waveforms = [self.augment(row, index, epoch) for row, index in zip(waveforms, indices, strict=True)]
         labels = [self.labels[index] if self.labels else self.examples[index].labels for index in indices]
+        weights = [self.examples[index].weight for index in indices]
         return Batch(
             _pad(waveforms, np.float32),
             torch.tensor([len(waveform) for waveform in waveforms]),
             _pad([np.asarray(row) for row in labels], np.int64),
             torch.tensor([len(row) for row in labels]),
             tuple(indices),
+            torch.tensor(weights) if any(weight != 1 for weight in weights) else None,
         )
 
     def _waveform(self, index: int) -> np.ndarray:

@@ -10,6 +10,7 @@ from pydantic import BaseModel, Field, model_validator
 
 from anadil.data.augment.settings import AugmentSettings
 from anadil.data.checks import MAX_DURATION_S, MIN_DURATION_S
+from anadil.data.weights import LARGEST
 from anadil.models.acoustic import ModelSettings
 from anadil.models.features import FeatureSettings
 from anadil.models.quartznet import QuartzNetSettings
@@ -28,6 +29,7 @@ class DataSettings(BaseModel):
     min_duration: float = Field(MIN_DURATION_S, ge=0)  # seconds
     max_duration: float = Field(MAX_DURATION_S, gt=0)  # seconds
     skip_bad: bool = False  # train without the utterances that cannot be used, instead of stopping
+    pseudo_label_weight: float | None = Field(None, ge=0, le=LARGEST)  # in the loss; None: "weight" of each line, or 1
     language_temperature: float | None = Field(None, ge=1)  # several languages: how much the small ones gain
     cache_mb: float = Field(2048, ge=0)  # decoded audio kept in memory (an hour at 16 kHz: 110 MB)
     cache: str | None = None  # folder that keeps decoded audio from run to run; several runs may share it

@@ -222,7 +222,7 @@ def _loss(model: Any, batch: Batch, data: Prepared, run: Run, masks: torch.Gener
         return log_probs, frame_counts, ctc_loss(log_probs, frame_counts, batch)
     samples_per_frame = round(data.acoustic.frame_s * data.acoustic.sample_rate)
     speech = speech_frames(batch.waveforms, frame_counts, log_probs.shape[1], samples_per_frame)
-    loss = flat_start_loss(log_probs, frame_counts, batch.targets, batch.target_counts, speech)
+    loss = flat_start_loss(log_probs, frame_counts, batch.targets, batch.target_counts, speech, batch.weights)
     return log_probs, frame_counts, loss
 
 

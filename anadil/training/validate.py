@@ -18,16 +18,21 @@ from anadil.training.run import Run, Validation
 
 
 def ctc_loss(log_probs: Tensor, frame_counts: Tensor, batch: Batch) -> Tensor:
-    """Negative log-likelihood of the batch in nats a label; log-probs (batch, frames, labels + blank), blank last."""
-    total = F.ctc_loss(
+    """Negative log-likelihood of the batch in nats a label; log-probs (batch, frames, labels + blank), blank last.
+
+    With weights, each utterance's likelihood and its labels count as much as it weighs.
+    """
+    losses = F.ctc_loss(
         log_probs.transpose(0, 1),
         batch.targets,
         frame_counts,
         batch.target_counts,
         blank=log_probs.shape[2] - 1,
-        reduction="sum",
+        reduction="sum" if batch.weights is None else "none",
     )
-    return total / batch.target_counts.sum()
+    if batch.weights is None:
+        return losses / batch.target_counts.sum()
+    return (losses * batch.weights).sum() / (batch.target_counts * batch.weights).sum()
 
 
 def validate(
