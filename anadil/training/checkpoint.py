@@ -31,6 +31,8 @@ KEPT = 3
 MAY_CHANGE = (
     "name",
     "data.cache_mb",
+    "data.cache",
+    "data.cache_gb",
     "training.epochs",
     "training.max_minutes",
     "training.patience",

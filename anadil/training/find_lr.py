@@ -22,6 +22,7 @@ from anadil.training.chart import Chart, svg
 from anadil.training.config import Config
 from anadil.training.freezing import hold_still
 from anadil.training.learner import Learner, assemble, make_fabric
+from anadil.training.memory import settle_batch_seconds
 from anadil.training.prepare import prepare, sampled_labels
 from anadil.training.report import Reporter, Silent
 from anadil.training.step import gradients, move
@@ -94,7 +95,8 @@ def find_lr(config: Config, out: Path, report: Reporter | None = None, force: bo
         refuse_overwrite(out / name, force)
     seed_everything(config.training.seed, verbose=False)
     data = prepare(config, out, report, writes=False)
-    learner = assemble(make_fabric(config, alone=True), data)
+    fabric = make_fabric(config, alone=True)
+    learner = assemble(fabric, settle_batch_seconds(data, fabric.device, out, False, report, writes=False))
     batches = _endless(learner)
     tests = []
     flat_steps = min(learner.settings.flat_start_steps, N_STEPS)

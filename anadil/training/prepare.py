@@ -141,7 +141,8 @@ def make_augmenter(config: Config, examples: Sequence[Example], acoustic: Acoust
 
     def may_last(index: int, seconds: float) -> bool:
         """A changed speed must leave a frame for each label, and keep to the limits of training."""
-        longest = min(config.data.max_duration, config.training.batch_seconds)
+        room = config.training.batch_seconds  # auto is never less than the longest utterance
+        longest = config.data.max_duration if room == "auto" else min(config.data.max_duration, room)
         n_frames = acoustic.frame_count(round(seconds * acoustic.sample_rate))
         return config.data.min_duration <= seconds <= longest and n_frames >= min_ctc_frames(examples[index].labels)
 

@@ -12,10 +12,12 @@ from anadil.errors import AnadilError
 from anadil.training.config import TrainingSettings
 
 CHECKPOINTS = "checkpoints"
+BATCH = "batch_seconds.txt"
+"""What `training.batch_seconds: auto` came to: a resumed run takes the same."""
 EPOCHS = "epochs"
 TRACKERS = "trackers.json"
 OUTPUTS = (
-    "best", "last", CHECKPOINTS, EPOCHS, "metrics.csv", "metrics.svg", "validation.txt", "hypotheses.jsonl", "tensorboard",
+    BATCH, "best", "last", CHECKPOINTS, EPOCHS, "metrics.csv", "metrics.svg", "validation.txt", "hypotheses.jsonl", "tensorboard",
     "init.json", "start.safetensors", TRACKERS,
 )  # fmt: skip
 

@@ -17,6 +17,7 @@ from anadil.training import diagnosis
 from anadil.training.config import TrainingSettings
 from anadil.training.flat_start import flat_start_loss, speech_frames
 from anadil.training.learner import Learner
+from anadil.training.memory import explain_out_of_memory, is_out_of_memory
 from anadil.training.optimizers import set_learning_rates
 from anadil.training.report import Reporter
 from anadil.training.run import Run
@@ -66,10 +67,12 @@ def gradients(learner: Learner, pieces: Sequence[Batch], flat_start: bool, idle:
     """
     try:
         return _gradients(learner, pieces, flat_start, idle)
-    except (RuntimeError, MemoryError) as error:  # PyTorch has a class for a GPU's memory alone
-        if isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error):
-            raise AnadilError(_out_of_memory(learner, pieces)) from error
-        raise
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        largest = max(pieces, key=lambda piece: piece.waveforms.numel())
+        sample_rate, seconds = learner.data.acoustic.sample_rate, learner.settings.batch_limit
+        raise AnadilError(explain_out_of_memory(largest, sample_rate, seconds)) from error
 
 
 def _gradients(learner: Learner, pieces: Sequence[Batch], flat_start: bool, idle: bool) -> Gradients:
@@ -143,16 +146,3 @@ def ctc_loss(log_probs: Tensor, frame_counts: Tensor, batch: Batch) -> Tensor:
 def padded_seconds(durations: Sequence[float], indices: Sequence[int]) -> float:
     """Audio of a batch as the model sees it: the longest utterance's length for each."""
     return max(durations[i] for i in indices) * len(indices)
-
-
-def _out_of_memory(learner: Learner, pieces: Sequence[Batch]) -> str:
-    largest = max(pieces, key=lambda piece: piece.waveforms.numel())
-    seconds = largest.waveforms.numel() / learner.data.acoustic.sample_rate
-    where = "GPU" if learner.fabric.device.type == "cuda" else "machine"
-    return (
-        f"the {where}'s memory is too small for a batch of {seconds:.0f} s of audio "
-        f"({len(largest.indices)} utterances, padding counted)\n"
-        f"  next: training.accumulate={2 * learner.settings.accumulate} hears it in smaller pieces; or a smaller "
-        f"training.batch_seconds (it is {learner.settings.batch_seconds:g}), or data.max_duration if one utterance alone "
-        "is too long. --dry-run tries the longest batch"
-    )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
@@ -12,6 +11,7 @@ import numpy as np
 from lightning_fabric import seed_everything
 
 from anadil.data.batches import Loader
+from anadil.data.cache import DiskCache
 from anadil.data.languages import plan_languages
 from anadil.errors import AnadilError
 from anadil.models.acoustic import save_model
@@ -22,14 +22,15 @@ from anadil.training.averages import PLAIN, Averages, describe
 from anadil.training.checkpoint import Resumable, flat, identity_of, restore_checkpoint, save_checkpoint
 from anadil.training.collapse import watch
 from anadil.training.config import Config
-from anadil.training.freezing import hold_still
+from anadil.training.figures import Pace, figures, tell
+from anadil.training.freezing import frozen_names, hold_still
 from anadil.training.interrupt import Stop, stop_on_interrupt
 from anadil.training.judge import Judge
 from anadil.training.learner import Learner, assemble, make_fabric
+from anadil.training.memory import settle_batch_seconds, with_batch_seconds
 from anadil.training.metrics import Logs
 from anadil.training.model_card import model_card
 from anadil.training.optimizers import begin_thaw
-from anadil.training.peak_memory import peak_memory_mb
 from anadil.training.prepare import Prepared, prepare, sampled_labels
 from anadil.training.report import Reporter, Silent
 from anadil.training.run import Run, clear_run, refuse_run
@@ -64,12 +65,18 @@ def train(
         seed_everything(config.training.seed, verbose=False)
         fabric = make_fabric(config)
         data = prepare(config, out, report, resume, fabric.is_global_zero)
-        learner = assemble(fabric, data)
-        if fabric.is_global_zero and not resume:
-            clear_run(out)
-            if data.config.init is not None and data.start is not None:
+        if data.config.init is not None:
+            frozen_names(data.acoustic.network, data.config.init)  # its errors come before an earlier run is cleared
+        if fabric.is_global_zero:
+            if not resume:
+                clear_run(out)
+            if not resume and data.config.init is not None and data.start is not None:
                 save_start(data.start, data.acoustic.network, data.config.init, out)
-        fabric.barrier()
+            data = settle_batch_seconds(data, fabric.device, out, resume, report)
+        seconds = fabric.broadcast(data.config.training.batch_seconds)
+        assert seconds != "auto"
+        data = with_batch_seconds(data, seconds)
+        learner = assemble(fabric, data)
         learner = replace(learner, pull=pull_to_start(data.acoustic.network, data.config.init, out))
         report.table(f"Layers, a frame every {1000 * data.acoustic.frame_s:g} ms", *layer_table(data.acoustic))
         settings = dict(flat(config.model_dump(mode="json", by_alias=True)))
@@ -91,9 +98,7 @@ def _fit(
 ) -> Run:
     """The loop. In a team of processes each runs it on its share of every batch; the first one has the `logs`."""
     fabric, data, settings = learner.fabric, learner.data, learner.settings
-    heard = data.augmenter  # training audio as the model will hear it, epoch by epoch
-    loader = Loader(data.train, data.acoustic.sample_rate, data.config.data.cache_mb, augment=heard)
-    valid_loader = Loader(data.valid, data.acoustic.sample_rate, data.config.data.cache_mb / 10)
+    loader, valid_loader = _loaders(data)
     averages = Averages(data.acoustic.network, settings, out)
     total_steps = settings.epochs * len(plan_steps(data, epoch=0))
     hours = sum(example.duration for example in data.train) / 3600
@@ -113,7 +118,7 @@ def _fit(
         if run.batch == 0:
             begin_thaw(learner.optimizer, data.config.init, run.epoch, run.step)
         loader.labels = sampled_labels(data, run.epoch)
-        epoch_started, heard_s = time.monotonic(), run.audio_s
+        epoch_started, heard_s, waited_s = time.monotonic(), run.audio_s, loader.waited_s
         shares = [
             share_of(batch, fabric.global_rank, fabric.world_size, settings.accumulate)
             for batch in plan_steps(data, run.epoch)[run.batch :]
@@ -131,11 +136,14 @@ def _fit(
             if settings.max_minutes and run.minutes >= settings.max_minutes:
                 break
         run.batch = 0
-        speed = (run.audio_s - heard_s) / (time.monotonic() - epoch_started)
-        looks = _end_epoch(learner, averages, valid_loader, judge, run, report, logs, speed)
+        elapsed_s = time.monotonic() - epoch_started
+        pace = Pace((run.audio_s - heard_s) / elapsed_s, (loader.waited_s - waited_s) / elapsed_s)
+        looks = _end_epoch(learner, averages, valid_loader, judge, run, report, logs, pace)
         agree(fabric, run, stop)
-        if heard.chain and (run.epoch == 1 or run.ended(settings)):
-            report.say(heard.report())
+        if loader.disk is not None and (trouble := loader.disk.news()):
+            report.warn(trouble)
+        if data.augmenter.chain and (run.epoch == 1 or run.ended(settings)):
+            report.say(data.augmenter.report())
         try:
             if looks:
                 watch(learner, run, looks[PLAIN], report)
@@ -154,13 +162,13 @@ def _end_epoch(
     run: Run,
     report: Reporter,
     logs: Logs | None,
-    speed: float,
+    pace: Pace,
 ) -> dict[str, Look]:
     """The first process validates and writes, the others hear of it. Returns what it found of each kind of weights."""
     looks: dict[str, Look] = {}
     if logs is not None:
         looks = _validate_and_save(learner, averages, loader, judge, run, report)
-        logs.row(_figures(learner, run, speed, looks), run.step)
+        logs.row(figures(learner, run, pace, looks), run.step)
         if looks:
             logs.samples(describe_samples(looks[PLAIN], run.epoch, run.step), run.step)
     run.count_patience(learner.settings)
@@ -188,7 +196,7 @@ def _validate_and_save(
     with averages.in_place(candidates[chosen]):
         if looks:
             run.last = looks[chosen].validation
-            _tell(looks, chosen, run, report)
+            tell(looks, chosen, run, report)
             if run.best is None or run.last.cer < run.best.cer:
                 run.best, run.best_epoch = run.last, run.epoch
                 _save(data, run, "best", describe(chosen, settings))
@@ -197,58 +205,26 @@ def _validate_and_save(
     return looks
 
 
+def _loaders(data: Prepared) -> tuple[Loader, Loader]:
+    """Of training, as the model will hear it epoch by epoch, and of validation."""
+    settings, rate = data.config.data, data.acoustic.sample_rate
+    disk = DiskCache(Path(settings.cache).expanduser(), settings.cache_gb) if settings.cache is not None else None
+    loader = Loader(data.train, rate, settings.cache_mb, augment=data.augmenter, disk=disk)
+    return loader, Loader(data.valid, rate, settings.cache_mb / 10, disk=disk)
+
+
 def plan_steps(data: Prepared, epoch: int) -> list[list[int]]:
     """The batches of an epoch, one a step: indices of training examples."""
     languages = [data.language(example) for example in data.train]
     settings, temperature = data.config.training, data.config.data.language_temperature
     return plan_languages(
-        data.augmenter.durations(epoch), languages, temperature, settings.batch_seconds, settings.seed, epoch
-    )
-
-
-def _tell(looks: Mapping[str, Look], chosen: str, run: Run, report: Reporter) -> None:
-    found = looks[chosen]
-    show = run.epoch % len(found.references)
-    others = "".join(f"  {name or 'plain'} {look.validation.cer:6.2%}" for name, look in looks.items())
-    report.say(
-        f"epoch {run.epoch:3d}  step {run.step:6,}  {run.minutes:5.1f} min"
-        f"  valid CER {found.validation.cer:6.2%}  WER {found.validation.wer:6.2%}"
-        + (f"  (CER by weights:{others})" if len(looks) > 1 else "")
-        + f"\n    said  {found.references[show]}\n    heard {found.hypotheses[show]}"
-        + "".join(f"\n    CER {cer:6.2%}  {name}" for name, cer in found.validation.cer_by_language.items())
+        data.augmenter.durations(epoch), languages, temperature, settings.batch_limit, settings.seed, epoch
     )
 
 
 def _note(run: Run) -> str:
     best = f"  best CER {run.best.cer:.1%}" if run.best else ""
     return f"epoch {run.epoch}  loss {np.mean(run.losses[-50:]):.3f}{best}"
-
-
-def _figures(learner: Learner, run: Run, speed: float, looks: Mapping[str, Look]) -> dict[str, float | int | None]:
-    """A row of metrics.csv. The columns `valid_` are of the plain weights, those of averages have their own."""
-    found = looks[PLAIN].validation if looks else None
-    memory = peak_memory_mb(learner.fabric.device)
-    row: dict[str, float | int | None] = {
-        "epoch": run.epoch,
-        "step": run.step,
-        "minutes": round(run.minutes, 3),
-        "lr": max(group["lr"] for group in learner.optimizer.param_groups),
-        "train_loss": float(np.mean(run.losses)),
-        "gradient_norm": float(np.mean(run.norms)),
-        "audio_s_per_s": round(speed, 1),
-        "memory_mb": None if memory is None else round(memory),
-        "valid_loss": found.loss if found else None,
-        "valid_cer": found.cer if found else None,
-        "valid_wer": found.wer if found else None,
-    }
-    for name, wanted in (
-        ("ema", learner.settings.ema_decay is not None),
-        ("average", learner.settings.average_last > 1),
-    ):
-        if wanted:
-            row[f"{name}_cer"] = looks[name].validation.cer if name in looks else None
-    by_language = found.cer_by_language if found else {}
-    return row | {f"valid_cer_{name}": by_language.get(name) for name in sorted(learner.data.rules_of)}
 
 
 def _stop(first: bool, data: Prepared, run: Run) -> NoReturn:

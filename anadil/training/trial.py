@@ -16,6 +16,7 @@ from anadil.data.batches import Batch, Loader, plan_epoch
 from anadil.models.summary import count_parameters
 from anadil.training.config import Config
 from anadil.training.learner import Learner, assemble, make_fabric
+from anadil.training.memory import settle_batch_seconds
 from anadil.training.peak_memory import peak_memory_mb
 from anadil.training.prepare import prepare
 from anadil.training.report import Reporter, Silent
@@ -68,7 +69,9 @@ def dry_run(config: Config, out: Path, report: Reporter | None = None) -> Trial:
     report = report or Silent()
     seed_everything(config.training.seed, verbose=False)
     data = prepare(config, out, report, writes=False)
-    learner = assemble(make_fabric(config, alone=True), data)
+    fabric = make_fabric(config, alone=True)
+    learner = assemble(fabric, settle_batch_seconds(data, fabric.device, out, False, report, writes=False))
+    data = learner.data
     settings = learner.settings
     plan, durations = plan_steps(data, epoch=1), data.augmenter.durations(1)
     sizes = [padded_seconds(durations, batch) for batch in plan]
@@ -117,7 +120,7 @@ def _validation_s(learner: Learner) -> float:
     if not valid:
         return 0.0
     durations = [example.duration for example in valid]
-    plan = plan_epoch(durations, learner.settings.batch_seconds, seed=None)
+    plan = plan_epoch(durations, learner.settings.batch_limit, seed=None)
     usual = plan[len(plan) // 2]
     learner.model.eval()
     started = time.monotonic()

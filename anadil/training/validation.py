@@ -32,7 +32,7 @@ def validate(learner: Learner, loader: Loader, judge: Judge, report: Reporter) -
     model.eval()
     losses, n_labels = 0.0, 0
     log_probs: list[np.ndarray | None] = [None] * len(data.valid)
-    plan = plan_epoch([example.duration for example in data.valid], learner.settings.batch_seconds, seed=None)
+    plan = plan_epoch([example.duration for example in data.valid], learner.settings.batch_limit, seed=None)
     with torch.no_grad(), learner.fabric.autocast():
         for done, loaded in enumerate(loader.batches(plan), start=1):
             batch = loaded.to(learner.fabric.device)

@@ -39,8 +39,8 @@ from tests.micro import TEXTS, micro_config, micro_data, write_config, write_cor
 WEIGHTS = "model.safetensors"
 WITHOUT_BEST = {"last", "checkpoints", "metrics.csv", "metrics.svg", "tensorboard"}
 COLUMNS = [
-    "epoch", "step", "minutes", "lr", "train_loss", "gradient_norm", "audio_s_per_s", "memory_mb",
-    "valid_loss", "valid_cer", "valid_wer",
+    "epoch", "step", "minutes", "lr", "train_loss", "gradient_norm", "audio_s_per_s", "data_wait",
+    "memory_mb", "valid_loss", "valid_cer", "valid_wer",
 ]  # fmt: skip
 
 
