@@ -13,6 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from anadil.cli.main import app
+from anadil.data.batches import Batch
 from anadil.errors import AnadilError
 from anadil.training import find_lr as finder
 from anadil.training import step as step_module
@@ -53,8 +54,8 @@ def test_the_longest_batch_is_tried_and_too_little_memory_is_named(
 ) -> None:
     seen: list[int] = []
 
-    def no_memory(learner: object, batch: object, flat: bool) -> None:
-        seen.append(batch.waveforms.numel())  # type: ignore[attr-defined]
+    def no_memory(learner: object, pieces: list[Batch], *_: object) -> None:
+        seen.append(pieces[0].waveforms.numel())
         raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
 
     monkeypatch.setattr(step_module, "_gradients", no_memory)
