@@ -62,7 +62,7 @@ def _archive_to_folder(source: Path, out: Path, report: Reporter, hints: Hints) 
     model = read_nemo(source, hints.language, hints.config, hints.tokenizer)
     acoustic, rules = model.loaded.acoustic, model.loaded.rules
     left_out = list(model.left_out)
-    found = recipe(model.config, acoustic.features.settings, left_out)
+    found = recipe(model.config, acoustic.feature_settings, left_out)
     # no flat start: the model knows its letters already
     data = _sections(model, found["augment"], {"flat_start_steps": 0, **found["training"]})
     parse(Config, {"data": {"train": ["?"]}, **data}, f"{source}: converted")  # a config to go on training with
@@ -86,7 +86,7 @@ def _sections(model: NemoModel, augment: dict[str, Any], training: dict[str, Any
         "language": rules.language,
         "text": {"unknown": rules.unknown, "saved": rules.to_dict()},
         "tokenizer": {"kind": "char", "labels": list(rules.labels)},
-        "features": acoustic.features.settings.model_dump(mode="json"),
+        "features": acoustic.feature_settings.model_dump(mode="json"),
         "augment": augment,
         "model": acoustic.network.settings.model_dump(mode="json"),
         "training": training,

@@ -68,7 +68,7 @@ def read_source(init: InitSettings, out: Path) -> tuple[Source, dict[str, Tensor
         init.from_,
         loaded.rules.language,
         list(loaded.rules.labels),
-        loaded.acoustic.features.settings.model_dump(mode="json"),
+        loaded.acoustic.feature_settings.model_dump(mode="json"),
         network.settings.model_dump(mode="json"),
         loaded.rules.to_dict(),
         kind,
