@@ -41,7 +41,7 @@ class HuggingFace(nn.Module):
             layers = self.encoder.encoder
             layers.add_module("layer_norm", layers._modules.pop("layer_norm"))
         if settings.gradient_checkpointing:
-            self.encoder.gradient_checkpointing_enable({"use_reentrant": False})
+            self.encoder.activation_checkpointing_enable({"use_reentrant": False})
         self.dropout = nn.Dropout(settings.final_dropout)
         self.decoder = nn.Linear(settings.width, n_labels + 1)
 
@@ -118,34 +118,29 @@ def library() -> Any:
     return transformers
 
 
+def classes_of(kind: str) -> tuple[Any, Any, Any]:
+    """transformers' config, encoder, and encoder with a CTC head. Raises AnadilError as `library`."""
+    name = {"wav2vec2": "Wav2Vec2", "hubert": "Hubert", "w2v_bert": "Wav2Vec2Bert"}[kind]
+    transformers = library()
+    config, encoder, ctc = (getattr(transformers, name + suffix) for suffix in ("Config", "Model", "ForCTC"))
+    return config, encoder, ctc
+
+
 def transformers_config(settings: HuggingFaceSettings, vocab_size: int = 1) -> Any:
     """The config that builds the modules. Raises AnadilError."""
-    transformers = library()
-    made = {
-        "wav2vec2": transformers.Wav2Vec2Config,
-        "hubert": transformers.HubertConfig,
-        "w2v_bert": transformers.Wav2Vec2BertConfig,
-    }[settings.kind]
     data = settings.model_dump(exclude=OURS)
     if isinstance(settings, W2vBertSettings):
         data["feature_projection_input_dim"] = settings.feature_projection_input_dim
+    for key in ("hidden_act", "feat_extract_activation", "adapter_act"):
+        name = data.get(key)
+        if name is not None and name not in library().activations.ACT2FN:
+            raise AnadilError(f"model.{key}: {name!r} is no activation that transformers knows")
     # with a mask_time_prob there is a vector for hidden frames; hiding them is ours
-    return made(**data, vocab_size=vocab_size, mask_time_prob=0.05, apply_spec_augment=False)
+    return classes_of(settings.kind)[0](**data, vocab_size=vocab_size, mask_time_prob=0.05, apply_spec_augment=False)
 
 
 def _encoder(settings: HuggingFaceSettings) -> Any:
-    transformers = library()
-    made = {
-        "wav2vec2": transformers.Wav2Vec2Model,
-        "hubert": transformers.HubertModel,
-        "w2v_bert": transformers.Wav2Vec2BertModel,
-    }[settings.kind]
-    config = transformers_config(settings)
-    for key in ("hidden_act", "feat_extract_activation", "adapter_act"):
-        name = getattr(config, key, None)
-        if name is not None and name not in transformers.activations.ACT2FN:
-            raise AnadilError(f"model.{key}: {name!r} is no activation that transformers knows")
-    return made(config)
+    return classes_of(settings.kind)[1](transformers_config(settings))
 
 
 def _norm_over_time(x: Tensor, counts: Tensor, norm: nn.GroupNorm) -> Tensor:

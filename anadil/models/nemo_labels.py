@@ -10,6 +10,7 @@ from anadil.errors import AnadilError
 from anadil.models.nemo_options import Findings
 from anadil.text.casing import lower
 from anadil.text.rules import PUNCTUATION, TextSettings
+from anadil.text.units import is_sign
 
 WORD_START = "▁"
 """How SentencePiece writes the space before a word."""
@@ -133,6 +134,7 @@ def _word_piece(piece: str) -> str:
 
 def text_settings(labels: list[str], language: str) -> TextSettings:
     """Lower-casing unless there are capitals among the labels; no character dropped that a label holds."""
+    labels = [label for label in labels if not is_sign(label)]
     letters = set("".join(labels))
     cased = any(lower(label, language) != label for label in labels)
     apostrophe = {"\u2019": "'"} if "'" in letters and "\u2019" not in letters else {}

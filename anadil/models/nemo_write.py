@@ -43,7 +43,9 @@ def write_nemo(folder: Path, out: Path, force: bool = False) -> None:
         )
     model = load_model(folder)
     if isinstance(model.acoustic.network, HuggingFace):
-        raise AnadilError(f"{folder}: a model of kind {model.acoustic.network.settings.kind} has no counterpart in NeMo")
+        raise AnadilError(
+            f"{folder}: a model of kind {model.acoustic.network.settings.kind} has no counterpart in NeMo"
+        )
     kept = read_yaml(folder / KEPT_CONFIG) if (folder / KEPT_CONFIG).is_file() else {}
     files = {name: (folder / name).read_bytes() for name in TOKENIZER_FILES if (folder / name).is_file()}
     config, artifacts = _config(model.acoustic, model.rules.labels, kept, files, str(folder))

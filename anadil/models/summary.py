@@ -10,7 +10,7 @@ from anadil.models.conformer_settings import ConformerSettings
 from anadil.models.hugging_face import HuggingFace
 from anadil.models.hugging_face_features import WINDOW, FilterBank
 from anadil.models.hugging_face_settings import W2vBertSettings, Wav2Vec2Settings
-from anadil.models.quartznet import QuartzNet, QuartzNetSettings
+from anadil.models.quartznet import QuartzNet
 
 
 def layer_table(acoustic: AcousticModel) -> tuple[list[str], list[list[str]]]:
@@ -52,20 +52,20 @@ def _hugging_face_rows(network: HuggingFace) -> list[list[str]]:
         rows = [["waveform", "1", "", "", "1", "", "", "0"]]
         sizes = zip(encoder.feature_extractor.conv_layers, settings.conv_kernel, settings.conv_stride, strict=True)
         for i, (layer, kernel, stride) in enumerate(sizes, start=1):
-            channels = str(settings.conv_dim[i - 1])
-            rows.append(
-                [f"{i} convolution", channels, f"{kernel}", "1", f"{stride}", "1", "no", f"{count_parameters(layer):,}"]
-            )
+            numbers = [str(settings.conv_dim[i - 1]), f"{kernel}", "1", f"{stride}", "1"]
+            rows.append([f"{i} convolution", *numbers, "no", f"{count_parameters(layer):,}"])
     else:
         features, hop = FilterBank(settings), str(settings.feature_stride)
-        rows = [["log-mel", f"{settings.feature_projection_input_dim}", f"{WINDOW}", hop, f"{features.hop}", "", "", "0"]]
+        rows = [
+            ["log-mel", f"{settings.feature_projection_input_dim}", f"{WINDOW}", hop, f"{features.hop}", "", "", "0"]
+        ]
     rows += [
         [f"{i} {settings.kind}", width, "", "", "1", "1", "yes", f"{count_parameters(layer):,}"]
         for i, layer in enumerate(encoder.encoder.layers, start=1)
     ]
     rest = count_parameters(encoder) - sum(int(row[-1].replace(",", "")) for row in rows)
-    stride = "1" if isinstance(settings, Wav2Vec2Settings) else f"{settings.stride}"
-    rows.append(["projection, positions, adapter", f"{settings.width}", "", "", stride, "", "no", f"{rest:,}"])
+    further = "1" if isinstance(settings, Wav2Vec2Settings) else f"{settings.stride}"
+    rows.append(["projection, positions, adapter", f"{settings.width}", "", "", further, "", "no", f"{rest:,}"])
     return rows
 
 

@@ -19,6 +19,7 @@ from anadil.text.casing import casing_family
 from anadil.text.language_files import find_language, with_own_file, writing_of
 from anadil.text.normalize import Normalizer
 from anadil.text.subwords import Subwords
+from anadil.text.units import is_sign
 from anadil.text.writing import PUNCTUATION, Policy, Writing
 
 VERSION = 2
@@ -173,7 +174,7 @@ class TextRules:
 
     @cached_property
     def _unit(self) -> re.Pattern[str]:
-        longest_first = sorted(self.labels, key=len, reverse=True)
+        longest_first = sorted((label for label in self.labels if not is_sign(label)), key=len, reverse=True)
         return re.compile("|".join(re.escape(label) for label in longest_first) or r"(?!)")
 
 
@@ -262,7 +263,7 @@ def _check_labels(rules: TextRules) -> None:
         problems.append(
             f"labels that the text rules change or drop, so that no text could hold them: {', '.join(map(repr, changed))}"
         )
-    read_out = [label for label in rules.labels if any(c.isdecimal() for c in label)]
+    read_out = [label for label in rules.labels if any(c.isdecimal() for c in label) and not is_sign(label)]
     if read_out and rules.writing.digits == "spell":
         problems.append(
             f"digits, which the rules read out ({', '.join(map(repr, read_out))}); text.digits=keep keeps them"
@@ -275,6 +276,8 @@ def _check_labels(rules: TextRules) -> None:
 
 def _changes(rules: TextRules, label: str) -> bool:
     """Whether no normalised text can hold a label; an apostrophe may be one though a text cannot end with it."""
+    if is_sign(label):
+        return False
     letters = label.removeprefix(" ")
     spelled = unicodedata.normalize("NFC", rules.normalizer.spelled(letters))
     return (

@@ -12,6 +12,7 @@ from anadil.data.augment.settings import AugmentSettings
 from anadil.data.checks import MAX_DURATION_S, MIN_DURATION_S
 from anadil.models.acoustic import ModelSettings
 from anadil.models.features import FeatureSettings
+from anadil.models.hugging_face_settings import W2vBertSettings, Wav2Vec2Settings
 from anadil.models.quartznet import QuartzNetSettings
 from anadil.settings import SECTION, Paths, override, parse, read_yaml
 from anadil.text.rules import TextRules, TextSettings, TokenizerSettings
@@ -76,6 +77,15 @@ class Config(BaseModel):
     model: ModelSettings = QuartzNetSettings()
     init: InitSettings | None = None
     training: TrainingSettings = TrainingSettings()
+
+    @model_validator(mode="after")
+    def _features_are_heard(self) -> Config:
+        own = isinstance(self.model, Wav2Vec2Settings | W2vBertSettings)
+        if own and self.features != FeatureSettings():
+            raise ValueError(
+                f"features: a model of kind {self.model.kind} has features of its own: leave the section out"
+            )
+        return self
 
     def with_rules(self, rules: TextRules) -> Config:
         """A copy that holds the text rules as a whole: what is saved with the weights needs no other file."""

@@ -18,11 +18,15 @@ class FirstBlocks(BaseModel):
 
 
 class InitSettings(BaseModel):
-    """`from` is a model folder, relative to the working directory. Rates are factors of the schedule's learning rate."""
+    """`from` is a model folder or `.nemo`, relative to the working directory, or a folder or id of Hugging Face.
+
+    Rates are factors of the schedule's learning rate.
+    """
 
     model_config = SECTION
 
     from_: str = Field(alias="from", min_length=1)
+    adapter: str | None = None  # of MMS: the language whose adapter and head are taken, such as tur
     head: Literal["new", "keep", "map"] | None = None  # None: keep for the same language and labels, else map
     partial: bool = False  # train although the encoders differ, with what fits
     other_features: bool = False  # train although the features differ from those that the encoder knows
