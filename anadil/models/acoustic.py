@@ -132,15 +132,21 @@ class LoadedModel:
 
 
 def save_model(
-    folder: Path, acoustic: AcousticModel, config_yaml: str, card: str, files: Mapping[str, bytes] | None = None
+    folder: Path,
+    acoustic: AcousticModel,
+    config_yaml: str,
+    card: str,
+    files: Mapping[str, bytes] | None = None,
+    state: Mapping[str, Tensor] | None = None,
 ) -> None:
     """Write weights, config, model card and `files` (a tokenizer); the folder appears whole or the earlier one stays.
 
-    Raises AnadilError.
+    `state` is the network's, if it is to be saved otherwise than it is. Raises AnadilError.
     """
     # cloned, because layers may share a parameter, and safetensors keeps each of them
     tensors = {
-        name: tensor.detach().cpu().clone().contiguous() for name, tensor in acoustic.network.state_dict().items()
+        name: tensor.detach().cpu().clone().contiguous()
+        for name, tensor in (state or acoustic.network.state_dict()).items()
     }
     with whole_folder(folder) as beside:
         (beside / CONFIG).write_text(config_yaml, encoding="utf-8")

@@ -18,6 +18,7 @@ from anadil.models.nemo_config import NemoSettings, read_config
 from anadil.models.nemo_labels import (
     labels_from,
     read_vocabulary,
+    sentencepieces,
     text_settings,
     tokenizer_files,
     tokenizer_kind,
@@ -66,11 +67,26 @@ def read_nemo(
     _fill(acoustic, archive, settings)
     _check_features(archive, settings.features)
     name = path.stem
-    loaded = LoadedModel(name, acoustic.eval(), text_rules(language, text_settings(labels, language), labels))
+    subwords = _subwords(files, labels, kind, str(path), findings)
+    rules = text_rules(language, text_settings(labels, language), labels, subwords)
+    loaded = LoadedModel(name, acoustic.eval(), rules)
     version = config.get("nemo_version")
     target = str(config.get("target", "")).rpartition(".")[2]
     source = f"{path.name}, NeMo {version or 'of unknown version'}, {target or 'a CTC model'}"
     return NemoModel(loaded, config, files, findings.left_out, source)
+
+
+def _subwords(files: dict[str, bytes], labels: list[str], kind: str | None, where: str, findings: Findings) -> bytes:
+    """The archive's SentencePiece model, by which its texts were encoded, if the labels are its pieces."""
+    model = files.get("tokenizer.model", b"")
+    if kind != "bpe" or not model:
+        return b""
+    if labels_from(sentencepieces(model, where), "bpe", where) != labels:
+        findings.left_out.append(
+            "tokenizer.model: its pieces are not the labels: texts are encoded longest label first"
+        )
+        return b""
+    return model
 
 
 def nemo_name(name: str, settings: QuartzNetSettings | object) -> str:

@@ -137,7 +137,7 @@ class TextRules:
 
     @cached_property
     def _pieces(self) -> Subwords:
-        return Subwords(self.subwords)
+        return Subwords(self.subwords, self.labels)
 
     def decode(self, ids: Iterable[int]) -> str:
         """Text of label ids (blanks already removed), words parted by single spaces."""

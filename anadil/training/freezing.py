@@ -14,6 +14,7 @@ from anadil.errors import AnadilError
 from anadil.models.hugging_face import HuggingFace
 from anadil.models.hugging_face_settings import Wav2Vec2Settings
 from anadil.training.init_settings import FirstBlocks, InitSettings
+from anadil.training.lora import is_lora
 
 _ENCODER = "encoder."
 _BLOCK = re.compile(r"encoder\.(?:encoder|layers|encoder\.layers)\.(\d+)\.")
@@ -32,10 +33,11 @@ def hold_still(network: nn.Module, init: InitSettings | None, epoch: int) -> Non
     Frozen modules are in evaluation mode (no dropout, running statistics as they are), and need no backward pass;
     with `encoder_except_norm` the encoder stays in training mode, its norms and squeeze-excite layers learn.
     """
-    never = never_learning(network)
-    if (init is None or init.freeze == "none") and not never:
+    frozen = never_learning(network)
+    if init is not None and is_frozen(init, epoch):
+        frozen |= frozen_names(network, init)
+    if not frozen and (init is None or init.freeze == "none"):
         return
-    frozen = never | (frozen_names(network, init) if init is not None and is_frozen(init, epoch) else frozenset())
     for name, parameter in network.named_parameters():
         parameter.requires_grad = name not in frozen
     if not frozen or (init is not None and init.freeze == "encoder_except_norm"):
@@ -48,6 +50,8 @@ def hold_still(network: nn.Module, init: InitSettings | None, epoch: int) -> Non
 
 def is_frozen(init: InitSettings, epoch: int) -> bool:
     """Whether something is frozen in `epoch`, the first being 1."""
+    if init.lora is not None:
+        return True
     return init.freeze != "none" and (init.unfreeze_after is None or epoch <= init.unfreeze_after)
 
 
@@ -62,6 +66,8 @@ def never_learning(network: nn.Module) -> frozenset[str]:
 def frozen_names(network: nn.Module, init: InitSettings) -> frozenset[str]:
     """Parameters that `init.freeze` freezes. Raises AnadilError if there are fewer blocks than are to be frozen."""
     names = [name for name, _ in network.named_parameters()]
+    if init.lora is not None:
+        return frozenset(name for name in names if name.startswith(_ENCODER) and not is_lora(name))
     if isinstance(init.freeze, FirstBlocks):
         depth, n_blocks = block_depths(names)
         if init.freeze.first_n > n_blocks:

@@ -80,7 +80,8 @@ def _load(folder: Path, init: InitSettings) -> tuple[LoadedModel, str]:
     if init.adapter is not None and not foreign:
         raise AnadilError(f"init.adapter chooses a language of MMS, and {folder} is no model of Hugging Face")
     if folder.is_file():
-        return load_nemo(folder), "char"
+        loaded = load_nemo(folder)
+        return loaded, "bpe" if loaded.rules.subwords else "char"
     if (folder / WEIGHTS).is_file() and (folder / CONFIG).is_file():
         return load_model(folder), read_yaml(folder / CONFIG)["tokenizer"].get("kind", "char")
     if foreign:

@@ -30,6 +30,7 @@ from anadil.training.flat_start import flat_start_loss, speech_frames
 from anadil.training.freezing import hold_still
 from anadil.training.interrupt import Stop, stop_on_interrupt
 from anadil.training.judge import Judge, cer_by_language
+from anadil.training.lora import insert_lora, merged_state
 from anadil.training.metrics import METRICS, drop_metrics_after, log_metrics
 from anadil.training.model_card import model_card
 from anadil.training.optimizers import Pull, begin_thaw, build_optimizer, set_learning_rates
@@ -60,6 +61,8 @@ def train(
     seed_everything(config.training.seed, verbose=False)
     data = prepare(config, out, report, resume)
     network, init = data.acoustic.network, data.config.init
+    if init is not None and init.lora is not None:
+        report.say(f"LoRA: {len(insert_lora(network, init.lora))} projections learn, the rest of the encoder is frozen")
     pulled = data.start.loaded if init is not None and init.l2_sp > 0 and data.start is not None else ()
     optimizer = build_optimizer(network, data.config.training, init, pulled)
     if not resume:
@@ -281,7 +284,9 @@ def _save(data: Prepared, run: Run, name: str) -> None:
         run.last.cer if run.last else None,
         run.last.wer if run.last else None,
     )
-    save_model(run.out / name, data.acoustic, dump(data.config), card, tokenizer_files(data.rules))
+    network, init = data.acoustic.network, data.config.init
+    state = merged_state(network, init.lora if init else None)
+    save_model(run.out / name, data.acoustic, dump(data.config), card, tokenizer_files(data.rules), state)
 
 
 def _precision(config: Config) -> Any:
