@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -248,6 +249,18 @@ def test_folders_and_ids(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.chdir(tmp_path)
     assert is_hub_id("facebook/mms-1b-all") and not is_hub_id("owner/model")
     assert not any(map(is_hub_id, ("runs/a/b", "model", "../x/y", "/abs/path", "a/", "a b/c")))
+
+
+def test_without_the_extra_and_without_a_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(
+        AnadilError, match=r"no such folder here, and as a model of Hugging Face it could not be fetched"
+    ):
+        read_hugging_face("nobody/no-such-model")
+    write(tmp_path, "wav2vec2")
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    with pytest.raises(AnadilError, match=r"need transformers .*\n  next: pip install 'anadil\[train,hf\]'"):
+        read_hugging_face(str(tmp_path))
 
 
 # --- vocabularies

@@ -21,12 +21,13 @@ from anadil.training.config import Config
 from anadil.training.convert import Hints, convert
 from anadil.training.freezing import block_depths, frozen_names, hold_still
 from anadil.training.init_settings import InitSettings
+from anadil.training.lora import insert_lora, is_lora, merged_state
 from anadil.training.report import Silent
 from anadil.training.train import train
 from tests.hugging_face import write, write_mms
 from tests.training.test_checkpoint import EVERY_STEP, Crash, CrashAt, assert_same_run
 from tests.training.test_train import Told
-from tests.training.test_transfer import data_of, prepared, spoken, weights_of
+from tests.training.test_transfer import data_of, log_probs, prepared, spoken, weights_of
 
 
 def run_data(folder: Path, micro: Path, source: Path, letters: str = "abc", **init: Any) -> dict[str, Any]:
@@ -70,7 +71,7 @@ def test_a_head_is_mapped_and_the_convolutions_hold_still(tmp_path: Path, micro:
     still = {name for name in source if name.startswith("encoder.") and torch.equal(source[name], now[name])}
     assert still == {name for name in source if name.startswith("encoder.feature_extractor.")}
     shutil.rmtree(tmp_path / "hf")
-    again = prepared(run_data(tmp_path, micro, tmp_path / "run/last"), tmp_path)
+    again = prepared(run_data(tmp_path, micro, tmp_path / "run/last", "açb"), tmp_path)
     assert torch.equal(again.acoustic.network.state_dict()["decoder.weight"][1], now["decoder.weight"][1])
 
 
@@ -95,8 +96,30 @@ def test_single_settings_change_and_what_it_does_not_have_is_refused(tmp_path: P
         ({"init": {"from": str(micro / "run/best"), "adapter": "tur"}}, "no model of Hugging Face"),
         ({"model": {"kind": "wav2vec2", "num_hidden_layers": 3}}, "not there"),
     ):
-        with pytest.raises(AnadilError, match=message):
+        with pytest.raises((AnadilError, ValueError), match=message):
             prepared(data | changes, tmp_path)
+
+
+@pytest.mark.parametrize("case", ["hubert", "w2v-bert"])
+def test_lora_adapts_the_attention_of_every_layer(tmp_path: Path, case: str) -> None:
+    write(tmp_path / "hf", case)
+    acoustic = read_hugging_face(str(tmp_path / "hf")).loaded.acoustic
+    init = InitSettings.model_validate({"from": "x", "lora": {"targets": ["q", "k", "v", "out"]}})
+    assert init.lora is not None
+    before = log_probs(acoustic)
+    assert len(insert_lora(acoustic.network, init.lora)) == 2 * 4
+    assert torch.equal(log_probs(acoustic), before)
+    for name, parameter in acoustic.network.named_parameters():
+        if is_lora(name):
+            torch.nn.init.normal_(parameter, std=0.1)
+    after = log_probs(acoustic)
+    assert float((after - before).abs().max()) > 1e-3
+    merged = read_hugging_face(str(tmp_path / "hf")).loaded.acoustic
+    merged.network.load_state_dict(merged_state(acoustic.network, init.lora))
+    torch.testing.assert_close(log_probs(merged), after, atol=1e-5, rtol=0)
+    hold_still(acoustic.network.train(), init, 1)
+    learning = {name for name, one in acoustic.network.named_parameters() if one.requires_grad}
+    assert all(is_lora(name) or name.startswith("decoder.") for name in learning) and len(learning) == 2 * 4 * 2 + 2
 
 
 def test_gradient_checkpointing_changes_no_gradient(tmp_path: Path, micro: Path) -> None:
