@@ -36,6 +36,23 @@ CLDR's rules, or reported as characters without a label.
 """
 
 PAIRS = """
+## What is not inflected
+
+Digits do not show the case or gender of the word that is said for them. Where the text does not tell, one form is taken or
+nothing is:
+
+- German `3.` is *dritte*: "am 3. Mai" becomes "am dritte mai", not "am dritten mai". Only in a whole date is the ending known (am
+  03.10.1990: am dritten oktober).
+- Finnish, Estonian, Czech and Polish `3.` before a small letter, and Finnish `5:ssä`, are left as digits and reported.
+- Cardinals of languages with gender or case (Czech, Polish, Russian, Ukrainian, Greek, Hindi, Arabic, Lithuanian) are in
+  the form that counts without a noun; before a unit or a currency in that of the noun where CLDR has it.
+- Where the column *numbers* says "reported", digits stay, `anadil normalize` and `anadil train` refuse the text and say how
+  to add rules (`anadil/text/languages/README.md`); they are never said in another language's words.
+
+Write such numbers as words in the transcripts, which are what was said.
+"""
+
+TESTS = """
 ## As written, as said
 
 The test pairs of each file. If one is wrong in your language, mend the file: `anadil/text/languages/README.md` says how.
@@ -79,7 +96,7 @@ def _pairs() -> str:
         for code in language_codes()
         for written, said in language_file(code).tests
     ]
-    return PAIRS + "\n".join(lines) + "\n"
+    return PAIRS + TESTS + "\n".join(lines) + "\n"
 
 
 def _cell(text: str) -> str:

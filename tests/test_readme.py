@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from anadil.corpora.espeak import synthesize_corpus
+from anadil.corpora.synthetic import synthesize_corpus
 from anadil.manifest import read_manifest
 
 ROOT = Path(__file__).parents[1]

@@ -142,7 +142,7 @@ def test_the_demo_ends_with_its_table_and_the_next_commands(tmp_path: Path) -> N
 
 
 def test_the_demo_runs_on_the_users_own_manifests(tmp_path: Path) -> None:
-    from anadil.corpora.espeak import synthesize_corpus
+    from anadil.corpora.synthetic import synthesize_corpus
 
     synthesize_corpus(tmp_path / "mine", "tr", seed=2, hours=0.02, n_valid=3, n_test=3)
     (tmp_path / "mine" / "test.jsonl").unlink()

@@ -14,8 +14,10 @@ if TYPE_CHECKING:
     from anadil.data.audio_findings import Limits
     from anadil.data.doctor import Model, Part, Report
     from anadil.data.findings import Kind
+    from anadil.manifest import Utterance
     from anadil.text.rules import TextRules
     from anadil.training.config import Config
+    from anadil.training.report import Reporter
 
 EXAMPLE = "Example: anadil check my-speech/train.jsonl my-speech/valid.jsonl --config configs/few-hours.yaml"
 
@@ -54,7 +56,7 @@ def check(
     train, valid = (settings.data.train, settings.data.valid) if settings else ((), ())
     with ConsoleReporter() as report:
         parts = read_parts(paths, train, valid)
-        rules, model, limits = settle_rules(parts, settings, lang)
+        rules, model, limits = settle_rules(parts, settings, lang, report)
         for part in parts:
             report.say(f"{part.path}: {part.split}, {len(part.utterances):,} utterances")
         found = examine(parts, rules, limits, model, audio, report.progress)
@@ -116,9 +118,9 @@ def refuse_wrong_kinds(without: list[str] | None, out: Path | None, manifests: S
 
 
 def settle_rules(
-    parts: Sequence[Part], settings: Config | None, lang: str | None
+    parts: Sequence[Part], settings: Config | None, lang: str | None, report: Reporter
 ) -> tuple[TextRules, Model | None, Limits]:
-    """Text rules, model and limits: those of the config, else what training uses when nothing else is said."""
+    """Text rules, labels, model and limits: what training with the config would use, or without one if nothing is said."""
     from anadil.data.audio_findings import Limits
     from anadil.data.checks import MAX_DURATION_S, MIN_DURATION_S
     from anadil.text.rules import TextSettings, text_rules
@@ -129,18 +131,21 @@ def settle_rules(
     from anadil.data.split_findings import TRAIN
     from anadil.manifest import read_manifests
     from anadil.models.acoustic import AcousticModel
-    from anadil.text.rules import count_characters
+    from anadil.training.prepare import settle_tokenizer
 
-    language, labels = lang or settings.language, settings.tokenizer.labels
-    from_training = isinstance(labels, str)
-    if isinstance(labels, str):
+    from_training = settings.tokenizer.labels == "auto" and settings.tokenizer.path is None
+    trained: list[Utterance] = []
+    if from_training:
         trained = [one for part in parts if part.split == TRAIN for one in part.utterances]
-        texts = (one.text for one in trained or read_manifests(settings.data.train))
-        labels = sorted(count_characters(language, settings.text, texts))
+        trained = trained or read_manifests(settings.data.train)
+    settings = settings.model_copy(update={"language": lang or settings.language})
+    settings, subwords = settle_tokenizer(settings, trained, report)
+    labels = settings.tokenizer.labels
+    assert not isinstance(labels, str)
     acoustic = AcousticModel(settings.features, settings.model, len(labels))
     limits = Limits(settings.data.min_duration, settings.data.max_duration, acoustic.sample_rate)
     model = Model(acoustic.sample_rate, acoustic.frame_count, from_training)
-    return text_rules(language, settings.text, labels), model, limits
+    return text_rules(settings.language, settings.text, labels, subwords), model, limits
 
 
 def print_report(report: Report, config: Path | None, manifests: Sequence[Path]) -> None:

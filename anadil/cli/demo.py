@@ -80,7 +80,7 @@ command = demo
 
 def synthesize(out: Path, language: str, hours: float, seed: int, report: ConsoleReporter) -> Splits:
     """Speak a corpus with espeak-ng into `out`/corpus."""
-    from anadil.corpora.espeak import VOICES, synthesize_corpus
+    from anadil.corpora.synthetic import VOICES, synthesize_corpus
 
     report.say(
         f"speaking {hours:g} h of {language!r} with espeak-ng, {len(VOICES['train'])} voices to train on, others to test"

@@ -113,7 +113,7 @@ SYMBOLS = _taken_out(
     "symbols",
     "digits and symbols that a recogniser cannot hear",
     _LOOK,
-    "write them as words, or list symbols in text.drop",
+    "write them as words; or add numbers.rules or symbols to a file for text.rules; or list symbols in text.drop",
 )
 LOOK_ALIKE = Kind(
     "look-alike",
@@ -127,6 +127,18 @@ RARE_CHARACTER = Kind(
     _LOOK,
     "add RARE: USUAL to text.map in CONFIG or RARE to text.drop, or find more speech with them",
     _LOW,
+)
+ORPHAN_MARK = Kind(
+    "orphan-mark",
+    "combining marks that compose with no letter, and would be labels of their own",
+    _LOOK,
+    "nothing if the language writes them; else add them to text.drop or text.map in CONFIG",
+)
+OUTSIDE_ALPHABET = Kind(
+    "outside-alphabet",
+    "characters that are not in the language's alphabet",
+    _LOOK,
+    "add FOUND: RIGHT to text.map or FOUND to text.drop in CONFIG; nothing if they are meant",
 )
 UNSEEN_CHARACTER = Kind(
     "unseen-character",
@@ -151,7 +163,7 @@ TOO_MANY_LABELS = Kind("too-many-labels", "text too long for its audio (CTC)", _
 KINDS = (
     BROKEN_LINE, MISSING, UNREADABLE, OUTSIDE, SILENT, SHARED_AUDIO, EMPTY_TEXT, UNSEEN_CHARACTER, NO_LABEL,
     TOO_MANY_LABELS, TRUNCATED, NEAR_SILENT, CLIPPED, WRONG_DURATION, TOO_SHORT, TOO_LONG, MIXED_RATES, LOW_RATE,
-    CHANNELS, NARROW_BAND, DUPLICATE_AUDIO, SPEAKING_RATE, LOOK_ALIKE, STRAY_MARK, SYMBOLS, RARE_CHARACTER, NOT_NFC,
-    DUPLICATE_TEXT, SHARED_TEXT, SHARED_SPEAKER,
+    CHANNELS, NARROW_BAND, DUPLICATE_AUDIO, SPEAKING_RATE, LOOK_ALIKE, STRAY_MARK, ORPHAN_MARK, SYMBOLS,
+    OUTSIDE_ALPHABET, RARE_CHARACTER, NOT_NFC, DUPLICATE_TEXT, SHARED_TEXT, SHARED_SPEAKER,
 )  # fmt: skip
 """In the order of the report: what spoils training first."""

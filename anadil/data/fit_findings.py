@@ -78,14 +78,16 @@ def label_findings(
 ) -> Iterator[Finding]:
     """Texts that have no labels, or more than CTC can place in the model's frames.
 
-    `from_training`: the labels are the characters of the training text, so what is missing has been told.
+    `from_training`: the labels are the characters of the training text, so what is missing has been told; but for digits
+    that no rule spells, which are never made labels.
     """
     for one in heard:
         text = normalized(one.utterance.text, rules)
         unknown = rules.unknown_characters(text)
         if unknown:
-            if not from_training:
-                what = f"no label for {describe(unknown)} in {text!r}"
+            digits = rules.writing.digits == "spell" and "".join(filter(str.isdecimal, unknown))
+            if not from_training or digits:
+                what = f"no label for {describe(digits or unknown)} in {text!r}{rules.why_digits(unknown)}"
                 yield found(kinds.NO_LABEL, one.utterance, what, len(unknown))
             continue
         duration = one.utterance.duration

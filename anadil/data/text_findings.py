@@ -16,9 +16,8 @@ from anadil.data.findings import Finding, Severity, found
 from anadil.data.look_alikes import candidates, look_alikes
 from anadil.errors import AnadilError
 from anadil.manifest import Utterance
+from anadil.text.alphabet import doubtful, labels_from_counts
 from anadil.text.rules import TextRules, describe
-
-RARE = 5  # a character that is there less often is not learned
 
 DOT_ABOVE = "\u0307"
 _BEARERS = "LMN"  # first letters of the categories that a combining mark may follow
@@ -37,15 +36,16 @@ class Texts:
     hashes: array[int] = field(default_factory=lambda: array("q"))  # one a text; 0: no text
     n_characters: array[int] = field(default_factory=lambda: array("i"))  # without spaces
     words: set[int] = field(default_factory=set)  # hashes
+    doubtful: dict[str, list[Utterance]] = field(default_factory=dict)  # with a character that is not the alphabet's
 
 
 class _Alphabet:
     """The characters met so far, and patterns that find the doubtful ones among them."""
 
-    def __init__(self, language: str, allowed: Collection[str]) -> None:
+    def __init__(self, rules: TextRules, allowed: Collection[str]) -> None:
         self.known: set[str] = set()
-        self.allowed = set(allowed)
-        self.dotted_i = language.replace("_", "-").split("-")[0].lower() not in ("lt", "lit")  # Lithuanian means it
+        self.rules, self.allowed = rules, set(allowed)
+        self.dotted_i = rules.writing.casing != "lithuanian"  # which means it
         self._compile()
 
     def meet(self, characters: Iterable[str]) -> None:
@@ -55,6 +55,8 @@ class _Alphabet:
 
     def _compile(self) -> None:
         symbols = [c for c in self.known if c not in self.allowed and _is_symbol(c)]
+        orphans, strange = doubtful(self.rules, self.known - self.allowed - set(symbols))  # symbols are told as such
+        self.doubtful = re.compile(_class({*orphans, *strange}) or r"(?!)")
         self.symbols = re.compile(_class(symbols) or r"(?!)")
         kinds_of = {c: unicodedata.category(c)[0] for c in self.known}
         marks = _class([c for c, kind in kinds_of.items() if kind == "M" and c not in _SELECTORS])
@@ -73,7 +75,7 @@ def read_texts(
 ) -> tuple[Texts, list[Finding]]:
     """Normalise every text once. `allowed` are symbols that are labels, and so meant."""
     texts, findings = Texts(), []
-    alphabet = _Alphabet(rules.language, allowed)
+    alphabet = _Alphabet(rules, allowed)
     for start in range(0, len(utterances), _AT_ONCE):
         some = utterances[start : start + _AT_ONCE]
         normal = []
@@ -89,6 +91,8 @@ def read_texts(
         alphabet.meet(characters_of("".join(one.text for one in some)).keys() | texts.characters.keys())
         for utterance, text in zip(some, normal, strict=True):
             findings += _line_findings(utterance, text, alphabet)
+            for character in set(alphabet.doubtful.findall(text)):
+                texts.doubtful.setdefault(character, []).append(utterance)
         on_progress(start + len(some))
     for gap in (" ", "\n"):
         del texts.characters[gap]
@@ -136,16 +140,21 @@ def character_findings(
     utterances: Sequence[Utterance], texts: Texts, rules: TextRules
 ) -> tuple[list[Finding], Counter[str]]:
     """Rare characters and look-alikes of the training texts, and how often letters of a second script seem meant."""
-    rare = {character: n for character, n in texts.characters.items() if n < RARE}
+    letters = labels_from_counts(rules, texts.characters)
     findings = []
-    for character, holders in holding(utterances, rare, rules).items():
-        n = rare[character]
+    for character, holders in holding(utterances, letters.rare, rules).items():
+        n = letters.rare[character]
         what = f"{describe(character)} is there {n} time{'s' if n > 1 else ''}: {holders[0].text!r}"
         findings.append(found(kinds.RARE_CHARACTER, holders, what, n))
-    doubtful = candidates(texts.characters)
-    if not doubtful:
+    for character, holders in sorted(texts.doubtful.items()):
+        kind = kinds.ORPHAN_MARK if character in letters.orphans else kinds.OUTSIDE_ALPHABET
+        n = texts.characters[character]
+        what = f"{describe(character)} is there {n:,} time{'s' if n > 1 else ''}: {holders[0].text!r}"
+        findings.append(found(kind, holders, what, n))
+    suspects = candidates(texts.characters)
+    if not suspects:
         return findings, Counter()
-    pattern = _in_both_cases(doubtful)
+    pattern = _in_both_cases(suspects)
     hits = [one for one in utterances if pattern.search(one.text)]
     mistakes, meant = look_alikes(
         [normalized(one.text, rules) for one in hits], texts.characters, lambda word: hash(word) in texts.words

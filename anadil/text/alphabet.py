@@ -21,7 +21,10 @@ class Labels:
 
     labels: tuple[str, ...]
     counts: Counter[str]
-    warnings: tuple[str, ...]
+    rare: Counter[str]  # labels seen too seldom
+    orphans: tuple[str, ...]  # combining marks that compose with nothing
+    strange: tuple[str, ...]  # characters that are not in the language's alphabet
+    warnings: tuple[str, ...]  # the same in words, for `anadil train` and `anadil tokenizer`
 
 
 def labels_from_text(rules: TextRules, texts: Iterable[str], kind: Units = "char") -> Labels:
@@ -30,13 +33,26 @@ def labels_from_text(rules: TextRules, texts: Iterable[str], kind: Units = "char
     Digits that no rule spells are not made labels: they are mistakes. A unit's single letters are labels too if the text
     has them alone.
     """
-    counts = count_units(kind, rules.writing, map(rules.normalizer, texts))
-    unspelled = Counter[str]()
+    return labels_from_counts(rules, count_units(kind, rules.writing, map(rules.normalizer, texts)))
+
+
+def labels_from_counts(rules: TextRules, seen: Counter[str]) -> Labels:
+    """The same for labels that were counted in normalised texts already."""
+    counts, unspelled = Counter(seen), Counter[str]()
     if rules.writing.digits == "spell":
         for unit in [unit for unit in counts if any(character.isdecimal() for character in unit)]:
             unspelled[unit] = counts.pop(unit)
-    warnings = [*_digits(rules, unspelled), *_warnings(rules, counts)]
-    return Labels(tuple(sorted(counts)), counts, tuple(warnings))
+    rare = Counter({unit: n for unit, n in sorted(counts.items()) if n < RARE and unit != " "})
+    orphans, strange = doubtful(rules, "".join(counts))
+    warnings = [*_digits(rules, unspelled), *_warnings(rules, rare, orphans, strange)]
+    return Labels(tuple(sorted(counts)), counts, rare, orphans, strange, tuple(warnings))
+
+
+def doubtful(rules: TextRules, characters: Iterable[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Of the characters of normalised texts: marks that compose with no letter, and what is not in the alphabet."""
+    seen, known = sorted(set(characters)), alphabet_of(rules)
+    orphans = tuple(c for c in seen if unicodedata.category(c)[0] == "M" and c not in known and _is_orphan(c))
+    return orphans, tuple(c for c in outside_alphabet(rules, "".join(seen)) if c not in orphans)
 
 
 def _digits(rules: TextRules, unspelled: Counter[str]) -> Iterable[str]:
@@ -45,23 +61,18 @@ def _digits(rules: TextRules, unspelled: Counter[str]) -> Iterable[str]:
         yield f"digits that no rule spells are not made labels: {listed}{rules.why_digits(min(unspelled))}"
 
 
-def _warnings(rules: TextRules, counts: Counter[str]) -> Iterable[str]:
-    rare = sorted(unit for unit in counts if counts[unit] < RARE)
+def _warnings(rules: TextRules, rare: Counter[str], orphans: Iterable[str], strange: Iterable[str]) -> Iterable[str]:
     if rare:
-        listed = ", ".join(f"{_named(unit)} x {counts[unit]}" for unit in rare)
+        listed = ", ".join(f"{_named(unit)} x {count}" for unit, count in rare.items())
         yield (
             f"letters seen fewer than {RARE} times, too few to be learnt: {listed}\n"
             "  next: map or drop them (text.map, text.drop), or find more speech that has them"
         )
-    known = alphabet_of(rules)
-    characters = set("".join(counts))
-    orphans = sorted(c for c in characters if unicodedata.category(c)[0] == "M" and c not in known and _is_orphan(c))
     if orphans:
         yield (
             f"marks that stand alone, because no letter composes with them: {describe(orphans)}\n"
             "  next: look where they come from; text.drop or text.map mends them"
         )
-    strange = sorted(set(outside_alphabet(rules, "".join(sorted(characters)))) - set(orphans))
     if strange:
         yield f"characters that are not in the alphabet of {rules.writing.name}: {describe(strange)}"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from functools import lru_cache
 
 INVISIBLE = frozenset(
     map(
@@ -42,6 +43,14 @@ def compatible(character: str, ranges: tuple[str, ...]) -> str:
     if any(COMPATIBILITY[name].match(character) for name in ranges):
         return unicodedata.normalize("NFKC", character)
     return character
+
+
+@lru_cache(maxsize=8)
+def compatible_characters(ranges: tuple[str, ...]) -> tuple[str, ...]:
+    """Every character of the named ranges that has a plain form."""
+    within = [COMPATIBILITY[name] for name in ranges]
+    every = map(chr, range(0x0132, 0xFFDD))
+    return tuple(c for c in every if any(one.match(c) for one in within) and unicodedata.normalize("NFKC", c) != c)
 
 
 def ascii_digit(character: str) -> str:

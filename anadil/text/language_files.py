@@ -72,6 +72,8 @@ def writing_of(language: str) -> Writing:
 def with_own_file(writing: Writing, path: Path) -> Writing:
     """The user's own YAML over a language's rules: a key that it has replaces the language's; keys of mappings
     and of sections are added one by one. Raises AnadilError naming every mistake."""
+    if not path.is_file():
+        raise AnadilError(f"file of text rules not found: {path}\n  next: check the path (--rules, text.rules)")
     own = read_yaml(path)
     result = parse(Writing, merged(writing.model_dump(exclude_unset=True, exclude={"tests"}), own), str(path))
     problems = mistakes(result, parse(Writing, own, str(path)))

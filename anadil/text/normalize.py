@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from functools import cached_property
 
 from anadil.errors import AnadilError
 from anadil.text.casing import after_lowering, before_lowering, lower_letter
 from anadil.text.expansions import UNSTUCK, Expander, Note
-from anadil.text.invisible import INVISIBLE, JOINERS, NO_CHARACTERS, ascii_digit, compatible
+from anadil.text.invisible import INVISIBLE, JOINERS, NO_CHARACTERS, ascii_digit, compatible, compatible_characters
 from anadil.text.look_alikes import look_alikes, mend
-from anadil.text.patterns import triggers
+from anadil.text.patterns import leftovers, literal_triggers, one_sign_triggers, triggers
+from anadil.text.sequences import Sequences
 from anadil.text.writing import Policy, Writing
 
 HYPHENS = "-\u2010\u2011"
@@ -20,6 +21,7 @@ MAX_ROUNDS = 8
 """Most texts settle after one or two; this is for those made to puzzle."""
 
 _BESIDE_NO_LATIN = re.compile(r"(?<![A-Za-z0-9]) | (?![A-Za-z0-9])")
+_STUCK = re.compile(f"[{NO_CHARACTERS}]")
 _GONE: dict[Policy, str] = {"join": "", "split": " "}
 
 
@@ -41,18 +43,32 @@ class Normalizer:
     def __init__(self, writing: Writing) -> None:
         self.writing = writing
         self.expander = Expander(writing)
-        self._digits, self._signs = triggers(writing)
         self._variants = {variant: letter for letter, variants in writing.equivalents.items() for variant in variants}
         self._context_casing = writing.lowercase and writing.casing not in ("default", "none", "dutch", "greek")
         self._no_spaces = writing.spaces == "none"
         self.cleaning, self.table = Table(self._clean), Table(self._final)
         self._look_alikes = look_alikes(writing.script) if writing.look_alikes == "map" else {}
-        foreign = "".join(sorted(set(self._look_alikes) - self.letters))
-        self._strange = re.compile(f"[{foreign}]" if foreign else r"(?!)")
         inside = JOINERS * (writing.joiners == "keep")
         inside += "'" * (writing.apostrophe == "inside") + "-" * (writing.hyphen == "inside")
         self.inside = inside
         self._edges = re.compile(rf"(?<!\S)[{inside}]+|[{inside}]+(?!\S)" if inside else r"(?!)")
+        self._sequences = Sequences(writing.script)
+        self._look()
+
+    def _look(self) -> None:
+        """The expressions that tell quickly what a text needs."""
+        writing, table = self.writing, self.table
+        spoken, spell = one_sign_triggers(writing), writing.digits == "spell"
+        settled = [sign for sign in literal_triggers(writing) if all(table[ord(c)] == c for c in sign)]
+        wanted = {*spoken, *"".join(literal_triggers(writing))}
+        also = self._that_become(lambda c: c in spoken or (spell and c.isdecimal()), wanted)
+        self._triggers = triggers(writing, also, settled)
+        final = {c for c in self.letters if table[ord(c)] == c}
+        self._leftovers = leftovers(writing, settled, final)
+        foreign = set(self._look_alikes) - self.letters
+        self._strange = _one_of({*foreign, *self._that_become(foreign.__contains__)})
+        translated = writing.script == "Latn" or writing.whole_scripts or not final  # translate is quick for Latin-1
+        self._others = None if translated else re.compile(f"[^ {''.join(map(re.escape, sorted(final)))}]+")
 
     @cached_property
     def letters(self) -> frozenset[str]:
@@ -65,20 +81,27 @@ class Normalizer:
         if not text.isascii():
             require_text(text)
             text = unicodedata.normalize("NFC", text)
+        plain = self._triggers.search(text) is None
         for _ in range(MAX_ROUNDS):
-            before, plain = text, self.is_plain(text)
+            before = text
             if not plain:
                 text = self.expander.expand(self.clean(text), note)
-            text, joined = self.finish(self.spelled(text))
-            if not plain and self._digits.search(text):
+            strange = self._strange.search(text) is not None
+            text, joined = self.finish(self._characters(text, strange))
+            if not plain and _STUCK.search(text):
                 text = text.translate(UNSTUCK)
-            if text == before or (not joined and self.is_plain(text) and self._strange.search(text) is None):
-                break  # every character is final and there is nothing to spell: another round would change nothing
+            left = self._leftovers is not None and self._leftovers.search(" " + text) is not None
+            if plain and left:
+                plain = False
+                continue
+            # Every character is final now. What became a sign that is read out was a trigger itself, and what became a
+            # letter of another script was strange, so after a round without either there is nothing to find.
+            if text == before or (plain and not strange and not joined):
+                break
+            plain = not left and self._triggers.search(text) is None
+            if plain and not joined and self._strange.search(text) is None:
+                break
         return text
-
-    def is_plain(self, text: str) -> bool:
-        """Whether there is nothing to spell out."""
-        return self._digits.search(text) is None and self._signs.search(text) is None
 
     def clean(self, text: str) -> str:
         """Without what nobody sees, with plain digits and apostrophes: so that numbers and abbreviations are found."""
@@ -86,29 +109,49 @@ class Normalizer:
 
     def spelled(self, text: str) -> str:
         """Every character in its final form."""
-        if self._strange.search(text):
+        return self._characters(text, self._strange.search(text) is not None)
+
+    def _characters(self, text: str, strange: bool) -> str:
+        if strange:
             text = mend(text, self.writing.script, self.letters, self._look_alikes)
         if self._context_casing:
             text = before_lowering(text, self.writing.casing)
-        return text.translate(self.table)
+        if self._others is None:
+            return text.translate(self.table)
+        return self._others.sub(lambda match: match.group().translate(self.table), text)
 
     def finish(self, text: str) -> tuple[str, bool]:
         """Single spaces, NFC, what depends on the letters around; and whether NFC joined letters, which may change more."""
+        text, mended = _single_spaces(text), False
+        if not text.isascii():
+            before, text = text, self._sequences.mend(text)
+            mended = text != before
         for mark in self.inside:
-            if mark in text:
-                text = self._edges.sub("", text)
+            if mark in text and (mark in (text[0], text[-1]) or f" {mark}" in text or f"{mark} " in text):
+                text = _single_spaces(self._edges.sub("", text))
                 break
-        text = " ".join(text.split())
         if self._no_spaces:
             text = _BESIDE_NO_LATIN.sub("", text)
         if text.isascii():
-            return text, False
-        joined = not unicodedata.is_normalized("NFC", text)
+            return text, mended
+        joined = mended or not unicodedata.is_normalized("NFC", text)
         if joined:
             text = unicodedata.normalize("NFC", text)
         if ("\u0307" in text or "σ" in text) and self.writing.lowercase:
             return unicodedata.normalize("NFC", after_lowering(text, self.writing.casing)), True
         return text, joined
+
+    def _that_become(self, wanted: Callable[[str], bool], cleaned: Collection[str] = ()) -> Iterator[str]:
+        """Characters that are not wanted and become, or hold, one that is; and those that cleaning drops or makes `cleaned`."""
+        writing = self.writing
+        others = {*writing.map, *self._variants, *compatible_characters(writing.compatibility)}
+        others |= {other for c in self._look_alikes for other in (c.upper(), c.title(), "İ") if len(other) == 1}
+        others |= {*INVISIBLE, *JOINERS} if cleaned else set()
+        for character in sorted(others):
+            clean = self.cleaning[ord(character)]
+            seen = cleaned and clean != character and (not clean or any(c in cleaned for c in clean))
+            if not wanted(character) and (seen or any(map(wanted, self.table[ord(character)]))):
+                yield character
 
     def _clean(self, character: str) -> str:
         if character in INVISIBLE or character in NO_CHARACTERS:
@@ -141,6 +184,8 @@ class Normalizer:
             return ""
         if character in self._variants:
             return self._variants[character]
+        if character.isspace():
+            return " "
         if character == "'" and writing.apostrophe in _GONE:
             return _GONE[writing.apostrophe]
         if character in HYPHENS and writing.hyphen != "keep":
@@ -151,6 +196,17 @@ class Normalizer:
         if plain != character:
             return plain
         return lower_letter(character, writing.casing) if writing.lowercase and writing.casing != "none" else character
+
+
+def _single_spaces(text: str) -> str:
+    """For text whose spaces are all U+0020, as `Normalizer.table` makes them: split and join take four times as long."""
+    text = text.strip(" ")
+    return " ".join(text.split()) if "  " in text else text
+
+
+def _one_of(characters: Iterable[str]) -> re.Pattern[str]:
+    listed = "".join(map(re.escape, sorted(characters)))
+    return re.compile(f"[{listed}]" if listed else r"(?!)")
 
 
 def require_text(text: str) -> None:

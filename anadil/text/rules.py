@@ -22,7 +22,7 @@ from anadil.text.subwords import Subwords
 from anadil.text.units import is_sign
 from anadil.text.writing import PUNCTUATION, Policy, Writing
 
-VERSION = 2
+VERSION = 3
 """Of the rules' meaning. Raised when the same settings would normalise a text differently."""
 
 __all__ = ["PUNCTUATION", "VERSION", "TextRules", "TextSettings", "TokenizerSettings", "rules_from_dict", "text_rules"]
@@ -197,8 +197,8 @@ def text_rules(language: str, text: TextSettings, labels: Sequence[str] = (), su
 def rules_from_dict(data: dict[str, Any], labels: Sequence[str], subwords: bytes = b"") -> TextRules:
     """The reverse of `TextRules.to_dict`. Raises AnadilError if a newer Anadil wrote them."""
     version, language = data.get("version"), str(data.get("language", "und"))
-    if version not in (1, VERSION):
-        raise AnadilError(f"text rules of version {version!r}, this Anadil reads {VERSION}\n  next: update Anadil")
+    if version not in range(1, VERSION + 1):
+        raise AnadilError(f"text rules of version {version!r}, this Anadil reads 1 to {VERSION}\n  next: update Anadil")
     saved = {key: value for key, value in data.items() if key not in ("version", "language", "unknown")}
     if version == 1:  # before there were files for languages
         saved |= {"casing": casing_family(language), "digits": "keep", "equivalents": {}}
@@ -210,15 +210,6 @@ def rules_from_dict(data: dict[str, Any], labels: Sequence[str], subwords: bytes
 def first_rules(section: dict[str, Any], language: str, labels: Sequence[str]) -> TextRules:
     """Rules of a model folder that was written before there were files for languages."""
     return rules_from_dict({"version": 1, "language": language, "map": {"’": "'"}} | section, labels)
-
-
-def count_characters(language: str, text: TextSettings, texts: Iterable[str]) -> Counter[str]:
-    """How often each character is left in `texts` after normalisation, with or without a label."""
-    rules = text_rules(language, text)
-    counts: Counter[str] = Counter()
-    for line in texts:
-        counts.update(rules.normalizer(line))
-    return counts
 
 
 def describe_rules(rules: TextRules, text: TextSettings) -> str:

@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 
 from anadil import audio
-from anadil.corpora import espeak
-from anadil.corpora.espeak import VOICES, Voice, sentences, synthesize, synthesize_corpus, vary_digits
+from anadil.corpora import espeak, synthetic
+from anadil.corpora.espeak import Voice, synthesize
+from anadil.corpora.synthetic import VOICES, sentences, synthesize_corpus, vary_digits
 from anadil.errors import AnadilError
 from anadil.manifest import Utterance, read_manifest
 from anadil.text.numbers import spell_integers
@@ -65,7 +66,7 @@ def test_rare_letters_numbers_and_suffixes_are_covered() -> None:
 
 @pytest.mark.parametrize("seed", range(3))
 def test_the_training_sentences_hold_all_labels(seed: int) -> None:
-    texts = espeak._split(sentences("tr"), 60, 120, np.random.default_rng(seed))
+    texts = synthetic._split(sentences("tr"), 60, 120, np.random.default_rng(seed))
     assert {split: len(part) for split, part in texts.items()} == {
         "valid": 60,
         "test": 120,
@@ -170,7 +171,7 @@ def test_a_data_path_too_long_for_espeak_is_refused(monkeypatch: pytest.MonkeyPa
     far.symlink_to(loader.get_data_path(), target_is_directory=True)
     monkeypatch.setattr(loader, "get_data_path", lambda: str(far))
     with pytest.raises(AnadilError, match="espeak-ng takes 159 at most"):
-        espeak._Speaker()
+        espeak.Speaker()
 
 
 # ---- a corpus
@@ -232,7 +233,8 @@ def test_manifests_can_be_read_back(corpus: Corpus, folder: Path) -> None:
 DIGEST = """
 import hashlib, sys
 from pathlib import Path
-from anadil.corpora.espeak import Voice, synthesize, synthesize_corpus
+from anadil.corpora.espeak import Voice, synthesize
+from anadil.corpora.synthetic import synthesize_corpus
 if sys.argv[3]:
     synthesize(sys.argv[3], Voice("tr", "f2"))
 corpus = synthesize_corpus(Path(sys.argv[1]), "tr", seed=int(sys.argv[2]), hours=0.005, n_valid=6, n_test=9)
@@ -259,7 +261,9 @@ def test_the_same_seed_gives_the_same_sound_whatever_was_said_before(tmp_path: P
 def test_training_sentences_come_again_with_other_voices_and_numbers(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(espeak, "sentences", lambda language: ["Bir.", "İki.", "Saat 73 oldu.", "Evde 481 kişi var."])
+    monkeypatch.setattr(
+        synthetic, "sentences", lambda language: ["Bir.", "İki.", "Saat 73 oldu.", "Evde 481 kişi var."]
+    )
     heard: list[tuple[int, int]] = []
     train = synthesize_corpus(tmp_path, "tr", 1, 0.02, lambda *seconds: heard.append(seconds), 1, 1)["train"]
     kinds = [re.sub("[0-9]", "#", utterance.extra["raw_text"]) for utterance in train]

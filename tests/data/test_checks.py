@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from anadil.data.checks import Checked, check, min_ctc_frames
 from anadil.manifest import Utterance, read_manifest
-from anadil.text.rules import TextSettings, count_characters, text_rules
+from anadil.text.alphabet import labels_from_text
+from anadil.text.rules import TextSettings, text_rules
 
 RULES = text_rules("en", TextSettings(), [" ", "a", "b"])
 SAMPLES_A_FRAME = 1600  # ten frames a second
@@ -117,7 +118,7 @@ def test_a_cut_off_recording_is_used_as_far_as_it_goes(folder: Path, claimed_s: 
 
 def test_damaged_recordings_are_all_used_and_counted(shared: Path) -> None:
     utterances = read_manifest(shared / "speech/damaged/manifest.jsonl")
-    labels = sorted(count_characters("mdw", TextSettings(), [utterance.text for utterance in utterances]))
+    labels = labels_from_text(text_rules("mdw", TextSettings()), [utterance.text for utterance in utterances]).labels
     checked = check(utterances, text_rules("mdw", TextSettings(), labels), 16000, lambda n: n // 640)
     assert (len(checked.examples), checked.problems) == (4, [])
     ((note, count),) = checked.notes.items()

@@ -139,7 +139,7 @@ def test_a_rules_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
     (tmp_path / "own.yaml").write_bytes(b"name: T\xfcrk\xe7e\n")
     with pytest.raises(AnadilError, match="own.yaml: not valid YAML"):
         rules("tr", rules=str(tmp_path / "own.yaml"))
-    with pytest.raises(AnadilError, match="config not found"):
+    with pytest.raises(AnadilError, match="file of text rules not found: .*gone.yaml"):
         rules("tr", rules=str(tmp_path / "gone.yaml"))
 
 
@@ -161,6 +161,7 @@ def test_labels_from_text_warn_of_what_cannot_be_learnt() -> None:
     found = labels_from_text(rules("tr"), ["a b c"] * 5 + ["ж q\u0307"])
     assert found.labels == (" ", "a", "b", "c", "q", "\u0307", "ж")
     rare, orphans, strange = found.warnings
+    assert " " not in labels_from_text(rules("tr"), ["a b"]).rare
     assert "fewer than 5 times" in rare and "'ж' (U+0436 CYRILLIC SMALL LETTER ZHE) x 1" in rare
     assert "U+0307 COMBINING DOT ABOVE" in orphans
     assert "not in the alphabet of Turkish" in strange and "ж" in strange
