@@ -46,7 +46,17 @@ def tokenizer_files(config: Mapping[str, Any], artifacts: Mapping[str, bytes], f
 
 
 def read_vocabulary(vocabulary: list[str] | None, files: Mapping[str, bytes], where: str) -> list[str]:
-    """The config's, or that of `tokenizer.vocab`. Raises AnadilError if there is neither."""
+    """The config's, or that of `tokenizer.vocab`. Raises AnadilError if there is neither.
+
+    Old archives of SentencePiece write its pieces as BERT's (##s goes on with a word): they are put back.
+    """
+    if vocabulary is not None and "tokenizer.model" in files and any(piece.startswith("##") for piece in vocabulary):
+        pieces = sentencepieces(files["tokenizer.model"], where)
+        as_berts = [
+            piece.removeprefix(WORD_START) or piece if piece[:1] == WORD_START else "##" + piece for piece in pieces
+        ]
+        if as_berts[1:] == vocabulary[1:] and pieces[0] == vocabulary[0]:  # <unk> is written as it is
+            return pieces
     if vocabulary is not None:
         return vocabulary
     if "tokenizer.vocab" in files:

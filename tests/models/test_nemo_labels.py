@@ -39,6 +39,13 @@ def test_pieces_of_a_sentencepiece_model(shared: Path) -> None:
             sentencepieces(broken, "m")
 
 
+def test_an_old_archive_that_writes_its_pieces_as_berts() -> None:
+    files = {"tokenizer.model": proto("<unk>", "▁ev", "ler", "▁")}
+    assert read_vocabulary(["<unk>", "ev", "##ler", "▁"], files, "m") == ["<unk>", "▁ev", "ler", "▁"]
+    other = ["<unk>", "ev", "##lar", "▁"]
+    assert read_vocabulary(other, files, "m") == other  # not these pieces: as it is
+
+
 @pytest.mark.parametrize(
     ("vocabulary", "kind", "labels", "text"),
     [
