@@ -24,9 +24,8 @@ from anadil.models.hugging_face_vocabulary import (
     read_json,
     read_vocabulary,
 )
-from anadil.models.nemo_labels import text_settings
+from anadil.models.nemo_labels import rules_for
 from anadil.settings import parse
-from anadil.text.rules import text_rules
 
 _REFUSED = {"wav2vec2": {"add_adapter": False}, "hubert": {"conv_pos_batch_norm": False, "add_adapter": False}}
 """Options of config.json that must have this value: with another, padding would change what an utterance gives."""
@@ -75,7 +74,11 @@ def read_hugging_face(source: str, language: str = "und", adapter: str | None = 
     acoustic = AcousticModel(FeatureSettings(), settings, len(labels))
     _fill(acoustic, model, info, rows, source)
     left_out = sorted({name.partition(".")[0] for name in info["unexpected_keys"]})
-    rules = text_rules(language, text_settings(labels, language), labels)
+    rules, strange = rules_for(labels, language)
+    if strange:
+        notes.append(
+            f"labels that the rules of {language} write otherwise, so that no text has them: {' '.join(strange)}"
+        )
     name = "-".join(filter(None, [source.rstrip("/").rpartition("/")[2], adapter]))
     what = f"{source}, transformers {config.get('transformers_version', 'of unknown version')}, {settings.kind}"
     what += f", adapter {adapter}" if adapter else ""

@@ -18,14 +18,13 @@ from anadil.models.nemo_config import NemoSettings, read_config
 from anadil.models.nemo_labels import (
     labels_from,
     read_vocabulary,
+    rules_for,
     sentencepieces,
-    text_settings,
     tokenizer_files,
     tokenizer_kind,
 )
 from anadil.models.nemo_options import Findings
 from anadil.models.quartznet import QuartzNetSettings
-from anadil.text.rules import text_rules
 
 FEATURE_TOLERANCE = 1e-4
 """Of the archive's own window and mel filters, as a share of their largest value."""
@@ -68,7 +67,9 @@ def read_nemo(
     _check_features(archive, settings.features)
     name = path.stem
     subwords = _subwords(files, labels, kind, str(path), findings)
-    rules = text_rules(language, text_settings(labels, language), labels, subwords)
+    rules, strange = rules_for(labels, language, subwords)
+    if strange:
+        findings.left_out.append(f"labels that the rules of {language} write otherwise: {' '.join(strange)}")
     loaded = LoadedModel(name, acoustic.eval(), rules)
     version = config.get("nemo_version")
     target = str(config.get("target", "")).rpartition(".")[2]

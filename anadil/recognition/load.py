@@ -21,7 +21,7 @@ WEIGHTS, CONFIG = "model.safetensors", "config.yaml"  # of a model folder; anadi
 
 
 def load(path: str | Path) -> Recognizer:
-    """Load an exported folder (ONNX Runtime), a model folder or a NeMo archive (PyTorch).
+    """Load an exported folder (ONNX Runtime), a model folder, a NeMo archive or a folder of transformers (PyTorch).
 
     Raises AnadilError if it is none of these.
     """

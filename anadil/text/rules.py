@@ -249,7 +249,7 @@ def _check_labels(rules: TextRules) -> None:
         problems.append(f"labels that repeat: {', '.join(map(repr, repeated))}")
     if "" in rules.labels:
         problems.append("an empty label")
-    changed = [label for label in rules.labels if label not in ("", " ") and _changes(rules, label)]
+    changed = changed_labels(rules, rules.labels)
     if changed:
         problems.append(
             f"labels that the text rules change or drop, so that no text could hold them: {', '.join(map(repr, changed))}"
@@ -263,6 +263,11 @@ def _check_labels(rules: TextRules) -> None:
         raise AnadilError(
             "tokenizer.labels: " + "; ".join(problems) + "\n  next: mend tokenizer.labels or the section text"
         )
+
+
+def changed_labels(rules: TextRules, labels: Iterable[str]) -> list[str]:
+    """Those that the rules change or drop, so that no normalised text could hold them."""
+    return [label for label in labels if label not in ("", " ") and _changes(rules, label)]
 
 
 def _changes(rules: TextRules, label: str) -> bool:
