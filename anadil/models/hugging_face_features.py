@@ -42,7 +42,7 @@ class Waveform(nn.Module):
 class FilterBank(nn.Module):
     """Waveforms (batch, samples) to Kaldi's log-mel features, `stride` frames side by side: (batch, stride * mels, frames).
 
-    Per frame Kaldi takes the mean away, emphasises (y[0] = x[0] - 0.97 x[0]), windows (Povey's) and transforms: all of it
+    Per frame Kaldi takes the mean away, emphasises, windows (Povey's, which is 0 at the first sample) and transforms: all of it
     linear, and so one convolution, as in LogMel.
     """
 
@@ -96,7 +96,6 @@ def _kaldi_basis() -> np.ndarray:
     angle = 2 * np.pi * np.arange(N_FFT // 2 + 1)[:, None] * np.arange(WINDOW)[None, :] / N_FFT
     centre = np.eye(WINDOW) - 1 / WINDOW
     emphasis = np.eye(WINDOW) - PREEMPHASIS * np.eye(WINDOW, k=-1)
-    emphasis[0, 0] -= PREEMPHASIS
     povey = np.hanning(WINDOW) ** 0.85
     basis: np.ndarray = SCALE * np.concatenate([np.cos(angle), np.sin(angle)]) * povey @ emphasis @ centre
     return basis[:, None, :].astype(np.float32)
