@@ -14,6 +14,9 @@ from typing import Any
 from anadil.errors import AnadilError, Problem, summarize
 from anadil.files import whole_file
 
+PSEUDO_LABEL, CONFIDENCE, PSEUDO_LABEL_MODEL = "pseudo_label", "confidence", "pseudo_label_model"
+"""Keys of `extra` in a line whose text a model wrote: true, how sure it was, and which model."""
+
 
 @dataclass(frozen=True, slots=True)
 class Utterance:
@@ -33,6 +36,11 @@ class Utterance:
     language: str | None = None
     extra: dict[str, Any] = field(default_factory=dict)
     source: str = field(default="", compare=False, repr=False)
+
+    @property
+    def is_pseudo_label(self) -> bool:
+        """Whether a model wrote the text; tables that passed through a spreadsheet say "TRUE" or 1."""
+        return str(self.extra.get(PSEUDO_LABEL)).strip().lower() in ("true", "1", "1.0")
 
 
 def read_manifest(path: str | Path) -> list[Utterance]:
@@ -83,6 +91,16 @@ def iter_manifest(path: str | Path, reject: Callable[[Problem], None]) -> Iterat
 def read_manifests(paths: Sequence[str | Path]) -> list[Utterance]:
     """Read several manifests, in order."""
     return [utterance for path in paths for utterance in read_manifest(path)]
+
+
+def refuse_pseudo_labels(utterances: Sequence[Utterance], use: str) -> None:
+    """Raise AnadilError if a model wrote some of the texts: a model agrees with itself, which is no measure of errors."""
+    found = [Problem(one.source or one.audio_filepath, PSEUDO_LABEL) for one in utterances if one.is_pseudo_label]
+    if found:
+        step = (
+            f"give {use} texts that people wrote: a model that is measured by a model's texts seems better than it is"
+        )
+        raise AnadilError(summarize(found, "utterances", len(utterances), step, shown=3))
 
 
 def write_manifest(path: str | Path, utterances: Iterable[Utterance]) -> None:

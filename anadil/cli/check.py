@@ -58,7 +58,7 @@ def check(
         parts = read_parts(paths, train, valid)
         rules, model, limits = settle_rules(parts, settings, lang, report)
         for part in parts:
-            report.say(f"{part.path}: {part.split}, {len(part.utterances):,} utterances")
+            report.say(f"{part.path}: {part.split}, {len(part.utterances):,} utterances{pseudo_of(part)}")
         found = examine(parts, rules, limits, model, audio, report.progress)
         if without and out:
             for path, n in write_without(parts, found, without, out):
@@ -72,6 +72,10 @@ def check(
 
 
 command = check
+
+
+def pseudo_of(part: Part) -> str:
+    return f", {len(part.pseudo):,} of them pseudo labels" if part.pseudo else ""
 
 
 def settle_input(manifests: list[Path] | None, config: Path | None) -> tuple[list[Path], Config | None]:

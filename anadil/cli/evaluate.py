@@ -51,6 +51,12 @@ def evaluate(
             lambda done, total: report.progress("recognising", done, total),
             scoring_view(recognizer.rules, scoring),
         )
+        n_pseudo = sum(one.utterance.is_pseudo_label for one in result.scored)
+        if n_pseudo:
+            report.warn(
+                f"{n_pseudo:,} of {len(result.scored):,} reference texts are pseudo labels, which a model wrote: the rates "
+                "say how far the models agree, not how many errors this one makes"
+            )
         if unknown:
             listed = ", ".join(f"{describe(character)} x {count:,}" for character, count in unknown.most_common(10))
             report.warn(f"the references hold characters the model has no label for; they count as errors: {listed}")
@@ -64,6 +70,7 @@ def evaluate(
                 "manifests": [str(path) for path in manifests],
                 "lm": None,
                 "scoring": scoring,
+                "pseudo_labels": n_pseudo,
             } | result.to_dict()
             beside.write_text(json.dumps(figures, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
     scored = "" if scoring == "plain" else f", scoring {scoring}"

@@ -63,12 +63,13 @@ def split(
     """
     from anadil.data.splits import measure
     from anadil.data.tradeoffs import split as split_utterances
-    from anadil.manifest import read_manifests
+    from anadil.manifest import read_manifests, refuse_pseudo_labels
 
     plan = make_plan(valid, test, disjoint, valid_disjoint, test_speaker or [], set_aside, lang, seed)
     targets = plan_files(out, manifests, keep, force)
     with ConsoleReporter() as report:
         utterances = read_manifests(manifests)
+        refuse_pseudo_labels(utterances, "valid and test")
         keep = keep or same_plan(out, plan, utterances)
         earlier = read_split(keep) if keep else None
         utterances, n_measured = measure(utterances, lambda done, total: report.progress("measuring", done, total))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -16,8 +17,10 @@ import torch
 from torch import Tensor
 
 from anadil import audio
+from anadil.data.cache import DiskCache
 from anadil.data.checks import Example
 from anadil.errors import AnadilError
+from anadil.manifest import Utterance
 
 AHEAD = 4
 """Batches decoded ahead: hides a slow file without holding much memory."""
@@ -39,17 +42,24 @@ class Batch:
     targets: Tensor  # int64 (batch, labels)
     target_counts: Tensor  # int64 (batch,)
     indices: tuple[int, ...]  # which examples these are
+    weights: Tensor | None = None  # float32 (batch,); None: all count alike
 
     def to(self, device: torch.device) -> Batch:
-        move = device.type != "cpu"
-        if not move:
+        """To a GPU from pinned memory, so that the copy goes on while the GPU computes."""
+        if device.type == "cpu":
             return self
+        pin = device.type == "cuda"
+
+        def move(tensor: Tensor) -> Tensor:
+            return (tensor.pin_memory() if pin else tensor).to(device, non_blocking=pin)
+
         return Batch(
-            self.waveforms.to(device, non_blocking=True),
-            self.sample_counts.to(device),
-            self.targets.to(device),
-            self.target_counts.to(device),
+            move(self.waveforms),
+            move(self.sample_counts),
+            move(self.targets),
+            move(self.target_counts),
             self.indices,
+            None if self.weights is None else move(self.weights),
         )
 
 
@@ -75,7 +85,7 @@ def plan_epoch(durations: Sequence[float], batch_seconds: float, seed: int | Non
 
 
 class Loader:
-    """Decodes, augments and pads examples; keeps decoded audio as 16-bit integers in memory up to `cache_mb`.
+    """Decodes, augments and pads examples; keeps decoded audio as 16-bit integers in memory up to `cache_mb`, and on `disk`.
 
     `augment` runs in the loader's threads, so it must use neither PyTorch (see `_pad`) nor shared random numbers.
     """
@@ -87,15 +97,18 @@ class Loader:
         cache_mb: float = 0,
         threads: int | None = None,
         augment: Augment | None = None,
+        disk: DiskCache | None = None,
     ) -> None:
         self.examples = examples
         self.labels: Sequence[Sequence[int]] | None = None  # instead of the examples' own
         self.sample_rate = sample_rate
         self.threads = threads or max(2, min(AHEAD, (os.cpu_count() or 1) // 2))
         self.augment = augment
+        self.disk = disk
+        self.waited_s = 0.0  # how long `batches` has kept its caller waiting, in all
         self._cache: dict[int, np.ndarray] = {}
         self._room = int(cache_mb * 2**20)
-        self._caches = self._room > 0
+        self._caches = self._room > 0 or disk is not None
         self._lock = Lock()
 
     def batches(self, plan: Sequence[Sequence[int]], epoch: int = 0) -> Iterator[Batch]:
@@ -109,12 +122,19 @@ class Loader:
                 for indices in plan:
                     waiting.append(pool.submit(self.load, indices, epoch))
                     if len(waiting) > AHEAD:
-                        yield waiting.popleft().result()
+                        yield self._wait_for(waiting.popleft())
                 while waiting:
-                    yield waiting.popleft().result()
+                    yield self._wait_for(waiting.popleft())
             finally:
                 for future in waiting:
                     future.cancel()
+
+    def _wait_for(self, batch: Future[Batch]) -> Batch:
+        started = time.monotonic()
+        try:
+            return batch.result()
+        finally:
+            self.waited_s += time.monotonic() - started
 
     def load(self, indices: Sequence[int], epoch: int = 0) -> Batch:
         """Decode, augment and pad the examples at `indices`."""
@@ -122,12 +142,14 @@ class Loader:
         if self.augment is not None:
             waveforms = [self.augment(row, index, epoch) for row, index in zip(waveforms, indices, strict=True)]
         labels = [self.labels[index] if self.labels else self.examples[index].labels for index in indices]
+        weights = [self.examples[index].weight for index in indices]
         return Batch(
             _pad(waveforms, np.float32),
             torch.tensor([len(waveform) for waveform in waveforms]),
             _pad([np.asarray(row) for row in labels], np.int64),
             torch.tensor([len(row) for row in labels]),
             tuple(indices),
+            torch.tensor(weights) if any(weight != 1 for weight in weights) else None,
         )
 
     def _waveform(self, index: int) -> np.ndarray:
@@ -135,18 +157,25 @@ class Loader:
         if kept is not None:
             return kept.astype(np.float32) / 32768
         utterance = self.examples[index].utterance
-        try:
-            samples = audio.read(utterance.audio_filepath, self.sample_rate, utterance.offset, utterance.duration)
-        except AnadilError as error:
-            raise AnadilError(f"{utterance.source}: {error}") from error
-        if not self._caches:
-            return samples
-        rounded = np.clip(np.round(samples * 32768), -32768, 32767).astype(np.int16)
+        rounded = self.disk.read(utterance, self.sample_rate) if self.disk is not None else None
+        if rounded is None:
+            samples = self._decode(utterance)
+            if not self._caches:
+                return samples
+            rounded = np.clip(np.round(samples * 32768), -32768, 32767).astype(np.int16)
+            if self.disk is not None:
+                self.disk.write(utterance, self.sample_rate, rounded)
         with self._lock:
             if rounded.nbytes <= self._room and index not in self._cache:
                 self._room -= rounded.nbytes
                 self._cache[index] = rounded
         return rounded.astype(np.float32) / 32768  # no sample shall depend on which thread found room in the cache
+
+    def _decode(self, utterance: Utterance) -> np.ndarray:
+        try:
+            return audio.read(utterance.audio_filepath, self.sample_rate, utterance.offset, utterance.duration)
+        except AnadilError as error:
+            raise AnadilError(f"{utterance.source}: {error}") from error
 
 
 def _step_back() -> None:

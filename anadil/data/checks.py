@@ -27,6 +27,7 @@ class Example:
 
     utterance: Utterance
     labels: tuple[int, ...]
+    weight: float = 1.0  # in the loss of training
 
     @property
     def duration(self) -> float:

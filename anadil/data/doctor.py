@@ -13,7 +13,7 @@ from anadil.data import findings as kinds
 from anadil.data.audio_findings import Heard, Limits, hear, length_findings
 from anadil.data.findings import KINDS, Finding, Kind, Severity
 from anadil.data.fit_findings import label_findings, rate_findings
-from anadil.data.split_findings import TRAIN, Split, between, splits_of, within
+from anadil.data.split_findings import TEST, TRAIN, VALID, Split, between, splits_of, within
 from anadil.data.text_findings import character_findings, read_texts
 from anadil.errors import AnadilError, Problem
 from anadil.manifest import Utterance, iter_manifest, write_manifest
@@ -31,6 +31,7 @@ class Part:
     split: str
     utterances: list[Utterance] = field(default_factory=list)  # without `extra`: a million lines must fit
     broken: list[Problem] = field(default_factory=list)
+    pseudo: list[str] = field(default_factory=list)  # lines whose text a model wrote
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,9 @@ class Report:
         """JSON-ready, every finding listed."""
         return {
             "manifests": [
-                {"path": str(part.path), "split": part.split, "utterances": len(part.utterances)} for part in self.parts
+                {"path": str(part.path), "split": part.split, "utterances": len(part.utterances)}
+                | ({"pseudo_labels": len(part.pseudo)} if part.pseudo else {})
+                for part in self.parts
             ],
             "hours": self.seconds / 3600,
             "audio": self.listened,
@@ -97,6 +100,8 @@ def read_parts(manifests: Sequence[Path], train: Sequence[str] = (), valid: Sequ
     for part in parts:
         nothing: dict[str, Any] = {}
         for one in iter_manifest(part.path, part.broken.append):
+            if one.is_pseudo_label:
+                part.pseudo.append(one.source)
             part.utterances.append(
                 Utterance(
                     one.audio_filepath,
@@ -129,6 +134,12 @@ def examine(
     everything = [one for utterances in by_split.values() for one in utterances]
     total = len(everything)
     findings = [Finding(kinds.BROKEN_LINE, (one.where,), one.what, 1.0) for part in parts for one in part.broken]
+    findings += [
+        Finding(kinds.PSEUDO_LABELS, (line,), f"in {part.split}", 1.0)
+        for part in parts
+        for line in part.pseudo
+        if part.split in (VALID, TEST)
+    ]
     if listen:
         heard, more = hear(everything, limits, lambda done: on_progress("listening", done, total))
         everything = [one.utterance for one in heard]  # with their true durations

@@ -146,6 +146,12 @@ UNSEEN_CHARACTER = Kind(
     _SPOILS,
     "add NEW: USUAL to text.map in CONFIG; or anadil train CONFIG text.unknown=drop; or anadil split MANIFESTS --out splits",
 )
+PSEUDO_LABELS = Kind(
+    "pseudo-label",
+    "texts that a model wrote (pseudo labels), among those that errors are counted against",
+    _SPOILS,
+    "give validation and test texts that people wrote",
+)
 NO_LABEL = Kind(
     "no-label",
     "characters without a label",
@@ -161,7 +167,8 @@ SPEAKING_RATE = _taken_out(
 TOO_MANY_LABELS = Kind("too-many-labels", "text too long for its audio (CTC)", _SPOILS, f"check the text; {_SKIP}")
 
 KINDS = (
-    BROKEN_LINE, MISSING, UNREADABLE, OUTSIDE, SILENT, SHARED_AUDIO, EMPTY_TEXT, UNSEEN_CHARACTER, NO_LABEL,
+    BROKEN_LINE, MISSING, UNREADABLE, OUTSIDE, SILENT, SHARED_AUDIO, EMPTY_TEXT, PSEUDO_LABELS,
+    UNSEEN_CHARACTER, NO_LABEL,
     TOO_MANY_LABELS, TRUNCATED, NEAR_SILENT, CLIPPED, WRONG_DURATION, TOO_SHORT, TOO_LONG, MIXED_RATES, LOW_RATE,
     CHANNELS, NARROW_BAND, DUPLICATE_AUDIO, SPEAKING_RATE, LOOK_ALIKE, STRAY_MARK, ORPHAN_MARK, SYMBOLS,
     OUTSIDE_ALPHABET, RARE_CHARACTER, NOT_NFC, DUPLICATE_TEXT, SHARED_TEXT, SHARED_SPEAKER,

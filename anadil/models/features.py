@@ -91,8 +91,8 @@ class FeatureSettings(BaseModel):
 class LogMel(nn.Module):
     """Waveforms (batch, samples) to normalised log-mel features (batch, mels, frames).
 
-    The short-time Fourier transform is a convolution with windowed cosines and sines: at 16 kHz that is 33 MFLOP
-    a second of audio, under 2 % of the smallest model, and the same graph serves training and ONNX.
+    The short-time Fourier transform is a convolution with windowed cosines and sines, which every ONNX runtime has: at
+    16 kHz that is 33 MFLOP a second of audio. Training on a CPU takes the fast transform.
     """
 
     def __init__(self, settings: FeatureSettings) -> None:
@@ -142,13 +142,24 @@ class LogMel(nn.Module):
     def _spectrum(self, waveforms: Tensor) -> Tensor:
         """Magnitudes to `magnitude_power`: (batch, bins, frames)."""
         settings = self.settings
-        padded = F.pad(waveforms, (self.left_pad, self.right_pad)).unsqueeze(1)
-        spectrum = F.conv1d(padded, self.basis, stride=settings.hop)
+        padded = F.pad(waveforms, (self.left_pad, self.right_pad))
+        power = self._power_by_fft(padded) if self.training and padded.device.type == "cpu" else self._power(padded)
         if settings.pad_to is None:
-            spectrum = spectrum[:, :, :-1]  # the last frame lies past the end
-        cosine, sine = spectrum.chunk(2, dim=1)
-        power = cosine.square() + sine.square()
+            power = power[:, :, :-1]  # the last frame lies past the end
         return power if settings.magnitude_power == 2 else power ** (settings.magnitude_power / 2)
+
+    def _power(self, padded: Tensor) -> Tensor:
+        spectrum = F.conv1d(padded.unsqueeze(1), self.basis, stride=self.settings.hop)
+        cosine, sine = spectrum.chunk(2, dim=1)
+        return cosine.square() + sine.square()
+
+    def _power_by_fft(self, padded: Tensor) -> Tensor:
+        """The same in a third of the time on a CPU, which is a tenth of a training step; a frame's phase does not matter."""
+        window = self.basis[0, 0]  # the cosine of frequency 0 is 1
+        frames = padded.unfold(1, len(window), self.settings.hop) * window
+        spectrum = torch.fft.rfft(frames, n=self.settings.fft_size)
+        power: Tensor = spectrum.real.square() + spectrum.imag.square()
+        return power.transpose(1, 2)
 
     def _pad(self, features: Tensor, frame_counts: Tensor) -> Tensor:
         """Models that look beyond an utterance are used to what NeMo puts there."""

@@ -3,7 +3,8 @@
 Jasper (arXiv:1904.03288) has plain convolutions and dense residuals, QuartzNet (arXiv:1910.10261) separable ones,
 Citrinet (arXiv:2104.01721) squeeze-and-excitation and an 8x stride. Parameter names and shapes are NeMo's, so that
 weights pass both ways. Tensors are (batch, channels, 1, frames) in channels-last memory: PyTorch's grouped 1D
-convolution is 2 to 5 times slower on a CPU than the same sum as a channels-last 2D one (benchmarks/conv_layout.py).
+convolution is 2 to 5 times slower on a CPU than the same sum as a channels-last 2D one. Training on a CPU has a layout of
+its own (models/frames_first.py, benchmarks/train_speed.py).
 """
 
 from __future__ import annotations
@@ -15,6 +16,17 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from anadil.models.features import length_mask
+from anadil.models.frames_first import (
+    Frames,
+    activate,
+    depthwise,
+    frames_of,
+    from_plain,
+    normalise,
+    pointwise,
+    pointwise_within,
+    to_plain,
+)
 from anadil.models.quartznet_settings import BlockSettings, QuartzNetSettings, SqueezeExciteSettings
 
 __all__ = ["Block", "BlockSettings", "Encoder", "MaskedConv", "QuartzNet", "QuartzNetSettings", "SqueezeExciteSettings"]
@@ -142,6 +154,34 @@ class Block(nn.Module):
             y = y + other if self.mode == "add" else torch.maximum(y, other)
         return self.dropout(self.activation(y)), y_mask
 
+    def frames_first(self, xs: Sequence[Tensor], frames: Frames) -> tuple[Tensor, Frames]:
+        """What `forward` computes, in the layout of models/frames_first.py; xs are zero beyond each utterance."""
+        y, y_frames, filtered = xs[-1], frames, False
+        for layer in self.mconv:
+            if isinstance(layer, MaskedConv) and layer.conv.groups > 1:
+                y, y_frames, filtered = (
+                    depthwise(y, layer.conv, layer.padding),
+                    y_frames.every(layer.conv.stride[0]),
+                    True,
+                )
+            elif isinstance(layer, MaskedConv) and filtered:
+                y, filtered = pointwise_within(y, layer.conv, y_frames), False
+            elif isinstance(layer, MaskedConv):
+                y, y_frames = pointwise(y, layer.conv), y_frames.every(layer.conv.stride[0])
+            elif isinstance(layer, nn.BatchNorm2d):
+                y = normalise(y, layer)
+            elif isinstance(layer, nn.Dropout):  # of a pair with the activation before it
+                y = activate(y, self.activation, layer, y_frames)
+            elif isinstance(layer, SqueezeExcite):
+                y = layer(to_plain(y), to_plain(y_frames.mask))[0].permute(2, 1, 3, 0)
+        for projection, x in zip(self.res, xs, strict=False):
+            assert isinstance(projection, nn.ModuleList)
+            conv, norm = projection
+            assert isinstance(conv, MaskedConv) and isinstance(norm, nn.BatchNorm2d)
+            other = normalise(pointwise(x, conv.conv), norm)
+            y = y + other if self.mode == "add" else torch.maximum(y, other)
+        return activate(y, self.activation, self.dropout, y_frames), y_frames
+
 
 def _run(layers: nn.ModuleList, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
     for layer in layers:
@@ -165,20 +205,40 @@ class Encoder(nn.Module):
             width = block.filters
         self.encoder = nn.ModuleList(blocks)
         self.width = width
+        self.has_frames_first = (
+            settings.norm == "batch"
+            and settings.conv_mask
+            and all(
+                (block.separable or block.kernel == 1) and block.groups == 1 and not block.heads and block.filters > 1
+                for block in settings.resolved_blocks
+            )
+        )
         for module in self.modules():
             if isinstance(module, MaskedConv):
                 module.masked, module.mask_pointwise = settings.conv_mask, settings.norm != "batch"
 
     def forward(self, features: Tensor, frame_counts: Tensor) -> tuple[Tensor, Tensor]:
         x = features.unsqueeze(2)
-        if x.device.type == "cpu":
-            x = x.contiguous(memory_format=torch.channels_last)
         mask = length_mask(frame_counts, features.shape[2])[:, None, None, :].to(x.dtype)
+        if self.trains_frames_first(features):
+            frames = frames_of(from_plain(mask))
+            x = from_plain(x) * frames.mask
+        elif x.device.type == "cpu":
+            x = x.contiguous(memory_format=torch.channels_last)
         panes: list[Tensor] = []
         for block, dense in zip(self.encoder, self.dense, strict=True):
+            assert isinstance(block, Block)
             panes = [*panes, x] if dense else []
-            x, mask = block(panes or [x], mask)
-        return x, mask
+            if self.trains_frames_first(features):
+                x, frames = block.frames_first(panes or [x], frames)
+            else:
+                x, mask = block(panes or [x], mask)
+        return (to_plain(x), to_plain(frames.mask)) if self.trains_frames_first(features) else (x, mask)
+
+    def trains_frames_first(self, features: Tensor) -> bool:
+        """Whether this is a training step that `Block.frames_first` is for."""
+        on_cpu = features.device.type == "cpu" and not torch.is_autocast_enabled("cpu")
+        return self.has_frames_first and self.training and on_cpu
 
 
 class QuartzNet(nn.Module):
@@ -202,7 +262,10 @@ class QuartzNet(nn.Module):
     def forward(self, features: Tensor, frame_counts: Tensor) -> tuple[Tensor, Tensor]:
         x, mask = self.encoder(features, frame_counts)
         head = self._head
-        logits = F.conv2d(x, head.weight.unsqueeze(2), head.bias).squeeze(2).transpose(1, 2)
+        if self.encoder.trains_frames_first(features):
+            logits = F.linear(x.permute(2, 3, 0, 1)[0], head.weight.squeeze(2), head.bias).transpose(0, 1)
+        else:
+            logits = F.conv2d(x, head.weight.unsqueeze(2), head.bias).squeeze(2).transpose(1, 2)
         return logits.float().log_softmax(dim=2), mask.sum(dim=(1, 2, 3)).long()
 
     @property

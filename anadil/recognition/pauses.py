@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from anadil import audio
+
 FRAME_S = 0.02
+BLOCK_S = 300.0  # decoded at a time
 SMOOTH_FRAMES = 11  # 0.2 s: a pause between words, not the closure of a stop
 
 
@@ -27,3 +30,29 @@ def cut_at_pauses(samples: np.ndarray, sample_rate: int, longest_s: float = 20.0
         pieces.append((start, cut))
         start = cut
     return [*pieces, (start, len(samples))]
+
+
+def cut_file(
+    path: str, sample_rate: int, offset: float, duration: float, longest_s: float
+) -> list[tuple[float, float]]:
+    """Pieces (offset, duration) in seconds of a stretch of a file, cut as by `cut_at_pauses`.
+
+    Five minutes are decoded at a time: a day's recording takes no more memory than they do. Raises AnadilError if the
+    file cannot be decoded.
+    """
+    pieces: list[tuple[float, float]] = []
+    start, end = offset, offset + duration
+    while end - start > longest_s:
+        block_s = min(max(BLOCK_S, 4 * longest_s), end - start)
+        samples = audio.read(path, sample_rate, start, block_s)
+        whole = len(samples) >= (block_s - FRAME_S) * sample_rate  # else the file ends here, whatever its header says
+        found = cut_at_pauses(samples, sample_rate, longest_s)
+        if whole and start + block_s < end:
+            found = found[:-1]  # it ends where the block does, not at a pause: the next block starts with it
+        pieces += [(start + first / sample_rate, (last - first) / sample_rate) for first, last in found if last > first]
+        if not whole:
+            return pieces
+        start += found[-1][1] / sample_rate if start + block_s < end else block_s
+    if end > start:
+        pieces.append((start, end - start))
+    return pieces

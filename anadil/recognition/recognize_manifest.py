@@ -27,7 +27,7 @@ def evaluate_manifest(
     Also returns how often the references hold each character that the model has no label for: these count as
     errors. Raises AnadilError listing every utterance without text or readable audio.
     """
-    measured = _measure(utterances, recognizer.rules)
+    measured = measure(utterances, recognizer.rules)
     references = [recognizer.rules.normalize(utterance.text) for utterance in measured]
     unknown: Counter[str] = Counter()
     for reference in references:
@@ -42,7 +42,7 @@ def evaluate_manifest(
     return score(measured, list(map(view, references)), list(map(view, hypotheses)), elapsed_s), unknown
 
 
-def _measure(utterances: Sequence[Utterance], rules: TextRules) -> list[Utterance]:
+def measure(utterances: Sequence[Utterance], rules: TextRules) -> list[Utterance]:
     """Fill in durations and refuse what cannot be scored."""
     measured, problems = [], []
     for utterance in utterances:

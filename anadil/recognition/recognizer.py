@@ -60,6 +60,23 @@ class Recognizer:
 
         Raises AnadilError naming the utterance whose audio cannot be read.
         """
+        for batch in self._batches(utterances, None):
+            yield from self._recognize_batch(batch)
+
+    def frames_of_utterances(
+        self, utterances: Sequence[Utterance], reject: Callable[[int, AnadilError], None]
+    ) -> Iterator[tuple[int, np.ndarray]]:
+        """Log-probs (frames, labels + blank) of a manifest's utterances in batches, shortest first; none is cut.
+
+        Yields (index, log-probs); the index of one whose audio cannot be read goes to `reject`, with the reason.
+        """
+        for batch in self._batches(utterances, reject):
+            found = self.frames([samples for _, samples in batch])
+            yield from zip((index for index, _ in batch), found, strict=True)
+
+    def _batches(
+        self, utterances: Sequence[Utterance], reject: Callable[[int, AnadilError], None] | None
+    ) -> Iterator[list[tuple[int, np.ndarray]]]:
         order = sorted(range(len(utterances)), key=lambda i: utterances[i].duration or 0.0)
         batch: list[tuple[int, np.ndarray]] = []
         for index in order:
@@ -67,12 +84,15 @@ class Recognizer:
             try:
                 samples = audio.read(utterance.audio_filepath, self.sample_rate, utterance.offset, utterance.duration)
             except AnadilError as error:
-                raise AnadilError(f"{utterance.source}: {error}") from error
+                if reject is None:
+                    raise AnadilError(f"{utterance.source}: {error}") from error
+                reject(index, error)
+                continue
             if batch and len(samples) * (len(batch) + 1) > BATCH_SECONDS * self.sample_rate:
-                yield from self._recognize_batch(batch)
+                yield batch
                 batch = []
             batch.append((index, samples))
-        yield from self._recognize_batch(batch)
+        yield batch
 
     def _recognize_batch(self, batch: list[tuple[int, np.ndarray]]) -> Iterator[tuple[int, Transcript]]:
         whole = [one for one in batch if len(one[1]) <= self.longest_s * self.sample_rate]

@@ -28,7 +28,10 @@ VERSION = 1
 KEPT = 3
 """The newest are kept: one may be damaged by a power cut, or hold the step where training went wrong."""
 
-MAY_CHANGE = ("name", "data.cache_mb", "training.epochs", "training.max_minutes", "training.checkpoint_minutes")
+MAY_CHANGE = (
+    "name", "data.cache_mb", "data.cache", "data.cache_gb", "training.epochs", "training.max_minutes",
+    "training.checkpoint_minutes",
+)  # fmt: skip
 """Settings that a resumed run may have otherwise: they end it sooner or later, or cost only time."""
 
 
@@ -115,7 +118,10 @@ def identity_of(config: Config, train: Sequence[Example], valid: Sequence[Exampl
     """What must not change between a run and its resumption: the settings, and the data by content of the manifests."""
 
     def digest(examples: Sequence[Example]) -> str:
-        rows = [(example.duration, example.utterance.offset, example.labels) for example in examples]
+        rows = [
+            (one.duration, one.utterance.offset, one.labels, *([one.weight] if one.weight != 1 else ()))
+            for one in examples
+        ]
         return hashlib.sha256(repr(rows).encode()).hexdigest()
 
     settings = dict(_flat(config.model_dump(mode="json", by_alias=True)))

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field, model_validator
 
 from anadil.data.augment.settings import AugmentSettings
 from anadil.data.checks import MAX_DURATION_S, MIN_DURATION_S
+from anadil.data.weights import LARGEST
 from anadil.models.acoustic import ModelSettings
 from anadil.models.features import FeatureSettings
 from anadil.models.hugging_face_settings import W2vBertSettings, Wav2Vec2Settings
@@ -29,8 +30,11 @@ class DataSettings(BaseModel):
     min_duration: float = Field(MIN_DURATION_S, ge=0)  # seconds
     max_duration: float = Field(MAX_DURATION_S, gt=0)  # seconds
     skip_bad: bool = False  # train without the utterances that cannot be used, instead of stopping
+    pseudo_label_weight: float | None = Field(None, ge=0, le=LARGEST)  # in the loss; None: "weight" of each line, or 1
     language_temperature: float | None = Field(None, ge=1)  # several languages: how much the small ones gain
     cache_mb: float = Field(2048, ge=0)  # decoded audio kept in memory (an hour at 16 kHz: 110 MB)
+    cache: str | None = None  # folder that keeps decoded audio from run to run; several runs may share it
+    cache_gb: float = Field(10, gt=0)  # its size at most
 
 
 class TrainingSettings(BaseModel):
@@ -41,7 +45,8 @@ class TrainingSettings(BaseModel):
     epochs: int = Field(60, ge=1)
     max_minutes: float | None = Field(None, gt=0)  # the schedule ends by then, even if epochs are left
     flat_start_steps: int = Field(600, ge=0)  # of cross-entropy against evenly spread letters, before CTC
-    batch_seconds: float = Field(30.0, gt=0)  # audio in a batch, padding counted
+    # audio in a batch, padding counted; auto: as long as is good for this much speech and fits into memory
+    batch_seconds: Annotated[float, Field(gt=0)] | Literal["auto"] = 30.0
     optimizer: Literal["adamw", "novograd"] = "adamw"
     lr: float = Field(0.003, gt=0)
     min_lr: float = Field(1e-5, ge=0)
@@ -54,6 +59,12 @@ class TrainingSettings(BaseModel):
     seed: int = Field(0, ge=0)
     accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = "auto"
+
+    @property
+    def batch_limit(self) -> float:
+        """`batch_seconds`, once it is a number."""
+        assert self.batch_seconds != "auto", "settle_batch_seconds comes first"
+        return self.batch_seconds
 
     @model_validator(mode="after")
     def _rates_agree(self) -> TrainingSettings:

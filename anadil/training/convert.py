@@ -164,7 +164,7 @@ def _tell(report: Reporter, left_out: list[str]) -> None:
 
 
 def _card(loaded: LoadedModel, whose: str, source: str, licence: str | None, left_out: list[str]) -> str:
-    rules = loaded.rules
+    rules, thing = loaded.rules, "archive" if whose == "NeMo" else "model"
     return f"""# {loaded.name}
 
 Speech recogniser for the language `{rules.language}`, converted by Anadil from {whose}.
@@ -175,7 +175,7 @@ Speech recogniser for the language `{rules.language}`, converted by Anadil from 
 | parameters | {count_parameters(loaded.acoustic):,} |
 | labels | {len(rules.labels)} |
 | converted from | {source} |
-| licence | {licence or "the source does not tell; ask whoever made it"} |
+| licence | {licence or f"the {thing} does not tell; ask whoever made it"} |
 
 Left out in the conversion: {"; ".join(left_out) or "nothing"}.
 """

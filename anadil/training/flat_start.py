@@ -17,9 +17,14 @@ LOUD = 0.4
 
 
 def flat_start_loss(
-    log_probs: Tensor, frame_counts: Tensor, targets: Tensor, target_counts: Tensor, speech: Tensor
+    log_probs: Tensor,
+    frame_counts: Tensor,
+    targets: Tensor,
+    target_counts: Tensor,
+    speech: Tensor,
+    weights: Tensor | None = None,
 ) -> Tensor:
-    """Mean negative log-prob in nats a frame.
+    """Mean negative log-prob in nats a frame; with `weights` (batch,) a frame counts as much as its utterance.
 
     Log-probs (batch, frames, labels + blank), targets (batch, labels) int64; counts (batch,); `speech` boolean
     (batch, frames) from `speech_frames`.
@@ -27,7 +32,10 @@ def flat_start_loss(
     wanted = even_segmentation(speech, targets, target_counts, blank=log_probs.shape[2] - 1)
     valid = torch.arange(log_probs.shape[1], device=log_probs.device).unsqueeze(0) < frame_counts.unsqueeze(1)
     picked = log_probs.gather(2, wanted.unsqueeze(2)).squeeze(2)
-    return -(picked * valid).sum() / valid.sum()
+    if weights is None:
+        return -(picked * valid).sum() / valid.sum()
+    counted = valid * weights.unsqueeze(1)
+    return -(picked * counted).sum() / counted.sum()
 
 
 def speech_frames(waveforms: Tensor, frame_counts: Tensor, n_frames: int, samples_per_frame: int) -> Tensor:

@@ -3,14 +3,37 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 from lightning_fabric import Fabric
 
 from anadil.errors import AnadilError
 from anadil.files import whole_file
+from anadil.training.run import Run, Validation
 
 METRICS = "metrics.csv"
+
+
+def row_of(
+    run: Run, lr: float, speed: float, data_wait: float, validation: Validation | None, languages: Sequence[str]
+) -> dict[str, float | int | None]:
+    """The figures of the epoch that has ended; speed in seconds of audio a second."""
+    row: dict[str, float | int | None] = {
+        "epoch": run.epoch,
+        "step": run.step,
+        "minutes": round(run.minutes, 3),
+        "lr": lr,
+        "train_loss": float(np.mean(run.losses)),
+        "audio_s_per_s": round(speed, 1),
+        "data_wait": round(data_wait, 4),  # share of the time in which steps waited for audio
+        "valid_loss": validation.loss if validation else None,
+        "valid_cer": validation.cer if validation else None,
+        "valid_wer": validation.wer if validation else None,
+    }
+    by_language = validation.cer_by_language if validation else {}
+    return row | {f"valid_cer_{language}": by_language.get(language) for language in languages}
 
 
 def log_metrics(fabric: Fabric, path: Path, row: dict[str, float | int | None], step: int) -> None:

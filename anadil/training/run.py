@@ -11,7 +11,9 @@ from pathlib import Path
 from anadil.errors import AnadilError
 
 CHECKPOINTS = "checkpoints"
-OUTPUTS = ("best", "last", CHECKPOINTS, "metrics.csv", "tensorboard", "init.json", "start.safetensors")
+BATCH = "batch_seconds.txt"
+"""What `training.batch_seconds: auto` came to: a resumed run takes the same."""
+OUTPUTS = (BATCH, "best", "last", CHECKPOINTS, "metrics.csv", "tensorboard", "init.json", "start.safetensors")
 
 
 @dataclass(frozen=True, slots=True)

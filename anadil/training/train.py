@@ -12,10 +12,10 @@ import torch
 from lightning_fabric import Fabric, seed_everything
 from lightning_fabric.loggers.tensorboard import TensorBoardLogger
 from torch import Tensor
-from torch.nn import functional as F
 from torch.optim import Optimizer
 
-from anadil.data.batches import Batch, Loader, plan_epoch
+from anadil.data.batches import Batch, Loader
+from anadil.data.cache import DiskCache
 from anadil.data.languages import plan_languages
 from anadil.data.spec_augment import feature_augmentation
 from anadil.errors import AnadilError
@@ -29,16 +29,18 @@ from anadil.training.config import Config
 from anadil.training.flat_start import flat_start_loss, speech_frames
 from anadil.training.freezing import hold_still
 from anadil.training.interrupt import Stop, stop_on_interrupt
-from anadil.training.judge import Judge, cer_by_language
+from anadil.training.judge import Judge
 from anadil.training.lora import insert_lora, merged_state
-from anadil.training.metrics import METRICS, drop_metrics_after, log_metrics
+from anadil.training.memory import explain_out_of_memory, is_out_of_memory, settle_batch_seconds
+from anadil.training.metrics import METRICS, drop_metrics_after, log_metrics, row_of
 from anadil.training.model_card import model_card
 from anadil.training.optimizers import Pull, begin_thaw, build_optimizer, set_learning_rates
 from anadil.training.prepare import Prepared, prepare, sampled_labels
 from anadil.training.report import Reporter, Silent
-from anadil.training.run import Run, Validation, clear_run, refuse_run
+from anadil.training.run import Run, clear_run, refuse_run
 from anadil.training.transfer import pull_to_start
 from anadil.training.transfer import save as save_start
+from anadil.training.validate import ctc_loss, validate
 
 
 def train(
@@ -75,6 +77,7 @@ def train(
         precision=_precision(config),
         loggers=[TensorBoardLogger(root_dir=out, name="tensorboard", version="")],
     )
+    data = settle_batch_seconds(data, fabric.device, out, resume, report)
     report.table(f"Layers, a frame every {1000 * data.acoustic.frame_s:g} ms", *layer_table(data.acoustic))
     model, optimizer = fabric.setup(data.acoustic, optimizer)
     pull = pull_to_start(network, init, out)
@@ -98,9 +101,7 @@ def _fit(
     resume: bool,
 ) -> Run:
     settings = data.config.training
-    heard = data.augmenter  # training audio as the model will hear it, epoch by epoch
-    loader = Loader(data.train, data.acoustic.sample_rate, data.config.data.cache_mb, augment=heard)
-    valid_loader = Loader(data.valid, data.acoustic.sample_rate, data.config.data.cache_mb / 10)
+    loader, valid_loader = _loaders(data)
     masks = torch.Generator().manual_seed(settings.seed)
     total_steps = settings.epochs * len(_plan(data, epoch=0))
     run = Run(out, total_steps, sum(example.duration for example in data.train) / 3600, count_parameters(data.acoustic))
@@ -116,29 +117,30 @@ def _fit(
         if run.batch == 0:
             begin_thaw(optimizer, data.config.init, run.epoch, run.step)
         loader.labels = sampled_labels(data, run.epoch)
-        epoch_started, heard_s = time.monotonic(), run.audio_s
+        epoch_started, heard_s, waited_s = time.monotonic(), run.audio_s, loader.waited_s
         for batch in loader.batches(_plan(data, run.epoch)[run.batch :], run.epoch):
-            run.losses.append(_step(fabric, model, optimizer, pull, batch.to(fabric.device), data, run, masks, report))
+            run.losses.append(_step(fabric, model, optimizer, pull, batch, data, run, masks, report))
             report.progress("training", run.progress(settings.max_minutes), 1.0, _note(run))
             if stop.requested or time.monotonic() - run.saved >= 60 * settings.checkpoint_minutes:
                 _checkpoint(resumable, report)
             if stop.requested:
-                _save(data, run, "last")
-                raise KeyboardInterrupt(
-                    f"stopped at epoch {run.epoch}, step {run.step}; {out / 'last'} is usable\n"
-                    "  next: the same command with --resume goes on"
-                )
+                raise _interrupted(data, run)
             if settings.max_minutes and run.minutes >= settings.max_minutes:
                 break
         run.batch = 0
-        speed = (run.audio_s - heard_s) / (time.monotonic() - epoch_started)
+        elapsed_s = time.monotonic() - epoch_started
+        speed, data_wait = (run.audio_s - heard_s) / elapsed_s, (loader.waited_s - waited_s) / elapsed_s
         finished = run.finished(settings.epochs, settings.max_minutes)
         validated = bool(data.valid) and (run.epoch % settings.validate_every == 0 or finished)
         if validated:
-            run.last = _validate(fabric, model, valid_loader, data, judge, run, report)
-        _log(fabric, optimizer, data, run, speed, run.last if validated else None)
-        if heard.chain and (run.epoch == 1 or finished):
-            report.say(heard.report())
+            run.last = validate(fabric, model, valid_loader, data, judge, run, report)
+        lr = max(group["lr"] for group in optimizer.param_groups)
+        row = row_of(run, lr, speed, data_wait, run.last if validated else None, sorted(data.rules_of))
+        log_metrics(fabric, out / METRICS, row, run.step)
+        if loader.disk is not None and (trouble := loader.disk.news()):
+            report.warn(trouble)
+        if data.augmenter.chain and (run.epoch == 1 or finished):
+            report.say(data.augmenter.report())
         if run.last is not None and (run.best is None or run.last.cer < run.best.cer):
             run.best = run.last
             _save(data, run, "best")
@@ -147,12 +149,20 @@ def _fit(
     return run
 
 
+def _loaders(data: Prepared) -> tuple[Loader, Loader]:
+    """Of training, as the model will hear it epoch by epoch, and of validation."""
+    settings, rate = data.config.data, data.acoustic.sample_rate
+    disk = DiskCache(Path(settings.cache).expanduser(), settings.cache_gb) if settings.cache is not None else None
+    loader = Loader(data.train, rate, settings.cache_mb, augment=data.augmenter, disk=disk)
+    return loader, Loader(data.valid, rate, settings.cache_mb / 10, disk=disk)
+
+
 def _plan(data: Prepared, epoch: int) -> list[list[int]]:
     """The batches of an epoch."""
     languages = [data.language(example) for example in data.train]
     settings, temperature = data.config.training, data.config.data.language_temperature
     return plan_languages(
-        data.augmenter.durations(epoch), languages, temperature, settings.batch_seconds, settings.seed, epoch
+        data.augmenter.durations(epoch), languages, temperature, settings.batch_limit, settings.seed, epoch
     )
 
 
@@ -167,19 +177,18 @@ def _step(
     masks: torch.Generator,
     report: Reporter,
 ) -> float:
-    """One optimiser step. Returns the loss in nats a label. Raises AnadilError if it is not finite."""
+    """One optimiser step. Returns the loss in nats a label. Raises AnadilError if it is not finite, or out of memory."""
     settings = data.config.training
     set_learning_rates(optimizer, settings, run.step, run.progress(settings.max_minutes))
-    augment = feature_augmentation(data.config.augment, masks)
-    log_probs, frame_counts = model(batch.waveforms, batch.sample_counts, augment)
-    if run.step < settings.flat_start_steps:
-        samples_per_frame = round(data.acoustic.frame_s * data.acoustic.sample_rate)
-        speech = speech_frames(batch.waveforms, frame_counts, log_probs.shape[1], samples_per_frame)
-        loss = flat_start_loss(log_probs, frame_counts, batch.targets, batch.target_counts, speech)
-    else:
-        loss = ctc_loss(log_probs, frame_counts, batch)
-    optimizer.zero_grad()
-    fabric.backward(loss)
+    try:
+        batch = batch.to(fabric.device)
+        log_probs, frame_counts, loss = _loss(model, batch, data, run, masks)
+        optimizer.zero_grad()
+        fabric.backward(loss)
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise AnadilError(explain_out_of_memory(batch, data.acoustic.sample_rate, settings.batch_limit)) from error
     norm = fabric.clip_gradients(model, optimizer, max_norm=settings.clip_norm, error_if_nonfinite=False)
     value, gradient_norm = loss.item(), float(norm) if norm is not None else 0.0
     if not math.isfinite(value) or (not math.isfinite(gradient_norm) and settings.precision != "16-mixed"):
@@ -199,71 +208,30 @@ def _step(
     return value
 
 
-def ctc_loss(log_probs: Tensor, frame_counts: Tensor, batch: Batch) -> Tensor:
-    """Negative log-likelihood of the batch in nats a label; log-probs (batch, frames, labels + blank), blank last."""
-    total = F.ctc_loss(
-        log_probs.transpose(0, 1),
-        batch.targets,
-        frame_counts,
-        batch.target_counts,
-        blank=log_probs.shape[2] - 1,
-        reduction="sum",
+def _interrupted(data: Prepared, run: Run) -> KeyboardInterrupt:
+    _save(data, run, "last")
+    return KeyboardInterrupt(
+        f"stopped at epoch {run.epoch}, step {run.step}; {run.out / 'last'} is usable\n"
+        "  next: the same command with --resume goes on"
     )
-    return total / batch.target_counts.sum()
 
 
-def _validate(
-    fabric: Fabric, model: Any, loader: Loader, data: Prepared, judge: Judge, run: Run, report: Reporter
-) -> Validation:
-    model.eval()
-    losses, n_labels = 0.0, 0
-    log_probs: list[np.ndarray | None] = [None] * len(data.valid)
-    plan = plan_epoch([example.duration for example in data.valid], data.config.training.batch_seconds, seed=None)
-    with torch.no_grad():
-        for done, loaded in enumerate(loader.batches(plan), start=1):
-            batch = loaded.to(fabric.device)
-            output, frame_counts = model(batch.waveforms, batch.sample_counts)
-            n = int(batch.target_counts.sum())
-            losses, n_labels = losses + ctc_loss(output, frame_counts, batch).item() * n, n_labels + n
-            for index, row, count in zip(batch.indices, output.cpu().numpy(), frame_counts.tolist(), strict=True):
-                log_probs[index] = row[:count]
-            report.progress("validating", done, len(plan))
-    references = [data.reference(example) for example in data.valid]
-    rows = [row for row in log_probs if row is not None]
-    found = judge(rows, data.rules, references)
-    languages = [data.language(example) for example in data.valid] if data.rules_of else []
-    by_language = cer_by_language(judge, rows, data.rules, references, languages)
-    show = run.epoch % len(references)
-    report.say(
-        f"epoch {run.epoch:3d}  step {run.step:6,}  {run.minutes:5.1f} min  valid CER {found.cer:6.2%}  WER {found.wer:6.2%}\n"
-        f"    said  {references[show]}\n    heard {found.hypotheses[show]}"
-        + "".join(f"\n    CER {cer:6.2%}  {language}" for language, cer in by_language.items())
+def _loss(model: Any, batch: Batch, data: Prepared, run: Run, masks: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+    """Log-probs, frame counts and the loss that a step lowers: CTC, or the flat start's before it."""
+    log_probs, frame_counts = model(
+        batch.waveforms, batch.sample_counts, feature_augmentation(data.config.augment, masks)
     )
-    return Validation(losses / n_labels, found.cer, found.wer, by_language)
+    if run.step >= data.config.training.flat_start_steps:
+        return log_probs, frame_counts, ctc_loss(log_probs, frame_counts, batch)
+    samples_per_frame = round(data.acoustic.frame_s * data.acoustic.sample_rate)
+    speech = speech_frames(batch.waveforms, frame_counts, log_probs.shape[1], samples_per_frame)
+    loss = flat_start_loss(log_probs, frame_counts, batch.targets, batch.target_counts, speech, batch.weights)
+    return log_probs, frame_counts, loss
 
 
 def _note(run: Run) -> str:
     best = f"  best CER {run.best.cer:.1%}" if run.best else ""
     return f"epoch {run.epoch}  loss {np.mean(run.losses[-50:]):.3f}{best}"
-
-
-def _log(
-    fabric: Fabric, optimizer: Optimizer, data: Prepared, run: Run, speed: float, validation: Validation | None
-) -> None:
-    row: dict[str, float | int | None] = {
-        "epoch": run.epoch,
-        "step": run.step,
-        "minutes": round(run.minutes, 3),
-        "lr": max(group["lr"] for group in optimizer.param_groups),
-        "train_loss": float(np.mean(run.losses)),
-        "audio_s_per_s": round(speed, 1),
-        "valid_loss": validation.loss if validation else None,
-        "valid_cer": validation.cer if validation else None,
-        "valid_wer": validation.wer if validation else None,
-    }
-    by_language = validation.cer_by_language if validation else {}
-    row |= {f"valid_cer_{language}": by_language.get(language) for language in sorted(data.rules_of)}
-    log_metrics(fabric, run.out / METRICS, row, run.step)
 
 
 def _checkpoint(resumable: Resumable, report: Reporter) -> None:

@@ -32,6 +32,7 @@ VERBS = [
     "split",
     "augment",
     "tokenizer",
+    "pseudo-label",
     "train",
     "evaluate",
     "export",
@@ -94,7 +95,7 @@ def test_the_version_is_shown() -> None:
 def test_help_lists_the_verbs_in_the_order_of_the_road() -> None:
     for option in ("--help", "-h"):
         text = succeeds(option).stdout
-        assert re.findall(r"^│ (\w+) ", text, re.MULTILINE) == VERBS
+        assert re.findall(r"^│ (\w[\w-]*) ", text, re.MULTILINE) == VERBS
         assert "Example: anadil " in text
 
 
@@ -132,6 +133,11 @@ sys.exit(" ".join(sorted(heavy & set(sys.modules))) or 0)
         "train",
         "train config.yaml --epochs 3",
         "evaluate model",
+        "pseudo-label model speech --out out.jsonl",
+        "pseudo-label model speech --out out.jsonl --calibrate valid.jsonl",
+        "pseudo-label model speech --out out.jsonl --max-cer 0.1",
+        "pseudo-label model speech --out out.jsonl --calibrate valid.jsonl --max-cer 0.1 --min-confidence 0.5",
+        "pseudo-label model speech --out out.jsonl --min-confidence nan",
         "export model",
         "transcribe model",
         "transcribe model a.wav --format docx",

@@ -175,3 +175,12 @@ def test_common_voice(tmp_path: Path, shared: Path, language: str) -> None:
     for name in ("valid", "test"):
         assert 0.05 <= hours[name] / sum(hours.values()) <= 0.15
     assert json.loads((tmp_path / "s/split.json").read_text())["options"]["seed"] == 0
+
+
+def test_what_a_model_wrote_is_not_dealt_to_test(tmp_path: Path) -> None:
+    speech = corpus(tmp_path / "all.jsonl", range(6))
+    line = speech.read_text(encoding="utf-8").splitlines()[3]
+    speech.write_text(speech.read_text(encoding="utf-8") + line[:-1] + ', "pseudo_label": true}\n', encoding="utf-8")
+    error = fails("split", str(speech), "--out", str(tmp_path / "s"))
+    assert "all.jsonl:25: pseudo_label" in error and "give valid and test texts that people wrote" in error
+    assert not (tmp_path / "s").exists()

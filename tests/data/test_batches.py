@@ -13,7 +13,7 @@ from anadil import audio
 from anadil.data.batches import Loader, plan_epoch
 from anadil.data.checks import Example
 from anadil.errors import AnadilError
-from anadil.manifest import Utterance
+from anadil.manifest import Utterance, read_manifest
 
 durations_s = st.lists(st.floats(0.1, 30), max_size=60)
 
@@ -127,3 +127,23 @@ def test_audio_that_cannot_be_decoded_is_named(examples: list[Example]) -> None:
     assert next(batches).indices == (0, 1)
     with pytest.raises(AnadilError, match=r"m\.jsonl:3: not readable as audio"):
         next(batches)
+
+
+def test_padding_of_mboshi_is_under_8_percent(shared: Path) -> None:
+    durations = [utterance.duration or 0.0 for utterance in read_manifest(shared / "speech/mboshi/train.jsonl")]
+    for batch_seconds in (30, 60, 120):
+        plans = [plan_epoch(durations, batch_seconds, seed=0, epoch=epoch) for epoch in range(3)]
+        padded = [padded_seconds(batch, durations) for plan in plans for batch in plan]
+        assert 1 - 3 * sum(durations) / sum(padded) < 0.08
+        assert max(padded) <= batch_seconds
+        assert np.mean(padded) > 0.85 * batch_seconds
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+def test_a_batch_on_a_gpu_is_the_same(examples: list[Example]) -> None:
+    batch = Loader(examples, 16000).load([2, 0])
+    moved = batch.to(torch.device("cuda"))
+    torch.cuda.synchronize()
+    assert moved.waveforms.device.type == moved.targets.device.type == "cuda"
+    assert torch.equal(moved.waveforms.cpu(), batch.waveforms) and torch.equal(moved.targets.cpu(), batch.targets)
+    assert moved.indices == batch.indices

@@ -139,3 +139,22 @@ def test_half_precision_training_computes_features_in_full() -> None:
 def test_sizes_that_do_not_agree_are_refused(settings: dict[str, float], what: str) -> None:
     with pytest.raises(ValidationError, match=what):
         FeatureSettings.model_validate(settings)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"sample_rate": 8000, "mels": 40, "window_size": 0.0251, "n_fft": 400, "pad_to": 16},  # 201 samples
+        {"window": "hamming", "magnitude_power": 1.0, "exact_pad": True},
+    ],
+    ids=str,
+)
+def test_training_hears_what_the_exported_graph_computes(settings: dict[str, float | str]) -> None:
+    log_mel = LogMel(FeatureSettings.model_validate(settings | {"dither": 0.0}))
+    waveforms, counts = 0.1 * torch.randn(3, 9000), torch.tensor([9000, 5000, 300])
+    wanted, wanted_counts = log_mel.eval()(waveforms, counts)
+    features, frame_counts = log_mel.train()(waveforms, counts)
+    assert frame_counts.tolist() == wanted_counts.tolist()
+    assert features.shape == wanted.shape and features.is_contiguous()
+    torch.testing.assert_close(features, wanted, atol=1e-3, rtol=0)

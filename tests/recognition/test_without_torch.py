@@ -46,6 +46,7 @@ def call(*arguments):
 exported, clip, manifest, figures, run = sys.argv[1:]
 heard = call("transcribe", exported, clip)
 call("evaluate", exported, manifest, "--json", figures)
+call("pseudo-label", exported, clip, "--min-confidence", "0", "--out", figures + "l")
 {NONE_LOADED}
 needs = CliRunner().invoke(app, ["transcribe", run, clip])
 print(json.dumps([heard, needs.exit_code, needs.stderr]))

@@ -36,7 +36,18 @@ from anadil.training.train import train
 from tests.micro import TEXTS, micro_config, micro_data, write_config, write_corpus, write_lines
 
 WEIGHTS = "model.safetensors"
-COLUMNS = ["epoch", "step", "minutes", "lr", "train_loss", "audio_s_per_s", "valid_loss", "valid_cer", "valid_wer"]
+COLUMNS = [
+    "epoch",
+    "step",
+    "minutes",
+    "lr",
+    "train_loss",
+    "audio_s_per_s",
+    "data_wait",
+    "valid_loss",
+    "valid_cer",
+    "valid_wer",
+]
 
 
 class Told:

@@ -1,0 +1,223 @@
+"""`anadil pseudo-label`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from anadil.cli.console import ConsoleReporter, verb
+
+if TYPE_CHECKING:
+    from anadil.manifest import Utterance
+    from anadil.recognition.pseudo_labels import Calibration, Limits, PseudoLabels
+    from anadil.recognition.recognizer import Recognizer
+
+EXAMPLE = (
+    "Example: anadil pseudo-label exported/mdw recordings/ --calibrate valid.jsonl --max-cer 0.15 --out pseudo.jsonl"
+)
+
+
+@verb
+def pseudo_label(
+    model: Annotated[Path, typer.Argument(help="Exported folder (fast, without PyTorch), model folder or .nemo.")],
+    speech: Annotated[
+        list[Path], typer.Argument(help="Manifests, audio files, and folders that are searched for some.")
+    ],
+    out: Annotated[Path, typer.Option(help="Manifest of what is kept; NAME.rejected.jsonl beside it has the rest.")],
+    calibrate: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="MANIFEST", help="Labelled validation data, to find the threshold for --max-cer."),
+    ] = None,
+    max_cer: Annotated[
+        float | None,
+        typer.Option(min=0.001, max=1.0, help="Character error rate that what is kept may have: 0.15 is 15 %."),
+    ] = None,
+    min_confidence: Annotated[
+        float | None,
+        typer.Option(min=0.0, max=1.0, help="Instead of --calibrate: keep from here on, whatever errors that means."),
+    ] = None,
+    exclude: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="MANIFEST", help="Speech that is not to be labelled: a test set, what is transcribed."),
+    ] = None,
+    max_duration: Annotated[
+        float, typer.Option(min=2.0, max=60.0, help="Seconds; what is longer is cut at pauses.")
+    ] = 20.0,
+    min_duration: Annotated[float, typer.Option(min=0.0, help="Seconds; what is shorter is rejected.")] = 0.1,
+    force: Annotated[bool, typer.Option("--force", help="Replace earlier files.")] = False,
+) -> None:
+    """Transcribe speech that nobody has written down, and keep what the model is sure of, to train on.
+
+    How sure is enough is calibrated: the lowest confidence at which the validation data that it keeps have at most the
+    asked character error rate, the 95 % interval included. What the input says of language, speaker and licence is kept.
+    """
+    from anadil.manifest import read_manifests, write_manifest
+    from anadil.recognition.load import load
+    from anadil.recognition.pseudo_labels import Limits, stretches_of
+    from anadil.recognition.pseudo_labels import pseudo_label as label
+
+    require_threshold(calibrate, max_cer, min_confidence)
+    rejected = plan_rejected(out, [*speech, *(calibrate or ()), *(exclude or ())], force)
+    valid, known = read_manifests(calibrate or ()), read_manifests(exclude or ())
+    recognizer = load(model)
+    utterances = read_speech(speech, recognizer.rules.language)
+    limits = Limits(min_duration, max_duration)
+    with ConsoleReporter() as report:
+        least = min_confidence
+        if least is None:
+            assert max_cer is not None
+            least = calibrated(recognizer, valid, limits, max_cer, report)
+        else:
+            report.warn("the threshold is not calibrated: how many errors the kept texts have is not known")
+        found = label(
+            recognizer, utterances, least, recognizer.name, limits, stretches_of([*valid, *known]), report.progress
+        )
+        write_manifest(rejected, found.rejected)
+        tell(found, recognizer, least, rejected, report)
+        write_manifest(out, found.kept)
+        report.say(f"next: anadil train CONFIG data.train=[train.jsonl,{out}] (docs/self-training.md)")
+    print(out)
+
+
+command = pseudo_label
+
+
+def require_threshold(calibrate: Sequence[Path] | None, max_cer: float | None, min_confidence: float | None) -> None:
+    """Raise wrong usage unless the threshold is either calibrated or given."""
+    import math
+
+    if any(value is not None and math.isnan(value) for value in (max_cer, min_confidence)):
+        raise typer.BadParameter("expected a number, found nan")  # no range of numbers keeps it out
+    if min_confidence is not None and (calibrate or max_cer is not None):
+        raise typer.BadParameter("give either --calibrate MANIFEST with --max-cer RATE, or --min-confidence")
+    if min_confidence is None and not (calibrate and max_cer is not None):
+        raise typer.BadParameter(
+            "give --calibrate MANIFEST (labelled validation data) with --max-cer RATE; "
+            "or, not calibrated, --min-confidence"
+        )
+
+
+def plan_rejected(out: Path, inputs: Sequence[Path], force: bool) -> Path:
+    """Where the rejected go. Raises AnadilError if it or `out` is there and no --force, or is an input, even so."""
+    from anadil.errors import AnadilError
+    from anadil.files import refuse_overwrite
+
+    rejected = out.with_name(f"{out.name.removesuffix('.jsonl')}.rejected.jsonl")
+    for path in (out, rejected):
+        if path.resolve() in {given.resolve() for given in inputs}:
+            raise AnadilError(f"{path} is read, and cannot be written too\n  next: choose another --out")
+        refuse_overwrite(path, force)
+    return rejected
+
+
+def read_speech(paths: Sequence[Path], language: str | None) -> list[Utterance]:
+    """Utterances of manifests, and a whole recording each of audio files; these are in the model's language."""
+    from anadil.cli.transcribe import find_audio
+    from anadil.errors import AnadilError
+    from anadil.manifest import Utterance, read_manifest
+
+    found: list[Utterance] = []
+    for path in paths:
+        if not path.exists():
+            raise AnadilError(
+                f"{path} is not there\n  next: give a manifest (JSONL), an audio file, or a folder of audio files"
+            )
+        if path.is_file() and is_manifest(path):
+            found += read_manifest(path)
+        else:
+            found += [Utterance(str(file), language=language) for file in find_audio([path])]
+    return found
+
+
+def is_manifest(path: Path) -> bool:
+    """Whether a file starts as JSON lines do, or holds nothing; no audio file does."""
+    with open(path, "rb") as file:
+        start = file.read(4096).removeprefix(b"\xef\xbb\xbf").lstrip()
+    return not start or start.startswith(b"{")
+
+
+def calibrated(
+    recognizer: Recognizer, valid: Sequence[Utterance], limits: Limits, max_cer: float, report: ConsoleReporter
+) -> float:
+    """The threshold for `max_cer`, after a table of all; raises AnadilError saying what can be reached."""
+    from anadil.errors import AnadilError
+    from anadil.evaluation.calibration import MIN_CHARACTERS, MIN_UTTERANCES, lowest_within
+    from anadil.recognition.pseudo_labels import calibrate
+
+    found = calibrate(recognizer, valid, limits, report.progress)
+    if found.n_set_aside:
+        report.warn(f"{found.n_set_aside:,} validation utterances are set aside: too short or too long")
+    if not found.thresholds:
+        raise AnadilError(
+            f"too little validation data to calibrate on: {found.n_utterances:,} utterances, "
+            f"{found.characters.reference:,} characters; at least {MIN_UTTERANCES} with {MIN_CHARACTERS} characters, "
+            "in which something is heard, are needed\n"
+            "  next: give --calibrate more manifests; or choose --min-confidence, which promises nothing"
+        )
+    chosen = lowest_within(found.thresholds, max_cer)
+    show(found, None if chosen is None else chosen.confidence, report)
+    if chosen is not None:
+        report.say(
+            f"confidence {chosen.confidence:g}: the validation utterances that it keeps ({chosen.share:.0%}) have "
+            f"{chosen.cer:.1%} character errors, at most {chosen.high:.1%} (95 %)"
+        )
+        return chosen.confidence
+    best = min(found.thresholds, key=lambda one: one.high)
+    unsure = f"; {max_cer:.1%} may be reached, but so little validation data cannot tell" if best.cer <= max_cer else ""
+    reachable = min(1.0, (int(best.high * 1000) + 1) / 1000)
+    raise AnadilError(
+        f"no threshold reaches a character error rate of {max_cer:.1%}: the best, confidence {best.confidence:g}, keeps "
+        f"{best.share:.0%} of the validation utterances with {best.cer:.1%}, at most {best.high:.1%} (95 %){unsure}\n"
+        f"  next: --max-cer {reachable:g}, more validation data, or a better model first"
+    )
+
+
+def show(found: Calibration, chosen: float | None, report: ConsoleReporter) -> None:
+    """Table of thresholds, the strictest first."""
+    rows = [
+        [
+            f"{one.confidence:.4f}",
+            f"{one.kept:,}",
+            f"{one.share:.0%}",
+            f"{one.cer:.1%}",
+            f"{one.low:.1%} to {one.high:.1%}",
+            "chosen" if one.confidence == chosen else "",
+        ]
+        for one in found.thresholds
+    ]
+    title = f"{found.n_utterances:,} validation utterances, {found.characters.rate:.1%} character errors"
+    report.table(title, ["confidence from", "kept", "share", "CER of the kept", "95 % interval", ""], rows)
+
+
+def tell(found: PseudoLabels, recognizer: Recognizer, least: float, rejected: Path, report: ConsoleReporter) -> None:
+    """What was kept and what was rejected. Raises AnadilError if nothing is left to write."""
+    from anadil.errors import AnadilError
+
+    if found.n_texts:
+        report.warn(
+            f"{found.n_texts:,} utterances have a text already: it was not used, and is kept as original_text; "
+            "--exclude MANIFEST leaves such speech out"
+        )
+    if found.n_cut:
+        report.say(f"{found.n_cut:,} longer recordings were cut at pauses")
+    kept_s, rejected_s = (sum(one.duration or 0.0 for one in some) for some in (found.kept, found.rejected))
+    for reason, count in found.reasons.most_common():
+        report.say(f"rejected: {count:,} x {reason}")
+    if found.rejected:
+        report.say(f"all rejected are in {rejected}")
+    if not found.kept:
+        raise AnadilError(
+            f"nothing is kept: all {len(found.rejected):,} utterances are rejected\n"
+            f"  next: look at {rejected}; a larger --max-cer or a smaller --min-confidence than {least:g} keeps more"
+        )
+    for language, count in found.languages.most_common():
+        report.warn(
+            f"{count:,} kept utterances are of language {language}, and the model's is {recognizer.rules.language}"
+        )
+    total = len(found.kept) + len(found.rejected)
+    report.say(
+        f"kept {len(found.kept):,} of {total:,} utterances, {kept_s / 3600:.2f} of {(kept_s + rejected_s) / 3600:.2f} h"
+    )

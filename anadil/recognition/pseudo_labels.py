@@ -1,0 +1,230 @@
+"""Pseudo labels: what a model hears in speech that nobody has written down, kept where it is sure.
+
+Self-training with confidence (Kahn, Lee and Hannun 2020, arXiv:1909.09116): the kept lines are a manifest to train on.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from anadil import audio
+from anadil.data.checks import MAX_DURATION_S, MIN_DURATION_S
+from anadil.decoding.confidence import confidence
+from anadil.decoding.greedy import best_path
+from anadil.decoding.transcript import words_from_tokens
+from anadil.errors import AnadilError
+from anadil.evaluation.calibration import Threshold, thresholds
+from anadil.evaluation.errors import ErrorCounts, character_errors, total
+from anadil.manifest import CONFIDENCE, PSEUDO_LABEL, PSEUDO_LABEL_MODEL, Utterance, refuse_pseudo_labels
+from anadil.recognition.pauses import cut_file
+from anadil.recognition.recognize_manifest import measure
+from anadil.recognition.recognizer import Recognizer
+
+Progress = Callable[[str, float, float], None]  # stage, done, total
+Labelled = Mapping[str, Sequence[tuple[float, float]]]
+"""Stretches (start, end) in seconds of each recording, by its real path."""
+
+
+@dataclass(frozen=True, slots=True)
+class Guess:
+    """What was heard. Confidence is rounded as the manifest has it, so that a printed threshold keeps the same lines."""
+
+    text: str
+    confidence: float  # in [0, 1]; 0 if nothing was heard
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Seconds; longer recordings are cut at pauses, shorter pieces are rejected."""
+
+    shortest_s: float = MIN_DURATION_S
+    longest_s: float = MAX_DURATION_S
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """How confidence and errors go together on validation data."""
+
+    thresholds: list[Threshold]
+    characters: ErrorCounts  # of all utterances
+    n_utterances: int
+    n_set_aside: int  # longer or shorter than what is labelled, which are cut or rejected there
+
+
+@dataclass
+class PseudoLabels:
+    """What was kept, in the order of the input, and what was rejected, with "reason" in `extra`."""
+
+    kept: list[Utterance] = field(default_factory=list)
+    rejected: list[Utterance] = field(default_factory=list)
+    n_texts: int = 0  # utterances of the input that had a text already
+    n_cut: int = 0  # that were longer than the limit
+    languages: Counter[str] = field(default_factory=Counter)  # of the kept, other than the model's
+
+    @property
+    def reasons(self) -> Counter[str]:
+        return Counter(one.extra["reason"].partition(":")[0] for one in self.rejected)
+
+
+def calibrate(
+    recognizer: Recognizer,
+    valid: Sequence[Utterance],
+    limits: Limits,
+    on_progress: Progress = lambda stage, done, total: None,
+) -> Calibration:
+    """Recognise labelled validation data, and count the character errors that each confidence lets pass.
+
+    Raises AnadilError if a text is itself a pseudo label, or an utterance cannot be scored.
+    """
+    refuse_pseudo_labels(valid, "calibration")
+    measured = measure(valid, recognizer.rules)
+    used = [one for one in measured if limits.shortest_s <= (one.duration or 0.0) <= limits.longest_s]
+
+    def unreadable(index: int, error: AnadilError) -> None:
+        raise AnadilError(f"{used[index].source}: {error}") from error
+
+    guesses = _hear(recognizer, used, unreadable, lambda done, all_s: on_progress("calibrating", done, all_s))
+    heard = [guesses[index] for index in range(len(used))]
+    counts = [
+        character_errors(recognizer.rules.normalize(one.text), guess.text)
+        for one, guess in zip(used, heard, strict=True)
+    ]
+    speakers = [one.speaker for one in used if one.speaker]
+    found = thresholds([guess.confidence for guess in heard], counts, speakers if len(speakers) == len(used) else None)
+    return Calibration(found, total(counts), len(used), len(measured) - len(used))
+
+
+def stretches_of(labelled: Sequence[Utterance]) -> Labelled:
+    """Where recordings are transcribed or validated already: not to be labelled again."""
+    found: dict[str, list[tuple[float, float]]] = {}
+    for one in labelled:
+        end = float("inf") if one.duration is None else one.offset + one.duration
+        found.setdefault(os.path.realpath(one.audio_filepath), []).append((one.offset, end))
+    return found
+
+
+def pseudo_label(
+    recognizer: Recognizer,
+    utterances: Sequence[Utterance],
+    least: float,
+    name: str,
+    limits: Limits,
+    labelled: Labelled,
+    on_progress: Progress = lambda stage, done, total: None,
+) -> PseudoLabels:
+    """Transcribe `utterances`, whatever text they have, and keep what has at least the confidence `least`.
+
+    Long ones are cut at pauses. Each kept line says that it is a pseudo label, its confidence, and the model's `name`;
+    a text that it had is kept as "original_text". `labelled` stretches are rejected. The same input gives the same lines.
+    """
+    found = PseudoLabels(n_texts=sum(bool(one.text.strip()) for one in utterances))
+
+    def reject(utterance: Utterance, reason: str, **more: Any) -> None:
+        where = {"where": _writable(utterance.source or utterance.audio_filepath), "reason": _writable(reason)}
+        path = _writable(utterance.audio_filepath)
+        found.rejected.append(replace(utterance, audio_filepath=path, extra=utterance.extra | where | more))
+
+    pieces = list(_cut(recognizer.sample_rate, utterances, limits, labelled, found, reject, on_progress))
+    guesses = _hear(
+        recognizer,
+        pieces,
+        lambda index, error: reject(pieces[index], f"not readable: {error}"),
+        lambda done, all_s: on_progress("recognising", done, all_s),
+    )
+    for index, guess in sorted(guesses.items()):
+        piece = pieces[index]
+        told = {"pred_text": guess.text, CONFIDENCE: guess.confidence}
+        if not guess.text:
+            reject(piece, "nothing heard", **told)
+        elif guess.confidence < least:
+            reject(piece, f"confidence below {least:g}", **told)
+        else:
+            found.kept.append(_labelled(piece, guess, name))
+            if piece.language and piece.language != recognizer.rules.language:
+                found.languages[piece.language] += 1
+    return found
+
+
+def _labelled(piece: Utterance, guess: Guess, name: str) -> Utterance:
+    original = {"original_text": piece.text} if piece.text.strip() and not piece.is_pseudo_label else {}
+    marks = {PSEUDO_LABEL: True, CONFIDENCE: guess.confidence, PSEUDO_LABEL_MODEL: name}
+    return replace(piece, text=guess.text, extra=piece.extra | original | marks)
+
+
+def _cut(
+    sample_rate: int,
+    utterances: Sequence[Utterance],
+    limits: Limits,
+    labelled: Labelled,
+    found: PseudoLabels,
+    reject: Callable[[Utterance, str], None],
+    on_progress: Progress,
+) -> Iterator[Utterance]:
+    """Stretches that can be recognised, none too long."""
+    seen: set[tuple[str, float, float]] = set()
+    for done, utterance in enumerate(utterances, start=1):
+        on_progress("measuring", done, len(utterances))
+        try:
+            whole = _measured(utterance)
+            assert whole.duration is not None
+            parts = [whole]
+            if whole.duration > limits.longest_s:
+                cuts = cut_file(whole.audio_filepath, sample_rate, whole.offset, whole.duration, limits.longest_s)
+                found.n_cut += 1
+                # a text of the whole is no text of its pieces
+                parts = [replace(whole, offset=start, duration=length, text="") for start, length in cuts]
+        except AnadilError as error:
+            reject(utterance, f"not readable: {error}")
+            continue
+        recording = os.path.realpath(whole.audio_filepath)
+        for part in parts:
+            duration = part.duration or 0.0
+            end = part.offset + duration
+            if duration < limits.shortest_s:
+                reject(part, f"shorter than {limits.shortest_s:g} s")
+            elif any(start < end and part.offset < stop for start, stop in labelled.get(recording, ())):
+                reject(part, "labelled already (--calibrate, --exclude)")
+            elif (recording, part.offset, duration) in seen:
+                reject(part, "given twice")
+            else:
+                seen.add((recording, part.offset, duration))
+                yield part
+
+
+def _measured(utterance: Utterance) -> Utterance:
+    """With the duration that its audio has. Raises AnadilError if there is nothing to hear."""
+    if _writable(utterance.audio_filepath) != utterance.audio_filepath:
+        raise AnadilError("the file's name is not UTF-8; rename it")
+    available = audio.probe(utterance.audio_filepath).duration - utterance.offset
+    duration = available if utterance.duration is None else min(utterance.duration, available)
+    if duration <= 0:
+        raise AnadilError(f"nothing to hear in {utterance.audio_filepath} from {utterance.offset:g} s on")
+    return replace(utterance, duration=duration)
+
+
+def _hear(
+    recognizer: Recognizer,
+    utterances: Sequence[Utterance],
+    reject: Callable[[int, AnadilError], None],
+    on_progress: Callable[[float, float], None],
+) -> dict[int, Guess]:
+    """What was heard, by the index of the utterance; progress in seconds of audio."""
+    rules, guesses = recognizer.rules, {}
+    done_s, all_s = 0.0, sum(one.duration or 0.0 for one in utterances)
+    for index, log_probs in recognizer.frames_of_utterances(utterances, reject):
+        tokens = best_path(log_probs, rules.blank_id)
+        text = " ".join(word.text for word in words_from_tokens(tokens, rules.labels, recognizer.frame_s))
+        sure = confidence(log_probs, [token.id for token in tokens], rules.blank_id) if text else 0.0
+        guesses[index] = Guess(text, round(sure, 4))
+        done_s += utterances[index].duration or 0.0
+        on_progress(done_s, all_s)
+    return guesses
+
+
+def _writable(text: str) -> str:
+    """Bytes of a file's name that are no UTF-8, in a form that a manifest can hold."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")

@@ -1,0 +1,158 @@
+"""The layout of training on a CPU computes what the plain one does: log-probs, gradients, running statistics."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from anadil.models.frames_first import activate, frames_of
+from anadil.models.quartznet import Encoder, QuartzNet, QuartzNetSettings
+
+N_MELS, N_LABELS = 10, 5
+SQUEEZE = {"reduction": 2}
+
+NETWORKS: dict[str, dict[str, Any]] = {
+    "small": {"preset": "small"},
+    "first frames dropped, dilated, filters longer than the audio": {
+        "blocks": [
+            {"filters": 8, "kernel": 5, "stride": 2},
+            {"filters": 12, "kernel": 3, "repeat": 2, "stride": 2, "residual": True},
+            {"filters": 8, "kernel": 75, "repeat": 2, "residual": True},
+            {"filters": 8, "kernel": 29, "dilation": 3},
+            {"filters": 16, "kernel": 1, "separable": False},
+        ]
+    },
+    "citrinet": {
+        "kind": "citrinet",
+        "activation": "swish",
+        "blocks": [
+            {"filters": 8, "kernel": 5, "squeeze_excite": SQUEEZE},
+            {"filters": 8, "kernel": 7, "repeat": 3, "stride": 2, "stride_last": True, "residual": True}
+            | {"squeeze_excite": SQUEEZE},
+            {
+                "filters": 12,
+                "kernel": 5,
+                "repeat": 2,
+                "residual": True,
+                "residual_mode": "max",
+                "squeeze_excite": SQUEEZE,
+            },
+        ],
+    },
+    "dense, looking ahead": {
+        "blocks": [
+            {"filters": 8, "kernel": 5, "future_context": 1},
+            {"filters": 8, "kernel": 3, "repeat": 2, "residual": True, "residual_dense": True},
+            {"filters": 12, "kernel": 9, "repeat": 2, "residual": True, "residual_dense": True, "future_context": 0},
+        ]
+    },
+}
+
+
+def plain(network: QuartzNet) -> QuartzNet:
+    """A copy that trains in the layout of evaluation and export."""
+    other = copy.deepcopy(network)
+    other.encoder.has_frames_first = False
+    return other
+
+
+def step(network: QuartzNet, features: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
+    log_probs, frame_counts = network(features, counts)
+    targets = torch.arange(3).expand(len(counts), 3)
+    total = F.ctc_loss(
+        log_probs.transpose(0, 1), targets, frame_counts, torch.full_like(counts, 3), N_LABELS, zero_infinity=True
+    )
+    total.backward()
+    return log_probs, frame_counts
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("lengths", [[83, 60, 31], [40]])
+def test_both_layouts_agree(name: str, dtype: torch.dtype, lengths: list[int]) -> None:
+    if name == "citrinet" and dtype == torch.float64:
+        pytest.skip("squeeze-and-excitation computes in float32")
+    torch.manual_seed(0)
+    network = QuartzNet(QuartzNetSettings.model_validate(NETWORKS[name]), N_MELS, N_LABELS).to(dtype).train()
+    features = torch.randn(len(lengths), N_MELS, max(lengths), dtype=dtype)  # noise beyond each utterance too
+    counts, other = torch.tensor(lengths), plain(network)
+    assert network.encoder.trains_frames_first(features) and not other.encoder.trains_frames_first(features)
+    log_probs, frame_counts = step(network, features, counts)
+    expected, expected_counts = step(other, features, counts)
+    assert frame_counts.tolist() == expected_counts.tolist()
+    exact = 1e-10 if dtype == torch.float64 else 1e-4
+    for row, wanted, n in zip(log_probs, expected, frame_counts.tolist(), strict=True):
+        torch.testing.assert_close(row[:n], wanted[:n], atol=exact, rtol=0)
+    for (weight, parameter), wanted in zip(network.named_parameters(), other.parameters(), strict=True):
+        assert parameter.grad is not None and wanted.grad is not None, weight
+        # float32: relative to the largest gradient, as biases before a norm have gradients of rounding alone
+        torch.testing.assert_close(parameter.grad, wanted.grad, atol=10 * exact, rtol=0, msg=weight)
+    for (buffer, now), wanted in zip(network.named_buffers(), other.buffers(), strict=True):
+        torch.testing.assert_close(now, wanted, atol=exact, rtol=0, msg=buffer)
+
+
+def test_a_frozen_block_keeps_its_statistics_and_gets_no_gradient() -> None:
+    torch.manual_seed(0)
+    network = QuartzNet(QuartzNetSettings(preset="small", dropout=0.1), N_MELS, N_LABELS).train()
+    frozen = network.encoder.encoder[2].requires_grad_(False).eval()
+    features, counts = torch.randn(2, N_MELS, 60), torch.tensor([60, 44])
+    before = {name: tensor.clone() for name, tensor in frozen.state_dict().items()}
+    step(network, features, counts)
+    assert all(torch.equal(before[name], tensor) for name, tensor in frozen.state_dict().items())
+    assert all(parameter.grad is None for parameter in frozen.parameters())
+    assert network.encoder.encoder[0].mconv[0].conv.weight.grad.abs().max() > 0  # type: ignore[union-attr,index]
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"norm": "group", "preset": "small"},
+        {"conv_mask": False, "preset": "small"},
+        {"blocks": [{"filters": 8, "kernel": 5, "separable": False}]},
+        {"blocks": [{"filters": 8, "kernel": 5}, {"filters": 8, "kernel": 5, "groups": 2}]},
+        {"blocks": [{"filters": 8, "kernel": 5}, {"filters": 8, "kernel": 5, "heads": 4}]},
+    ],
+)
+def test_other_networks_and_other_uses_stay_plain(settings: dict[str, Any]) -> None:
+    features = torch.randn(1, N_MELS, 40)
+    assert not Encoder(N_MELS, QuartzNetSettings.model_validate(settings)).train().trains_frames_first(features)
+    usual = Encoder(N_MELS, QuartzNetSettings())
+    assert usual.train().trains_frames_first(features)
+    assert not usual.trains_frames_first(features.to("meta"))
+    assert not usual.eval().trains_frames_first(features)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert not usual.train().trains_frames_first(features)
+
+
+@pytest.mark.parametrize("p", [0.0, 0.1, 0.5])
+def test_dropout_keeps_the_mean_and_drops_its_share(p: float) -> None:
+    torch.manual_seed(0)
+    frames = frames_of(torch.cat([torch.ones(1, 1, 100, 3), torch.zeros(1, 1, 20, 3)], dim=2))
+    x = torch.rand(1, 120, 3, 1001).permute(0, 3, 1, 2) + 0.5
+    given = (x - 0.7).requires_grad_()
+    out = activate(given * 1, nn.ReLU(), nn.Dropout(p), frames)
+    spoken, expected = out[:, :, :100], given.detach()[:, :, :100].relu()
+    assert not out[:, :, 100:].any()
+    kept = spoken[expected > 0] > 0
+    assert kept.double().mean().item() == pytest.approx(1 - p, abs=0.002)
+    torch.testing.assert_close(spoken[spoken > 0] * (1 - p), expected[spoken > 0], rtol=1e-4, atol=0)
+    assert abs(spoken.mean().item() - expected.mean().item()) < 0.002
+    out.sum().backward()
+    torch.testing.assert_close(given.grad, (out > 0) / (1 - p), rtol=1e-4, atol=0)
+
+
+def test_dropout_follows_the_seed_and_no_two_draws_are_alike() -> None:
+    frames, ones = frames_of(torch.ones(1, 1, 50, 2)), torch.ones(1, 8, 50, 2)
+
+    def drawn() -> Tensor:
+        return activate(ones.clone(), nn.ReLU(), nn.Dropout(0.5), frames)
+
+    torch.manual_seed(3)
+    first, second = drawn(), drawn()
+    torch.manual_seed(3)
+    assert torch.equal(first, drawn()) and not torch.equal(first, second)
