@@ -18,7 +18,11 @@ EXAMPLE = (
 @verb
 def convert(
     source: Annotated[
-        Path, typer.Argument(help="NeMo archive (.nemo), Lightning checkpoint (.ckpt), NeMo YAML, or model folder.")
+        Path,
+        typer.Argument(
+            help="NeMo archive (.nemo), Lightning checkpoint (.ckpt), NeMo YAML, model folder, or a model of Hugging Face: "
+            "folder or id (facebook/mms-1b-all)."
+        ),
     ],
     out: Annotated[Path, typer.Option(help="Model folder to write; for a YAML, a YAML; for a model folder, a .nemo.")],
     lang: Annotated[str, typer.Option(help="Language code: lower-casing depends on it.")] = "und",
@@ -26,14 +30,15 @@ def convert(
     tokenizer: Annotated[
         Path | None, typer.Option(help="Folder with the tokenizer.model of a .ckpt with subwords.")
     ] = None,
+    adapter: Annotated[str | None, typer.Option(help="MMS: the language of its adapter and head, such as tur.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace what is at --out.")] = False,
 ) -> None:
-    """Models and configs from NeMo and back. Code in archives never runs; what has no counterpart is listed."""
+    """Models from NeMo and Hugging Face, and back to NeMo. Code in them never runs; what has no counterpart is listed."""
     from anadil.training.convert import Hints
     from anadil.training.convert import convert as convert_model
 
     with ConsoleReporter() as report:
-        made = convert_model(source, out, report, Hints(lang, config, tokenizer), force)
+        made = convert_model(source, out, report, Hints(lang, config, tokenizer, adapter), force)
         next_step = {
             "model folder": f"anadil evaluate {out} MANIFEST, or anadil export {out} --out DIR",
             "NeMo archive": f'EncDecCTCModel.restore_from("{out}") in NeMo',

@@ -14,7 +14,10 @@ from anadil.errors import AnadilError
 from anadil.export.layout import CARD, CONFIG, INPUTS, MODEL, OUTPUTS, VOCABULARY, ExportedSettings, vocabulary
 from anadil.files import refuse_overwrite, whole_folder
 from anadil.models.acoustic import CARD as MODEL_CARD
+from anadil.models.acoustic import CONFIG as FOLDER_CONFIG
 from anadil.models.acoustic import WEIGHTS, AcousticModel, LoadedModel, load_model
+from anadil.models.hugging_face_folder import read_hugging_face
+from anadil.models.hugging_face_vocabulary import is_hugging_face
 from anadil.models.nemo import read_nemo
 from anadil.models.nemo_archive import kind_of
 from anadil.text.tokenizer import MODEL as TOKENIZER
@@ -62,9 +65,16 @@ def export_folder(folder: Path, out: Path, force: bool = False) -> float:
     if kind_of(folder) is not None:
         model = read_nemo(folder)
         return export_model(model.loaded, out, f"# {model.loaded.name}\n\nConverted from {model.source}.\n", force)
-    if not (folder / WEIGHTS).is_file():
+    if not (folder / FOLDER_CONFIG).is_file() and is_hugging_face(folder):
+        foreign = read_hugging_face(str(folder))
+        if foreign.has_head:
+            return export_model(
+                foreign.loaded, out, f"# {foreign.loaded.name}\n\nConverted from {foreign.source}.\n", force
+            )
+    if not (folder / WEIGHTS).is_file() or not (folder / FOLDER_CONFIG).is_file():
         raise AnadilError(
-            f"{folder} is no model folder ({WEIGHTS} is not there) and no NeMo archive\n  next: give one, such as RUN/best"
+            f"{folder} is no model folder ({WEIGHTS} and {FOLDER_CONFIG} are not there), no NeMo archive and no model of "
+            "Hugging Face with a CTC head\n  next: give one, such as RUN/best"
         )
     card = folder / MODEL_CARD
     return export_model(load_model(folder), out, card.read_text(encoding="utf-8") if card.is_file() else "", force)

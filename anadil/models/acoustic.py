@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any, TypeAlias, get_args
 
 from pydantic import Discriminator, Tag
 from safetensors import SafetensorError
@@ -18,6 +18,9 @@ from anadil.files import whole_folder
 from anadil.models.conformer import Conformer
 from anadil.models.conformer_settings import ConformerSettings
 from anadil.models.features import FeatureSettings, LogMel
+from anadil.models.hugging_face import HuggingFace
+from anadil.models.hugging_face_features import FilterBank, Waveform
+from anadil.models.hugging_face_settings import W2vBertSettings, Wav2Vec2Settings
 from anadil.models.quartznet import QuartzNet, QuartzNetSettings
 from anadil.settings import parse, read_yaml
 from anadil.text.rules import TextRules, TextSettings, TokenizerSettings, first_rules, text_rules
@@ -29,21 +32,28 @@ Augment = Callable[[Tensor, Tensor], Tensor]
 """(features (batch, mels, frames), frame counts) to features of the same shape."""
 
 
+AnySettings: TypeAlias = QuartzNetSettings | ConformerSettings | Wav2Vec2Settings | W2vBertSettings
+
+FAMILIES: dict[str, type[AnySettings]] = {
+    kind: family
+    for family in (QuartzNetSettings, ConformerSettings, Wav2Vec2Settings, W2vBertSettings)
+    for kind in get_args(family.model_fields["kind"].annotation)
+}
+"""Settings by `model.kind`."""
+
+KINDS = tuple(FAMILIES)
+
+
 def _family(value: Any) -> str | None:
     kind = value.get("kind", "quartznet") if isinstance(value, dict) else getattr(value, "kind", None)
-    if kind in _kinds(ConformerSettings):
-        return "conformer"
-    return "quartznet" if kind in _kinds(QuartzNetSettings) else None
+    return FAMILIES[kind].__name__ if kind in KINDS else None
 
-
-def _kinds(family: type[QuartzNetSettings] | type[ConformerSettings]) -> tuple[str, ...]:
-    return get_args(family.model_fields["kind"].annotation)
-
-
-KINDS = (*_kinds(QuartzNetSettings), *_kinds(ConformerSettings))
 
 ModelSettings = Annotated[
-    Annotated[QuartzNetSettings, Tag("quartznet")] | Annotated[ConformerSettings, Tag("conformer")],
+    Annotated[QuartzNetSettings, Tag("QuartzNetSettings")]
+    | Annotated[ConformerSettings, Tag("ConformerSettings")]
+    | Annotated[Wav2Vec2Settings, Tag("Wav2Vec2Settings")]
+    | Annotated[W2vBertSettings, Tag("W2vBertSettings")],
     Discriminator(
         _family,
         custom_error_type="unknown_kind",
@@ -54,25 +64,37 @@ ModelSettings = Annotated[
 
 
 class AcousticModel(nn.Module):
-    """Log-mel features and an encoder with a CTC head. The blank is the last label."""
+    """Features and an encoder with a CTC head. The blank is the last label.
 
-    def __init__(self, features: FeatureSettings, model: QuartzNetSettings | ConformerSettings, n_labels: int) -> None:
+    Hugging Face's models bring features of their own: the section `features` is not theirs.
+    """
+
+    def __init__(self, features: FeatureSettings, model: AnySettings, n_labels: int) -> None:
         super().__init__()
-        self.features = LogMel(features)
-        self.network: QuartzNet | Conformer
-        if isinstance(model, ConformerSettings):
-            self.network = Conformer(model, features.width, n_labels)
+        self.features: LogMel | Waveform | FilterBank
+        self.network: QuartzNet | Conformer | HuggingFace
+        if isinstance(model, Wav2Vec2Settings):
+            self.features, self.network = Waveform(model), HuggingFace(model, n_labels)
+        elif isinstance(model, W2vBertSettings):
+            self.features, self.network = FilterBank(model), HuggingFace(model, n_labels)
+        elif isinstance(model, ConformerSettings):
+            self.features, self.network = LogMel(features), Conformer(model, features.width, n_labels)
         else:
-            self.network = QuartzNet(model, features.width, n_labels)
+            self.features, self.network = LogMel(features), QuartzNet(model, features.width, n_labels)
 
     @property
     def sample_rate(self) -> int:
-        return self.features.settings.sample_rate
+        return self.features.sample_rate
+
+    @property
+    def feature_settings(self) -> FeatureSettings:
+        """The section `features`; its defaults, which mean nothing, for a model with features of its own."""
+        return self.features.settings if isinstance(self.features, LogMel) else FeatureSettings()
 
     @property
     def frame_s(self) -> float:
         """Seconds from one output frame to the next."""
-        return self.features.settings.hop * self.network.settings.stride / self.sample_rate
+        return self.features.hop * self.network.settings.stride / self.sample_rate
 
     def frame_count(self, n_samples: int) -> int:
         """Output frames for one utterance of so many samples."""
@@ -82,15 +104,18 @@ class AcousticModel(nn.Module):
     def min_samples(self) -> int:
         """What gives two feature frames and one output frame; shorter audio is padded."""
         n_hops = 2
-        while self.frame_count(n_hops * self.features.settings.hop) < 1:
+        while self.frame_count(n_hops * self.features.hop) < 1:
             n_hops += 1
-        return n_hops * self.features.settings.hop
+        return n_hops * self.features.hop
 
     def forward(
         self, waveforms: Tensor, sample_counts: Tensor, augment: Augment | None = None
     ) -> tuple[Tensor, Tensor]:
         """Float32 (batch, samples) and int64 (batch,) to log-probs (batch, frames, labels + blank) and frame counts."""
         features, frame_counts = self.features(waveforms, sample_counts)
+        if isinstance(self.network, HuggingFace):  # its features are masked further in
+            log_probs, frame_counts = self.network(features, frame_counts, augment)
+            return log_probs, frame_counts
         if augment is not None:
             features = augment(features, frame_counts)
         log_probs, frame_counts = self.network(features, frame_counts)
@@ -107,15 +132,21 @@ class LoadedModel:
 
 
 def save_model(
-    folder: Path, acoustic: AcousticModel, config_yaml: str, card: str, files: Mapping[str, bytes] | None = None
+    folder: Path,
+    acoustic: AcousticModel,
+    config_yaml: str,
+    card: str,
+    files: Mapping[str, bytes] | None = None,
+    state: Mapping[str, Tensor] | None = None,
 ) -> None:
     """Write weights, config, model card and `files` (a tokenizer); the folder appears whole or the earlier one stays.
 
-    Raises AnadilError.
+    `state` is the network's, if it is to be saved otherwise than it is. Raises AnadilError.
     """
     # cloned, because layers may share a parameter, and safetensors keeps each of them
     tensors = {
-        name: tensor.detach().cpu().clone().contiguous() for name, tensor in acoustic.network.state_dict().items()
+        name: tensor.detach().cpu().clone().contiguous()
+        for name, tensor in (state or acoustic.network.state_dict()).items()
     }
     with whole_folder(folder) as beside:
         (beside / CONFIG).write_text(config_yaml, encoding="utf-8")
@@ -163,10 +194,8 @@ def _section(data: dict[str, Any], name: str) -> dict[str, Any]:
     return section
 
 
-def _parse_model(section: dict[str, Any], where: str) -> QuartzNetSettings | ConformerSettings:
+def _parse_model(section: dict[str, Any], where: str) -> AnySettings:
     name = section.get("kind", "quartznet")
     if name not in KINDS:
         raise AnadilError(f"{where}: model.kind: {name!r} is not known; known are {', '.join(KINDS)}")
-    if name in _kinds(ConformerSettings):
-        return parse(ConformerSettings, section, where)
-    return parse(QuartzNetSettings, section, where)
+    return parse(FAMILIES[name], section, where)

@@ -106,6 +106,15 @@ class LogMel(nn.Module):
         self.basis: Tensor
         self.mel: Tensor
 
+    @property
+    def sample_rate(self) -> int:
+        return self.settings.sample_rate
+
+    @property
+    def hop(self) -> int:
+        """Samples from one frame to the next."""
+        return self.settings.hop
+
     def frame_count(self, n_samples: int) -> int:
         beyond = 2 * self.settings.edge - self.settings.fft_size
         return max(0, n_samples + beyond) // self.settings.hop

@@ -18,13 +18,13 @@ from anadil.models.nemo_config import NemoSettings, read_config
 from anadil.models.nemo_labels import (
     labels_from,
     read_vocabulary,
-    text_settings,
+    rules_for,
+    sentencepieces,
     tokenizer_files,
     tokenizer_kind,
 )
 from anadil.models.nemo_options import Findings
 from anadil.models.quartznet import QuartzNetSettings
-from anadil.text.rules import text_rules
 
 FEATURE_TOLERANCE = 1e-4
 """Of the archive's own window and mel filters, as a share of their largest value."""
@@ -66,11 +66,28 @@ def read_nemo(
     _fill(acoustic, archive, settings)
     _check_features(archive, settings.features)
     name = path.stem
-    loaded = LoadedModel(name, acoustic.eval(), text_rules(language, text_settings(labels, language), labels))
+    subwords = _subwords(files, labels, kind, str(path), findings)
+    rules, strange = rules_for(labels, language, subwords)
+    if strange:
+        findings.left_out.append(f"labels that the rules of {language} write otherwise: {' '.join(strange)}")
+    loaded = LoadedModel(name, acoustic.eval(), rules)
     version = config.get("nemo_version")
     target = str(config.get("target", "")).rpartition(".")[2]
     source = f"{path.name}, NeMo {version or 'of unknown version'}, {target or 'a CTC model'}"
     return NemoModel(loaded, config, files, findings.left_out, source)
+
+
+def _subwords(files: dict[str, bytes], labels: list[str], kind: str | None, where: str, findings: Findings) -> bytes:
+    """The archive's SentencePiece model, by which its texts were encoded, if the labels are its pieces."""
+    model = files.get("tokenizer.model", b"")
+    if kind != "bpe" or not model:
+        return b""
+    if labels_from(sentencepieces(model, where), "bpe", where) != labels:
+        findings.left_out.append(
+            "tokenizer.model: its pieces are not the labels: texts are encoded longest label first"
+        )
+        return b""
+    return model
 
 
 def nemo_name(name: str, settings: QuartzNetSettings | object) -> str:

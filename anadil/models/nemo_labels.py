@@ -9,7 +9,10 @@ from typing import Any
 from anadil.errors import AnadilError
 from anadil.models.nemo_options import Findings
 from anadil.text.casing import lower
-from anadil.text.rules import PUNCTUATION, TextSettings
+from anadil.text.invisible import JOINERS
+from anadil.text.rules import PUNCTUATION, TextRules, TextSettings, changed_labels, rules_from_dict, text_rules
+from anadil.text.units import is_sign
+from anadil.text.writing import Writing
 
 WORD_START = "▁"
 """How SentencePiece writes the space before a word."""
@@ -45,7 +48,17 @@ def tokenizer_files(config: Mapping[str, Any], artifacts: Mapping[str, bytes], f
 
 
 def read_vocabulary(vocabulary: list[str] | None, files: Mapping[str, bytes], where: str) -> list[str]:
-    """The config's, or that of `tokenizer.vocab`. Raises AnadilError if there is neither."""
+    """The config's, or that of `tokenizer.vocab`. Raises AnadilError if there is neither.
+
+    Old archives of SentencePiece write its pieces as BERT's (##s goes on with a word): they are put back.
+    """
+    if vocabulary is not None and "tokenizer.model" in files and any(piece.startswith("##") for piece in vocabulary):
+        pieces = sentencepieces(files["tokenizer.model"], where)
+        as_berts = [
+            piece.removeprefix(WORD_START) or piece if piece[:1] == WORD_START else "##" + piece for piece in pieces
+        ]
+        if as_berts[1:] == vocabulary[1:] and pieces[0] == vocabulary[0]:  # <unk> is written as it is
+            return pieces
     if vocabulary is not None:
         return vocabulary
     if "tokenizer.vocab" in files:
@@ -133,9 +146,42 @@ def _word_piece(piece: str) -> str:
 
 def text_settings(labels: list[str], language: str) -> TextSettings:
     """Lower-casing unless there are capitals among the labels; no character dropped that a label holds."""
+    labels = [label for label in labels if not is_sign(label)]
     letters = set("".join(labels))
     cased = any(lower(label, language) != label for label in labels)
     apostrophe = {"\u2019": "'"} if "'" in letters and "\u2019" not in letters else {}
     dropped = "".join(character for character in PUNCTUATION if character not in letters)
     digits = "keep" if any(character.isdecimal() for character in letters) else None
-    return TextSettings(lowercase=not cased, map=apostrophe, drop=dropped, digits=digits)
+    return TextSettings(
+        lowercase=not cased,
+        map=apostrophe,
+        drop=dropped,
+        digits=digits,
+        hyphen="keep" if "-" in letters else None,
+        apostrophe="keep" if "'" in letters else None,
+    )
+
+
+def rules_for(labels: Sequence[str], language: str, subwords: bytes = b"") -> tuple[TextRules, list[str]]:
+    """The language's rules, changed so that they leave alone what a model from elsewhere has labels for.
+
+    A label that they would change all the same becomes a sign, <U+FB01>, which no text has; those are told. Raises
+    AnadilError for such a label among subwords, which are what they are.
+    """
+    letters = set("".join(label for label in labels if not is_sign(label)))
+    data = text_rules(language, text_settings(list(labels), language)).to_dict()
+    equivalents = data.get("equivalents", Writing().equivalents)
+    data["equivalents"] = {
+        letter: "".join(variant for variant in variants if variant not in letters)
+        for letter, variants in equivalents.items()
+    }
+    data["map"] = {source: target for source, target in data.get("map", {}).items() if source not in letters}
+    if letters & set(JOINERS):
+        data["joiners"] = "keep"
+    strange = set(changed_labels(rules_from_dict(data, ()), labels)) if not subwords else set()
+    named = [_sign(label) if label in strange else label for label in labels]
+    return rules_from_dict(data, named, subwords), sorted(strange)
+
+
+def _sign(label: str) -> str:
+    return f"<U+{'+'.join(f'{ord(character):04X}' for character in label)}>"

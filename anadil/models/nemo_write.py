@@ -16,6 +16,7 @@ from anadil.files import refuse_overwrite, whole_file
 from anadil.models.acoustic import AcousticModel, load_model
 from anadil.models.conformer_settings import ConformerSettings
 from anadil.models.features import WINDOWS, FeatureSettings, mel_filterbank
+from anadil.models.hugging_face import HuggingFace
 from anadil.models.nemo import nemo_name
 from anadil.models.nemo_archive import CONFIG, WEIGHTS
 from anadil.models.nemo_labels import TOKENIZER_FILES, pieces_from, sentencepieces, tokenizer_kind
@@ -41,6 +42,10 @@ def write_nemo(folder: Path, out: Path, force: bool = False) -> None:
             f"{out} is a folder\n  next: give the name of a file, such as --out {out / (folder.name + '.nemo')}"
         )
     model = load_model(folder)
+    if isinstance(model.acoustic.network, HuggingFace):
+        raise AnadilError(
+            f"{folder}: a model of kind {model.acoustic.network.settings.kind} has no counterpart in NeMo"
+        )
     kept = read_yaml(folder / KEPT_CONFIG) if (folder / KEPT_CONFIG).is_file() else {}
     files = {name: (folder / name).read_bytes() for name in TOKENIZER_FILES if (folder / name).is_file()}
     config, artifacts = _config(model.acoustic, model.rules.labels, kept, files, str(folder))
@@ -58,7 +63,7 @@ def _add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
 
 
 def _weights(acoustic: AcousticModel) -> bytes:
-    settings, features = acoustic.network.settings, acoustic.features.settings
+    settings, features = acoustic.network.settings, acoustic.feature_settings
     state = {
         "preprocessor.featurizer.window": torch.from_numpy(WINDOWS[features.window](features.window_length)).float(),
         "preprocessor.featurizer.fb": torch.from_numpy(mel_filterbank(features))[None],
@@ -73,7 +78,8 @@ def _config(
     acoustic: AcousticModel, labels: Sequence[str], kept: dict[str, Any], files: Mapping[str, bytes], where: str
 ) -> tuple[dict[str, Any], dict[str, bytes]]:
     """NeMo's config, and the tokenizer's files under the names that it gives them."""
-    settings, features = acoustic.network.settings, acoustic.features.settings
+    settings, features = acoustic.network.settings, acoustic.feature_settings
+    assert isinstance(settings, QuartzNetSettings | ConformerSettings)
     if features.pad_to is None and _sees_padding(settings):
         raise AnadilError(
             f"{where}: the network sees what follows an utterance, which NeMo pads otherwise: its result would differ\n"

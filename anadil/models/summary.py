@@ -4,27 +4,35 @@ from __future__ import annotations
 
 from torch import nn
 
-from anadil.models.acoustic import AcousticModel
+from anadil.models.acoustic import AcousticModel, AnySettings
 from anadil.models.conformer import Conformer
 from anadil.models.conformer_settings import ConformerSettings
-from anadil.models.quartznet import QuartzNet, QuartzNetSettings
+from anadil.models.hugging_face import HuggingFace
+from anadil.models.hugging_face_features import WINDOW, FilterBank
+from anadil.models.hugging_face_settings import W2vBertSettings, Wav2Vec2Settings
+from anadil.models.quartznet import QuartzNet
 
 
 def layer_table(acoustic: AcousticModel) -> tuple[list[str], list[list[str]]]:
     """Columns and rows: features (window and hop in samples), one row a block, the head (labels and blank), the total."""
-    features = acoustic.features.settings
     columns = ["layer", "filters", "kernel", "repeat", "stride", "dilation", "residual", "parameters"]
-    rows = [["log-mel", f"{features.mels}", f"{features.window_length}", "", f"{features.hop}", "", "", "0"]]
     network = acoustic.network
-    rows += _conformer_rows(network) if isinstance(network, Conformer) else _quartznet_rows(network)
+    if isinstance(network, HuggingFace):
+        rows = _hugging_face_rows(network)
+    else:
+        features = acoustic.feature_settings
+        rows = [["log-mel", f"{features.mels}", f"{features.window_length}", "", f"{features.hop}", "", "", "0"]]
+        rows += _conformer_rows(network) if isinstance(network, Conformer) else _quartznet_rows(network)
     n_labels = network.n_labels
     rows.append(["CTC head", f"{n_labels + 1}", "1", "1", "1", "1", "no", f"{count_parameters(network.decoder):,}"])
     rows.append(["total", *[""] * 6, f"{count_parameters(acoustic):,}"])
     return columns, rows
 
 
-def describe_model(settings: QuartzNetSettings | ConformerSettings) -> str:
+def describe_model(settings: AnySettings) -> str:
     """Family and size in a few words."""
+    if isinstance(settings, Wav2Vec2Settings | W2vBertSettings):
+        return f"{settings.kind}, {settings.num_hidden_layers} layers of {settings.hidden_size}"
     if isinstance(settings, ConformerSettings):
         return (
             f"{settings.kind}, {settings.n_layers} layers of {settings.d_model}, {settings.subsampling_factor}x stride"
@@ -35,6 +43,30 @@ def describe_model(settings: QuartzNetSettings | ConformerSettings) -> str:
 
 def count_parameters(module: nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters())
+
+
+def _hugging_face_rows(network: HuggingFace) -> list[list[str]]:
+    settings, encoder = network.settings, network.encoder
+    width = str(settings.hidden_size)
+    if isinstance(settings, Wav2Vec2Settings):
+        rows = [["waveform", "1", "", "", "1", "", "", "0"]]
+        sizes = zip(encoder.feature_extractor.conv_layers, settings.conv_kernel, settings.conv_stride, strict=True)
+        for i, (layer, kernel, stride) in enumerate(sizes, start=1):
+            numbers = [str(settings.conv_dim[i - 1]), f"{kernel}", "1", f"{stride}", "1"]
+            rows.append([f"{i} convolution", *numbers, "no", f"{count_parameters(layer):,}"])
+    else:
+        features, hop = FilterBank(settings), str(settings.feature_stride)
+        rows = [
+            ["log-mel", f"{settings.feature_projection_input_dim}", f"{WINDOW}", hop, f"{features.hop}", "", "", "0"]
+        ]
+    rows += [
+        [f"{i} {settings.kind}", width, "", "", "1", "1", "yes", f"{count_parameters(layer):,}"]
+        for i, layer in enumerate(encoder.encoder.layers, start=1)
+    ]
+    rest = count_parameters(encoder) - sum(int(row[-1].replace(",", "")) for row in rows)
+    further = "1" if isinstance(settings, Wav2Vec2Settings) else f"{settings.stride}"
+    rows.append(["projection, positions, adapter", f"{settings.width}", "", "", further, "", "no", f"{rest:,}"])
+    return rows
 
 
 def _quartznet_rows(network: QuartzNet) -> list[list[str]]:

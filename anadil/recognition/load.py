@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from anadil.errors import AnadilError
 from anadil.export import layout
 from anadil.files import recover_folder
+from anadil.models.hugging_face_vocabulary import is_hugging_face
 from anadil.recognition.recognizer import Recognizer
+
+if TYPE_CHECKING:
+    from anadil.models.acoustic import LoadedModel
+    from anadil.models.hugging_face_folder import HuggingFaceModel
 
 WEIGHTS, CONFIG = "model.safetensors", "config.yaml"  # of a model folder; anadil.models needs PyTorch to be imported
 
 
 def load(path: str | Path) -> Recognizer:
-    """Load an exported folder (ONNX Runtime), a model folder or a NeMo archive (PyTorch).
+    """Load an exported folder (ONNX Runtime), a model folder, a NeMo archive or a folder of transformers (PyTorch).
 
     Raises AnadilError if it is none of these.
     """
@@ -23,14 +29,15 @@ def load(path: str | Path) -> Recognizer:
     recover_folder(folder)
     if (folder / layout.MODEL).is_file() and (folder / layout.CONFIG).is_file():
         return _load_exported(folder)
-    if ((folder / WEIGHTS).is_file() and (folder / CONFIG).is_file()) or folder.is_file():
+    if is_model_folder(folder) or folder.is_file():
         return _load_with_pytorch(folder)
     raise AnadilError(_not_a_model(folder))
 
 
 def is_model_folder(path: Path) -> bool:
     """Whether PyTorch is needed to use it."""
-    return (path / WEIGHTS).is_file() or path.is_file()
+    ours = (path / WEIGHTS).is_file() and (path / CONFIG).is_file()
+    return ours or path.is_file() or (is_hugging_face(path) and not (path / layout.MODEL).is_file())
 
 
 def _load_exported(folder: Path) -> Recognizer:
@@ -63,6 +70,7 @@ def _load_with_pytorch(path: Path) -> Recognizer:
         import torch
 
         from anadil.models.acoustic import load_model
+        from anadil.models.hugging_face_folder import read_hugging_face
         from anadil.models.nemo import load_nemo
         from anadil.models.nemo_archive import kind_of
     except ImportError as error:
@@ -72,7 +80,10 @@ def _load_with_pytorch(path: Path) -> Recognizer:
         ) from error
     if path.is_file() and kind_of(path) is None:
         raise AnadilError(_not_a_model(path))
-    model = load_nemo(path) if path.is_file() else load_model(path)
+    if not path.is_file() and is_hugging_face(path) and not (path / CONFIG).is_file():
+        model = _with_head(read_hugging_face(str(path)), path)
+    else:
+        model = load_nemo(path) if path.is_file() else load_model(path)
     acoustic = model.acoustic
 
     def log_probs(waveforms: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -81,6 +92,14 @@ def _load_with_pytorch(path: Path) -> Recognizer:
         return found.numpy(), frame_counts.numpy()
 
     return Recognizer(model.name, model.rules, acoustic.sample_rate, acoustic.frame_s, acoustic.min_samples, log_probs)
+
+
+def _with_head(model: HuggingFaceModel, path: Path) -> LoadedModel:
+    if not model.has_head:
+        raise AnadilError(
+            f"{path} has no CTC head, so it recognises nothing yet\n  next: anadil train with init.from={path}"
+        )
+    return model.loaded
 
 
 def _not_a_model(folder: Path) -> str:

@@ -19,6 +19,7 @@ from anadil.text.casing import casing_family
 from anadil.text.language_files import find_language, with_own_file, writing_of
 from anadil.text.normalize import Normalizer
 from anadil.text.subwords import Subwords
+from anadil.text.units import is_sign
 from anadil.text.writing import PUNCTUATION, Policy, Writing
 
 VERSION = 3
@@ -136,7 +137,7 @@ class TextRules:
 
     @cached_property
     def _pieces(self) -> Subwords:
-        return Subwords(self.subwords)
+        return Subwords(self.subwords, self.labels)
 
     def decode(self, ids: Iterable[int]) -> str:
         """Text of label ids (blanks already removed), words parted by single spaces."""
@@ -173,7 +174,7 @@ class TextRules:
 
     @cached_property
     def _unit(self) -> re.Pattern[str]:
-        longest_first = sorted(self.labels, key=len, reverse=True)
+        longest_first = sorted((label for label in self.labels if not is_sign(label)), key=len, reverse=True)
         return re.compile("|".join(re.escape(label) for label in longest_first) or r"(?!)")
 
 
@@ -248,12 +249,12 @@ def _check_labels(rules: TextRules) -> None:
         problems.append(f"labels that repeat: {', '.join(map(repr, repeated))}")
     if "" in rules.labels:
         problems.append("an empty label")
-    changed = [label for label in rules.labels if label not in ("", " ") and _changes(rules, label)]
+    changed = changed_labels(rules, rules.labels)
     if changed:
         problems.append(
             f"labels that the text rules change or drop, so that no text could hold them: {', '.join(map(repr, changed))}"
         )
-    read_out = [label for label in rules.labels if any(c.isdecimal() for c in label)]
+    read_out = [label for label in rules.labels if any(c.isdecimal() for c in label) and not is_sign(label)]
     if read_out and rules.writing.digits == "spell":
         problems.append(
             f"digits, which the rules read out ({', '.join(map(repr, read_out))}); text.digits=keep keeps them"
@@ -264,8 +265,15 @@ def _check_labels(rules: TextRules) -> None:
         )
 
 
+def changed_labels(rules: TextRules, labels: Iterable[str]) -> list[str]:
+    """Those that the rules change or drop, so that no normalised text could hold them."""
+    return [label for label in labels if label not in ("", " ") and _changes(rules, label)]
+
+
 def _changes(rules: TextRules, label: str) -> bool:
     """Whether no normalised text can hold a label; an apostrophe may be one though a text cannot end with it."""
+    if is_sign(label):
+        return False
     letters = label.removeprefix(" ")
     spelled = unicodedata.normalize("NFC", rules.normalizer.spelled(letters))
     return (

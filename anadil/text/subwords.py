@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from types import ModuleType
 from typing import Any, Literal
@@ -53,35 +53,46 @@ def train_subwords(texts: Iterable[str], kind: Literal["bpe", "unigram"], size: 
 
 
 class Subwords:
-    """A SentencePiece model read from its bytes."""
+    """A SentencePiece model read from its bytes, whose pieces are the labels of a model.
 
-    def __init__(self, model: bytes) -> None:
+    `labels` is what they are called there, in any order: ours leave the unknown piece out, NeMo's keep it. A piece that
+    has no label there (the unknown one, <s>) is of no text.
+    """
+
+    def __init__(self, model: bytes, labels: Sequence[str] | None = None) -> None:
         try:
             self._processor: Any = _library().SentencePieceProcessor(model_proto=model)
         except RuntimeError as error:
             raise AnadilError(
                 f"the tokenizer is no SentencePiece model: {error}\n  next: make it again, or copy the folder again"
             ) from error
-        if self._processor.unk_id() != 0 or self._processor.bos_id() >= 0 or self._processor.eos_id() >= 0:
-            raise AnadilError(
-                "the SentencePiece model has signs that are no text (<s>, </s>)\n"
-                "  next: make one without them: anadil tokenizer MANIFEST --out DIR --kind unigram"
-            )
+        self._label_ids = {label: i for i, label in enumerate(self.labels if labels is None else labels)}
+
+    @cached_property
+    def pieces(self) -> tuple[str, ...]:
+        """All pieces in the model's order; " ken" begins a word."""
+        found = (self._processor.id_to_piece(i) for i in range(self._processor.get_piece_size()))
+        return tuple(piece.replace(SPACE, " ") for piece in found)
 
     @cached_property
     def labels(self) -> tuple[str, ...]:
-        """Pieces in the model's order, without the unknown piece; " ken" begins a word."""
-        found = (self._processor.id_to_piece(i) for i in range(1, self._processor.get_piece_size()))
-        return tuple(piece.replace(SPACE, " ") for piece in found)
+        """Pieces in the model's order, without those that are no text: the unknown one, <s>, </s>."""
+        no_text = (self._processor.is_unknown, self._processor.is_control)
+        return tuple(piece for i, piece in enumerate(self.pieces) if not any(is_such(i) for is_such in no_text))
 
     def encode(self, text: str) -> list[int]:
-        """Label ids of the likeliest segmentation of a normalised text."""
-        return [i - 1 for i in self._processor.encode(text)]
+        """Label ids of the likeliest segmentation of a normalised text. Raises AnadilError if a part of it has no piece."""
+        return self._rows(self._processor.encode(text), text)
 
     def sample(self, text: str, alpha: float) -> list[int]:
         """Label ids of a segmentation drawn at random: subword regularisation (Kudo 2018, arXiv:1804.10959), for BPE
         its dropout (Provilkov et al. 2020). `alpha`: smoothness for unigram, share of merges left out for BPE."""
-        return [i - 1 for i in self._processor.encode(text, enable_sampling=True, alpha=alpha, nbest_size=-1)]
+        return self._rows(self._processor.encode(text, enable_sampling=True, alpha=alpha, nbest_size=-1), text)
+
+    def _rows(self, ids: list[int], text: str) -> list[int]:
+        if any(self._processor.is_unknown(i) or self.pieces[i] not in self._label_ids for i in ids):
+            raise AnadilError(f"the subwords have no piece for a part of {text!r}")
+        return [self._label_ids[self.pieces[i]] for i in ids]
 
 
 def set_sampling_seed(seed: int) -> None:

@@ -11,6 +11,13 @@ from anadil.text.writing import Writing
 
 Units = Literal["char", "grapheme", "units"]
 
+_SIGN = re.compile(r"<[^<>\s]+>")
+
+
+def is_sign(label: str) -> bool:
+    """Whether a label is no text: <unk>, <s>, </s> of models from elsewhere. It keeps its place, and no text has it."""
+    return _SIGN.fullmatch(label) is not None
+
 
 def graphemes(text: str) -> list[str]:
     """Extended grapheme clusters (Unicode UAX 29): what a reader takes for one letter, with all its marks."""

@@ -13,6 +13,7 @@ from anadil.data.checks import MAX_DURATION_S, MIN_DURATION_S
 from anadil.data.weights import LARGEST
 from anadil.models.acoustic import ModelSettings
 from anadil.models.features import FeatureSettings
+from anadil.models.hugging_face_settings import W2vBertSettings, Wav2Vec2Settings
 from anadil.models.quartznet import QuartzNetSettings
 from anadil.settings import SECTION, Paths, override, parse, read_yaml
 from anadil.text.rules import TextRules, TextSettings, TokenizerSettings
@@ -99,6 +100,15 @@ class Config(BaseModel):
     def _can_be_patient(self) -> Config:
         if self.training.patience is not None and not self.data.valid:
             raise ValueError("training.patience needs data.valid: without validation no epoch is better than another")
+        return self
+
+    @model_validator(mode="after")
+    def _features_are_heard(self) -> Config:
+        own = isinstance(self.model, Wav2Vec2Settings | W2vBertSettings)
+        if own and self.features != FeatureSettings():
+            raise ValueError(
+                f"features: a model of kind {self.model.kind} has features of its own: leave the section out"
+            )
         return self
 
     def with_rules(self, rules: TextRules) -> Config:

@@ -8,9 +8,11 @@ from typing import Any, Literal
 
 from anadil.errors import AnadilError
 from anadil.files import refuse_overwrite, whole_file
-from anadil.models.acoustic import WEIGHTS, save_model
+from anadil.models.acoustic import CONFIG, WEIGHTS, LoadedModel, save_model
+from anadil.models.hugging_face_folder import read_hugging_face
+from anadil.models.hugging_face_vocabulary import is_hub_id, is_hugging_face
 from anadil.models.interpolation import resolve
-from anadil.models.nemo import NemoModel, read_nemo
+from anadil.models.nemo import read_nemo
 from anadil.models.nemo_archive import kind_of
 from anadil.models.nemo_config import read_config
 from anadil.models.nemo_labels import labels_from, text_settings, tokenizer_kind
@@ -32,16 +34,17 @@ class Hints:
     language: str = "und"
     config: Path | None = None  # for a checkpoint without its config
     tokenizer: Path | None = None  # folder, for a checkpoint of subwords
+    adapter: str | None = None  # MMS: the language of its adapter and head
 
 
 def convert(source: Path, out: Path, report: Reporter, hints: Hints = Hints(), force: bool = False) -> Made:
-    """`.nemo` or Lightning `.ckpt` to a model folder, model folder to `.nemo`, NeMo's YAML to ours.
+    """`.nemo`, Lightning `.ckpt` or Hugging Face's model to a model folder, model folder to `.nemo`, NeMo's YAML to ours.
 
     What the source is, is read from its contents. Raises AnadilError if it is none of these, if `out` exists, or if
     the model has what the other side has not.
     """
     refuse_overwrite(out, force)
-    if (source / WEIGHTS).is_file():
+    if (source / WEIGHTS).is_file() and (source / CONFIG).is_file():
         write_nemo(source, out, force)
         return "NeMo archive"
     if kind_of(source) is not None:
@@ -50,43 +53,68 @@ def convert(source: Path, out: Path, report: Reporter, hints: Hints = Hints(), f
     if source.is_file() and source.suffix.lower() in (".yaml", ".yml"):
         _config_to_config(source, out, report, hints)
         return "config"
+    if is_hugging_face(source) or is_hub_id(str(source)):
+        _hugging_face_to_folder(str(source), out, report, hints)
+        return "model folder"
     if not source.exists():
         raise AnadilError(f"not found: {source}\n  next: check the path")
     raise AnadilError(
         f"{source} cannot be converted: looked for a NeMo archive (a tar with model_config.yaml), a Lightning checkpoint, "
-        f"a model folder (with {WEIGHTS}) and NeMo's YAML (.yaml)\n  next: check the path"
+        f"a model folder (with {WEIGHTS}), one of transformers (with config.json) and NeMo's YAML (.yaml)\n  next: check the path"
     )
 
 
 def _archive_to_folder(source: Path, out: Path, report: Reporter, hints: Hints) -> None:
     model = read_nemo(source, hints.language, hints.config, hints.tokenizer)
-    acoustic, rules = model.loaded.acoustic, model.loaded.rules
+    acoustic = model.loaded.acoustic
     left_out = list(model.left_out)
-    found = recipe(model.config, acoustic.features.settings, left_out)
+    found = recipe(model.config, acoustic.feature_settings, left_out)
     # no flat start: the model knows its letters already
-    data = _sections(model, found["augment"], {"flat_start_steps": 0, **found["training"]})
+    data = _sections(model.loaded, found["augment"], {"flat_start_steps": 0, **found["training"]})
     parse(Config, {"data": {"train": ["?"]}, **data}, f"{source}: converted")  # a config to go on training with
     files = {**model.files, KEPT_CONFIG: dump_mapping(model.config).encode("utf-8")}
-    settings = acoustic.network.settings
-    card = _card(model, describe_model(settings), count_parameters(acoustic), left_out)
-    save_model(out, acoustic, dump_mapping(data), card, files)
-    report.table(f"{describe_model(settings)}, a frame every {1000 * acoustic.frame_s:g} ms", *layer_table(acoustic))
-    labels = " ".join(label.replace(" ", "▁") for label in rules.labels[:40])
-    report.say(
-        f"{model.source}\n{count_parameters(acoustic):,} parameters, {acoustic.sample_rate:,} Hz, {len(rules.labels):,} "
-        f"labels: {labels}{' ...' if len(rules.labels) > 40 else ''}"
-    )
+    licence = next((str(model.config[key]) for key in ("license", "licence") if model.config.get(key)), None)
+    save_model(out, acoustic, dump_mapping(data), _card(model.loaded, "NeMo", model.source, licence, left_out), files)
+    _show(model.loaded, model.source, report)
     _tell(report, left_out)
 
 
-def _sections(model: NemoModel, augment: dict[str, Any], training: dict[str, Any]) -> dict[str, Any]:
-    acoustic, rules = model.loaded.acoustic, model.loaded.rules
+def _hugging_face_to_folder(source: str, out: Path, report: Reporter, hints: Hints) -> None:
+    model = read_hugging_face(source, hints.language, hints.adapter)
+    if not model.has_head:
+        raise AnadilError(
+            f"{source} has no CTC head, so it recognises nothing yet\n"
+            f"  next: give it one: anadil train CONFIG init.from={source} (docs/transfer.md)"
+        )
+    data = _sections(model.loaded, {}, {"flat_start_steps": 0})
+    parse(Config, {"data": {"train": ["?"]}, **data}, f"{source}: converted")
+    card = _card(model.loaded, "Hugging Face", model.source, model.licence, model.left_out)
+    save_model(out, model.loaded.acoustic, dump_mapping(data), card)
+    _show(model.loaded, model.source, report)
+    for note in model.notes:
+        report.say(note)
+    _tell(report, model.left_out)
+
+
+def _show(loaded: LoadedModel, source: str, report: Reporter) -> None:
+    acoustic, rules = loaded.acoustic, loaded.rules
+    what = describe_model(acoustic.network.settings)
+    report.table(f"{what}, a frame every {1000 * acoustic.frame_s:g} ms", *layer_table(acoustic))
+    labels = " ".join(label.replace(" ", "▁") for label in rules.labels[:40])
+    report.say(
+        f"{source}\n{count_parameters(acoustic):,} parameters, {acoustic.sample_rate:,} Hz, {len(rules.labels):,} "
+        f"labels: {labels}{' ...' if len(rules.labels) > 40 else ''}"
+    )
+
+
+def _sections(loaded: LoadedModel, augment: dict[str, Any], training: dict[str, Any]) -> dict[str, Any]:
+    acoustic, rules = loaded.acoustic, loaded.rules
     return {
-        "name": model.loaded.name,
+        "name": loaded.name,
         "language": rules.language,
         "text": {"unknown": rules.unknown, "saved": rules.to_dict()},
-        "tokenizer": {"kind": "char", "labels": list(rules.labels)},
-        "features": acoustic.features.settings.model_dump(mode="json"),
+        "tokenizer": {"kind": "bpe" if rules.subwords else "char", "labels": list(rules.labels)},
+        "features": acoustic.feature_settings.model_dump(mode="json"),
         "augment": augment,
         "model": acoustic.network.settings.model_dump(mode="json"),
         "training": training,
@@ -135,21 +163,19 @@ def _tell(report: Reporter, left_out: list[str]) -> None:
         report.say("left out, as it has no counterpart here:\n" + "\n".join(f"  {one}" for one in left_out))
 
 
-def _card(model: NemoModel, what: str, n_parameters: int, left_out: list[str]) -> str:
-    licence = next((model.config[key] for key in ("license", "licence") if model.config.get(key)), None)
-    told = str(licence) if licence else "the archive does not tell; ask whoever made it"
-    rules = model.loaded.rules
-    return f"""# {model.loaded.name}
+def _card(loaded: LoadedModel, whose: str, source: str, licence: str | None, left_out: list[str]) -> str:
+    rules, thing = loaded.rules, "archive" if whose == "NeMo" else "model"
+    return f"""# {loaded.name}
 
-Speech recogniser for the language `{rules.language}`, converted by Anadil from NeMo.
+Speech recogniser for the language `{rules.language}`, converted by Anadil from {whose}.
 
 | | |
 |---|---|
-| model | {what} |
-| parameters | {n_parameters:,} |
+| model | {describe_model(loaded.acoustic.network.settings)} |
+| parameters | {count_parameters(loaded.acoustic):,} |
 | labels | {len(rules.labels)} |
-| converted from | {model.source} |
-| licence | {told} |
+| converted from | {source} |
+| licence | {licence or f"the {thing} does not tell; ask whoever made it"} |
 
 Left out in the conversion: {"; ".join(left_out) or "nothing"}.
 """

@@ -21,7 +21,7 @@ from anadil.files import refuse_overwrite, whole_file
 from anadil.training.chart import Chart, svg
 from anadil.training.config import Config
 from anadil.training.freezing import hold_still
-from anadil.training.learner import Learner, assemble, make_fabric
+from anadil.training.learner import Learner, add_adapters, assemble, make_fabric
 from anadil.training.memory import settle_batch_seconds
 from anadil.training.prepare import prepare, sampled_labels
 from anadil.training.report import Reporter, Silent
@@ -95,6 +95,7 @@ def find_lr(config: Config, out: Path, report: Reporter | None = None, force: bo
         refuse_overwrite(out / name, force)
     seed_everything(config.training.seed, verbose=False)
     data = prepare(config, out, report, writes=False)
+    add_adapters(data, report)
     fabric = make_fabric(config, alone=True)
     learner = assemble(fabric, settle_batch_seconds(data, fabric.device, out, False, report, writes=False))
     batches = _endless(learner)

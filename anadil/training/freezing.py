@@ -11,11 +11,16 @@ from collections.abc import Sequence
 from torch import nn
 
 from anadil.errors import AnadilError
+from anadil.models.hugging_face import HuggingFace
+from anadil.models.hugging_face_settings import Wav2Vec2Settings
 from anadil.training.init_settings import FirstBlocks, InitSettings
+from anadil.training.lora import is_lora
 
 _ENCODER = "encoder."
-_BLOCK = re.compile(r"encoder\.(?:encoder|layers)\.(\d+)\.")
-"""NeMo's names: `encoder.encoder.N` of QuartzNet, Jasper and Citrinet, `encoder.layers.N` of the Conformers."""
+_BLOCK = re.compile(r"encoder\.(?:encoder|layers|encoder\.layers)\.(\d+)\.")
+"""NeMo's names: `encoder.encoder.N` of QuartzNet, Jasper and Citrinet, `encoder.layers.N` of the Conformers; and
+Hugging Face's, `encoder.encoder.layers.N`."""
+_CONVOLUTIONS = "encoder.feature_extractor."
 
 NORMS = (nn.modules.batchnorm._BatchNorm, nn.LayerNorm, nn.GroupNorm, nn.modules.instancenorm._InstanceNorm)
 _SQUEEZE_EXCITE = "fc"
@@ -28,12 +33,14 @@ def hold_still(network: nn.Module, init: InitSettings | None, epoch: int) -> Non
     Frozen modules are in evaluation mode (no dropout, running statistics as they are), and need no backward pass;
     with `encoder_except_norm` the encoder stays in training mode, its norms and squeeze-excite layers learn.
     """
-    if init is None or init.freeze == "none":
+    frozen = never_learning(network)
+    if init is not None and is_frozen(init, epoch):
+        frozen |= frozen_names(network, init)
+    if not frozen and (init is None or init.freeze == "none"):
         return
-    frozen = frozen_names(network, init) if is_frozen(init, epoch) else frozenset()
     for name, parameter in network.named_parameters():
         parameter.requires_grad = name not in frozen
-    if not frozen or init.freeze == "encoder_except_norm":
+    if not frozen or (init is not None and init.freeze == "encoder_except_norm"):
         return
     for module in network.modules():
         own = list(module.parameters())
@@ -43,12 +50,24 @@ def hold_still(network: nn.Module, init: InitSettings | None, epoch: int) -> Non
 
 def is_frozen(init: InitSettings, epoch: int) -> bool:
     """Whether something is frozen in `epoch`, the first being 1."""
+    if init.lora is not None:
+        return True
     return init.freeze != "none" and (init.unfreeze_after is None or epoch <= init.unfreeze_after)
+
+
+def never_learning(network: nn.Module) -> frozenset[str]:
+    """Parameters that `model.freeze_feature_encoder` holds still: wav2vec 2.0's convolutions."""
+    settings = network.settings if isinstance(network, HuggingFace) else None
+    if not isinstance(settings, Wav2Vec2Settings) or not settings.freeze_feature_encoder:
+        return frozenset()
+    return frozenset(name for name, _ in network.named_parameters() if name.startswith(_CONVOLUTIONS))
 
 
 def frozen_names(network: nn.Module, init: InitSettings) -> frozenset[str]:
     """Parameters that `init.freeze` freezes. Raises AnadilError if there are fewer blocks than are to be frozen."""
     names = [name for name, _ in network.named_parameters()]
+    if init.lora is not None:
+        return frozenset(name for name in names if name.startswith(_ENCODER) and not is_lora(name))
     if isinstance(init.freeze, FirstBlocks):
         depth, n_blocks = block_depths(names)
         if init.freeze.first_n > n_blocks:

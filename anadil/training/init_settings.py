@@ -17,12 +17,27 @@ class FirstBlocks(BaseModel):
     first_n: int = Field(ge=1)
 
 
+class LoraSettings(BaseModel):
+    """`lora: {rank: 8}`: low-rank updates of the attention's projections, the rest of the encoder frozen."""
+
+    model_config = SECTION
+
+    rank: int = Field(8, ge=1)
+    alpha: float = Field(16.0, gt=0)  # the update counts alpha / rank times
+    dropout: float = Field(0.0, ge=0, lt=1)  # of what the update hears
+    targets: list[Literal["q", "k", "v", "out"]] = Field(["q", "v"], min_length=1)
+
+
 class InitSettings(BaseModel):
-    """`from` is a model folder, relative to the working directory. Rates are factors of the schedule's learning rate."""
+    """`from` is a model folder or `.nemo`, relative to the working directory, or a folder or id of Hugging Face.
+
+    Rates are factors of the schedule's learning rate.
+    """
 
     model_config = SECTION
 
     from_: str = Field(alias="from", min_length=1)
+    adapter: str | None = None  # of MMS: the language whose adapter and head are taken, such as tur
     head: Literal["new", "keep", "map"] | None = None  # None: keep for the same language and labels, else map
     partial: bool = False  # train although the encoders differ, with what fits
     other_features: bool = False  # train although the features differ from those that the encoder knows
@@ -30,6 +45,7 @@ class InitSettings(BaseModel):
     unfreeze_after: int | None = Field(None, ge=1)  # epochs; None: what is frozen stays so
     encoder_lr_factor: float = Field(1.0, gt=0)
     layer_lr_decay: float = Field(1.0, gt=0, le=1)  # a factor for each block, from the head to the input
+    lora: LoraSettings | None = None  # the encoder learns by low-rank updates alone
     l2_sp: float = Field(0.0, ge=0)  # pull of the encoder's weights to their start, in place of weight decay
 
     @field_validator("freeze", mode="before")
@@ -46,4 +62,6 @@ class InitSettings(BaseModel):
     def _agrees(self) -> InitSettings:
         if self.unfreeze_after is not None and self.freeze == "none":
             raise ValueError("unfreeze_after needs something to unfreeze: set freeze too")
+        if self.lora is not None and (self.freeze != "none" or self.l2_sp > 0):
+            raise ValueError("lora freezes the encoder itself: leave freeze and l2_sp out")
         return self

@@ -12,8 +12,10 @@ from torch import nn
 from torch.optim import Optimizer
 
 from anadil.training.config import Config, TrainingSettings
+from anadil.training.lora import insert_lora
 from anadil.training.optimizers import Pull, build_optimizer
 from anadil.training.prepare import Prepared
+from anadil.training.report import Reporter
 from anadil.training.team import ddp, members
 
 
@@ -40,7 +42,7 @@ def make_fabric(config: Config, alone: bool = False) -> Fabric:
     if n_devices * n_machines == 1:
         return Fabric(accelerator=settings.accelerator, devices=1, precision=_precision(settings))
     depth = getattr(config.model, "stochastic_depth_drop_prob", 0.0)
-    may_skip = depth > 0 or (config.init is not None and config.init.freeze != "none")
+    may_skip = depth > 0 or (config.init is not None and (config.init.freeze != "none" or config.init.lora is not None))
     fabric = Fabric(
         accelerator=settings.accelerator,
         devices=n_devices,
@@ -50,6 +52,14 @@ def make_fabric(config: Config, alone: bool = False) -> Fabric:
     )
     fabric.launch()
     return fabric
+
+
+def add_adapters(data: Prepared, report: Reporter) -> None:
+    """LoRA, if the config asks for it, before anything else looks at the model's parameters."""
+    init = data.config.init
+    if init is not None and init.lora is not None:
+        n = len(insert_lora(data.acoustic.network, init.lora))
+        report.say(f"LoRA: {n} projections learn, the rest of the encoder is frozen")
 
 
 def assemble(fabric: Fabric, data: Prepared) -> Learner:

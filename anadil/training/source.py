@@ -15,8 +15,10 @@ from torch import Tensor
 
 from anadil.errors import AnadilError
 from anadil.files import recover_folder
-from anadil.models.acoustic import CONFIG, WEIGHTS, load_model
+from anadil.models.acoustic import CONFIG, WEIGHTS, LoadedModel, load_model
 from anadil.models.features import FeatureSettings
+from anadil.models.hugging_face_folder import read_hugging_face
+from anadil.models.hugging_face_vocabulary import is_hub_id, is_hugging_face
 from anadil.models.nemo import load_nemo
 from anadil.settings import parse, read_yaml
 from anadil.text.rules import rules_from_dict, text_rules
@@ -56,25 +58,35 @@ def read_source(init: InitSettings, out: Path) -> tuple[Source, dict[str, Tensor
     replaced = {(out / name).resolve() for name in OUTPUTS}
     if replaced & {folder.resolve(), *folder.resolve().parents}:
         raise AnadilError(f"init.from: {folder} lies in {out}, which this run replaces\n  next: choose another --out")
-    if folder.is_file():
-        loaded, kind = load_nemo(folder), "char"
-    else:
-        recover_folder(folder)
-        if not (folder / WEIGHTS).is_file() or not (folder / CONFIG).is_file():
-            raise AnadilError(_no_source(folder))
-        loaded, kind = load_model(folder), read_yaml(folder / CONFIG)["tokenizer"].get("kind", "char")
+    loaded, kind = _load(folder, init)
     network = loaded.acoustic.network
     source = Source(
         init.from_,
         loaded.rules.language,
         list(loaded.rules.labels),
-        loaded.acoustic.features.settings.model_dump(mode="json"),
+        loaded.acoustic.feature_settings.model_dump(mode="json"),
         network.settings.model_dump(mode="json"),
         loaded.rules.to_dict(),
         kind,
         base64.b64encode(loaded.rules.subwords).decode(),
     )
     return source, network.state_dict()
+
+
+def _load(folder: Path, init: InitSettings) -> tuple[LoadedModel, str]:
+    """The model, and the kind of its tokenizer. Raises AnadilError."""
+    recover_folder(folder)
+    foreign = is_hugging_face(folder) or is_hub_id(init.from_)
+    if init.adapter is not None and not foreign:
+        raise AnadilError(f"init.adapter chooses a language of MMS, and {folder} is no model of Hugging Face")
+    if folder.is_file():
+        loaded = load_nemo(folder)
+        return loaded, "bpe" if loaded.rules.subwords else "char"
+    if (folder / WEIGHTS).is_file() and (folder / CONFIG).is_file():
+        return load_model(folder), read_yaml(folder / CONFIG)["tokenizer"].get("kind", "char")
+    if foreign:
+        return read_hugging_face(init.from_, adapter=init.adapter).loaded, "char"
+    raise AnadilError(_no_source(folder))
 
 
 def settle(config: Config, source: Source) -> Config:
@@ -137,6 +149,9 @@ def _model(written: dict[str, Any], source: dict[str, Any]) -> dict[str, Any]:
 def _head(config: Config, written: dict[str, Any], source: Source) -> tuple[str, list[str]]:
     """What becomes of the head, and what speaks against it."""
     assert config.init is not None
+    if not source.labels:
+        lines = [f"init.head={config.init.head}, but {source.path} has no CTC head\n  next: leave init.head out (new)"]
+        return "new", [] if config.init.head in (None, "new") else lines
     differing = _differing_tokenizer(config, written.get("tokenizer", {}), source)
     if config.init.head == "keep":
         return "keep", _refusal("init.head=keep", differing)

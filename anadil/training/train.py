@@ -26,7 +26,8 @@ from anadil.training.figures import Pace, figures, tell
 from anadil.training.freezing import frozen_names, hold_still
 from anadil.training.interrupt import Stop, stop_on_interrupt
 from anadil.training.judge import Judge
-from anadil.training.learner import Learner, assemble, make_fabric
+from anadil.training.learner import Learner, add_adapters, assemble, make_fabric
+from anadil.training.lora import merged_state
 from anadil.training.memory import settle_batch_seconds, with_batch_seconds
 from anadil.training.metrics import Logs
 from anadil.training.model_card import model_card
@@ -65,6 +66,7 @@ def train(
         seed_everything(config.training.seed, verbose=False)
         fabric = make_fabric(config)
         data = prepare(config, out, report, resume, fabric.is_global_zero)
+        add_adapters(data, report)
         if data.config.init is not None:
             frozen_names(data.acoustic.network, data.config.init)  # its errors come before an earlier run is cleared
         if fabric.is_global_zero:
@@ -255,4 +257,6 @@ def _save(data: Prepared, run: Run, name: str, weights: str) -> None:
         run.last.wer if run.last else None,
         weights,
     )
-    save_model(run.out / name, data.acoustic, dump(data.config), card, tokenizer_files(data.rules))
+    network, init = data.acoustic.network, data.config.init
+    state = merged_state(network, init.lora if init else None)
+    save_model(run.out / name, data.acoustic, dump(data.config), card, tokenizer_files(data.rules), state)

@@ -15,7 +15,7 @@ from lightning_fabric import seed_everything
 from anadil.data.batches import Batch, Loader, plan_epoch
 from anadil.models.summary import count_parameters
 from anadil.training.config import Config
-from anadil.training.learner import Learner, assemble, make_fabric
+from anadil.training.learner import Learner, add_adapters, assemble, make_fabric
 from anadil.training.memory import settle_batch_seconds
 from anadil.training.peak_memory import peak_memory_mb
 from anadil.training.prepare import prepare
@@ -69,6 +69,7 @@ def dry_run(config: Config, out: Path, report: Reporter | None = None) -> Trial:
     report = report or Silent()
     seed_everything(config.training.seed, verbose=False)
     data = prepare(config, out, report, writes=False)
+    add_adapters(data, report)
     fabric = make_fabric(config, alone=True)
     learner = assemble(fabric, settle_batch_seconds(data, fabric.device, out, False, report, writes=False))
     data = learner.data

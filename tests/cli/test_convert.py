@@ -78,3 +78,13 @@ def test_what_is_no_model_is_said(tmp_path: Path, recording: Path) -> None:
     for verb in (["transcribe", broken, recording], ["export", broken, "--out", tmp_path / "o"]):
         found = run(*verb)
         assert found.exit_code == 1 and "encoder.quantize: true" in found.stderr
+
+
+def test_a_model_of_hugging_face_with_the_adapter_of_a_language(tmp_path: Path) -> None:
+    hugging_face = pytest.importorskip("tests.hugging_face", reason="the extra hf is not installed")
+    hugging_face.write_mms(tmp_path / "mms")
+    several = run("convert", tmp_path / "mms", "--out", tmp_path / "m")
+    assert several.exit_code == 1 and "there are eng, tur" in several.stderr and not (tmp_path / "m").exists()
+    made = run("convert", tmp_path / "mms", "--out", tmp_path / "m", "--adapter", "tur", "--lang", "tr")
+    assert (made.exit_code, made.stdout) == (0, f"{tmp_path / 'm'}\n"), made.stderr
+    assert anadil.load(tmp_path / "m").rules.labels[-1] == "ş"

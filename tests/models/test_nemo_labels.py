@@ -10,6 +10,7 @@ from anadil.models.nemo_labels import (
     labels_from,
     pieces_from,
     read_vocabulary,
+    rules_for,
     sentencepieces,
     text_settings,
     tokenizer_files,
@@ -37,6 +38,13 @@ def test_pieces_of_a_sentencepiece_model(shared: Path) -> None:
     for broken in (b"\x0a\xff", proto("a")[:4], b"\x0a\x02\x0a\x05", b"\xff" * 3):
         with pytest.raises(AnadilError, match="no SentencePiece model"):
             sentencepieces(broken, "m")
+
+
+def test_an_old_archive_that_writes_its_pieces_as_berts() -> None:
+    files = {"tokenizer.model": proto("<unk>", "▁ev", "ler", "▁")}
+    assert read_vocabulary(["<unk>", "ev", "##ler", "▁"], files, "m") == ["<unk>", "▁ev", "ler", "▁"]
+    other = ["<unk>", "ev", "##lar", "▁"]
+    assert read_vocabulary(other, files, "m") == other  # not these pieces: as it is
 
 
 @pytest.mark.parametrize(
@@ -70,3 +78,17 @@ def test_text_rules_keep_what_the_labels_hold() -> None:
     plain = text_settings([" ", "a", "'"], "en")
     assert plain.lowercase and plain.map == {"’": "'"}
     assert text_settings(["ı", "i"], "tr").lowercase
+
+
+def test_rules_of_a_language_leave_alone_what_a_model_from_elsewhere_has_labels_for() -> None:
+    """As MMS's vocabularies are: both apostrophes, the hyphen, digits, joiners, whatever the language drops by itself."""
+    labels = [" ", *"abdeimns", "'", "-", "’", "7", "\u200c", "ﬁ", "<unk>"]
+    for language in ("tr", "en", "und"):
+        rules, strange = rules_for(labels, language)
+        assert strange == ([] if language == "und" else ["ﬁ"])
+        assert rules.labels[:-2] == tuple(labels[:-2]) and rules.labels[-2] in ("ﬁ", "<U+FB01>")
+        text = rules.normalize("Aní’s-man 'Abi 7 — des".replace("í", "i"))
+        assert text == "ani’s-man 'abi 7 des" and rules.decode(rules.encode(text)) == text
+    assert rules_for([" ", *"ab'"], "tr")[0].normalize("A’b") == "a'b"  # only what has a label is left alone
+    pieces = ["<unk>", " ", " ab", "-", "b"]
+    assert rules_for(pieces, "en", b"subwords")[0].labels == tuple(pieces)

@@ -66,11 +66,11 @@ def test_what_nemo_has_not_is_an_error(shared: Path, tmp_path: Path) -> None:
     config = tmp_path / "m/config.yaml"
     before = config.read_text(encoding="utf-8")
     (tmp_path / "m/tokenizer.model").rename(tmp_path / "tokenizer.model")
-    with pytest.raises(AnadilError, match=r"tokenizer\.model for this model's tokenizer"):
+    with pytest.raises(AnadilError, match=r"tokenizer\.model is missing"):
         write_nemo(tmp_path / "m", tmp_path / "back.nemo")
     (tmp_path / "tokenizer.model").rename(tmp_path / "m/tokenizer.model")
     config.write_text(before.replace("' m'", "' q'"), encoding="utf-8")
-    with pytest.raises(AnadilError, match="are not the pieces"):
+    with pytest.raises(AnadilError, match="its subwords are not the labels"):
         write_nemo(tmp_path / "m", tmp_path / "back.nemo")
     config.write_text(before.replace("window: hann", "window: ones"), encoding="utf-8")
     with pytest.raises(AnadilError, match="window: ones"):

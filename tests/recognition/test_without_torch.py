@@ -12,7 +12,7 @@ from tests.micro import write_lines
 BLOCK = """
 import json, sys
 
-EXTRA = {"torch", "lightning_fabric", "onnx", "safetensors", "tensorboard", "espeakng_loader"}
+EXTRA = {"torch", "lightning_fabric", "onnx", "safetensors", "tensorboard", "espeakng_loader", "transformers"}
 
 class Absent:
     def find_spec(self, name, path=None, target=None):
