@@ -136,14 +136,19 @@ def settle_rules(
     from anadil.manifest import read_manifests
     from anadil.models.acoustic import AcousticModel
     from anadil.training.prepare import settle_tokenizer
+    from anadil.training.source import read_source, settle
 
+    settings, kept = settings.model_copy(update={"language": lang or settings.language}), b""
+    if settings.init is not None:
+        source, _ = read_source(settings.init)
+        settings = settle(settings, source)
+        kept = source.kept_subwords(settings)
     from_training = settings.tokenizer.labels == "auto" and settings.tokenizer.path is None
     trained: list[Utterance] = []
     if from_training:
         trained = [one for part in parts if part.split == TRAIN for one in part.utterances]
         trained = trained or read_manifests(settings.data.train)
-    settings = settings.model_copy(update={"language": lang or settings.language})
-    settings, subwords = settle_tokenizer(settings, trained, report)
+    settings, subwords = settle_tokenizer(settings, trained, report, kept)
     labels = settings.tokenizer.labels
     assert not isinstance(labels, str)
     acoustic = AcousticModel(settings.features, settings.model, len(labels))

@@ -49,13 +49,13 @@ class Source:
         return base64.b64decode(self.subwords) if config.init.head == "keep" else b""
 
 
-def read_source(init: InitSettings, out: Path) -> tuple[Source, dict[str, Tensor]]:
+def read_source(init: InitSettings, out: Path | None = None) -> tuple[Source, dict[str, Tensor]]:
     """Read the model that `init.from` names, and its weights by name.
 
-    Raises AnadilError if it is none, or if it lies in `out`, which the new run would replace.
+    Raises AnadilError if it is none, or if it lies in `out`, which a new run would replace.
     """
     folder = Path(init.from_)
-    replaced = {(out / name).resolve() for name in OUTPUTS}
+    replaced = {(out / name).resolve() for name in OUTPUTS} if out is not None else set()
     if replaced & {folder.resolve(), *folder.resolve().parents}:
         raise AnadilError(f"init.from: {folder} lies in {out}, which this run replaces\n  next: choose another --out")
     loaded, kind = _load(folder, init)

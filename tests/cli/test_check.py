@@ -95,6 +95,18 @@ def test_the_config_gives_labels_limits_and_the_models_frames(corpus: Path) -> N
     assert "no-label" in found and "unseen-character" not in found
 
 
+def test_with_a_source_its_features_model_and_labels_count(corpus: Path, micro: Path) -> None:
+    data = micro_data(add(corpus, text="abx"), epochs=1) | {"init": {"from": str(micro / "run/best"), "head": "keep"}}
+    del data["model"], data["features"]
+    result = run("check", "--config", write_config(corpus / "transfer.yaml", data), "--json")
+    found = json.loads(result.stdout)
+    assert result.exit_code == 1 and "'x' (U+0078" in json.dumps(found, ensure_ascii=False)
+    data["init"]["from"] = "nowhere"
+    assert "init.from: model not found: nowhere" in fails(
+        "check", "--config", write_config(corpus / "transfer.yaml", data)
+    )
+
+
 def test_a_manifest_without_a_finding_is_written_and_nothing_replaced(corpus: Path) -> None:
     manifest = add(corpus, text="", note=7)
     arguments = ("check", manifest, "--without", "empty-text", "--out", corpus / "clean")
