@@ -204,15 +204,13 @@ def _walk(
 ) -> tuple[tuple[int | str, ...], list[type[BaseModel]]]:
     """The location below `kind` as the user wrote it, and the sections that its last key may belong to.
 
-    pydantic puts the `kind` of a section that comes in several kinds into the location as if it were a key.
+    Of a section that comes in several kinds pydantic puts the tag, its class's name, into the location as if it were a key.
     """
     sections: list[type[BaseModel]] = [kind]
     written: list[int | str] = []
     inner: list[type[BaseModel]] = []
     for part in location:
-        named = [
-            one for one in inner if len(inner) > 1 and part in typing.get_args(one.model_fields["kind"].annotation)
-        ]
+        named = [one for one in inner if len(inner) > 1 and part == one.__name__]
         if named:
             sections = inner = named
             continue
