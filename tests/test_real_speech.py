@@ -93,7 +93,9 @@ def test_an_english_model_moves_to_mboshi(shared: Path, tmp_path: Path) -> None:
     source = load_model(tmp_path / "en/last")
     mboshi = clips(shared, "mboshi", 12, tmp_path / "mdw.jsonl")
     changes = [f"init.from={tmp_path / 'en/last'}", f"data.train={mboshi}", f"data.valid={mboshi}", *tiny]
-    settings = load_config(ROOT / "configs/transfer.yaml", [*changes, "language=mdw", "init.freeze=encoder", "init.unfreeze_after=2"])
+    settings = load_config(
+        ROOT / "configs/transfer.yaml", [*changes, "language=mdw", "init.freeze=encoder", "init.unfreeze_after=2"]
+    )
     train(settings, tmp_path / "mdw", judge)
     model = load_model(tmp_path / "mdw/last")
     assert model.rules.language == "mdw" and "á" in model.rules.labels and "j" not in model.rules.labels
