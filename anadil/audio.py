@@ -92,7 +92,8 @@ def _unreadable(path: str | Path, error: Exception) -> AnadilError:
         return AnadilError(f"audio file is empty (0 bytes): {path}")
     with open(path, "rb") as file:
         is_page = file.read(64).lstrip().startswith((b"<", b"{"))
-    # libsndfile calls a web page named .mp3 "not a regular file"
     reason = "it holds a web page" if is_page else getattr(error, "error_string", str(error)).rstrip(".")
+    if "not a regular file" in reason:  # so libsndfile calls anything named .mp3 that is none
+        reason = "it holds no audio of the kind that its name says"
     formats = "WAV, FLAC, OGG, Opus or MP3"
     return AnadilError(f"not readable as audio: {path} ({reason}); readable are {formats}")

@@ -27,7 +27,11 @@ WORST = 10
 @verb
 def check(
     manifests: Annotated[
-        list[Path] | None, typer.Argument(help="JSONL manifests; with --config and none, those of its section data.")
+        list[str] | None,
+        typer.Argument(
+            metavar="[MANIFEST|KEY=VALUE]...",
+            help="JSONL manifests; with --config and none, those of its section data. Keys of the config: init.from=MODEL",
+        ),
     ] = None,
     config: Annotated[
         Path | None, typer.Option(help="Check against this config: its text rules, labels, limits and model.")
@@ -78,11 +82,15 @@ def pseudo_of(part: Part) -> str:
     return f", {len(part.pseudo):,} of them pseudo labels" if part.pseudo else ""
 
 
-def settle_input(manifests: list[Path] | None, config: Path | None) -> tuple[list[Path], Config | None]:
-    """The manifests to check, and the config if there is one. Raises AnadilError."""
+def settle_input(given: list[str] | None, config: Path | None) -> tuple[list[Path], Config | None]:
+    """The manifests to check, and the config, with its keys changed as `given` says, if there is one. Raises AnadilError."""
     from anadil.errors import AnadilError
 
+    overrides = [one for one in given or [] if "=" in one and not Path(one).exists()]
+    manifests = [Path(one) for one in given or [] if one not in overrides]
     if config is None:
+        if overrides:
+            raise typer.BadParameter(f"{overrides[0]} changes a config: give one with --config", param_hint="KEY=VALUE")
         if not manifests:
             raise typer.BadParameter("give manifests, or --config with data.train", param_hint="MANIFESTS")
         return manifests, None
@@ -93,7 +101,7 @@ def settle_input(manifests: list[Path] | None, config: Path | None) -> tuple[lis
             f"--config needs PyTorch, to know the model ({error.name} is not installed)\n"
             "  next: pip install 'anadil[train]', or check without --config"
         ) from error
-    settings = load_config(config)
+    settings = load_config(config, overrides)
     return manifests or [Path(path) for path in (*settings.data.train, *settings.data.valid)], settings
 
 

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from anadil.recognition.pseudo_labels import Calibration, Limits, PseudoLabels
     from anadil.recognition.recognizer import Recognizer
 
+HALF_WRONG = 0.5  # character error rate from which on texts are not offered to train on
+
 EXAMPLE = (
     "Example: anadil pseudo-label exported/mdw recordings/ --calibrate valid.jsonl --max-cer 0.15 --out pseudo.jsonl"
 )
@@ -168,10 +170,13 @@ def calibrated(
     best = min(found.thresholds, key=lambda one: one.high)
     unsure = f"; {max_cer:.1%} may be reached, but so little validation data cannot tell" if best.cer <= max_cer else ""
     reachable = min(1.0, (int(best.high * 1000) + 1) / 1000)
+    step = f"--max-cer {reachable:g}, more validation data, or a better model first"
+    if reachable > HALF_WRONG:
+        step = "a better model first: texts with so many errors teach nothing"
     raise AnadilError(
         f"no threshold reaches a character error rate of {max_cer:.1%}: the best, confidence {best.confidence:g}, keeps "
         f"{best.share:.0%} of the validation utterances with {best.cer:.1%}, at most {best.high:.1%} (95 %){unsure}\n"
-        f"  next: --max-cer {reachable:g}, more validation data, or a better model first"
+        f"  next: {step}"
     )
 
 

@@ -15,11 +15,8 @@ from anadil.export.layout import CARD, CONFIG, INPUTS, MODEL, OUTPUTS, VOCABULAR
 from anadil.files import refuse_overwrite, whole_folder
 from anadil.models.acoustic import CARD as MODEL_CARD
 from anadil.models.acoustic import CONFIG as FOLDER_CONFIG
-from anadil.models.acoustic import WEIGHTS, AcousticModel, LoadedModel, load_model
-from anadil.models.hugging_face_folder import read_hugging_face
-from anadil.models.hugging_face_vocabulary import is_hugging_face
-from anadil.models.nemo import read_nemo
-from anadil.models.nemo_archive import kind_of
+from anadil.models.acoustic import WEIGHTS, AcousticModel, LoadedModel
+from anadil.models.any_model import read_model
 from anadil.text.tokenizer import MODEL as TOKENIZER
 
 OPSET = 18
@@ -62,22 +59,18 @@ def export_folder(folder: Path, out: Path, force: bool = False) -> float:
     Raises AnadilError as `export_model`, and if there is no model.
     """
     refuse_overwrite(out, force)
-    if kind_of(folder) is not None:
-        model = read_nemo(folder)
-        return export_model(model.loaded, out, f"# {model.loaded.name}\n\nConverted from {model.source}.\n", force)
-    if not (folder / FOLDER_CONFIG).is_file() and is_hugging_face(folder):
-        foreign = read_hugging_face(str(folder))
-        if foreign.has_head:
-            return export_model(
-                foreign.loaded, out, f"# {foreign.loaded.name}\n\nConverted from {foreign.source}.\n", force
-            )
-    if not (folder / WEIGHTS).is_file() or not (folder / FOLDER_CONFIG).is_file():
+    model = read_model(folder)
+    if model is None or not model.has_head:
         raise AnadilError(
             f"{folder} is no model folder ({WEIGHTS} and {FOLDER_CONFIG} are not there), no NeMo archive and no model of "
             "Hugging Face with a CTC head\n  next: give one, such as RUN/best"
         )
-    card = folder / MODEL_CARD
-    return export_model(load_model(folder), out, card.read_text(encoding="utf-8") if card.is_file() else "", force)
+    card = ""
+    if model.made_from is not None:
+        card = f"# {model.loaded.name}\n\nConverted from {model.made_from}.\n"
+    elif (folder / MODEL_CARD).is_file():
+        card = (folder / MODEL_CARD).read_text(encoding="utf-8")
+    return export_model(model.loaded, out, card, force)
 
 
 def trace(acoustic: AcousticModel, path: Path) -> None:

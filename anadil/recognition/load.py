@@ -14,8 +14,7 @@ from anadil.models.hugging_face_vocabulary import is_hugging_face
 from anadil.recognition.recognizer import Recognizer
 
 if TYPE_CHECKING:
-    from anadil.models.acoustic import LoadedModel
-    from anadil.models.hugging_face_folder import HuggingFaceModel
+    pass
 
 WEIGHTS, CONFIG = "model.safetensors", "config.yaml"  # of a model folder; anadil.models needs PyTorch to be imported
 
@@ -69,22 +68,20 @@ def _load_with_pytorch(path: Path) -> Recognizer:
     try:
         import torch
 
-        from anadil.models.acoustic import load_model
-        from anadil.models.hugging_face_folder import read_hugging_face
-        from anadil.models.nemo import load_nemo
-        from anadil.models.nemo_archive import kind_of
+        from anadil.models.any_model import read_model
     except ImportError as error:
         raise AnadilError(
             f"{path} is a model {'folder' if path.is_dir() else 'file'}, which needs PyTorch ({error})\n"
             "  next: pip install 'anadil[train]', or use the exported folder (anadil export)"
         ) from error
-    if path.is_file() and kind_of(path) is None:
+    found = read_model(path)
+    if found is None:
         raise AnadilError(_not_a_model(path))
-    if not path.is_file() and is_hugging_face(path) and not (path / CONFIG).is_file():
-        model = _with_head(read_hugging_face(str(path)), path)
-    else:
-        model = load_nemo(path) if path.is_file() else load_model(path)
-    acoustic = model.acoustic
+    if not found.has_head:
+        raise AnadilError(
+            f"{path} has no CTC head, so it recognises nothing yet\n  next: anadil train with init.from={path}"
+        )
+    model, acoustic = found.loaded, found.loaded.acoustic
 
     def log_probs(waveforms: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         with torch.inference_mode():
@@ -92,14 +89,6 @@ def _load_with_pytorch(path: Path) -> Recognizer:
         return found.numpy(), frame_counts.numpy()
 
     return Recognizer(model.name, model.rules, acoustic.sample_rate, acoustic.frame_s, acoustic.min_samples, log_probs)
-
-
-def _with_head(model: HuggingFaceModel, path: Path) -> LoadedModel:
-    if not model.has_head:
-        raise AnadilError(
-            f"{path} has no CTC head, so it recognises nothing yet\n  next: anadil train with init.from={path}"
-        )
-    return model.loaded
 
 
 def _not_a_model(folder: Path) -> str:

@@ -16,6 +16,7 @@ from anadil.settings import SECTION, dump, parse, read_yaml
 from anadil.text.alphabet import Labels, labels_from_text
 from anadil.text.rules import SUBWORDS, TextRules
 from anadil.text.subwords import Subwords, train_subwords
+from anadil.text.units import Units
 
 MODEL, SETTINGS = "tokenizer.model", "tokenizer.yaml"
 Kind = Literal["char", "grapheme", "units", "bpe", "unigram"]
@@ -46,9 +47,10 @@ def make_tokenizer(groups: Sequence[tuple[TextRules, Sequence[str]]], kind: Kind
 
     Raises AnadilError if there is no text, or too little.
     """
-    found = [labels_from_text(rules, texts, "char" if kind in SUBWORDS else kind) for rules, texts in groups]  # type: ignore[arg-type]
+    units: Units = "char" if kind == "bpe" or kind == "unigram" else kind
+    found = [labels_from_text(rules, texts, units) for rules, texts in groups]
     warnings = tuple(dict.fromkeys(warning for labels in found for warning in labels.warnings))
-    if kind not in SUBWORDS:
+    if kind != "bpe" and kind != "unigram":
         counts = sum((labels.counts for labels in found), Counter[str]())
         return Tokenizer(kind, tuple(sorted(counts)), b"", counts, warnings)
     normal: list[str] = []
@@ -56,7 +58,7 @@ def make_tokenizer(groups: Sequence[tuple[TextRules, Sequence[str]]], kind: Kind
         normal += _spelled(labels, map(rules.normalizer, texts))
     if not normal and any(texts for _, texts in groups):
         raise AnadilError("\n".join(["there is no text that can be used", *warnings]))
-    model = train_subwords(normal, kind, size)  # type: ignore[arg-type]
+    model = train_subwords(normal, kind, size)
     subwords = Subwords(model)
     counts = Counter(subwords.labels[i] for text in normal for i in subwords.encode(text))
     return Tokenizer(kind, subwords.labels, model, counts, warnings)

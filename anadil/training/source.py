@@ -14,13 +14,11 @@ from typing import Any
 from torch import Tensor
 
 from anadil.errors import AnadilError
-from anadil.files import recover_folder
-from anadil.models.acoustic import CONFIG, WEIGHTS, LoadedModel, load_model
+from anadil.models.acoustic import CONFIG, WEIGHTS
+from anadil.models.any_model import read_model
 from anadil.models.features import FeatureSettings
-from anadil.models.hugging_face_folder import read_hugging_face
 from anadil.models.hugging_face_vocabulary import is_hub_id, is_hugging_face
-from anadil.models.nemo import load_nemo
-from anadil.settings import parse, read_yaml
+from anadil.settings import parse
 from anadil.text.rules import rules_from_dict, text_rules
 from anadil.text.tokenizer import read_tokenizer
 from anadil.training.config import Config
@@ -58,7 +56,13 @@ def read_source(init: InitSettings, out: Path | None = None) -> tuple[Source, di
     replaced = {(out / name).resolve() for name in OUTPUTS} if out is not None else set()
     if replaced & {folder.resolve(), *folder.resolve().parents}:
         raise AnadilError(f"init.from: {folder} lies in {out}, which this run replaces\n  next: choose another --out")
-    loaded, kind = _load(folder, init)
+    foreign = is_hugging_face(folder) or is_hub_id(init.from_)
+    if init.adapter is not None and not foreign:
+        raise AnadilError(f"init.adapter chooses a language of MMS, and {folder} is no model of Hugging Face")
+    model = read_model(folder, hub=True, adapter=init.adapter)
+    if model is None:
+        raise AnadilError(_no_source(folder))
+    loaded = model.loaded
     network = loaded.acoustic.network
     source = Source(
         init.from_,
@@ -67,26 +71,10 @@ def read_source(init: InitSettings, out: Path | None = None) -> tuple[Source, di
         loaded.acoustic.feature_settings.model_dump(mode="json"),
         network.settings.model_dump(mode="json"),
         loaded.rules.to_dict(),
-        kind,
+        model.tokenizer,
         base64.b64encode(loaded.rules.subwords).decode(),
     )
     return source, network.state_dict()
-
-
-def _load(folder: Path, init: InitSettings) -> tuple[LoadedModel, str]:
-    """The model, and the kind of its tokenizer. Raises AnadilError."""
-    recover_folder(folder)
-    foreign = is_hugging_face(folder) or is_hub_id(init.from_)
-    if init.adapter is not None and not foreign:
-        raise AnadilError(f"init.adapter chooses a language of MMS, and {folder} is no model of Hugging Face")
-    if folder.is_file():
-        loaded = load_nemo(folder)
-        return loaded, "bpe" if loaded.rules.subwords else "char"
-    if (folder / WEIGHTS).is_file() and (folder / CONFIG).is_file():
-        return load_model(folder), read_yaml(folder / CONFIG)["tokenizer"].get("kind", "char")
-    if foreign:
-        return read_hugging_face(init.from_, adapter=init.adapter).loaded, "char"
-    raise AnadilError(_no_source(folder))
 
 
 def settle(config: Config, source: Source) -> Config:

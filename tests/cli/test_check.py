@@ -102,9 +102,12 @@ def test_with_a_source_its_features_model_and_labels_count(corpus: Path, micro: 
     found = json.loads(result.stdout)
     assert result.exit_code == 1 and "'x' (U+0078" in json.dumps(found, ensure_ascii=False)
     data["init"]["from"] = "nowhere"
-    assert "init.from: model not found: nowhere" in fails(
-        "check", "--config", write_config(corpus / "transfer.yaml", data)
-    )
+    config = write_config(corpus / "transfer.yaml", data)
+    assert "init.from: model not found: nowhere" in fails("check", "--config", config)
+    again = run("check", "--config", config, f"init.from={micro / 'run/best'}", "--json")
+    assert json.loads(again.stdout)["findings"] == found["findings"]
+    without = run("check", corpus / "train.jsonl", "init.from=x")
+    assert without.exit_code == 2 and "init.from=x changes a config" in without.stderr
 
 
 def test_a_manifest_without_a_finding_is_written_and_nothing_replaced(corpus: Path) -> None:

@@ -79,6 +79,16 @@ def test_an_error_rate_out_of_reach_says_what_can_be_reached(exported: Path, spe
     succeeds(*arguments(exported, speech, out, "--max-cer", reachable[1]))  # what it says does work
 
 
+def test_a_model_that_is_mostly_wrong_is_not_offered_as_a_teacher(exported: Path, speech: Path, tmp_path: Path) -> None:
+    lines = [json.loads(line) for line in (speech / "valid.jsonl").read_text(encoding="utf-8").splitlines()]
+    wrong = write_lines(tmp_path / "wrong.jsonl", [
+        line | {"audio_filepath": str(speech / line["audio_filepath"]), "text": "c" * 30} for line in lines
+    ])  # fmt: skip
+    error = fails("pseudo-label", exported, speech / "recordings", "--calibrate", wrong, "--max-cer", "0.1",
+                  "--out", tmp_path / "out.jsonl")  # fmt: skip
+    assert "next: a better model first: texts with so many errors teach nothing" in error and "--max-cer 0" not in error
+
+
 def test_too_little_validation_data_is_an_error(exported: Path, speech: Path, tmp_path: Path) -> None:
     few = write_lines(tmp_path / "few.jsonl", [{"audio_filepath": str(speech / "clips/1.wav"), "text": "cab"}])
     error = fails("pseudo-label", exported, speech / "recordings", "--calibrate", few, "--max-cer", "0.5",

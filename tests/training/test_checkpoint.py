@@ -64,6 +64,16 @@ def assert_same_run(one: Path, other: Path) -> None:
     assert rows[0] == rows[1]
 
 
+def assert_resumes_exactly(config: Config, folder: Path, crash_after: int = 3) -> None:
+    """Train without a disturbance in folder/undisturbed, and with a crash in folder/run: both end alike."""
+    train(config, folder / "undisturbed", judge)
+    with pytest.raises(Crash):
+        train(config, folder / "run", judge, CrashAt(crash_after))
+    torch.manual_seed(99)
+    train(config, folder / "run", judge, resume=True)
+    assert_same_run(folder / "run", folder / "undisturbed")
+
+
 @pytest.fixture(scope="module")
 def undisturbed(micro: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("undisturbed") / "run"

@@ -25,7 +25,7 @@ from anadil.training.lora import insert_lora, is_lora, merged_state
 from anadil.training.report import Silent
 from anadil.training.train import train
 from tests.hugging_face import write, write_mms
-from tests.training.test_checkpoint import EVERY_STEP, Crash, CrashAt, assert_same_run
+from tests.training.test_checkpoint import EVERY_STEP, assert_resumes_exactly
 from tests.training.test_train import Told
 from tests.training.test_transfer import data_of, log_probs, prepared, spoken, weights_of
 
@@ -150,13 +150,7 @@ def test_a_resumed_run_is_exact(tmp_path: Path, micro: Path) -> None:
     write(tmp_path / "hf", "w2v-bert", layerdrop=0.3)
     data = run_data(tmp_path, micro, tmp_path / "hf", freeze={"first_n": 1}) | {"augment": {}}
     data["training"] |= {"epochs": 2, "checkpoint_minutes": EVERY_STEP}
-    config = Config.model_validate(data)
-    train(config, tmp_path / "undisturbed", judge)
-    with pytest.raises(Crash):
-        train(config, tmp_path / "run", judge, CrashAt(3))
-    torch.manual_seed(99)
-    train(config, tmp_path / "run", judge, resume=True)
-    assert_same_run(tmp_path / "run", tmp_path / "undisturbed")
+    assert_resumes_exactly(Config.model_validate(data), tmp_path)
     source = read_hugging_face(str(tmp_path / "hf")).loaded.acoustic.network.state_dict()
     now = weights_of(tmp_path / "run/last")
     moved = {name.split(".")[3] for name in now if ".layers." in name and not torch.equal(now[name], source[name])}

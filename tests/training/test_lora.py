@@ -18,7 +18,7 @@ from anadil.training.init_settings import InitSettings
 from anadil.training.lora import insert_lora, is_lora, merged_state, projection_of
 from anadil.training.train import train
 from tests.micro import micro_data
-from tests.training.test_checkpoint import EVERY_STEP, Crash, CrashAt, assert_same_run
+from tests.training.test_checkpoint import EVERY_STEP, assert_resumes_exactly
 from tests.training.test_transfer import data_of, log_probs, prepared, spoken, weights_of
 
 LAYERS = 2
@@ -79,13 +79,7 @@ def test_only_the_updates_and_the_head_learn_and_what_is_saved_is_plain(
 def test_a_resumed_run_is_exact(tmp_path: Path, micro: Path, conformer: Path) -> None:
     data = data_with(tmp_path, micro, conformer, {"rank": 2, "dropout": 0.2}, layer_lr_decay=0.5)
     data["training"]["checkpoint_minutes"] = EVERY_STEP
-    config = Config.model_validate(data)
-    train(config, tmp_path / "undisturbed", judge)
-    with pytest.raises(Crash):
-        train(config, tmp_path / "run", judge, CrashAt(3))
-    torch.manual_seed(99)
-    train(config, tmp_path / "run", judge, resume=True)
-    assert_same_run(tmp_path / "run", tmp_path / "undisturbed")
+    assert_resumes_exactly(Config.model_validate(data), tmp_path)
 
 
 def test_rates_and_gradients(tmp_path: Path, micro: Path, conformer: Path) -> None:
