@@ -8,11 +8,10 @@ import math
 
 import numpy as np
 import soundfile
-import soxr
 
 from anadil.data.augment.level import amplitude, peak
+from anadil.data.augment.resample import exactly, resampled
 from anadil.data.augment.room import convolve
-from anadil.data.augment.stretch import exactly
 
 TELEPHONE_RATE, TELEPHONE_LOW_HZ, TELEPHONE_HIGH_HZ = 8000, 300.0, 3400.0
 MU = 255  # of ITU-T G.711
@@ -76,11 +75,8 @@ def code(samples: np.ndarray, rate: int, form: str, kbps: float) -> np.ndarray:
 
 
 def _to_rate(samples: np.ndarray, rate: int, target_rate: int) -> np.ndarray:
-    """As `audio.resample`, but what overshoots 1 is left to the chain, which counts it."""
-    if rate == target_rate or len(samples) == 0:
-        return samples
-    resampled: np.ndarray = soxr.resample(samples, rate, target_rate, quality="HQ")
-    return resampled
+    """What overshoots 1 is left to the chain, which counts it."""
+    return samples if rate == target_rate else resampled(samples, rate, target_rate, -(-len(samples) * target_rate // rate))
 
 
 @functools.cache

@@ -22,8 +22,7 @@ CACHE_S = 3600.0 * 2
 
 def add_white_noise(samples: np.ndarray, rate: int, snr_db: float, rng: np.random.Generator) -> np.ndarray:
     """White Gaussian noise `snr_db` below active speech. Silence has no such distance and stays."""
-    white = _white()
-    noise = _looped(white, int(rng.integers(max(1, len(white) - len(samples)))), len(samples))
+    noise = white(len(samples), rng)
     return _add(samples, noise, active_power(samples, rate), mean_power(noise), snr_db)
 
 
@@ -41,9 +40,14 @@ def _add(samples: np.ndarray, noise: np.ndarray, speech: float, power: float, sn
     return samples + np.float32(math.sqrt(speech / power) * 10 ** (-snr_db / 20)) * noise
 
 
+def white(n_samples: int, rng: np.random.Generator) -> np.ndarray:
+    """A random stretch of a stored minute: drawing fresh numbers for each clip takes 20 times as long. Not to be changed."""
+    stored = _stored_white()
+    return _looped(stored, int(rng.integers(max(1, len(stored) - n_samples))), n_samples)
+
+
 @functools.cache
-def _white() -> np.ndarray:
-    """A minute of noise to begin anywhere in: drawing fresh numbers for each clip takes 20 times as long."""
+def _stored_white() -> np.ndarray:
     return np.random.default_rng(0).standard_normal(1 << 20, dtype=np.float32)
 
 

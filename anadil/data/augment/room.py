@@ -6,9 +6,13 @@ import math
 
 import numpy as np
 
+from anadil.data.augment.fourier import multiplied
 from anadil.data.augment.level import active_power, amplitude
+from anadil.data.augment.noise import white
 
 FIRST_ECHO_S = 0.002  # a wall at 34 cm
+ROOMY_TRANSFORM = 20480  # larger ones leave the nearest caches: a point of theirs takes half as long again
+
 LONGEST_S = 2.0  # of a recorded response; what comes later is far below speech
 
 
@@ -18,8 +22,8 @@ def generated_response(rate: int, rt60: float, direct_db: float, rng: np.random.
     `direct_db`: energy of the direct sound over that of the echo.
     """
     n, first = max(2, round(rt60 * rate)), max(1, round(FIRST_ECHO_S * rate))
-    response = rng.standard_normal(n, dtype=np.float32)
-    response *= np.exp(np.arange(n, dtype=np.float32) * np.float32(-3 * math.log(10) / (rt60 * rate)))
+    response = np.exp(np.arange(n, dtype=np.float32) * np.float32(-3 * math.log(10) / (rt60 * rate)))
+    response *= white(n, rng)
     response[: min(first, n - 1)] = 0
     response *= amplitude(-direct_db) / np.sqrt(np.dot(response, response))
     response[0] = 1
@@ -51,9 +55,7 @@ def convolve(samples: np.ndarray, kernel: np.ndarray) -> np.ndarray:
     n_blocks = -(-len(samples) // step)
     blocks = np.zeros((n_blocks, step), dtype=np.float32)
     blocks.reshape(-1)[: len(samples)] = samples
-    spectrum = np.fft.rfft(blocks, size, axis=1)
-    spectrum *= np.fft.rfft(kernel.astype(np.float32), size)
-    parts = np.fft.irfft(spectrum, size, axis=1)
+    parts = multiplied(blocks, kernel.astype(np.float32), size)
     out = np.zeros(n_blocks * step + size - step, dtype=np.float32)
     out[: n_blocks * step] = parts[:, :step].reshape(-1)
     tails = parts[:, step:]
@@ -63,10 +65,11 @@ def convolve(samples: np.ndarray, kernel: np.ndarray) -> np.ndarray:
 
 
 def _block(n_samples: int, n_kernel: int) -> int:
-    """Size of the transforms that needs the fewest operations: 1024 and up, a power of 2 times 4, 5 or 6."""
+    """Size of the transforms that takes the least time: 1024 and up, a power of 2 times 4, 5 or 6."""
 
     def operations(size: int) -> float:
-        return (2 * -(-n_samples // (size - n_kernel + 1)) + 1) * size * math.log2(size)
+        roomy = 1.5 if size > ROOMY_TRANSFORM else 1
+        return (2 * -(-n_samples // (size - n_kernel + 1)) + 1) * size * math.log2(size) * roomy
 
     most = max(1024, 2 * (n_samples + n_kernel)).bit_length()
     sizes = [factor << power for power in range(8, most) for factor in (4, 5, 6)]

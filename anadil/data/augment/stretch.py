@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import math
+from fractions import Fraction
+
 import numpy as np
-import soxr
+
+from anadil.data.augment.fourier import multiplied
+from anadil.data.augment.resample import LARGEST_STEP, resampled
 
 JUMP_S = 0.01
 """Least mean jump of a splice: about a period of a low voice."""
@@ -22,7 +27,7 @@ def stretched_length(n_samples: int, rate: float) -> int:
 
 def change_speed(samples: np.ndarray, rate: float) -> np.ndarray:
     """Play `rate` times as fast, pitch with it: 0.9 is slower, lower and longer."""
-    return _resampled(samples, stretched_length(len(samples), rate))
+    return _played(samples, rate, stretched_length(len(samples), rate))
 
 
 def change_tempo(samples: np.ndarray, sample_rate: int, rate: float) -> np.ndarray:
@@ -42,7 +47,7 @@ def change_tempo(samples: np.ndarray, sample_rate: int, rate: float) -> np.ndarr
     if skipped == 0:
         return samples.copy()
     if n < 4 * margin or overlap < 2:
-        return _resampled(samples, wanted)
+        return _played(samples, rate, wanted)
     places = max(1, round((n - 2 * margin) / spacing))
     anchors = margin + ((np.arange(places) + 0.5) * (n - 2 * margin) / places).astype(np.int64)
     jumps = _jumps(samples, anchors, skipped, overlap, search)
@@ -52,20 +57,17 @@ def change_tempo(samples: np.ndarray, sample_rate: int, rate: float) -> np.ndarr
 def change_pitch(samples: np.ndarray, sample_rate: int, semitones: float) -> np.ndarray:
     """Raise the pitch by `semitones` (-12 to 12), and the formants with it; as long as before."""
     ratio = 2 ** (semitones / 12)
-    return _resampled(change_tempo(samples, sample_rate, 1 / ratio), len(samples))
+    return _played(change_tempo(samples, sample_rate, 1 / ratio), ratio, len(samples))
 
 
-def exactly(samples: np.ndarray, n_samples: int) -> np.ndarray:
-    """Cut or zero-padded at the end to `n_samples`."""
-    if len(samples) >= n_samples:
-        return samples[:n_samples]
-    return np.concatenate([samples, np.zeros(n_samples - len(samples), dtype=np.float32)])
-
-
-def _resampled(samples: np.ndarray, n_samples: int) -> np.ndarray:
-    if len(samples) == n_samples:
+def _played(samples: np.ndarray, rate: float, n_samples: int) -> np.ndarray:
+    """`n_samples` samples of those that playing at `rate` times the speed gives."""
+    if len(samples) == 0:
         return samples.copy()
-    return exactly(soxr.resample(samples, len(samples), n_samples, quality="MQ"), n_samples)
+    ratio = Fraction(rate).limit_denominator(LARGEST_STEP)
+    if not math.isclose(ratio, rate, rel_tol=1e-9):  # an odd rate: soxr takes any
+        ratio = Fraction(len(samples), n_samples)
+    return resampled(samples, ratio.numerator, ratio.denominator, n_samples)
 
 
 def _jumps(samples: np.ndarray, anchors: np.ndarray, skipped: int, overlap: int, search: int) -> np.ndarray:
@@ -101,9 +103,9 @@ def _differences(
     after = samples[anchors[:, None] + np.arange(overlap)]
     region = samples[first[:, None] + np.arange(n_jumps + overlap - 1)]
     size = 1 << (n_jumps + overlap - 2).bit_length()
-    spectrum = np.fft.rfft(region, size, axis=1) * np.conj(np.fft.rfft(after, size, axis=1))
-    products = np.fft.irfft(spectrum, size, axis=1)[:, :n_jumps]
-    energy = np.cumsum(np.pad(np.square(region, dtype=np.float64), ((0, 0), (1, 0))), axis=1)
+    products = multiplied(region, after, size, correlate=True)[:, :n_jumps]
+    energy = np.zeros((len(region), region.shape[1] + 1), dtype=np.float32)
+    np.cumsum(np.square(region), axis=1, out=energy[:, 1:])
     differences: np.ndarray = energy[:, overlap:] - energy[:, :-overlap] - 2 * products
     return differences if direction > 0 else differences[:, ::-1]
 
