@@ -10,16 +10,22 @@ from anadil.data.augment.settings import (
     SpecCutoutSettings,
     TimeWarpSettings,
 )
-from anadil.data.spec_augment import feature_augmentation, spec_augment, spec_cutout, time_warp
+from anadil.data.spec_augment import feature_augmentation
 
 MELS, FRAMES, ROWS = 40, 400, 400
 
 
+def augmented(features: Tensor, counts: Tensor, seed: int = 0, **sections: object) -> Tensor:
+    """Changed by these sections alone; the features given stay."""
+    settings = AugmentSettings.model_validate({"spec_augment": None} | sections)
+    augment = feature_augmentation(settings, torch.Generator().manual_seed(seed))
+    assert augment is not None
+    return augment(features.clone(), counts)
+
+
 def hidden(settings: SpecAugmentSettings, counts: Tensor, seed: int = 0) -> Tensor:
     """Boolean (batch, mels, frames): what was masked of features that are 1 everywhere."""
-    features = torch.ones(len(counts), MELS, FRAMES)
-    masked = spec_augment(features, counts, settings, torch.Generator().manual_seed(seed))
-    assert bool(features.all())  # the input stays
+    masked = augmented(torch.ones(len(counts), MELS, FRAMES), counts, seed, spec_augment=settings)
     assert bool(((masked == 0) | (masked == 1)).all())
     return masked == 0
 
@@ -73,9 +79,7 @@ def test_masks_come_from_the_generator_and_differ_between_utterances() -> None:
 @pytest.mark.parametrize("settings", [{"freq_masks": 0, "time_masks": 0}, {"freq_width": 0, "time_width": 0}])
 def test_without_masks_nothing_changes(settings: dict[str, float]) -> None:
     features = torch.randn(4, MELS, FRAMES)
-    same = spec_augment(
-        features, torch.full((4,), FRAMES), SpecAugmentSettings.model_validate(settings), torch.Generator()
-    )
+    same = augmented(features, torch.full((4,), FRAMES), spec_augment=settings)
     assert torch.equal(same, features)
 
 
@@ -85,18 +89,18 @@ def test_without_masks_nothing_changes(settings: dict[str, float]) -> None:
 def test_cutout_hides_rectangles_inside_the_utterance() -> None:
     settings = SpecCutoutSettings(probability=1, rectangles=1, freq_width=0.5, time_width=0.5)
     features = torch.ones(len(COUNTS), MELS, FRAMES)
-    masked = spec_cutout(features, COUNTS, settings, torch.Generator().manual_seed(0)) == 0
+    masked = augmented(features, COUNTS, spec_cutout=settings) == 0
     bands, frames = masked.any(dim=2), masked.any(dim=1)
     assert torch.equal(masked, bands.unsqueeze(2) & frames.unsqueeze(1))  # one rectangle
     assert max(runs(row) for row in bands) == max(runs(row) for row in frames) == 1
     assert not (frames & (torch.arange(FRAMES) >= COUNTS.unsqueeze(1))).any()
     assert int(bands.sum(dim=1).max()) == 19 and bool((frames.sum(dim=1) <= 0.5 * COUNTS).all())
-    many = spec_cutout(features, COUNTS, SpecCutoutSettings(probability=1, rectangles=8), torch.Generator())
+    many = augmented(features, COUNTS, spec_cutout=SpecCutoutSettings(probability=1, rectangles=8))
     assert 0.005 < float((many[-100:] == 0).float().mean()) < 0.12  # each about 0.15 * 0.025 of an utterance
 
 
 def warped(settings: TimeWarpSettings, counts: Tensor, features: Tensor) -> Tensor:
-    return time_warp(features, counts, settings, torch.Generator().manual_seed(0))
+    return augmented(features, counts, time_warp=settings)
 
 
 def test_time_warp_moves_a_point_and_keeps_both_ends() -> None:
@@ -129,12 +133,40 @@ def test_time_warp_of_a_few_frames_and_of_none() -> None:
 def test_utterances_are_changed_as_often_as_the_probability_says(name: str) -> None:
     counts, features = torch.full((ROWS,), FRAMES), torch.rand(ROWS, MELS, FRAMES)
     for probability, low, high in ((0.0, 0, 0), (0.25, 60, 140), (1.0, 380, 400)):
-        settings = AugmentSettings.model_validate({"spec_augment": None, name: {"probability": probability}})
-        augment = feature_augmentation(settings, torch.Generator().manual_seed(0))
-        assert augment is not None
-        changed = int((augment(features, counts) != features).any(dim=2).any(dim=1).sum())
+        heard = augmented(features, counts, **{name: {"probability": probability}})
+        changed = int((heard != features).any(dim=2).any(dim=1).sum())
         assert low <= changed <= high
 
 
 def test_without_any_of_them_there_is_nothing_to_do() -> None:
     assert feature_augmentation(AugmentSettings(spec_augment=None), torch.Generator()) is None
+
+
+def test_gradients_flow_where_nothing_is_hidden_and_the_outcome_is_the_same() -> None:
+    """Features that a gradient passes are hidden by other operations, which autograd knows, and stay as they are."""
+    counts, features = torch.arange(5, 301, 5), torch.rand(60, MELS, 300) + 1
+    sections = {"spec_augment": {}, "spec_cutout": {"probability": 0.7}}
+    plain = augmented(features, counts, **sections)
+    learnt = features.clone().requires_grad_()
+    settings = AugmentSettings.model_validate(sections)
+    augment = feature_augmentation(settings, torch.Generator().manual_seed(0))
+    assert augment is not None
+    heard = augment(learnt, counts)
+    assert torch.equal(heard, plain) and torch.equal(learnt, features)
+    heard.sum().backward()
+    assert torch.equal(learnt.grad, (plain != 0).float())
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+def test_features_on_a_gpu_are_hidden_and_warped_alike() -> None:
+    counts, features = torch.arange(5, 301, 5), torch.rand(60, MELS, 300) + 1
+    sections = {"spec_augment": {}, "spec_cutout": {}, "time_warp": {}}
+    there = augmented(features.cuda(), counts.cuda(), **sections).cpu()
+    torch.testing.assert_close(there, augmented(features, counts, **sections))
+
+
+def test_the_features_given_are_changed_and_no_copy_is_made() -> None:
+    features = torch.ones(4, MELS, FRAMES)
+    augment = feature_augmentation(AugmentSettings(), torch.Generator().manual_seed(0))
+    assert augment is not None
+    assert augment(features, torch.full((4,), FRAMES)) is features and not bool(features.all())

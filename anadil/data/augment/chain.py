@@ -6,6 +6,7 @@ are applied, and each of these has a stream of its own, so that turning one on o
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
 from collections.abc import Callable, Sequence
 from threading import Lock
@@ -13,14 +14,16 @@ from threading import Lock
 import numpy as np
 
 from anadil.data.augment.settings import AugmentSettings
-from anadil.data.augment.steps import STEPS, TIME_STEPS, Done, Rng, Step, draw, steps, within_range
+from anadil.data.augment.steps import STEPS, TIME_STEPS, Done, Rng, Step, draw_rate, steps, within_range
 from anadil.data.augment.stretch import stretched_length
 
 STREAMS = {name: number for number, name in enumerate(STEPS, start=1)}
 
+AT_ONCE = 256  # utterances whose chances are drawn together
+
 
 def stream(seed: int, turn: int, index: int, number: int) -> Rng:
-    """Random numbers of utterance `index` in a turn (epoch or copy); number 0 decides, the others are STREAMS."""
+    """Random numbers of utterance `index` in a turn (epoch or copy): one of STREAMS. Number 0 decides for blocks of them."""
     return np.random.default_rng((seed, turn, index, number))
 
 
@@ -40,14 +43,20 @@ def apply(
 
 def applied(chain: Sequence[Step], seed: int, turn: int, index: int) -> list[Step]:
     """The steps that chance has chosen for an utterance."""
-    chances = stream(seed, turn, index, 0).random(len(STEPS))
+    chances = _chances(seed, turn, index // AT_ONCE)[index % AT_ONCE].tolist()
     return [step for step in chain if chances[STREAMS[step.name] - 1] < step.probability]
+
+
+@functools.lru_cache(maxsize=1024)
+def _chances(seed: int, turn: int, block: int) -> np.ndarray:
+    """Of utterances from `block` * AT_ONCE on, (AT_ONCE, steps): a stream takes as long to set up as to draw all these."""
+    return stream(seed, turn, block, 0).random((AT_ONCE, len(STEPS)), dtype=np.float32)
 
 
 def time_rate(chain: Sequence[Step], settings: AugmentSettings, seed: int, turn: int, index: int) -> list[float]:
     """The factors of speed that `apply` will draw for an utterance, one for each step in TIME_STEPS that is applied."""
     return [
-        draw(getattr(settings, step.name).rate, stream(seed, turn, index, STREAMS[step.name]))
+        draw_rate(getattr(settings, step.name).rate, stream(seed, turn, index, STREAMS[step.name]))
         for step in applied([step for step in chain if step.name in TIME_STEPS], seed, turn, index)
     ]
 

@@ -113,7 +113,7 @@ def feature_pictures(
                 settings.model_copy(update=off | {name: always}), torch.Generator().manual_seed(seed)
             )
             assert alone is not None
-            found.append((name, alone(features, counts)[0].numpy() * deviation + mean))
+            found.append((name, alone(features.clone(), counts)[0].numpy() * deviation + mean))
     return found
 
 

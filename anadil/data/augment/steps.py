@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -84,6 +85,17 @@ def draw(ends: tuple[float, float], rng: Rng) -> float:
     return float(rng.uniform(*ends))
 
 
+def draw_rate(ends: tuple[float, float], rng: Rng) -> float:
+    """A rate in hundredths, where there is room for ten: nobody hears the difference, and each takes a filter of its own."""
+    return _in_hundredths(draw(ends, rng), ends)
+
+
+def _in_hundredths(value: float, ends: tuple[float, float]) -> float:
+    """Never 1: what chance has chosen to change shall change."""
+    rounded = round(value, 2) if abs(value - 1) >= 0.005 else 1.01 if value >= 1 else 0.99
+    return rounded if ends[1] - ends[0] > 0.0999 and ends[0] <= rounded <= ends[1] else value
+
+
 def _skipped(samples: np.ndarray, done: Done) -> np.ndarray:
     """A noise or room of silence changes nothing, which is noted: it is no reason to end a run of hours."""
     done["skipped"] = "silent recording"
@@ -96,7 +108,7 @@ def _rounded(value: float) -> float:
 
 def _speed(settings: SpeedSettings, sample_rate: int) -> Change:
     def change(samples: np.ndarray, rate: int, rng: Rng, done: Done) -> np.ndarray:
-        factor = draw(settings.rate, rng)
+        factor = draw_rate(settings.rate, rng)
         done["rate"] = _rounded(factor)
         return stretch.change_speed(samples, factor)
 
@@ -105,7 +117,7 @@ def _speed(settings: SpeedSettings, sample_rate: int) -> Change:
 
 def _tempo(settings: TempoSettings, sample_rate: int) -> Change:
     def change(samples: np.ndarray, rate: int, rng: Rng, done: Done) -> np.ndarray:
-        factor = draw(settings.rate, rng)
+        factor = draw_rate(settings.rate, rng)
         done["rate"] = _rounded(factor)
         return stretch.change_tempo(samples, rate, factor)
 
@@ -114,7 +126,8 @@ def _tempo(settings: TempoSettings, sample_rate: int) -> Change:
 
 def _pitch(settings: PitchSettings, sample_rate: int) -> Change:
     def change(samples: np.ndarray, rate: int, rng: Rng, done: Done) -> np.ndarray:
-        semitones = draw(settings.semitones, rng)
+        low, high = (2 ** (end / 12) for end in settings.semitones)
+        semitones = 12 * math.log2(_in_hundredths(2 ** (draw(settings.semitones, rng) / 12), (low, high)))
         done["semitones"] = _rounded(semitones)
         return stretch.change_pitch(samples, rate, semitones)
 
