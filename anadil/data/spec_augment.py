@@ -18,7 +18,7 @@ from anadil.data.augment.settings import AugmentSettings, SpecAugmentSettings, S
 class Rectangles(NamedTuple):
     """Some in each utterance; widest as a share of the mel bands and of the frames, None: always as wide as these."""
 
-    count: int
+    n: int
     freq_width: float | None
     time_width: float | None
 
@@ -84,7 +84,7 @@ def time_warp(features: Tensor, frame_counts: Tensor, settings: TimeWarpSettings
 
 def hide(features: Tensor, frame_counts: Tensor, masks: list[Masks], generator: torch.Generator) -> None:
     """Set random rectangles of features (batch, mels, frames) to 0, their mean; they may overlap."""
-    groups = [[one for one in some for _ in range(one.count)] for _, some in masks]
+    groups = [[one for one in some for _ in range(one.n)] for _, some in masks]
     every = [one for group in groups for one in group]
     if not every:
         return

@@ -10,8 +10,10 @@ import functools
 from collections import Counter
 from collections.abc import Callable, Sequence
 from threading import Lock
+from typing import Any
 
 import numpy as np
+from numpy.random.bit_generator import ISeedSequence
 
 from anadil.data.augment.settings import AugmentSettings
 from anadil.data.augment.steps import STEPS, TIME_STEPS, Done, Rng, Step, draw_rate, steps, within_range
@@ -23,8 +25,31 @@ AT_ONCE = 256  # utterances whose chances are drawn together
 
 
 def stream(seed: int, turn: int, index: int, number: int) -> Rng:
-    """Random numbers of utterance `index` in a turn (epoch or copy): one of STREAMS. Number 0 decides for blocks of them."""
-    return np.random.default_rng((seed, turn, index, number))
+    """Random numbers of utterance `index` in a turn (epoch or copy): one of STREAMS. Number 0 decides for blocks of them.
+
+    Philox (Salmon et al. 2011) counts from any place, so that no seed has to be hashed for each: half the time.
+    """
+    bits = np.random.Philox(_UNSEEDED)  # type: ignore[arg-type]
+    start = _start(seed, turn)
+    place = np.array([0, 0, number, index], dtype=np.uint64)
+    bits.state = start | {"state": {"counter": place, "key": start["state"]["key"]}}
+    return np.random.Generator(bits)
+
+
+class _Unseeded(ISeedSequence):
+    """For generators whose state is set at once."""
+
+    def generate_state(self, n_words: int, dtype: Any = np.uint32) -> np.ndarray:
+        return np.zeros(n_words, dtype=dtype)
+
+
+_UNSEEDED = _Unseeded()
+
+
+@functools.lru_cache(maxsize=64)
+def _start(seed: int, turn: int) -> dict[str, Any]:
+    """State of a generator that has drawn nothing yet."""
+    return dict(np.random.Philox(np.random.SeedSequence((seed, turn))).state)
 
 
 def apply(

@@ -76,7 +76,11 @@ def code(samples: np.ndarray, rate: int, form: str, kbps: float) -> np.ndarray:
 
 def _to_rate(samples: np.ndarray, rate: int, target_rate: int) -> np.ndarray:
     """What overshoots 1 is left to the chain, which counts it."""
-    return samples if rate == target_rate else resampled(samples, rate, target_rate, -(-len(samples) * target_rate // rate))
+    return (
+        samples
+        if rate == target_rate
+        else resampled(samples, rate, target_rate, -(-len(samples) * target_rate // rate))
+    )
 
 
 @functools.cache

@@ -22,7 +22,7 @@ def generated_response(rate: int, rt60: float, direct_db: float, rng: np.random.
     `direct_db`: energy of the direct sound over that of the echo.
     """
     n, first = max(2, round(rt60 * rate)), max(1, round(FIRST_ECHO_S * rate))
-    response = np.exp(np.arange(n, dtype=np.float32) * np.float32(-3 * math.log(10) / (rt60 * rate)))
+    response: np.ndarray = np.exp(np.arange(n, dtype=np.float32) * np.float32(-3 * math.log(10) / (rt60 * rate)))
     response *= white(n, rng)
     response[: min(first, n - 1)] = 0
     response *= amplitude(-direct_db) / np.sqrt(np.dot(response, response))

@@ -123,7 +123,7 @@ class CodecSettings(BaseModel):
 
     model_config = SECTION
 
-    probability: Probability = 0.02  # the dearest by far: 8 ms of a core for a second of audio (docs/LOG.md)
+    probability: Probability = 0.01  # the dearest by far: 8 ms of a core for a second of audio (docs/LOG.md)
     formats: Annotated[list[Literal["mp3", "opus"]], Field(min_length=1)] = ["mp3", "opus"]
     kbps: BitRates = (8.0, 24.0)
 

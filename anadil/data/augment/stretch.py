@@ -64,6 +64,9 @@ def _played(samples: np.ndarray, rate: float, n_samples: int) -> np.ndarray:
     """`n_samples` samples of those that playing at `rate` times the speed gives."""
     if len(samples) == 0:
         return samples.copy()
+    hundredths = round(100 * rate)
+    if math.isclose(hundredths, 100 * rate, rel_tol=1e-9):  # as the chain draws them
+        return resampled(samples, hundredths, 100, n_samples)
     ratio = Fraction(rate).limit_denominator(LARGEST_STEP)
     if not math.isclose(ratio, rate, rel_tol=1e-9):  # an odd rate: soxr takes any
         ratio = Fraction(len(samples), n_samples)
