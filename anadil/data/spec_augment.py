@@ -122,7 +122,7 @@ def _zero(features: Tensor, rectangles: Tensor, hit: Tensor) -> None:
 
 
 def _fill(features: Tensor, rectangles: Tensor, hit: Tensor) -> None:
-    """All at once, for a GPU, and for gradients to find their way: how many rectangles a place lies in is a product of two matrices."""
+    """All at once, for a GPU and for gradients: how many rectangles a place lies in is a product of two matrices."""
     low, first, high, end = rectangles.unsqueeze(3).unbind(2)  # (batch, rectangles, 1)
     band = torch.arange(features.shape[1], device=features.device)
     frame = torch.arange(features.shape[2], device=features.device)

@@ -32,7 +32,7 @@ def stream(seed: int, turn: int, index: int, number: int) -> Rng:
     bits = np.random.Philox(_UNSEEDED)  # type: ignore[arg-type]
     start = _start(seed, turn)
     place = np.array([0, 0, number, index], dtype=np.uint64)
-    bits.state = start | {"state": {"counter": place, "key": start["state"]["key"]}}
+    bits.state = start | {"state": {"counter": place, "key": start["state"]["key"]}}  # type: ignore[assignment]
     return np.random.Generator(bits)
 
 

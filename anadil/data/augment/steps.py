@@ -92,8 +92,13 @@ def draw_rate(ends: tuple[float, float], rng: Rng) -> float:
 
 def _in_hundredths(value: float, ends: tuple[float, float]) -> float:
     """Never 1: what chance has chosen to change shall change."""
-    rounded = round(value, 2) if abs(value - 1) >= 0.005 else 1.01 if value >= 1 else 0.99
-    return rounded if ends[1] - ends[0] > 0.0999 and ends[0] <= rounded <= ends[1] else value
+    low, high = math.ceil(100 * ends[0] - 1e-9), math.floor(100 * ends[1] + 1e-9)
+    if high - low < 10:
+        return value
+    nearest = min(max(round(100 * value), low), high)
+    if nearest == 100:
+        nearest = 101 if (value >= 1 and high > 100) or low == 100 else 99
+    return nearest / 100
 
 
 def _skipped(samples: np.ndarray, done: Done) -> np.ndarray:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,9 +12,9 @@ import numpy as np
 import pytest
 
 from anadil import audio
-from anadil.data.augment.chain import Augmenter, apply
+from anadil.data.augment.chain import AT_ONCE, Augmenter, applied, apply, stream
 from anadil.data.augment.settings import AugmentSettings
-from anadil.data.augment.steps import STEPS, steps, transforms
+from anadil.data.augment.steps import STEPS, draw_rate, steps, transforms
 from anadil.data.batches import Loader, plan_epoch
 from anadil.data.checks import Example
 from anadil.errors import AnadilError
@@ -236,3 +237,40 @@ def test_audio_is_augmented_without_pytorch() -> None:
     code = "import sys, anadil.data.augment.chain, anadil.data.augment.preview; assert 'torch' not in sys.modules"
     done = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[3], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_streams_are_alike_in_nothing() -> None:
+    """Of neighbouring utterances, turns, seeds and transforms; and one may be had twice, in any order."""
+    places = [(s, t, i, n) for s in (0, 1) for t in (1, 2) for i in (0, 1, 255, 256, 2**40) for n in (1, 2)]
+    drawn = np.array([stream(*place).random(2000) for place in places])
+    likeness = np.corrcoef(drawn) - np.eye(len(places))
+    assert np.abs(likeness).max() < 0.11  # 5 standard deviations
+    assert drawn.mean() == pytest.approx(0.5, abs=0.01)
+    for place, row in zip(reversed(places), reversed(drawn), strict=True):
+        np.testing.assert_array_equal(stream(*place).random(2000), row)
+
+
+def test_chances_differ_between_utterances_on_both_sides_of_a_block() -> None:
+    chain = steps(settings(names=("gain", "clipping"), gain={"probability": 0.5}, clipping={"probability": 0.5}), RATE)
+    chosen = [tuple(step.name for step in applied(chain, 0, 1, index)) for index in range(2 * AT_ONCE)]
+    assert chosen[:AT_ONCE] != chosen[AT_ONCE:]
+    counts = Counter(chosen)
+    assert len(counts) == 4 and min(counts.values()) > 90  # of 128 expected
+    assert [tuple(step.name for step in applied(chain, 0, 1, index)) for index in (300, 5)] == [chosen[300], chosen[5]]
+
+
+def test_rates_come_in_hundredths_where_there_is_room_and_are_never_1() -> None:
+    rng = np.random.default_rng(0)
+    drawn = {draw_rate((0.9, 1.1), rng) for _ in range(2000)}
+    assert drawn == {round(k / 100, 2) for k in range(90, 111) if k != 100}
+    narrow = [draw_rate((1.001, 1.004), rng) for _ in range(50)]
+    assert len(set(narrow)) == 50 and min(narrow) >= 1.001 and max(narrow) <= 1.004
+    assert draw_rate((0.955, 0.955), rng) == 0.955
+
+
+def test_pitch_is_drawn_where_its_resampling_is_cheap(noises: Path) -> None:
+    chain = steps(settings(names=("pitch",)), RATE)
+    drawn = [apply(chain, SPEECH[:4000], RATE, 0, 1, index)[1][0]["semitones"] for index in range(100)]
+    ratios = 100 * 2 ** (np.array(drawn) / 12)
+    np.testing.assert_allclose(ratios, np.round(ratios), atol=1e-3)
+    assert -2 <= min(drawn) < -1.5 and 1.5 < max(drawn) <= 2 and 0 not in drawn
