@@ -23,14 +23,11 @@ from anadil.models.features import FeatureSettings
 from anadil.training import train as module
 from anadil.training.config import Config
 from anadil.training.learner import Learner
-from anadil.training.sharding import _blocks, local
+from anadil.training.sharding import _blocks, local, refuse_layerdrop
 from anadil.training.train import train
 from tests.micro import BLOCKS, micro_data
 from tests.training.test_team import assert_same_course, data_of, posix
 from tests.training.test_train import metrics
-
-Job = tuple[dict[str, Any], Path, bool]
-"""Config, folder of the run, whether it goes on."""
 
 Pair = Callable[..., None]
 
@@ -72,7 +69,7 @@ def pair() -> Iterator[Pair]:
     """pair(data, out, resume=False, **training) trains in two processes, which are started once for all tests."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["tests.training.test_sharding"])  # PyTorch is imported once
-    ports, sockets = [], [socket.socket() for _ in range(12)]
+    ports, sockets = [], [socket.socket() for _ in range(16)]
     for one in sockets:
         one.bind(("127.0.0.1", 0))
         ports.append(one.getsockname()[1])
@@ -80,8 +77,7 @@ def pair() -> Iterator[Pair]:
         one.close()
     pipes = [context.Pipe() for _ in range(2)]
     processes = [
-        context.Process(target=_work, args=(rank, ports, theirs), daemon=True)
-        for rank, (_, theirs) in enumerate(pipes)
+        context.Process(target=_work, args=(rank, ports, theirs), daemon=True) for rank, (_, theirs) in enumerate(pipes)
     ]
     for process in processes:
         process.start()
@@ -91,8 +87,8 @@ def pair() -> Iterator[Pair]:
         for ours, _ in pipes:
             ours.send((data, out, resume))
         for ours, _ in pipes:
-            assert ours.poll(120), "a process hangs"
-            assert ours.recv() == ""
+            assert ours.poll(300), "a process hangs"
+        assert {ours.recv() for ours, _ in pipes} == {""}
 
     yield run
     for process in processes:
@@ -124,8 +120,10 @@ def assert_alike(one: Any, other: Any, where: str = "") -> None:
             assert_alike(one[key], other[key], f"{where}.{key}")
     elif isinstance(one, torch.Tensor):
         assert (one.shape, one.dtype) == (other.shape, other.dtype), where
-        apart = float((one.double() - other.double()).norm())  # single weights of small gradients move by rounding alone
-        assert apart <= 0.01 * float(one.double().norm()) + 1e-6, where
+        apart = float(
+            (one.double() - other.double()).norm()
+        )  # single weights of small gradients move by rounding alone
+        assert apart <= 0.01 * float(one.double().norm()) + 1e-4, where
     elif isinstance(one, list):
         assert len(one) == len(other), where
 
@@ -205,17 +203,31 @@ def test_blocks_that_share_a_parameter_are_not_torn_apart() -> None:
         assert len(_blocks(AcousticModel(FeatureSettings(), settings, 4).network)) == n_blocks
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"training": {"devices": 1}}, "this is one process(.|\n)*next: training.devices=2"),
-        ({"training": {"precision": "16-mixed"}}, "16-mixed"),
-        ({"training": {"batch_seconds": "auto"}}, "batch_seconds auto"),
-    ],
-)
-def test_what_cannot_be_shared_out_is_refused(tmp_path: Path, micro: Path, change: Any, message: str) -> None:
-    data = conformer(micro, strategy="fsdp", devices=2)
-    data["training"] |= change["training"]
-    with pytest.raises(AnadilError, match=message):
-        alone(data, tmp_path / "run")
+def test_what_cannot_be_shared_out_is_refused_before_anything_starts(tmp_path: Path, micro: Path) -> None:
+    training = {"devices": 1, "precision": "16-mixed", "batch_seconds": "auto"}
+    with pytest.raises(AnadilError) as refused:
+        alone(data_of(micro, strategy="fsdp", **training), tmp_path / "run")
+    told = str(refused.value)
+    assert "this is one process" in told and "next: training.devices=2" in told
+    assert "training.precision 16-mixed" in told and "training.batch_seconds auto" in told
+    assert not (tmp_path / "run").exists()
+
+
+def test_layers_that_each_process_would_leave_out_by_itself_are_refused(micro: Path) -> None:
+    data = wav2vec2(micro)
+    data["training"]["strategy"] = "fsdp"
+    refuse_layerdrop(Config.model_validate(data))
+    data["model"]["layerdrop"] = 0.1
+    with pytest.raises(AnadilError, match="next: model.kind=wav2vec2 model.layerdrop=0, or training.strategy=ddp"):
+        refuse_layerdrop(Config.model_validate(data))
+    data["training"]["strategy"] = "ddp"
+    refuse_layerdrop(Config.model_validate(data))
+
+
+@posix
+def test_a_model_with_layers_to_leave_out_is_refused_by_all_processes(tmp_path: Path, micro: Path, pair: Pair) -> None:
+    data = wav2vec2(micro)
+    data["model"]["layerdrop"] = 0.1
+    with pytest.raises(AssertionError, match="model.layerdrop 0.1"):
+        pair(data, tmp_path / "run")
     assert not (tmp_path / "run").exists()
