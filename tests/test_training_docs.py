@@ -40,7 +40,7 @@ def test_defaults_are_those_of_the_code() -> None:
     for key, value in told.items():
         actual = getattr(defaults, key)
         assert value == (
-            str(actual).lower() if isinstance(actual, bool) else f"{actual:g}" if actual != [] else "[]"
+            str(actual).lower() if isinstance(actual, bool | str) else f"{actual:g}" if actual != [] else "[]"
         ), key
 
 

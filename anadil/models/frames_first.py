@@ -49,6 +49,9 @@ def depthwise(x: Tensor, conv: nn.Conv1d, padding: tuple[int, int]) -> Tensor:
     kernel, stride, dilation = conv.kernel_size[0], conv.stride[0], conv.dilation[0]
     n_frames, batch = x.shape[2:]
     filters = conv.weight.unsqueeze(3)
+    # a view by somebody else (FSDP's hooks) may have another stride along the one image, and then PyTorch 2.13's gradient
+    # of the filters is wrong, silently; this view has the usual one
+    x = _as_images(_as_rows(x), batch)
     left, right = padding
     if left == right:
         # as many frames as the filter has: with fewer, oneDNN takes ten times as long for the filters' gradient

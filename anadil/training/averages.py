@@ -7,6 +7,7 @@ of batch norms are averaged like weights: they are averages of the same data, an
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +21,7 @@ from anadil.errors import AnadilError
 from anadil.files import whole_file
 from anadil.training.config import TrainingSettings
 from anadil.training.run import EPOCHS
+from anadil.training.sharding import local, part_of, whole
 
 SPARE = 3
 """Files of epochs kept beyond those that are averaged: a run may go on from an earlier checkpoint."""
@@ -45,8 +47,8 @@ class Averages:
         kept, now = [], []
         for name, tensor in self.network.state_dict().items():
             if tensor.is_floating_point():
-                kept.append(self.ema[name])
-                now.append(tensor)
+                kept.append(local(self.ema[name]))
+                now.append(local(tensor))
             else:
                 self.ema[name].copy_(tensor)  # counts
         torch._foreach_lerp_(kept, now, share)
@@ -73,6 +75,12 @@ class Averages:
             found["average"] = mean_of(files)
         return found
 
+    def over(self, network: nn.Module, first: bool) -> Averages:
+        """The same of a `network` that holds the weights whole, for the first process; all are to call it together."""
+        other = copy.copy(self)
+        other.network, other.ema = network, whole(self.ema, first)
+        return other
+
     @contextmanager
     def in_place(self, weights: dict[str, Tensor] | None) -> Iterator[None]:
         """For as long as the block lasts, the network has these weights."""
@@ -90,7 +98,7 @@ class Averages:
         """What a checkpoint holds."""
         if self.ema is not None and ema is not None:
             for name, tensor in ema.items():
-                self.ema[name].copy_(tensor)
+                self.ema[name].copy_(part_of(tensor, self.ema[name]))
 
     def _file(self, epoch: int) -> Path:
         return self.folder / f"epoch-{epoch:05d}.safetensors"

@@ -21,7 +21,9 @@ from anadil.files import sweep, whole_file
 from anadil.training.averages import Averages
 from anadil.training.config import Config
 from anadil.training.learner import Learner, reseed
+from anadil.training.optimizers import restore_optimizer
 from anadil.training.run import CHECKPOINTS, Run, Validation
+from anadil.training.sharding import part_of, whole
 from anadil.training.team import gathered
 
 VERSION = 2
@@ -39,6 +41,7 @@ MAY_CHANGE = (
     "training.stop_on_collapse",
     "training.loggers",
     "training.devices",
+    "training.strategy",
     "training.accumulate",
     "training.checkpoint_minutes",
 )
@@ -67,6 +70,7 @@ def save_checkpoint(state_of: Resumable) -> None:
     All processes are to call it; the first one writes.
     """
     run, learner = state_of.run, state_of.learner
+    first = learner.fabric.is_global_zero
     state = {
         "version": VERSION,
         "identity": state_of.identity,
@@ -76,13 +80,13 @@ def save_checkpoint(state_of: Resumable) -> None:
             "last": asdict(run.last) if run.last else None,
             "elapsed_s": time.monotonic() - run.started,
         },
-        "network": learner.data.acoustic.network.state_dict(),
-        "optimizer": learner.optimizer.state_dict(),
-        "ema": state_of.averages.ema,
+        "network": whole(learner.data.acoustic.network.state_dict(), first),
+        "optimizer": whole(learner.optimizer.state_dict(), first),
+        "ema": whole(state_of.averages.ema, first),
         "precision": learner.fabric.strategy.precision.state_dict(),  # the loss scaler of float16
         "generators": gathered(learner.fabric, _generators(learner)),  # of each process
     }
-    if not learner.fabric.is_global_zero:
+    if not first:
         return
     folder = run.out / CHECKPOINTS
     with whole_file(folder / f"step-{run.step:08d}.ckpt") as beside:
@@ -107,8 +111,10 @@ def restore_checkpoint(state_of: Resumable) -> list[str]:
     if learner.fabric.is_global_zero:
         sweep(run.out)
         sweep(run.out / CHECKPOINTS)
-    learner.data.acoustic.network.load_state_dict(state["network"])
-    learner.optimizer.load_state_dict(state["optimizer"])
+    own = learner.data.acoustic.network.state_dict()
+    cut = {name: part_of(tensor, own[name]) if name in own else tensor for name, tensor in state["network"].items()}
+    learner.data.acoustic.network.load_state_dict(cut)
+    restore_optimizer(learner.optimizer, state["optimizer"])
     state_of.averages.restore(state["ema"])
     learner.fabric.strategy.precision.load_state_dict(state["precision"])
     was = state["run"]

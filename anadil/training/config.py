@@ -63,6 +63,7 @@ class TrainingSettings(BaseModel):
     validate_every: int = Field(1, ge=1)  # epochs
     seed: int = Field(0, ge=0)
     devices: int = Field(1, ge=1)  # of this machine; with torchrun, leave it out
+    strategy: Literal["ddp", "fsdp"] = "ddp"  # fsdp: weights, gradients and moments are shared out among the devices
     accumulate: int = Field(1, ge=1)  # pieces that a device hears its batch in: less memory, the same step
     accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = "auto"

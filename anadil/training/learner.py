@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,11 +11,14 @@ from lightning_fabric import Fabric
 from torch import nn
 from torch.optim import Optimizer
 
+from anadil.models.acoustic import AcousticModel
+from anadil.models.hugging_face_settings import W2vBertSettings, Wav2Vec2Settings
 from anadil.training.config import Config, TrainingSettings
 from anadil.training.lora import insert_lora
 from anadil.training.optimizers import Pull, build_optimizer
 from anadil.training.prepare import Prepared
 from anadil.training.report import Reporter
+from anadil.training.sharding import filled, fsdp, same_weights, whole, without_weights
 from anadil.training.team import ddp, members
 
 
@@ -29,10 +32,27 @@ class Learner:
     data: Prepared
     masks: torch.Generator  # of SpecAugment
     pull: Pull | None = None
+    hollow: AcousticModel | None = None  # if the weights are sharded: a place to put them together in
 
     @property
     def settings(self) -> TrainingSettings:
         return self.data.config.training
+
+    @property
+    def waits(self) -> bool:
+        """Whether processes exchange gradients behind the last piece alone; shards are exchanged behind each."""
+        return self.fabric.world_size > 1 and self.hollow is None
+
+
+def with_whole_weights(learner: Learner) -> Learner:
+    """For the first process, to validate and to save; all are to call it together."""
+    fabric, data = learner.fabric, learner.data
+    if learner.hollow is None:
+        return learner
+    state = whole(data.acoustic.network.state_dict(), fabric.is_global_zero)
+    if not fabric.is_global_zero:
+        return learner
+    return replace(learner, data=replace(data, acoustic=filled(learner.hollow, state, fabric.device)))
 
 
 def make_fabric(config: Config, alone: bool = False) -> Fabric:
@@ -41,13 +61,14 @@ def make_fabric(config: Config, alone: bool = False) -> Fabric:
     n_devices, n_machines = (1, 1) if alone else members(settings)
     if n_devices * n_machines == 1:
         return Fabric(accelerator=settings.accelerator, devices=1, precision=_precision(settings))
-    depth = getattr(config.model, "stochastic_depth_drop_prob", 0.0)
-    may_skip = depth > 0 or (config.init is not None and (config.init.freeze != "none" or config.init.lora is not None))
+    # convolutions of wav2vec 2.0 hold still, its layers are left out now and then; and what a source brings is not known yet
+    own = isinstance(config.model, Wav2Vec2Settings | W2vBertSettings)
+    may_skip = own or config.init is not None or getattr(config.model, "stochastic_depth_drop_prob", 0.0) > 0
     fabric = Fabric(
         accelerator=settings.accelerator,
         devices=n_devices,
         num_nodes=n_machines,
-        strategy=ddp(may_skip),
+        strategy=fsdp(n_devices * n_machines) if settings.strategy == "fsdp" else ddp(may_skip),
         precision=_precision(settings),
     )
     fabric.launch()
@@ -69,15 +90,19 @@ def assemble(fabric: Fabric, data: Prepared) -> Learner:
     statistics there, and those of the first one are kept.
     """
     init, settings = data.config.init, data.config.training
+    sharded = settings.strategy == "fsdp" and fabric.world_size > 1
+    hollow = without_weights(data.acoustic) if sharded else None
+    if sharded:
+        same_weights(fabric, data.acoustic)
     if fabric.world_size > 1 and fabric.device.type == "cuda":
         nn.SyncBatchNorm.convert_sync_batchnorm(data.acoustic)  # type: ignore[no-untyped-call]
     pulled = data.start.loaded if init is not None and init.l2_sp > 0 and data.start is not None else ()
-    optimizer = build_optimizer(data.acoustic.network, settings, init, pulled)
-    model, optimizer = fabric.setup(data.acoustic, optimizer)
+    model = fabric.setup_module(data.acoustic)
+    optimizer: Any = fabric.setup_optimizers(build_optimizer(data.acoustic.network, settings, init, pulled))
     masks = torch.Generator().manual_seed(settings.seed)
     if fabric.global_rank > 0:
         reseed(masks, settings.seed, fabric.global_rank)
-    return Learner(fabric, model, optimizer, data, masks)
+    return Learner(fabric, model, optimizer, data, masks, hollow=hollow)
 
 
 def reseed(masks: torch.Generator, seed: int, rank: int, step: int = 0) -> None:

@@ -13,6 +13,7 @@ from torch.optim import AdamW, Optimizer
 from anadil.training.config import TrainingSettings
 from anadil.training.freezing import frozen_names, is_frozen, lr_factors
 from anadil.training.init_settings import InitSettings
+from anadil.training.sharding import local, part_of, sums
 
 ADAMW_BETAS = (0.9, 0.98)
 NOVOGRAD_BETAS = (0.95, 0.98)
@@ -44,19 +45,19 @@ class NovoGrad(Optimizer):
                 loss = closure()
         for group in self.param_groups:
             beta1, beta2 = group["betas"]
-            for weight in group["params"]:
-                if weight.grad is None:
-                    continue
-                norm_squared = weight.grad.square().sum()
+            weights = [weight for weight in group["params"] if weight.grad is not None]
+            norms = sums([weight.grad.square() for weight in weights]) if weights else ()
+            for weight, norm_squared in zip(weights, norms, strict=True):
                 state = self.state[weight]
                 if not state:
                     state["second"] = norm_squared.clone()
                     state["first"] = torch.zeros_like(weight)
                 else:
                     state["second"].mul_(beta2).add_(norm_squared, alpha=1 - beta2)
-                direction = weight.grad / (state["second"].sqrt() + group["eps"]) + group["weight_decay"] * weight
-                state["first"].mul_(beta1).add_(direction)
-                weight.sub_(group["lr"] * state["first"])
+                mine, gradient, first = local(weight), local(weight.grad), local(state["first"])
+                direction = gradient / (state["second"].sqrt() + group["eps"]) + group["weight_decay"] * mine
+                first.mul_(beta1).add_(direction)
+                mine.sub_(group["lr"] * first)
         return loss
 
 
@@ -85,6 +86,16 @@ def build_optimizer(
     return AdamW(groups.values(), settings.lr, settings.betas or ADAMW_BETAS, fused=fused)
 
 
+def restore_optimizer(optimizer: Optimizer, state: Mapping[str, Any]) -> None:
+    """What `state_dict` of an optimiser gave whose moments were whole."""
+    weights = [weight for group in optimizer.param_groups for weight in group["params"]]
+    moments = {
+        i: {name: part_of(one, weights[i]) if one.shape == weights[i].shape else one for name, one in of_weight.items()}
+        for i, of_weight in state["state"].items()
+    }
+    optimizer.load_state_dict({**state, "state": moments})
+
+
 def begin_thaw(optimizer: Optimizer, init: InitSettings | None, epoch: int, step: int) -> None:
     """At the start of the epoch that unfreezes: the warm-up of what was frozen begins at this step."""
     if init is not None and not is_frozen(init, epoch) and is_frozen(init, epoch - 1):
@@ -108,7 +119,10 @@ class Pull:
     def __init__(self, network: nn.Module, start: Mapping[str, Tensor], strength: float) -> None:
         parameters = dict(network.named_parameters())
         self.strength = strength
-        self.start = {parameters[name]: tensor.to(parameters[name].device) for name, tensor in start.items()}
+        self.start = {
+            parameters[name]: local(part_of(tensor.to(parameters[name].device), parameters[name]))
+            for name, tensor in start.items()
+        }
 
     @torch.no_grad()
     def step(self, optimizer: Optimizer) -> None:
@@ -116,7 +130,7 @@ class Pull:
         for group in optimizer.param_groups:
             for weight in group["params"]:
                 if weight.grad is not None and weight in self.start:
-                    weight.sub_(group["lr"] * self.strength * (weight - self.start[weight]))
+                    local(weight).sub_(group["lr"] * self.strength * (local(weight) - self.start[weight]))
 
 
 def learning_rate(settings: TrainingSettings, step: int, progress: float) -> float:

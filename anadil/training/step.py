@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.distributed.tensor import DTensor
 from torch.nn import functional as F
 
 from anadil.data.batches import Batch
@@ -39,7 +40,7 @@ class Gradients:
         return not math.isfinite(self.loss) or (not math.isfinite(self.norm) and settings.precision != "16-mixed")
 
 
-def take_step(learner: Learner, pieces: Sequence[Batch], run: Run, report: Reporter, idle: bool = False) -> None:
+def take_step(learner: Learner, pieces: Sequence[Batch], run: Run, report: Reporter, idle: int = 0) -> None:
     """One optimiser step, noted in `run`. Raises AnadilError if the loss is not finite, or memory is out."""
     settings = learner.settings
     set_learning_rates(learner.optimizer, settings, run.step, run.progress(settings.max_minutes))
@@ -60,10 +61,10 @@ def take_step(learner: Learner, pieces: Sequence[Batch], run: Run, report: Repor
         report.warn(diagnosis.explain_blanks(run.step, settings, density, found.loss, run.first_loss))
 
 
-def gradients(learner: Learner, pieces: Sequence[Batch], flat_start: bool, idle: bool = False) -> Gradients:
+def gradients(learner: Learner, pieces: Sequence[Batch], flat_start: bool, idle: int = 0) -> Gradients:
     """Forward and backward through the pieces of a batch, gradients clipped. Raises AnadilError if memory is out.
 
-    `idle`: these pieces are another process's, and count nothing here.
+    `idle`: so many pieces, the last ones, are another process's and count nothing here.
     """
     try:
         return _gradients(learner, pieces, flat_start, idle)
@@ -75,15 +76,16 @@ def gradients(learner: Learner, pieces: Sequence[Batch], flat_start: bool, idle:
         raise AnadilError(explain_out_of_memory(largest, sample_rate, seconds)) from error
 
 
-def _gradients(learner: Learner, pieces: Sequence[Batch], flat_start: bool, idle: bool) -> Gradients:
+def _gradients(learner: Learner, pieces: Sequence[Batch], flat_start: bool, idle: int) -> Gradients:
     fabric = learner.fabric
-    counts = [0.0 if idle else _count(learner, piece, flat_start) for piece in pieces]
-    samples = 0.0 if idle else float(sum(int(piece.sample_counts.sum()) for piece in pieces))
+    heard = pieces[: len(pieces) - idle]
+    counts = [_count(learner, piece, flat_start) for piece in heard] + [0.0] * idle
+    samples = float(sum(int(piece.sample_counts.sum()) for piece in heard))
     total, samples = summed(fabric, sum(counts), samples)
     learner.optimizer.zero_grad()
     mean = torch.zeros((), device=fabric.device)
     for number, (piece, count) in enumerate(zip(pieces, counts, strict=True), start=1):
-        with fabric.no_backward_sync(learner.model, enabled=number < len(pieces) and fabric.world_size > 1):
+        with fabric.no_backward_sync(learner.model, enabled=number < len(pieces) and learner.waits):
             loss, log_probs, frame_counts = _loss(learner, piece.to(fabric.device), flat_start)
             mine = loss * (count / total)
             fabric.backward(mine * fabric.world_size)  # whose gradients are averaged over the processes
@@ -91,6 +93,7 @@ def _gradients(learner: Learner, pieces: Sequence[Batch], flat_start: bool, idle
     norm = fabric.clip_gradients(
         learner.model, learner.optimizer, max_norm=learner.settings.clip_norm, error_if_nonfinite=False
     )
+    norm = norm.full_tensor() if isinstance(norm, DTensor) else norm
     (value,) = summed(fabric, mean.item())
     seconds = samples / learner.data.acoustic.sample_rate
     return Gradients(value, float(norm) if norm is not None else 0.0, seconds, log_probs.detach(), frame_counts)

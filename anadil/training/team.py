@@ -169,18 +169,22 @@ def _command() -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """What one process hears of one step's batch, in `pieces`. `idle`: there is nothing for it, it hears for company."""
+    """What one process hears of one step's batch, in `pieces`, of which all have as many: they meet in each.
+
+    `idle`: the last so many are not its own, it hears them for company.
+    """
 
     pieces: list[list[int]]
-    idle: bool
+    idle: int
 
 
 def share_of(batch: Sequence[int], rank: int, n_processes: int, accumulate: int) -> Share:
     """Every n-th utterance, so that lengths are alike; then every k-th of these to a piece."""
+    n_pieces = min(accumulate, -(-len(batch) // n_processes))  # as many as the first process has
     mine = list(batch[rank::n_processes])
-    if not mine:
-        return Share([list(batch[:1])], idle=True)
-    return Share([mine[i::accumulate] for i in range(min(accumulate, len(mine)))], idle=False)
+    pieces = [mine[i::n_pieces] for i in range(min(n_pieces, len(mine)))]
+    idle = n_pieces - len(pieces)
+    return Share(pieces + [list(batch[:1])] * idle, idle)
 
 
 def pieces_of(batches: Iterable[Batch], shares: Sequence[Share]) -> Iterator[tuple[Share, list[Batch]]]:

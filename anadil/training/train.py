@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -26,7 +27,7 @@ from anadil.training.figures import Pace, figures, tell
 from anadil.training.freezing import frozen_names, hold_still
 from anadil.training.interrupt import Stop, stop_on_interrupt
 from anadil.training.judge import Judge
-from anadil.training.learner import Learner, add_adapters, assemble, make_fabric
+from anadil.training.learner import Learner, add_adapters, assemble, make_fabric, with_whole_weights
 from anadil.training.lora import merged_state
 from anadil.training.memory import settle_batch_seconds, with_batch_seconds
 from anadil.training.metrics import Logs
@@ -36,8 +37,9 @@ from anadil.training.prepare import Prepared, prepare, sampled_labels
 from anadil.training.report import Reporter, Silent
 from anadil.training.run import Run, clear_run, refuse_run
 from anadil.training.samples import HYPOTHESES, describe_samples, write_hypotheses
+from anadil.training.sharding import refuse_layerdrop, refuse_unshardable
 from anadil.training.step import take_step
-from anadil.training.team import agree, is_first, pieces_of, share_of, together
+from anadil.training.team import agree, is_first, members, pieces_of, share_of, together
 from anadil.training.trackers import Trackers, require_trackers
 from anadil.training.transfer import pull_to_start
 from anadil.training.transfer import save as save_start
@@ -62,10 +64,12 @@ def train(
     if is_first() and not resume:
         refuse_run(out, force)
     require_trackers(config.training.loggers)
+    refuse_unshardable(config.training, math.prod(members(config.training)))
     with together(config.training, report):
         seed_everything(config.training.seed, verbose=False)
         fabric = make_fabric(config)
         data = prepare(config, out, report, resume, fabric.is_global_zero)
+        refuse_layerdrop(data.config)
         add_adapters(data, report)
         if data.config.init is not None:
             frozen_names(data.acoustic.network, data.config.init)  # its errors come before an earlier run is cleared
@@ -134,7 +138,7 @@ def _fit(
             if stopping or save_due:
                 _checkpoint(resumable, report)
             if stopping:
-                _stop(fabric.is_global_zero, data, run)
+                _stop(learner, run)
             if settings.max_minutes and run.minutes >= settings.max_minutes:
                 break
         run.batch = 0
@@ -168,6 +172,8 @@ def _end_epoch(
 ) -> dict[str, Look]:
     """The first process validates and writes, the others hear of it. Returns what it found of each kind of weights."""
     looks: dict[str, Look] = {}
+    learner = with_whole_weights(learner)
+    averages = averages.over(learner.data.acoustic.network, logs is not None)
     if logs is not None:
         looks = _validate_and_save(learner, averages, loader, judge, run, report)
         logs.row(figures(learner, run, pace, looks), run.step)
@@ -229,9 +235,10 @@ def _note(run: Run) -> str:
     return f"epoch {run.epoch}  loss {np.mean(run.losses[-50:]):.3f}{best}"
 
 
-def _stop(first: bool, data: Prepared, run: Run) -> NoReturn:
-    if first:
-        _save(data, run, "last", PLAIN)
+def _stop(learner: Learner, run: Run) -> NoReturn:
+    learner = with_whole_weights(learner)
+    if learner.fabric.is_global_zero:
+        _save(learner.data, run, "last", PLAIN)
     raise KeyboardInterrupt(
         f"stopped at epoch {run.epoch}, step {run.step}; {run.out / 'last'} is usable\n"
         "  next: the same command with --resume goes on"

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from anadil.models.frames_first import activate, frames_of
+from anadil.models.frames_first import activate, depthwise, frames_of
 from anadil.models.quartznet import Encoder, QuartzNet, QuartzNetSettings
 
 N_MELS, N_LABELS = 10, 5
@@ -94,6 +94,18 @@ def test_both_layouts_agree(name: str, dtype: torch.dtype, lengths: list[int]) -
         torch.testing.assert_close(parameter.grad, wanted.grad, atol=10 * exact, rtol=0, msg=weight)
     for (buffer, now), wanted in zip(network.named_buffers(), other.buffers(), strict=True):
         torch.testing.assert_close(now, wanted, atol=exact, rtol=0, msg=buffer)
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+def test_a_view_of_the_frames_gives_the_same_gradient_of_the_filters(batch: int) -> None:
+    """As FSDP's hooks make one: PyTorch takes its one image's stride for another layout, and sums wrongly."""
+    torch.manual_seed(0)
+    conv = nn.Conv1d(16, 16, 9, 2, groups=16, bias=False)
+    x = torch.randn(1, 16, 63, batch).contiguous(memory_format=torch.channels_last)
+    found = [
+        torch.autograd.grad(depthwise(one, conv, (4, 4)).square().sum(), conv.weight)[0] for one in (x, x.view_as(x))
+    ]
+    torch.testing.assert_close(*found)
 
 
 def test_a_frozen_block_keeps_its_statistics_and_gets_no_gradient() -> None:
