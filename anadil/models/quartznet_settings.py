@@ -118,7 +118,8 @@ class BlockSettings(BaseModel):
 
     @property
     def total_stride(self) -> int:
-        return self.stride if self.stride_last else self.stride**self.repeat
+        total: int = self.stride ** (1 if self.stride_last else self.repeat)
+        return total
 
     @property
     def padding(self) -> tuple[int, int]:
@@ -170,10 +171,10 @@ class QuartzNetSettings(BaseModel):
     @property
     def downsampling(self) -> int:
         """Feature frames that become one frame, before any `upsample`."""
-        stem = self.resolved_stem
-        return 2 ** (len(stem.channels) if stem else 0) * math.prod(
-            block.total_stride for block in self.resolved_blocks
-        )
+        total = 1 << (len(self.resolved_stem.channels) if self.resolved_stem else 0)
+        for block in self.resolved_blocks:
+            total *= block.total_stride
+        return total
 
     @property
     def upsampling(self) -> int:
