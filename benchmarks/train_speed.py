@@ -48,6 +48,7 @@ CITRINET = {  # Citrinet's shape (arXiv:2104.01721, table 1) with 256 channels a
 
 MODELS: dict[str, dict[str, Any]] = {
     "small": {"preset": "small", "dropout": 0.1},
+    "small-2d": {"preset": "small-2d", "dropout": 0.1},
     "5x5": {"preset": "5x5"},
     "15x5": {"preset": "15x5"},
     "citrinet-256": CITRINET,
@@ -102,22 +103,22 @@ def acoustic(settings: dict[str, Any]) -> AcousticModel:
 
 def multiply_adds(model: AcousticModel) -> float:
     """Of the network's forward pass over the batch, padding included."""
-    network, total = model.network, 0.0
+    network, counted = model.network, list[int]()
     assert isinstance(network, QuartzNet)
-    frames = BATCH * int(LONGEST_S * RATE) // model.features.settings.hop
-    for block, settings in zip(network.encoder.encoder, network.settings.resolved_blocks, strict=True):
-        after = frames // settings.total_stride
-        for name, module in block.named_modules():
-            if isinstance(module, MaskedConv):
-                late = settings.stride_last and not name.startswith("res") and name != last_conv(block)
-                total += module.conv.weight.numel() * (frames if late else after)
-        frames = after
-    return total + network.encoder.width * (N_LABELS + 1) * frames
 
+    def count(module: torch.nn.Module, _: object, output: Tensor | tuple[Tensor, Tensor]) -> None:
+        weight = module.conv.weight if isinstance(module, MaskedConv) else module.weight
+        assert isinstance(weight, Tensor)
+        counted.append((output[0] if isinstance(output, tuple) else output).numel() * weight[0].numel())
 
-def last_conv(block: torch.nn.Module) -> str:
-    strided = [n for n, m in block.named_modules() if isinstance(m, MaskedConv) and m.conv.groups > 1]
-    return strided[-1] if strided else ""
+    convolutions = [module for module in network.modules() if isinstance(module, MaskedConv | torch.nn.Conv2d)]
+    hooks = [module.register_forward_hook(count) for module in convolutions]
+    with torch.no_grad():
+        log_probs = model.eval()(*batch()[:2])[0]  # in training the fast layout calls no modules
+    model.train()
+    for hook in hooks:
+        hook.remove()
+    return sum(counted) + log_probs.numel() * network.encoder.width
 
 
 def matrix_flops(clock: Callable[[], float], size: int = 1024, rounds: int = 12) -> float:

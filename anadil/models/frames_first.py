@@ -96,6 +96,24 @@ def activate(x: Tensor, activation: nn.Module, dropout: nn.Dropout, frames: Fram
     return F.dropout(activation(x), p) * frames.mask
 
 
+def spread(x: Tensor, mask: Tensor, n: int) -> tuple[Tensor, Tensor]:
+    """`n` frames of each one in (batch, channels, 1, frames), its channels shared out among them.
+
+    That is sub-pixel convolution (Shi et al., arXiv:1609.05158) along time.
+    """
+    if n == 1:
+        return x, mask
+    apart = x.reshape(x.shape[0], n, x.shape[1] // n, 1, x.shape[3]).permute(0, 2, 3, 4, 1)
+    return apart.flatten(3), mask.repeat_interleave(n, dim=3)
+
+
+def spread_frames(x: Tensor, frames: Frames, n: int) -> tuple[Tensor, Frames]:
+    """What `spread` does, in this layout."""
+    n_frames, batch = x.shape[2:]
+    rows = _as_rows(x).view(n_frames, batch, n, -1).transpose(1, 2).reshape(n_frames * n * batch, -1)
+    return _as_images(rows, batch), frames_of(frames.mask.repeat_interleave(n, dim=2))
+
+
 def _as_rows(x: Tensor) -> Tensor:
     """(1, channels, frames, batch) to (frames * batch, channels), a view."""
     return x.permute(0, 2, 3, 1).reshape(-1, x.shape[1])

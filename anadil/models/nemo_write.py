@@ -163,6 +163,12 @@ def _preprocessor(features: FeatureSettings) -> dict[str, Any]:
 
 
 def _convolutions(settings: QuartzNetSettings, where: str) -> dict[str, Any]:
+    own = any(block.upsample > 1 or not block.residual_projection for block in settings.resolved_blocks)
+    if settings.resolved_stem is not None or own:
+        raise AnadilError(
+            f"{where}: a stem, upsample and residual_projection: false have no counterpart in NeMo\n"
+            "  next: train with model.preset=small for a model that NeMo can read"
+        )
     return {
         "_target_": f"{_MODULES}.ConvASREncoder",
         "activation": settings.activation,

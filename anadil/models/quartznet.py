@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from anadil.errors import AnadilError
 from anadil.models.features import length_mask
 from anadil.models.frames_first import (
     Frames,
@@ -25,9 +26,12 @@ from anadil.models.frames_first import (
     normalise,
     pointwise,
     pointwise_within,
+    spread,
+    spread_frames,
     to_plain,
 )
 from anadil.models.quartznet_settings import BlockSettings, QuartzNetSettings, SqueezeExciteSettings
+from anadil.models.stem import Stem
 
 __all__ = ["Block", "BlockSettings", "Encoder", "MaskedConv", "QuartzNet", "QuartzNetSettings", "SqueezeExciteSettings"]
 
@@ -120,7 +124,7 @@ class Block(nn.Module):
     def __init__(self, n_ins: Sequence[int], block: BlockSettings, settings: QuartzNetSettings) -> None:
         """`n_ins`: channels of what the residuals start from; the last is the block's own input."""
         super().__init__()
-        self.mode = block.residual_mode
+        self.mode, self.upsample = block.residual_mode, block.upsample
         activation = ACTIVATIONS[settings.activation]()
         layers: list[nn.Module] = []
         width = n_ins[-1]
@@ -142,8 +146,13 @@ class Block(nn.Module):
         self.mconv = nn.ModuleList(layers)
         self.res = nn.ModuleList(
             nn.ModuleList([MaskedConv(n, width, stride=block.total_stride), _norm(width, settings)])
-            for n in (n_ins if block.residual else ())
+            for n in (n_ins if block.residual and block.residual_projection else ())
         )
+        self.adds_input = block.residual and not block.residual_projection
+        if self.adds_input and n_ins[-1] != width:
+            raise AnadilError(
+                f"model.blocks: residual_projection: false wants as many channels: {n_ins[-1]} become {width}"
+            )
         self.activation, self.dropout = activation, nn.Dropout(block.dropout)
 
     def forward(self, xs: Sequence[Tensor], mask: Tensor) -> tuple[Tensor, Tensor]:
@@ -152,7 +161,8 @@ class Block(nn.Module):
             assert isinstance(projection, nn.ModuleList)
             other = _run(projection, x, mask)[0]
             y = y + other if self.mode == "add" else torch.maximum(y, other)
-        return self.dropout(self.activation(y)), y_mask
+        y = y + xs[-1] if self.adds_input else y
+        return spread(self.dropout(self.activation(y)), y_mask, self.upsample)
 
     def frames_first(self, xs: Sequence[Tensor], frames: Frames) -> tuple[Tensor, Frames]:
         """What `forward` computes, in the layout of models/frames_first.py; xs are zero beyond each utterance."""
@@ -180,7 +190,8 @@ class Block(nn.Module):
             assert isinstance(conv, MaskedConv) and isinstance(norm, nn.BatchNorm2d)
             other = normalise(pointwise(x, conv.conv), norm)
             y = y + other if self.mode == "add" else torch.maximum(y, other)
-        return activate(y, self.activation, self.dropout, y_frames), y_frames
+        y = activate(y + xs[-1] if self.adds_input else y, self.activation, self.dropout, y_frames)
+        return (y, y_frames) if self.upsample == 1 else spread_frames(y, y_frames, self.upsample)
 
 
 def _run(layers: nn.ModuleList, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
@@ -198,11 +209,13 @@ class Encoder(nn.Module):
     def __init__(self, n_features: int, settings: QuartzNetSettings) -> None:
         super().__init__()
         self.dense = [block.residual_dense for block in settings.resolved_blocks]
-        panes, blocks, width = list[int](), list[Block](), n_features
+        stem = settings.resolved_stem
+        self.stem = Stem(n_features, stem) if stem is not None else None
+        panes, blocks, width = list[int](), list[Block](), self.stem.width if self.stem is not None else n_features
         for block in settings.resolved_blocks:
             panes = [*panes, width] if block.residual_dense else []
             blocks.append(Block(panes or [width], block, settings))
-            width = block.filters
+            width = block.width
         self.encoder = nn.ModuleList(blocks)
         self.width = width
         self.has_frames_first = (
@@ -218,8 +231,11 @@ class Encoder(nn.Module):
                 module.masked, module.mask_pointwise = settings.conv_mask, settings.norm != "batch"
 
     def forward(self, features: Tensor, frame_counts: Tensor) -> tuple[Tensor, Tensor]:
-        x = features.unsqueeze(2)
-        mask = length_mask(frame_counts, features.shape[2])[:, None, None, :].to(x.dtype)
+        if self.stem is not None:
+            x, mask = self.stem(features, frame_counts)
+        else:
+            x = features.unsqueeze(2)
+            mask = length_mask(frame_counts, features.shape[2])[:, None, None, :].to(x.dtype)
         if self.trains_frames_first(features):
             frames = frames_of(from_plain(mask))
             x = from_plain(x) * frames.mask
@@ -257,7 +273,7 @@ class QuartzNet(nn.Module):
 
     def frame_count(self, n_features: int) -> int:
         """Output frames for so many feature frames, for one utterance."""
-        return -(-n_features // self.settings.stride)
+        return -(-n_features // self.settings.downsampling) * self.settings.upsampling
 
     def forward(self, features: Tensor, frame_counts: Tensor) -> tuple[Tensor, Tensor]:
         x, mask = self.encoder(features, frame_counts)

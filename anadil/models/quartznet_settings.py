@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+import math
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, model_validator
 
@@ -36,9 +37,28 @@ PRESETS: dict[str, list[dict[str, Any]]] = {
         {"filters": 384, "kernel": 29, "dilation": 2},
         {"filters": 512, "kernel": 1, "separable": False},
     ],
+    # Behind 2D convolutions with a 4x stride; filters of 7, as wide ones learn sentences by heart; a frame every 20 ms again
+    # at the end, for 1.7 frames a letter is too few for CTC (docs/LOG.md)
+    "small-2d": [
+        {"filters": 384, "kernel": 1, "separable": False},
+        *({"filters": 384, "kernel": 7, "repeat": 2, "residual": True, "residual_projection": False} for _ in range(5)),
+        {"filters": 768, "kernel": 1, "separable": False, "upsample": 2},
+    ],
     "5x5": _paper_blocks(1),
     "15x5": _paper_blocks(3),
 }
+
+
+class StemSettings(BaseModel):
+    """2D convolutions in front of the blocks: each halves frames and bands."""
+
+    model_config = SECTION
+
+    channels: list[Annotated[int, Field(ge=1)]] = Field([32, 32], min_length=1, max_length=5)
+    residual: int = Field(0, ge=0)  # convolutions behind them, with a way round them all
+
+
+STEMS = {"small-2d": StemSettings()}
 
 
 class SqueezeExciteSettings(BaseModel):
@@ -64,11 +84,13 @@ class BlockSettings(BaseModel):
     residual: bool = False
     residual_dense: bool = False  # from the input of every dense block so far
     residual_mode: Literal["add", "max"] = "add"
+    residual_projection: bool = True  # false: the block's input is added as it is
     separable: bool = True
     groups: int = Field(1, ge=1)  # of the full or pointwise convolutions; their outputs are shuffled
     heads: int | None = Field(None, ge=1)  # filters that the depthwise convolution shares between channels
     future_context: int | None = Field(None, ge=0)  # frames the kernel sees ahead; None: half of it
     squeeze_excite: SqueezeExciteSettings | None = None
+    upsample: int = Field(1, ge=1)  # frames that each one becomes at the end, its channels shared out among them
     dropout: float = Field(0.0, ge=0, lt=1)
 
     @model_validator(mode="after")
@@ -79,13 +101,25 @@ class BlockSettings(BaseModel):
             raise ValueError(f"kernel {self.kernel} is even: frames could not stay centred")
         if self.residual_dense and (not self.residual or self.stride > 1):
             raise ValueError("residual_dense wants residual: true and no stride")
+        if not self.residual_projection and (
+            self.residual_dense or self.residual_mode != "add" or self.total_stride > 1
+        ):
+            raise ValueError("residual_projection: false wants residual_mode: add, no residual_dense and no stride")
         if self.heads is not None and not self.separable:
             raise ValueError("heads are of depthwise convolutions: separable must be true")
+        if self.filters % self.upsample or (self.upsample > 1 and self.residual_dense):
+            raise ValueError(f"upsample {self.upsample} wants filters that it divides, and no residual_dense")
         return self
 
     @property
+    def width(self) -> int:
+        """Channels of what comes out."""
+        return self.filters // self.upsample
+
+    @property
     def total_stride(self) -> int:
-        return self.stride if self.stride_last else self.stride**self.repeat
+        total: int = self.stride ** (1 if self.stride_last else self.repeat)
+        return total
 
     @property
     def padding(self) -> tuple[int, int]:
@@ -101,8 +135,9 @@ class QuartzNetSettings(BaseModel):
     model_config = SECTION
 
     kind: Literal["quartznet", "jasper", "citrinet"] = "quartznet"
-    preset: Literal["small", "5x5", "15x5"] | None = None
+    preset: Literal["small", "small-2d", "5x5", "15x5"] | None = None
     blocks: list[BlockSettings] | None = None
+    stem: StemSettings | None = None  # before blocks of one's own; a preset has its own
     dropout: float = Field(0.0, ge=0, lt=1)  # of every block of a preset
     activation: Literal["relu", "hardtanh", "selu", "swish", "gelu", "identity"] = "relu"
     norm: Literal["batch", "group", "instance", "layer"] = "batch"
@@ -115,6 +150,10 @@ class QuartzNetSettings(BaseModel):
             raise ValueError("give a preset or blocks, not both")
         if self.blocks is not None and (not self.blocks or self.dropout):
             raise ValueError("blocks must not be empty, and each names its own dropout")
+        if self.stem is not None and (self.blocks is None or self.norm != "batch" or not self.conv_mask):
+            raise ValueError("a stem wants blocks of one's own, norm: batch and conv_mask: true")
+        if self.downsampling % self.upsampling:
+            raise ValueError(f"{self.downsampling} feature frames a frame cannot become {self.upsampling} frames")
         if self.kind != "quartznet" and self.blocks is None:
             raise ValueError(f"kind {self.kind} has no presets: give blocks")
         return self
@@ -126,9 +165,22 @@ class QuartzNetSettings(BaseModel):
         return [BlockSettings(**block, dropout=self.dropout) for block in PRESETS[self.preset or "small"]]
 
     @property
-    def stride(self) -> int:
-        """Feature frames to one output frame."""
-        total = 1
+    def resolved_stem(self) -> StemSettings | None:
+        return self.stem if self.preset is None else STEMS.get(self.preset)
+
+    @property
+    def downsampling(self) -> int:
+        """Feature frames that become one frame, before any `upsample`."""
+        total = 1 << (len(self.resolved_stem.channels) if self.resolved_stem else 0)
         for block in self.resolved_blocks:
             total *= block.total_stride
         return total
+
+    @property
+    def upsampling(self) -> int:
+        return math.prod(block.upsample for block in self.resolved_blocks)
+
+    @property
+    def stride(self) -> int:
+        """Feature frames to one output frame."""
+        return self.downsampling // self.upsampling

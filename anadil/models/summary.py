@@ -71,6 +71,11 @@ def _hugging_face_rows(network: HuggingFace) -> list[list[str]]:
 
 def _quartznet_rows(network: QuartzNet) -> list[list[str]]:
     rows = []
+    stem = network.encoder.stem
+    if stem is not None:
+        stride, size = str(2 ** len(stem.halvings)), f"{count_parameters(stem):,}"
+        n_convs = str(len(stem.halvings) + len(stem.residual))
+        rows.append(["2D stem", str(stem.width), "3", n_convs, stride, "1", "no", size])
     for i, (block, module) in enumerate(
         zip(network.settings.resolved_blocks, network.encoder.encoder.children(), strict=True), start=1
     ):

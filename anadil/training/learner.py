@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.plugins.precision import MixedPrecision, Precision
 from torch import nn
 from torch.optim import Optimizer
 
@@ -60,7 +61,7 @@ def make_fabric(config: Config, alone: bool = False) -> Fabric:
     settings = config.training
     n_devices, n_machines = (1, 1) if alone else members(settings)
     if n_devices * n_machines == 1:
-        return Fabric(accelerator=settings.accelerator, devices=1, precision=_precision(settings))
+        return Fabric(accelerator=settings.accelerator, devices=1, plugins=_precision(settings))
     # convolutions of wav2vec 2.0 hold still, its layers are left out now and then; and what a source brings is not known yet
     own = isinstance(config.model, Wav2Vec2Settings | W2vBertSettings)
     may_skip = own or config.init is not None or getattr(config.model, "stochastic_depth_drop_prob", 0.0) > 0
@@ -69,7 +70,7 @@ def make_fabric(config: Config, alone: bool = False) -> Fabric:
         devices=n_devices,
         num_nodes=n_machines,
         strategy=fsdp(n_devices * n_machines) if settings.strategy == "fsdp" else ddp(may_skip),
-        precision=_precision(settings),
+        plugins=_precision(settings),
     )
     fabric.launch()
     return fabric
@@ -112,8 +113,16 @@ def reseed(masks: torch.Generator, seed: int, rank: int, step: int = 0) -> None:
     torch.manual_seed(mixed)
 
 
-def _precision(settings: TrainingSettings) -> Any:
-    if settings.precision != "auto":
-        return settings.precision
+class WholeWaveforms(MixedPrecision):
+    """Autocast, and no more: Fabric's own rounds waveforms to 8 bits, and quiet bands are lost before the log-mel."""
+
+    def convert_input(self, data: Any) -> Any:
+        return data
+
+
+def _precision(settings: TrainingSettings) -> Precision:
     on_gpu = settings.accelerator in ("auto", "cuda") and torch.cuda.is_available()
-    return "bf16-mixed" if on_gpu and torch.cuda.is_bf16_supported() else "32-true"
+    wanted = settings.precision
+    if wanted == "auto":
+        wanted = "bf16-mixed" if on_gpu and torch.cuda.is_bf16_supported() else "32-true"
+    return Precision() if wanted == "32-true" else WholeWaveforms(wanted, "cuda" if on_gpu else "cpu")

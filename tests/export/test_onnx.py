@@ -72,6 +72,11 @@ CONFIGS: dict[str, dict[str, Any]] = {
             {"filters": 16, "kernel": 5, "dilation": 2},
         ],
     },
+    "2D stem, frames spread": {
+        "features": {"mels": 21},
+        "stem": {"channels": [4, 6], "residual": 1},
+        "blocks": [{"filters": 16, "kernel": 5}, {"filters": 16, "kernel": 1, "separable": False, "upsample": 2}],
+    },
 }
 
 

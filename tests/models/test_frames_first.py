@@ -18,6 +18,15 @@ SQUEEZE = {"reduction": 2}
 
 NETWORKS: dict[str, dict[str, Any]] = {
     "small": {"preset": "small"},
+    "small-2d": {"preset": "small-2d"},
+    "stem, frames spread twice": {
+        "stem": {"channels": [4, 6], "residual": 2},
+        "blocks": [
+            {"filters": 8, "kernel": 3, "stride": 2, "upsample": 2},
+            {"filters": 12, "kernel": 5, "repeat": 2, "residual": True, "upsample": 2},
+            {"filters": 6, "kernel": 5, "repeat": 2, "residual": True, "residual_projection": False},
+        ],
+    },
     "first frames dropped, dilated, filters longer than the audio": {
         "blocks": [
             {"filters": 8, "kernel": 5, "stride": 2},

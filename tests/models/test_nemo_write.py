@@ -9,10 +9,12 @@ import torch
 import yaml
 
 from anadil.errors import AnadilError
-from anadil.models.acoustic import load_model
+from anadil.models.acoustic import AcousticModel, load_model, save_model
+from anadil.models.features import FeatureSettings
 from anadil.models.nemo import load_nemo, read_nemo
 from anadil.models.nemo_archive import read_archive
 from anadil.models.nemo_write import write_nemo
+from anadil.models.quartznet import QuartzNetSettings
 from anadil.training.convert import convert
 from anadil.training.report import Silent
 from tests.nemo_models import REFERENCE, audio, golden, write_case
@@ -59,6 +61,14 @@ def test_an_archive_keeps_its_tokenizer_and_its_other_sections(family: str, shar
         assert tar.getnames()[0] == "./model_config.yaml"
         written = tar.extractfile("./model_config.yaml")
         assert written is not None and yaml.safe_load(io.BytesIO(written.read()))["encoder"]["feat_in"] > 0
+
+
+def test_blocks_that_nemo_has_not_are_an_error(tmp_path: Path) -> None:
+    acoustic = AcousticModel(FeatureSettings(), QuartzNetSettings(preset="small-2d"), 2)
+    config = {"language": "und", "model": {"preset": "small-2d"}, "tokenizer": {"labels": [" ", "a"]}}
+    save_model(tmp_path / "m", acoustic, yaml.safe_dump(config), "")
+    with pytest.raises(AnadilError, match=r"m: a stem, .* no counterpart in NeMo\n  next: .*preset=small"):
+        write_nemo(tmp_path / "m", tmp_path / "m.nemo")
 
 
 def test_what_nemo_has_not_is_an_error(shared: Path, tmp_path: Path) -> None:

@@ -8,8 +8,10 @@ import pytest
 import torch
 from pydantic import ValidationError
 
+from anadil.errors import AnadilError
 from anadil.models.acoustic import AcousticModel
 from anadil.models.features import FeatureSettings
+from anadil.models.frames_first import spread
 from anadil.models.quartznet import BlockSettings, QuartzNet, QuartzNetSettings
 from anadil.models.summary import count_parameters, layer_table
 from tests.nemo import Golden, read_golden
@@ -24,10 +26,10 @@ TINY = QuartzNetSettings(blocks=BLOCKS)  # stride 8
 N_MELS, N_LABELS = 10, 5
 
 
-def tiny() -> QuartzNet:
+def tiny(settings: QuartzNetSettings = TINY) -> QuartzNet:
     """With batch-norm statistics as after training."""
     torch.manual_seed(0)
-    network = QuartzNet(TINY, N_MELS, N_LABELS).eval()
+    network = QuartzNet(settings, N_MELS, N_LABELS).eval()
     for module in network.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             torch.nn.init.normal_(module.running_mean)  # type: ignore[arg-type]
@@ -61,7 +63,7 @@ def test_weights_have_nemos_names_and_shapes(nemo: Golden) -> None:
 
 @pytest.mark.parametrize(
     ("preset", "n_parameters", "stride", "n_layers"),
-    [("5x5", 6_719_331, 2, 8), ("15x5", 18_930_531, 2, 18)],
+    [("5x5", 6_719_331, 2, 8), ("15x5", 18_930_531, 2, 18), ("small-2d", 2_026_051, 2, 8)],
 )
 def test_presets_are_of_the_papers_size(preset: str, n_parameters: int, stride: int, n_layers: int) -> None:
     settings = QuartzNetSettings.model_validate({"preset": preset})
@@ -85,17 +87,40 @@ def test_dropout_of_a_preset_is_that_of_every_block() -> None:
     assert {block.dropout for block in QuartzNetSettings(preset="5x5", dropout=0.2).resolved_blocks} == {0.2}
 
 
-def test_frames_are_counted_as_the_network_makes_them() -> None:
-    network, lengths = tiny(), torch.arange(1, 80)
+STEMMED = QuartzNetSettings.model_validate(
+    {
+        "stem": {"channels": [3, 4], "residual": 1},
+        "blocks": [{"filters": 12, "kernel": 5, "stride": 2, "upsample": 4}, {"filters": 8, "kernel": 3}],
+    }
+)
+
+
+def test_a_block_without_projection_keeps_its_channels() -> None:
+    blocks = [BlockSettings(filters=8, kernel=3, residual=True, residual_projection=False)]
+    with pytest.raises(AnadilError, match=f"{N_MELS} become 8"):
+        QuartzNet(QuartzNetSettings(blocks=blocks), N_MELS, N_LABELS)
+
+
+@pytest.mark.parametrize(("settings", "halved", "spread"), [(TINY, 8, 1), (STEMMED, 8, 4)])
+def test_frames_are_counted_as_the_network_makes_them(settings: QuartzNetSettings, halved: int, spread: int) -> None:
+    network, lengths = tiny(settings), torch.arange(1, 80)
     log_probs, counts = network(torch.randn(len(lengths), N_MELS, 79), lengths)
     assert counts.tolist() == [network.frame_count(n) for n in lengths.tolist()]
-    assert counts.tolist() == [-(-n // TINY.stride) for n in lengths.tolist()]
+    assert counts.tolist() == [-(-n // halved) * spread for n in lengths.tolist()]
+    assert settings.stride == halved // spread
     assert log_probs.shape == (79, network.frame_count(79), N_LABELS + 1)
     assert network.frame_count(0) == 0
 
 
-def test_padding_and_company_change_nothing() -> None:
-    network = tiny()
+def test_a_spread_frame_shares_out_its_channels() -> None:
+    frames = torch.tensor([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0], [7.0, 8.0]]).view(1, 4, 1, 2)
+    x, mask = spread(frames, torch.tensor([1.0, 0.0]).view(1, 1, 1, 2), 2)
+    assert x.view(2, 4).tolist() == [[1, 5, 2, 6], [3, 7, 4, 8]] and mask.flatten().tolist() == [1, 1, 0, 0]
+
+
+@pytest.mark.parametrize("settings", [TINY, STEMMED])
+def test_padding_and_company_change_nothing(settings: QuartzNetSettings) -> None:
+    network = tiny(settings)
     features = torch.randn(4, N_MELS, 70)  # what lies beyond an utterance is noise, not zeros
     lengths = [70, 41, 8, 1]
     log_probs, counts = network(features, torch.tensor(lengths))
@@ -113,7 +138,15 @@ def test_padding_and_company_change_nothing() -> None:
         ({"blocks": [{"filters": 8, "kernel": 3}], "preset": "5x5"}, "a preset or blocks, not both"),
         ({"blocks": []}, "must not be empty"),
         ({"blocks": [{"filters": 8, "kernel": 3}], "dropout": 0.1}, "each names its own dropout"),
-        ({"preset": "10x5"}, "'small', '5x5' or '15x5'"),
+        ({"preset": "small", "stem": {}}, "a stem wants blocks of one's own"),
+        ({"stem": {}, "norm": "group", "blocks": [{"filters": 8, "kernel": 3}]}, "a stem wants"),
+        ({"blocks": [{"filters": 9, "kernel": 3, "stride": 2, "upsample": 2}]}, "upsample 2 wants filters"),
+        ({"blocks": [{"filters": 8, "kernel": 3, "upsample": 2}]}, "cannot become 2 frames"),
+        (
+            {"blocks": [{"filters": 8, "kernel": 3, "stride": 2, "residual": True, "residual_projection": False}]},
+            "residual_projection: false wants",
+        ),
+        ({"preset": "10x5"}, "'small', 'small-2d', '5x5' or '15x5'"),
     ],
 )
 def test_networks_that_cannot_be_are_refused(settings: dict[str, Any], what: str) -> None:
