@@ -14,10 +14,10 @@ import numpy as np
 import soxr
 
 ZEROS = 32
-"""Zero crossings of the sinc on either side: what is let through is flat to 0.9 of the lower rate's half."""
+"""Zero crossings of the sinc on either side: what is let through is flat to 0.88 of the lower rate's half."""
 
 CUTOFF, WINDOW_BETA = 0.95, 6.8
-"""Half-power point as a share of the lower rate's half, and Kaiser's parameter for 70 dB: aliases stay below -70 dB."""
+"""Half-power point as a share of the lower rate's half, and Kaiser's parameter for 70 dB; aliases of what is let through stay below -60 dB."""
 
 OUTPUTS = 50
 """Outputs of one product: more means more zeros in the matrix, fewer smaller products."""
