@@ -17,7 +17,9 @@ ZEROS = 32
 """Zero crossings of the sinc on either side: what is let through is flat to 0.88 of the lower rate's half."""
 
 CUTOFF, WINDOW_BETA = 0.95, 6.8
-"""Half-power point as a share of the lower rate's half, and Kaiser's parameter for 70 dB; aliases of what is let through stay below -60 dB."""
+"""Half-power point as a share of the lower rate's half, and Kaiser's parameter for 70 dB.
+
+What is let through comes out right within -60 dB, aliases included (tested)."""
 
 OUTPUTS = 50
 """Outputs of one product: more means more zeros in the matrix, fewer smaller products."""
