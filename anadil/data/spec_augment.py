@@ -113,7 +113,7 @@ def hide(features: Tensor, frame_counts: Tensor, masks: list[Masks], generator: 
 
 
 def _zero(features: Tensor, rectangles: Tensor, hit: Tensor) -> None:
-    """One after the other, in NumPy: it touches what it hides alone, where the product of `_fill` fills memory of the features' size."""
+    """One after the other, in NumPy: no memory is touched but what is hidden, where `_fill` needs as much as the features."""
     rows = features.numpy()
     for row, chosen, some in zip(rows, hit.tolist(), rectangles.tolist(), strict=True):
         for yes, (low, first, high, end) in zip(chosen, some, strict=True):
