@@ -177,14 +177,22 @@ def load_model(folder: Path) -> LoadedModel:
     else:
         subwords = read_subwords(folder, tokenizer.kind, labels)
         rules = text_rules(language, parse(TextSettings, text, where), labels, subwords)
-    acoustic = AcousticModel(features, model, len(labels))
     try:
-        acoustic.network.load_state_dict(load_file(folder / WEIGHTS))
+        weights = load_file(folder / WEIGHTS)
+        acoustic = AcousticModel(features, _as_it_was(model, weights), len(labels))
+        acoustic.network.load_state_dict(weights)
     except (OSError, SafetensorError, RuntimeError) as error:
         raise AnadilError(
             f"{folder / WEIGHTS}: the weights do not fit the config: {error}\n  next: copy the folder again"
         ) from error
     return LoadedModel(str(data.get("name", folder.name)), acoustic.eval(), rules)
+
+
+def _as_it_was(model: AnySettings, weights: Mapping[str, Tensor]) -> AnySettings:
+    """The default preset was "small" once, and models saved then do not name it."""
+    unnamed = isinstance(model, QuartzNetSettings) and model.preset is None and model.blocks is None
+    has_stem = any(name.startswith("encoder.stem.") for name in weights)
+    return model.model_copy(update={"preset": "small"}) if unnamed and not has_stem else model
 
 
 def _section(data: dict[str, Any], name: str) -> dict[str, Any]:

@@ -60,6 +60,8 @@ class StemSettings(BaseModel):
 
 STEMS = {"small-2d": StemSettings()}
 
+DEFAULT_PRESET = "small-2d"
+
 
 class SqueezeExciteSettings(BaseModel):
     """A gate on every channel, from the channels' means over time."""
@@ -150,8 +152,10 @@ class QuartzNetSettings(BaseModel):
             raise ValueError("give a preset or blocks, not both")
         if self.blocks is not None and (not self.blocks or self.dropout):
             raise ValueError("blocks must not be empty, and each names its own dropout")
-        if self.stem is not None and (self.blocks is None or self.norm != "batch" or not self.conv_mask):
-            raise ValueError("a stem wants blocks of one's own, norm: batch and conv_mask: true")
+        if self.stem is not None and self.blocks is None:
+            raise ValueError("a stem wants blocks of one's own: a preset has its own")
+        if self.resolved_stem is not None and (self.norm != "batch" or not self.conv_mask):
+            raise ValueError("behind a stem (preset small-2d has one) norm must be batch, and conv_mask true")
         if self.downsampling % self.upsampling:
             raise ValueError(f"{self.downsampling} feature frames a frame cannot become {self.upsampling} frames")
         if self.kind != "quartznet" and self.blocks is None:
@@ -162,11 +166,11 @@ class QuartzNetSettings(BaseModel):
     def resolved_blocks(self) -> list[BlockSettings]:
         if self.blocks is not None:
             return self.blocks
-        return [BlockSettings(**block, dropout=self.dropout) for block in PRESETS[self.preset or "small"]]
+        return [BlockSettings(**block, dropout=self.dropout) for block in PRESETS[self.preset or DEFAULT_PRESET]]
 
     @property
     def resolved_stem(self) -> StemSettings | None:
-        return self.stem if self.preset is None else STEMS.get(self.preset)
+        return self.stem if self.blocks is not None else STEMS.get(self.preset or DEFAULT_PRESET)
 
     @property
     def downsampling(self) -> int:

@@ -11,6 +11,7 @@ from anadil.models.hugging_face import HuggingFace
 from anadil.models.hugging_face_features import WINDOW, FilterBank
 from anadil.models.hugging_face_settings import W2vBertSettings, Wav2Vec2Settings
 from anadil.models.quartznet import QuartzNet
+from anadil.models.quartznet_settings import DEFAULT_PRESET
 
 
 def layer_table(acoustic: AcousticModel) -> tuple[list[str], list[list[str]]]:
@@ -38,7 +39,7 @@ def describe_model(settings: AnySettings) -> str:
             f"{settings.kind}, {settings.n_layers} layers of {settings.d_model}, {settings.subsampling_factor}x stride"
         )
     own = f"{len(settings.resolved_blocks)} own blocks"
-    return f"{settings.kind}, {settings.preset or ('small' if settings.blocks is None else own)}"
+    return f"{settings.kind}, {settings.preset or (DEFAULT_PRESET if settings.blocks is None else own)}"
 
 
 def count_parameters(module: nn.Module) -> int:

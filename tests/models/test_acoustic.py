@@ -13,6 +13,8 @@ from safetensors.torch import load_file, save_file
 from anadil.errors import AnadilError
 from anadil.models import acoustic as module
 from anadil.models.acoustic import CARD, CONFIG, WEIGHTS, AcousticModel, load_model, save_model
+from anadil.models.features import FeatureSettings
+from anadil.models.quartznet import QuartzNetSettings
 from anadil.settings import dump
 from anadil.training.config import Config
 
@@ -106,6 +108,18 @@ def test_a_config_that_does_not_fit_is_an_error(folder: Path, change: dict[str, 
     (folder / CONFIG).write_text(yaml.safe_dump(CONFIG_DATA | change, allow_unicode=True), encoding="utf-8")
     with pytest.raises(AnadilError, match=what):
         load_model(folder)
+
+
+def test_a_model_of_when_small_was_the_default_is_read(folder: Path) -> None:
+    for preset in ("small", "small-2d"):
+        acoustic = AcousticModel(FeatureSettings(), QuartzNetSettings(preset=preset), 2)
+        saved = {"model": {"kind": "quartznet", "preset": None, "blocks": None}, "tokenizer": {"labels": [" ", "a"]}}
+        save_model(folder, acoustic, yaml.safe_dump(saved), "")
+        again = load_model(folder).acoustic.network
+        assert sorted(again.state_dict()) == sorted(acoustic.network.state_dict())
+        assert isinstance(again.settings, QuartzNetSettings) and again.settings.stride == (
+            4 if preset == "small" else 2
+        )
 
 
 def test_what_is_no_model_folder_is_an_error(folder: Path) -> None:

@@ -78,9 +78,10 @@ def test_presets_are_of_the_papers_size(preset: str, n_parameters: int, stride: 
     assert sum(parts) == total == n_parameters
 
 
-def test_the_small_preset_is_the_default_and_makes_25_frames_a_second() -> None:
-    assert QuartzNetSettings().resolved_blocks == QuartzNetSettings(preset="small").resolved_blocks
-    assert AcousticModel(FeatureSettings(), QuartzNetSettings(), 34).frame_count(16000) == 25
+def test_small_2d_is_the_default_and_makes_50_frames_a_second() -> None:
+    assert QuartzNetSettings().resolved_blocks == QuartzNetSettings(preset="small-2d").resolved_blocks
+    frames = {name: AcousticModel(FeatureSettings(), QuartzNetSettings(preset=name), 34) for name in ("small", None)}
+    assert [acoustic.frame_count(16000) for acoustic in frames.values()] == [25, 50]
 
 
 def test_dropout_of_a_preset_is_that_of_every_block() -> None:
@@ -139,7 +140,8 @@ def test_padding_and_company_change_nothing(settings: QuartzNetSettings) -> None
         ({"blocks": []}, "must not be empty"),
         ({"blocks": [{"filters": 8, "kernel": 3}], "dropout": 0.1}, "each names its own dropout"),
         ({"preset": "small", "stem": {}}, "a stem wants blocks of one's own"),
-        ({"stem": {}, "norm": "group", "blocks": [{"filters": 8, "kernel": 3}]}, "a stem wants"),
+        ({"stem": {}, "norm": "group", "blocks": [{"filters": 8, "kernel": 3}]}, "norm must be batch"),
+        ({"conv_mask": False}, "small-2d has one.*conv_mask true"),
         ({"blocks": [{"filters": 9, "kernel": 3, "stride": 2, "upsample": 2}]}, "upsample 2 wants filters"),
         ({"blocks": [{"filters": 8, "kernel": 3, "upsample": 2}]}, "cannot become 2 frames"),
         (
