@@ -5,6 +5,12 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import torch
+
+from anadil.models.acoustic import AcousticModel
+from anadil.models.features import FeatureSettings
+from anadil.models.quartznet_settings import DEFAULT_PRESET, PRESETS, QuartzNetSettings
+from anadil.models.summary import count_parameters
 from anadil.training.checkpoint import MAY_CHANGE
 from anadil.training.config import TrainingSettings
 from anadil.training.run import OUTPUTS
@@ -28,6 +34,19 @@ def named(table: str) -> set[str]:
 
 def test_every_key_is_explained() -> None:
     assert named(section("Keys of `training`")) == set(TrainingSettings.model_fields)
+
+
+def test_every_preset_is_described() -> None:
+    sizes = {
+        name: line.split("|")[2]
+        for line in section("Which network").splitlines()
+        if line.startswith("| `") and "model.preset" not in line
+        for name in re.findall(r"`([^`]+)`", line.split("|")[1])
+    }
+    assert set(sizes) == set(PRESETS)
+    with torch.device("meta"):
+        count = count_parameters(AcousticModel(FeatureSettings(), QuartzNetSettings(preset=DEFAULT_PRESET), 34))
+    assert sizes[DEFAULT_PRESET].strip() == f"{count / 1e6:.1f} M"
 
 
 def test_defaults_are_those_of_the_code() -> None:
