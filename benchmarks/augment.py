@@ -1,6 +1,6 @@
 """What augmentation costs of training: whole epochs with it and without, and seconds of audio per second for each transform.
 
-    python benchmarks/augment.py [--preset small] [--clips 60] [--rounds 9]
+    python benchmarks/augment.py [--preset small-2d] [--clips 60] [--rounds 9]
 
 The figure that counts comes last: whole epochs from a warm cache by turns, bare, at the default probabilities and with
 every transform on every clip; the median of what each round adds to the bare epoch beside it. What a loader thread takes
@@ -111,7 +111,7 @@ def epoch_seconds(trainee: Trainee, loader: Loader, durations: Sequence[float], 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--preset", default="small", choices=["small", "small-2d", "5x5", "15x5"])
+    parser.add_argument("--preset", default="small-2d", choices=["small", "small-2d", "5x5", "15x5"])
     parser.add_argument("--clips", type=int, default=60)
     parser.add_argument("--rounds", type=int, default=9)
     arguments = parser.parse_args()

@@ -70,7 +70,7 @@ class ReverbSettings(BaseModel):
 
     model_config = SECTION
 
-    probability: Probability = 0.2
+    probability: Probability = 0.1
     manifest: Paths = []  # of impulse responses; none: decaying noise, after the two figures below
     rt60: Seconds = (0.1, 0.6)  # seconds until the echo has lost 60 dB
     direct_db: Decibels = (0.0, 12.0)  # energy of the direct sound over that of the echo
@@ -123,7 +123,7 @@ class CodecSettings(BaseModel):
 
     model_config = SECTION
 
-    probability: Probability = 0.01  # the dearest by far: 8 ms of a core for a second of audio (docs/LOG.md)
+    probability: Probability = 0.005  # the dearest by far: 8 ms of a core for a second of audio (docs/LOG.md)
     formats: Annotated[list[Literal["mp3", "opus"]], Field(min_length=1)] = ["mp3", "opus"]
     kbps: BitRates = (8.0, 24.0)
 
