@@ -12,6 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
@@ -160,8 +161,7 @@ class _ReluDropout(torch.autograd.Function):
         ctx.scale = _STEPS / (_STEPS - dropped)
         rows = _as_rows(x).relu_()
         if dropped:
-            bits = torch.empty(-(-rows.numel() // 4), dtype=torch.int64).random_(-(1 << 63), None)
-            drawn = bits.view(torch.int16)[: rows.numel()].view_as(rows).to(rows.dtype)
+            drawn = _random_bits(rows.numel()).view_as(rows).to(rows.dtype)
             # 0 where what was drawn is at most the threshold, in one pass; comparing and multiplying takes six times as long
             _threshold(rows, drawn, dropped - _STEPS // 2 - 1, grad_input=rows)
             rows.mul_(ctx.scale)
@@ -175,6 +175,12 @@ class _ReluDropout(torch.autograd.Function):
         (out,) = ctx.saved_tensors
         passed = torch.ops.aten.threshold_backward(grad.contiguous(memory_format=torch.channels_last), out, 0)
         return passed.mul_(ctx.scale) if ctx.scale > 1 else passed, None, None
+
+
+def _random_bits(n: int) -> Tensor:
+    """int16 (n,), uniform. PyTorch's generator gives the seed alone: NumPy's SFC64 draws three times as fast, on one thread."""
+    drawn = np.random.SFC64(int(torch.randint(1 << 62, ()))).random_raw(-(-n // 4))
+    return torch.from_numpy(drawn.view(np.int16))[:n]
 
 
 _threshold = torch.ops.aten.threshold_backward.grad_input

@@ -262,8 +262,8 @@ class QuartzNet(nn.Module):
 
     def __init__(self, settings: QuartzNetSettings, n_features: int, n_labels: int) -> None:
         super().__init__()
-        self.settings = settings
-        self.n_labels = n_labels
+        self.settings, self.n_labels = settings, n_labels
+        self.downsampling, self.upsampling = settings.downsampling, settings.upsampling  # asked for each utterance
         self.encoder = Encoder(n_features, settings)
         head = nn.ModuleList([nn.Conv1d(self.encoder.width, n_labels + 1, kernel_size=1)])
         self.decoder = nn.ModuleDict({"decoder_layers": head})
@@ -273,7 +273,7 @@ class QuartzNet(nn.Module):
 
     def frame_count(self, n_features: int) -> int:
         """Output frames for so many feature frames, for one utterance."""
-        return -(-n_features // self.settings.downsampling) * self.settings.upsampling
+        return -(-n_features // self.downsampling) * self.upsampling
 
     def forward(self, features: Tensor, frame_counts: Tensor) -> tuple[Tensor, Tensor]:
         x, mask = self.encoder(features, frame_counts)

@@ -160,9 +160,9 @@ def test_dropout_keeps_the_mean_and_drops_its_share(p: float) -> None:
     spoken, expected = out[:, :, :100], given.detach()[:, :, :100].relu()
     assert not out[:, :, 100:].any()
     kept = spoken[expected > 0] > 0
-    assert kept.double().mean().item() == pytest.approx(1 - p, abs=0.002)
+    assert kept.double().mean().item() == pytest.approx(1 - p, abs=0.004)  # four deviations
     torch.testing.assert_close(spoken[spoken > 0] * (1 - p), expected[spoken > 0], rtol=1e-4, atol=0)
-    assert abs(spoken.mean().item() - expected.mean().item()) < 0.002
+    assert abs(spoken.mean().item() - expected.mean().item()) < 0.004
     out.sum().backward()
     torch.testing.assert_close(given.grad, (out > 0) / (1 - p), rtol=1e-4, atol=0)
 
