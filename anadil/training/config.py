@@ -19,6 +19,9 @@ from anadil.settings import SECTION, Paths, override, parse, read_yaml
 from anadil.text.rules import TextRules, TextSettings, TokenizerSettings
 from anadil.training.init_settings import InitSettings
 
+EPOCHS, UNLIMITED = 60, 1_000_000
+"""What `training.epochs` is when it is left out: without a time budget, and with one."""
+
 
 class DataSettings(BaseModel):
     """Section `data`: manifests, relative to the working directory, and what to leave out."""
@@ -42,7 +45,7 @@ class TrainingSettings(BaseModel):
 
     model_config = SECTION
 
-    epochs: int = Field(60, ge=1)
+    epochs: int | None = Field(None, ge=1)  # None: 60, or as many as `max_minutes` has room for
     max_minutes: float | None = Field(None, gt=0)  # the schedule ends by then, even if epochs are left
     flat_start_steps: int = Field(600, ge=0)  # of cross-entropy against evenly spread letters, before CTC
     # audio of a step on all devices together, padding counted; auto: as long as is good for this much speech and fits into memory
@@ -67,6 +70,13 @@ class TrainingSettings(BaseModel):
     accumulate: int = Field(1, ge=1)  # pieces that a device hears its batch in: less memory, the same step
     accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = "auto"
+
+    @property
+    def epoch_limit(self) -> int:
+        """`epochs`, or what stands for it."""
+        if self.epochs is not None:
+            return self.epochs
+        return EPOCHS if self.max_minutes is None else UNLIMITED
 
     @property
     def batch_limit(self) -> float:

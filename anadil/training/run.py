@@ -82,7 +82,7 @@ class Run:
     def ended(self, settings: TrainingSettings) -> bool:
         """Whether the schedule is at its end."""
         by_clock = self.step > 0 and self.progress(settings.max_minutes) >= 1
-        return by_clock or self.epochs_done >= settings.epochs
+        return by_clock or self.epochs_done >= settings.epoch_limit
 
     def finished(self, settings: TrainingSettings) -> bool:
         return self.ended(settings) or self.out_of_patience(settings)

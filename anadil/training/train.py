@@ -106,7 +106,7 @@ def _fit(
     fabric, data, settings = learner.fabric, learner.data, learner.settings
     loader, valid_loader = _loaders(data)
     averages = Averages(data.acoustic.network, settings, out)
-    total_steps = settings.epochs * len(plan_steps(data, epoch=0))
+    total_steps = settings.epoch_limit * len(plan_steps(data, epoch=0))
     hours = sum(example.duration for example in data.train) / 3600
     run = Run(out, total_steps, hours, count_parameters(data.acoustic), settings.checkpoint_minutes)
     resumable = Resumable(learner, averages, run, identity_of(data.config, data.train, data.valid))

@@ -87,7 +87,7 @@ def dry_run(config: Config, out: Path, report: Reporter | None = None) -> Trial:
     speed = sum(padded_seconds(durations, batch) for batch in usual) / (time.monotonic() - started)
     looks = (1 + (settings.ema_decay is not None) + (settings.average_last > 1)) / settings.validate_every
     epoch_s = sum(sizes) / speed + looks * _validation_s(learner)
-    by_epochs, by_clock = settings.epochs * epoch_s, 60 * (settings.max_minutes or math.inf)
+    by_epochs, by_clock = settings.epoch_limit * epoch_s, 60 * (settings.max_minutes or math.inf)
     return Trial(
         count_parameters(data.acoustic),
         sum(example.duration for example in data.train) / 3600,
@@ -98,7 +98,7 @@ def dry_run(config: Config, out: Path, report: Reporter | None = None) -> Trial:
         len(plan),
         speed,
         epoch_s,
-        min(settings.epochs, math.ceil(by_clock / epoch_s)) if math.isfinite(by_clock) else settings.epochs,
+        min(settings.epoch_limit, math.ceil(by_clock / epoch_s)) if math.isfinite(by_clock) else settings.epoch_limit,
         by_clock < by_epochs,
         min(by_epochs, by_clock),
     )

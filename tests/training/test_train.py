@@ -28,7 +28,7 @@ from anadil.text.rules import TextSettings, text_rules
 from anadil.training import diagnosis
 from anadil.training import step as step_module
 from anadil.training import train as module
-from anadil.training.config import Config, load_config
+from anadil.training.config import Config, TrainingSettings, load_config
 from anadil.training.interrupt import stop_on_interrupt
 from anadil.training.judge import Judgement
 from anadil.training.prepare import Prepared, prepare
@@ -172,6 +172,12 @@ def test_the_clock_ends_a_run_with_epochs_left(tmp_path: Path, micro: Path) -> N
     (row,) = metrics(tmp_path / "run")
     assert float(row["lr"]) == pytest.approx(1e-4)  # the schedule has ended too
     assert entries(tmp_path / "run") == {"best", *WITHOUT_BEST, "validation.txt", "hypotheses.jsonl"}
+
+
+def test_a_time_budget_alone_is_used_in_full() -> None:
+    assert TrainingSettings().epoch_limit == 60
+    assert TrainingSettings(epochs=7, max_minutes=1).epoch_limit == 7
+    assert TrainingSettings(max_minutes=1).epoch_limit > 100_000
 
 
 def test_an_existing_run_is_refused_and_replaced_with_force(tmp_path: Path, micro: Path) -> None:
