@@ -137,7 +137,7 @@ class _LongDepthwise(torch.autograd.Function):
 
     Forward, and the gradient of x, which is a convolution with the filters turned round, go along rows of batch * channels
     groups, each frame read near the last one; down an image's columns oneDNN reads each anew for each tap. The gradient
-    of the filters goes down the columns: along rows it takes four times as long.
+    of the filters goes down the columns: along rows it takes several times as long.
     """
 
     @staticmethod
