@@ -105,16 +105,14 @@ def test_both_layouts_agree(name: str, dtype: torch.dtype, lengths: list[int]) -
         torch.testing.assert_close(now, wanted, atol=exact, rtol=0, msg=buffer)
 
 
-@pytest.mark.parametrize(("kernel", "stride"), [(9, 2), (29, 1)])
 @pytest.mark.parametrize("batch", [1, 2])
-def test_a_view_of_the_frames_gives_the_same_gradient_of_the_filters(batch: int, kernel: int, stride: int) -> None:
+def test_a_view_of_the_frames_gives_the_same_gradient_of_the_filters(batch: int) -> None:
     """As FSDP's hooks make one: PyTorch takes its one image's stride for another layout, and sums wrongly."""
     torch.manual_seed(0)
-    conv = nn.Conv1d(16, 16, kernel, stride, groups=16, bias=False)
+    conv = nn.Conv1d(16, 16, 9, 2, groups=16, bias=False)
     x = torch.randn(1, 16, 63, batch).contiguous(memory_format=torch.channels_last)
     found = [
-        torch.autograd.grad(depthwise(one, conv, (kernel // 2, kernel // 2)).square().sum(), conv.weight)[0]
-        for one in (x, x.view_as(x))
+        torch.autograd.grad(depthwise(one, conv, (4, 4)).square().sum(), conv.weight)[0] for one in (x, x.view_as(x))
     ]
     torch.testing.assert_close(*found)
 
