@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,9 +11,6 @@ from anadil.export import layout
 from anadil.files import recover_folder
 from anadil.models.hugging_face_vocabulary import is_hugging_face
 from anadil.recognition.recognizer import Recognizer
-
-if TYPE_CHECKING:
-    pass
 
 WEIGHTS, CONFIG = "model.safetensors", "config.yaml"  # of a model folder; anadil.models needs PyTorch to be imported
 
