@@ -63,7 +63,7 @@ def micro_data(manifest: Path, valid: Path | None = None, **training: Any) -> di
         "augment": {"spec_augment": None},
         "model": {"blocks": BLOCKS},
         "training": {"epochs": 2, "batch_seconds": 4, "warmup_steps": 5, "flat_start_steps": 40, "lr": 0.02}
-        | {"accelerator": "cpu"}
+        | {"accelerator": "cpu", "precision": "32-true"}
         | training,
     }
 

@@ -28,27 +28,30 @@ Masks = tuple[float, list[Rectangles]]
 
 
 def feature_augmentation(
-    settings: AugmentSettings, generator: torch.Generator
-) -> Callable[[Tensor, Tensor], Tensor] | None:
-    """From features (batch, mels, frames) and frame counts (batch,) to other features, or None if all is off.
+    settings: AugmentSettings, generator: torch.Generator, views: int = 1
+) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None:
+    """From features (batch, mels, frames) and frame counts (batch,) to others, or None if all is off.
 
-    The features given are changed, unless they are part of a gradient's way. Time warp first, so that masks keep their
-    straight edges. `generator` lives on the CPU.
+    With `views`, each utterance comes back so many times, warped once and each time under masks of its own: first all
+    utterances, then all again. The features given are changed, unless they are part of a gradient's way. Time warp first,
+    so that masks keep their straight edges. `generator` lives on the CPU.
     """
     warp, masks = settings.time_warp, []
     if settings.spec_augment is not None:
         masks.append(stretches(settings.spec_augment))
     if settings.spec_cutout is not None:
         masks.append(rectangles(settings.spec_cutout))
-    if warp is None and not masks:
+    if warp is None and not masks and views == 1:
         return None
 
-    def augment(features: Tensor, frame_counts: Tensor) -> Tensor:
+    def augment(features: Tensor, frame_counts: Tensor) -> tuple[Tensor, Tensor]:
         features = features.clone() if features.requires_grad else features
         if warp is not None:
             time_warp(features, frame_counts, warp, generator)
+        if views > 1:
+            features, frame_counts = features.repeat(views, 1, 1), frame_counts.repeat(views)
         hide(features, frame_counts, masks, generator)
-        return features
+        return features, frame_counts
 
     return augment
 

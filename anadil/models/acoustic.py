@@ -28,8 +28,8 @@ from anadil.text.tokenizer import read_subwords
 
 WEIGHTS, CONFIG, CARD = "model.safetensors", "config.yaml", "README.md"
 
-Augment = Callable[[Tensor, Tensor], Tensor]
-"""(features (batch, mels, frames), frame counts) to features of the same shape."""
+Augment = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+"""(features (batch, mels, frames), frame counts) to others; the batch may come back several times over, one behind the other."""
 
 
 AnySettings: TypeAlias = QuartzNetSettings | ConformerSettings | Wav2Vec2Settings | W2vBertSettings
@@ -117,7 +117,7 @@ class AcousticModel(nn.Module):
             log_probs, frame_counts = self.network(features, frame_counts, augment)
             return log_probs, frame_counts
         if augment is not None:
-            features = augment(features, frame_counts)
+            features, frame_counts = augment(features, frame_counts)
         log_probs, frame_counts = self.network(features, frame_counts)
         return log_probs, frame_counts
 

@@ -47,6 +47,11 @@ def to_plain(x: Tensor) -> Tensor:
 
 def depthwise(x: Tensor, conv: nn.Conv1d, padding: tuple[int, int]) -> Tensor:
     """`conv`, one filter a channel, over zeros of `padding` before and behind; ceil(frames / stride) frames."""
+    with torch.autocast("cpu", enabled=False):  # sums of a few taps are no faster in half precision
+        return _depthwise(x, conv, padding)
+
+
+def _depthwise(x: Tensor, conv: nn.Conv1d, padding: tuple[int, int]) -> Tensor:
     kernel, stride, dilation = conv.kernel_size[0], conv.stride[0], conv.dilation[0]
     n_frames, batch = x.shape[2:]
     filters = conv.weight.unsqueeze(3)
@@ -73,7 +78,7 @@ def depthwise(x: Tensor, conv: nn.Conv1d, padding: tuple[int, int]) -> Tensor:
 def pointwise(x: Tensor, conv: nn.Conv1d) -> Tensor:
     """`conv` of kernel 1 as a matrix product."""
     x = x[:, :, :: conv.stride[0]] if conv.stride[0] > 1 else x
-    return _as_images(F.linear(_as_rows(x), conv.weight.squeeze(2)), x.shape[3])
+    return _as_images(F.linear(_as_rows(x), conv.weight.squeeze(2)).to(x.dtype), x.shape[3])
 
 
 def pointwise_within(x: Tensor, conv: nn.Conv1d, frames: Frames) -> Tensor:
@@ -169,20 +174,23 @@ def _along_rows(x: Tensor, filters: Tensor) -> Tensor:
 
 
 class _LinearWithin(torch.autograd.Function):
-    """rows (n, in) with those numbered `beyond` set to zero, times weight (out, in)."""
+    """rows (n, in) with those numbered `beyond` set to zero, times weight (out, in); under autocast in its type."""
 
     @staticmethod
     def forward(ctx: Any, rows: Tensor, weight: Tensor, beyond: Tensor) -> Tensor:
         rows = rows.detach().index_fill_(0, beyond, 0.0)  # in place: nothing else reads a convolution's output
-        ctx.save_for_backward(rows, weight, beyond)
-        return rows @ weight.t()
+        ctx.dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else rows.dtype
+        factor, other = rows.to(ctx.dtype), weight.to(ctx.dtype)
+        ctx.save_for_backward(factor, other, beyond)
+        return (factor @ other.t()).to(rows.dtype)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
-        rows, weight, beyond = ctx.saved_tensors
-        of_rows = (grad @ weight).index_fill_(0, beyond, 0.0) if ctx.needs_input_grad[0] else None
-        of_weight = grad.t() @ rows if ctx.needs_input_grad[1] else None
+        factor, other, beyond = ctx.saved_tensors
+        given = grad.to(ctx.dtype)
+        of_rows = (given @ other).to(grad.dtype).index_fill_(0, beyond, 0.0) if ctx.needs_input_grad[0] else None
+        of_weight = (given.t() @ factor).to(grad.dtype) if ctx.needs_input_grad[1] else None
         return of_rows, of_weight, None
 
 

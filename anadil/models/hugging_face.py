@@ -58,7 +58,7 @@ class HuggingFace(nn.Module):
         x = encoder.feature_projection(features.transpose(1, 2))
         x = x[0] if isinstance(x, tuple) else x  # hubert's is alone
         if augment is not None:
-            x = self._hide(x, counts, augment)
+            x, counts = self._hide(x, counts, augment)
         positions = getattr(encoder.encoder, "embed_positions", None)
         if positions is not None and hasattr(positions, "cached_sequence_length"):
             positions.cached_sequence_length = None  # or a graph would hold those of the last length
@@ -78,11 +78,14 @@ class HuggingFace(nn.Module):
                 features = layer(features)
         return features, counts
 
-    def _hide(self, x: Tensor, counts: Tensor, augment: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+    def _hide(
+        self, x: Tensor, counts: Tensor, augment: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+    ) -> tuple[Tensor, Tensor]:
         """SpecAugment of x (batch, frames, width); a frame that it hides becomes the vector of the model's training."""
-        x = augment(x.transpose(1, 2), counts).transpose(1, 2)
+        x, counts = augment(x.transpose(1, 2), counts)
+        x = x.transpose(1, 2)
         hidden = (x == 0).all(dim=2, keepdim=True)
-        return torch.where(hidden, self.encoder.masked_spec_embed.to(x.dtype), x)
+        return torch.where(hidden, self.encoder.masked_spec_embed.to(x.dtype), x), counts
 
     def _adapt(self, x: Tensor, counts: Tensor, settings: W2vBertSettings) -> tuple[Tensor, Tensor]:
         encoder = self.encoder

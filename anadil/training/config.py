@@ -22,6 +22,9 @@ from anadil.training.init_settings import InitSettings
 EPOCHS, UNLIMITED = 60, 1_000_000
 """What `training.epochs` is when it is left out: without a time budget, and with one."""
 
+VIEWS = 2
+"""How often an utterance is heard in a step with `training.consistency`."""
+
 
 class DataSettings(BaseModel):
     """Section `data`: manifests, relative to the working directory, and what to leave out."""
@@ -49,6 +52,8 @@ class TrainingSettings(BaseModel):
     max_minutes: float | None = Field(None, gt=0)  # the schedule ends by then, even if epochs are left
     flat_start_steps: int = Field(600, ge=0)  # of cross-entropy against evenly spread letters, before CTC
     # audio of a step on all devices together, padding counted; auto: as long as is good for this much speech and fits into memory
+    # each utterance twice under different masks, how much the two must agree beside CTC; 0: once, alone (arXiv:2410.05101)
+    consistency: float = Field(0.0, ge=0)
     batch_seconds: Annotated[float, Field(gt=0)] | Literal["auto"] = 30.0
     optimizer: Literal["adamw", "novograd"] = "adamw"
     lr: float = Field(0.003, gt=0)

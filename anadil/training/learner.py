@@ -14,6 +14,7 @@ from torch.optim import Optimizer
 
 from anadil.models.acoustic import AcousticModel
 from anadil.models.hugging_face_settings import W2vBertSettings, Wav2Vec2Settings
+from anadil.models.quartznet_settings import QuartzNetSettings
 from anadil.training.config import Config, TrainingSettings
 from anadil.training.lora import insert_lora
 from anadil.training.optimizers import Pull, build_optimizer
@@ -61,7 +62,7 @@ def make_fabric(config: Config, alone: bool = False) -> Fabric:
     settings = config.training
     n_devices, n_machines = (1, 1) if alone else members(settings)
     if n_devices * n_machines == 1:
-        return Fabric(accelerator=settings.accelerator, devices=1, plugins=_precision(settings))
+        return Fabric(accelerator=settings.accelerator, devices=1, plugins=_precision(config))
     # convolutions of wav2vec 2.0 hold still, its layers are left out now and then; and what a source brings is not known yet
     own = isinstance(config.model, Wav2Vec2Settings | W2vBertSettings)
     may_skip = own or config.init is not None or getattr(config.model, "stochastic_depth_drop_prob", 0.0) > 0
@@ -70,7 +71,7 @@ def make_fabric(config: Config, alone: bool = False) -> Fabric:
         devices=n_devices,
         num_nodes=n_machines,
         strategy=fsdp(n_devices * n_machines) if settings.strategy == "fsdp" else ddp(may_skip),
-        plugins=_precision(settings),
+        plugins=_precision(config),
     )
     fabric.launch()
     return fabric
@@ -120,9 +121,22 @@ class WholeWaveforms(MixedPrecision):
         return data
 
 
-def _precision(settings: TrainingSettings) -> Precision:
+def _precision(config: Config) -> Precision:
+    settings = config.training
     on_gpu = settings.accelerator in ("auto", "cuda") and torch.cuda.is_available()
     wanted = settings.precision
     if wanted == "auto":
-        wanted = "bf16-mixed" if on_gpu and torch.cuda.is_bf16_supported() else "32-true"
+        on_cpu = settings.accelerator == "cpu" or not (on_gpu or torch.backends.mps.is_available())
+        # FastConformer is slower so on a CPU, the others that PyTorch lays out were not all measured (docs/LOG.md)
+        fast = on_cpu and isinstance(config.model, QuartzNetSettings) and cpu_multiplies_bf16()
+        wanted = "bf16-mixed" if fast or (on_gpu and torch.cuda.is_bf16_supported()) else "32-true"
     return Precision() if wanted == "32-true" else WholeWaveforms(wanted, "cuda" if on_gpu else "cpu")
+
+
+def cpu_multiplies_bf16() -> bool:
+    """Whether this CPU has instructions for matrix products in bfloat16, twice as fast as float32 or more.
+
+    Without them PyTorch computes such products in another way, several times slower than in float32.
+    """
+    capabilities = getattr(torch.cpu, "get_capabilities", dict)()  # older PyTorch does not tell
+    return any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16"))

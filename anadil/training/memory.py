@@ -15,6 +15,7 @@ from anadil.data.batches import Batch
 from anadil.errors import AnadilError
 from anadil.files import whole_file
 from anadil.models.acoustic import AcousticModel
+from anadil.training.config import VIEWS
 from anadil.training.prepare import Prepared
 from anadil.training.report import Reporter
 from anadil.training.run import BATCH
@@ -41,6 +42,7 @@ def settle_batch_seconds(
     """
     if data.config.training.batch_seconds != "auto":
         return data
+    views = VIEWS if data.config.training.consistency else 1
     note = out / BATCH
     try:
         seconds = float(note.read_text()) if resume else 0.0
@@ -49,9 +51,9 @@ def settle_batch_seconds(
     if not seconds > 0:
         longest = max(example.duration for example in data.train)
         hours = sum(example.duration for example in data.train) / 3600
-        wanted = max(min(max(FEWEST_S, 3600 * hours / STEPS_AN_EPOCH), MOST_S), longest)
+        wanted = max(min(max(FEWEST_S, 3600 * hours / STEPS_AN_EPOCH), MOST_S) / views, longest)
         kept_bytes = int(data.config.data.cache_mb * 2**20)
-        seconds = float(f"{_fitting(data.acoustic, device, wanted, longest, kept_bytes):.3g}")
+        seconds = float(f"{_fitting(data.acoustic, device, wanted, longest, kept_bytes, views):.3g}")
         report.say(f"batches of {seconds:g} s of audio (training.batch_seconds: auto; {wanted:.3g} if memory allows)")
         if writes:
             with whole_file(note) as beside:
@@ -64,10 +66,12 @@ def with_batch_seconds(data: Prepared, seconds: float) -> Prepared:
     return replace(data, config=data.config.model_copy(update={"training": training}))
 
 
-def _fitting(acoustic: AcousticModel, device: torch.device, wanted: float, longest: float, kept_bytes: int) -> float:
+def _fitting(
+    acoustic: AcousticModel, device: torch.device, wanted: float, longest: float, kept_bytes: int, views: int
+) -> float:
     if device.type == "cuda":
         trial = copy.deepcopy(acoustic).to(device).train()
-        found = halve_until_it_fits(lambda seconds: _try(trial, seconds, longest, device), wanted, longest)
+        found = halve_until_it_fits(lambda seconds: _try(trial, views * seconds, longest, device), wanted, longest)
         del trial
         torch.cuda.empty_cache()
         return found
@@ -75,7 +79,7 @@ def _fitting(acoustic: AcousticModel, device: torch.device, wanted: float, longe
     if free is None:
         return wanted
     room = SHARE * max(0, free - kept_bytes)
-    fits = room / (PEAK * bytes_kept(acoustic, longest) / longest)
+    fits = room / (PEAK * views * bytes_kept(acoustic, longest) / longest)
     if fits < longest:
         raise AnadilError(_too_little(longest, f"{free / 2**30:.1f} GiB are free"))
     return min(wanted, fits)

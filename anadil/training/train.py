@@ -85,6 +85,7 @@ def train(
         learner = assemble(fabric, data)
         learner = replace(learner, pull=pull_to_start(data.acoustic.network, data.config.init, out))
         report.table(f"Layers, a frame every {1000 * data.acoustic.frame_s:g} ms", *layer_table(data.acoustic))
+        report.say(f"computing on {fabric.device}, {fabric.strategy.precision.precision} (training.precision)")
         settings = dict(flat(config.model_dump(mode="json", by_alias=True)))
         logs, failed = None, True
         if fabric.is_global_zero:

@@ -20,7 +20,9 @@ def augmented(features: Tensor, counts: Tensor, seed: int = 0, **sections: objec
     settings = AugmentSettings.model_validate({"spec_augment": None} | sections)
     augment = feature_augmentation(settings, torch.Generator().manual_seed(seed))
     assert augment is not None
-    return augment(features.clone(), counts)
+    changed, same = augment(features.clone(), counts)
+    assert same is counts
+    return changed
 
 
 def hidden(settings: SpecAugmentSettings, counts: Tensor, seed: int = 0) -> Tensor:
@@ -151,7 +153,7 @@ def test_gradients_flow_where_nothing_is_hidden_and_the_outcome_is_the_same() ->
     settings = AugmentSettings.model_validate(sections)
     augment = feature_augmentation(settings, torch.Generator().manual_seed(0))
     assert augment is not None
-    heard = augment(learnt, counts)
+    heard, _ = augment(learnt, counts)
     assert torch.equal(heard, plain) and torch.equal(learnt, features)
     heard.sum().backward()
     assert torch.equal(learnt.grad, (plain != 0).float())
@@ -169,4 +171,24 @@ def test_the_features_given_are_changed_and_no_copy_is_made() -> None:
     features = torch.ones(4, MELS, FRAMES)
     augment = feature_augmentation(AugmentSettings(), torch.Generator().manual_seed(0))
     assert augment is not None
-    assert augment(features, torch.full((4,), FRAMES)) is features and not bool(features.all())
+    assert augment(features, torch.full((4,), FRAMES))[0] is features and not bool(features.all())
+
+
+def test_views_are_warped_alike_and_masked_each_by_itself() -> None:
+    counts, features = torch.arange(5, 301, 5), torch.rand(60, MELS, 300) + 1
+    settings = AugmentSettings.model_validate({"spec_augment": {}, "time_warp": {"probability": 1}})
+    augment = feature_augmentation(settings, torch.Generator().manual_seed(0), views=2)
+    assert augment is not None
+    both, twice = augment(features.clone(), counts)
+    assert torch.equal(twice, torch.cat([counts, counts]))
+    one, other = both.chunk(2)
+    seen = (one != 0) & (other != 0)
+    assert torch.equal(one[seen], other[seen]) and not torch.equal(one[seen], features[seen])
+    assert ((one == 0) != (other == 0)).any(dim=2).any(dim=1).float().mean() > 0.9
+
+
+def test_views_without_masks_are_copies() -> None:
+    augment = feature_augmentation(AugmentSettings(spec_augment=None), torch.Generator(), views=3)
+    assert augment is not None
+    features, counts = augment(torch.arange(12.0).view(2, 2, 3), torch.tensor([3, 2]))
+    assert torch.equal(features, torch.arange(12.0).view(2, 2, 3).repeat(3, 1, 1)) and counts.tolist() == [3, 2] * 3

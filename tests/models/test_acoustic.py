@@ -61,7 +61,7 @@ def test_a_saved_model_is_the_same_model(folder: Path) -> None:
 
 def test_augmentation_sees_the_features(folder: Path) -> None:
     acoustic = load_model(folder).acoustic
-    silenced, counts = acoustic(WAVEFORM, COUNT, augment=lambda features, counts: features * 0)
+    silenced, counts = acoustic(WAVEFORM, COUNT, augment=lambda features, counts: (features * 0, counts))
     expected, _ = acoustic.network(torch.zeros(1, 8, 50), torch.tensor([50]))
     assert torch.equal(silenced, expected)
     assert counts.tolist() == [25] == [acoustic.frame_count(4000)]

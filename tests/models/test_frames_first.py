@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from anadil.models.frames_first import activate, depthwise, frames_of
+from anadil.models.frames_first import activate, depthwise, frames_of, normalise, pointwise, pointwise_within
 from anadil.models.quartznet import Encoder, QuartzNet, QuartzNetSettings
 
 N_MELS, N_LABELS = 10, 5
@@ -146,8 +146,48 @@ def test_other_networks_and_other_uses_stay_plain(settings: dict[str, Any]) -> N
     assert usual.train().trains_frames_first(features)
     assert not usual.trains_frames_first(features.to("meta"))
     assert not usual.eval().trains_frames_first(features)
+
+
+@pytest.mark.parametrize("name", ["small-2d", "citrinet", "dense, looking ahead"])
+def test_half_precision_is_of_the_products_alone(name: str) -> None:
+    """What a CPU gains from bfloat16 are matrix products; sums, norms, weights and gradients stay as they are."""
+    torch.manual_seed(0)
+    network = QuartzNet(QuartzNetSettings.model_validate(NETWORKS[name]), N_MELS, N_LABELS).train()
+    exact_network, counts = copy.deepcopy(network), torch.tensor([83, 60, 31])
+    features = torch.randn(3, N_MELS, 83)
+    exact, _ = step(exact_network, features, counts)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert not usual.train().trains_frames_first(features)
+        assert network.encoder.trains_frames_first(features)
+        log_probs, frame_counts = step(network, features, counts)
+    assert log_probs.dtype == torch.float32
+    for row, wanted, n in zip(log_probs, exact, frame_counts.tolist(), strict=True):
+        assert 1e-4 < (row[:n] - wanted[:n]).abs().max() < 0.1
+    for (weight, parameter), wanted in zip(network.named_parameters(), exact_network.parameters(), strict=True):
+        assert parameter.grad is not None and wanted.grad is not None and parameter.grad.dtype == torch.float32
+        if wanted.grad.norm() > 1e-3:  # biases before a norm have gradients of rounding alone
+            assert F.cosine_similarity(parameter.grad.flatten(), wanted.grad.flatten(), dim=0) > 0.95, weight
+
+
+def test_depthwise_filters_and_norms_are_exact_under_autocast() -> None:
+    torch.manual_seed(0)
+    x = torch.randn(1, 16, 63, 2).contiguous(memory_format=torch.channels_last)
+    short, long, norm = nn.Conv1d(16, 16, 9, groups=16), nn.Conv1d(16, 16, 31, groups=16), nn.BatchNorm2d(16)
+    expected = [depthwise(x, short, (4, 4)), depthwise(x, long, (15, 15)), normalise(x, norm)]
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = [depthwise(x, short, (4, 4)), depthwise(x, long, (15, 15)), normalise(x, norm)]
+    assert all(torch.equal(one, other) for one, other in zip(found, expected, strict=True))
+
+
+def test_products_are_those_of_rounded_factors() -> None:
+    torch.manual_seed(0)
+    x = torch.randn(1, 16, 40, 3).contiguous(memory_format=torch.channels_last)
+    conv, frames = nn.Conv1d(16, 8, 1, bias=False), frames_of((torch.rand(1, 1, 40, 3) > 0.3).float())
+    rounded = F.conv2d(x.bfloat16().float(), conv.weight.bfloat16().float().unsqueeze(3))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found, within = pointwise(x, conv), pointwise_within(x.clone(), conv, frames)
+    torch.testing.assert_close(found, rounded, rtol=1e-2, atol=1e-2)  # rounded once more at the end
+    torch.testing.assert_close(within, rounded * frames.mask, rtol=1e-2, atol=1e-2)
+    assert not torch.equal(found, pointwise(x, conv))
 
 
 @pytest.mark.parametrize("p", [0.0, 0.1, 0.5])

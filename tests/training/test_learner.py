@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+from typing import Any
+
+import pytest
 import torch
 from torch import Tensor, nn
 
@@ -20,9 +23,36 @@ class Listener(nn.Module):
         return self.made
 
 
+def config_of(training: dict[str, Any], **sections: Any) -> Config:
+    return Config.model_validate({"language": "tr", "data": {"train": ["a.jsonl"]}, "training": training} | sections)
+
+
+@pytest.mark.parametrize(
+    ("capability", "precision", "model", "expected"),
+    [
+        ("avx512_bf16", "auto", {}, "bf16-mixed"),
+        ("amx_bf16", "auto", {}, "bf16-mixed"),
+        ("avx512_f", "auto", {}, "32-true"),
+        ("avx512_bf16", "auto", {"kind": "fastconformer"}, "32-true"),
+        ("avx512_bf16", "32-true", {}, "32-true"),
+        ("avx512_f", "bf16-mixed", {}, "bf16-mixed"),
+    ],
+)
+def test_a_cpu_with_products_in_bfloat16_uses_them(
+    capability: str, precision: str, model: dict[str, Any], expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {capability: True, "avx2": True}, raising=False)
+    fabric = make_fabric(config_of({"accelerator": "cpu", "precision": precision}, model=model))
+    assert fabric.strategy.precision.precision == expected
+
+
+def test_pytorch_that_does_not_tell_computes_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
+    assert make_fabric(config_of({"accelerator": "cpu"})).strategy.precision.precision == "32-true"
+
+
 def test_half_precision_is_the_networks_business_not_the_waveforms() -> None:
-    training = {"accelerator": "cpu", "precision": "bf16-mixed"}
-    config = Config.model_validate({"language": "tr", "data": {"train": ["a.jsonl"]}, "training": training})
+    config = config_of({"accelerator": "cpu", "precision": "bf16-mixed"})
     listener, waveforms = Listener(), torch.tensor([[1e-3, 0.1001, -0.25, 1.0]])
     with torch.no_grad():
         out = make_fabric(config).setup_module(listener)(waveforms)
