@@ -24,6 +24,7 @@ from anadil.training.report import Reporter
 from anadil.training.run import Run
 from anadil.training.team import summed
 
+
 @dataclass(frozen=True, slots=True)
 class Gradients:
     """What is known before the optimiser moves."""
