@@ -70,9 +70,10 @@ def main() -> None:
 
     def step() -> float:
         started = clock()
-        log_probs, frame_counts, _ = model(input_signal=waveforms, input_signal_length=counts)
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=given["bf16"]):
+            log_probs, frame_counts, _ = model(input_signal=waveforms, input_signal_length=counts)
         loss = model.loss(
-            log_probs=log_probs, targets=targets, input_lengths=frame_counts, target_lengths=target_counts
+            log_probs=log_probs.float(), targets=targets, input_lengths=frame_counts, target_lengths=target_counts
         )
         model.zero_grad()
         loss.backward()

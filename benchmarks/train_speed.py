@@ -1,13 +1,15 @@
 """Training steps of whole models on this machine: Anadil, a peer, and what the arithmetic allows, in one run.
 
-    python benchmarks/train_speed.py [--models small 5x5] [--threads 2] [--rounds 3]
+    python benchmarks/train_speed.py [--models small 5x5] [--threads 2] [--rounds 3] [--precision bf16]
     python benchmarks/train_speed.py --peer nemo --nemo-python NEMO_ENVIRONMENT/bin/python
 
-A step is log-mel, forward, CTC and backward of a batch of 30 s of noise in utterances of unequal length, float32,
-dropout as shown. The peer "plain" is our own network with grouped 1D convolutions, as a straightforward PyTorch program
-has them; "nemo" is NeMo's QuartzNet or Citrinet of the same blocks in an environment of its own. Both take turns, the
-best of the rounds counts. The limit is the network's multiply-adds, forward and twice that for backward, at the speed of
-a matrix product measured in the same run. Prints a table for the README.
+A step is log-mel, forward, CTC and backward of a batch of 30 s of noise in utterances of unequal length, dropout as
+shown. Ours is in float32 or, with `--precision bf16`, has matrix products in bfloat16, as `training.precision: auto` has
+where the CPU has them; what the peer computes in is asked for by itself, and is PyTorch's autocast. The peer is "plain",
+our own network with grouped 1D convolutions, as a straightforward PyTorch program has them; or "nemo", NeMo's QuartzNet
+or Citrinet of the same blocks in an environment of its own. Both take turns, the best of the rounds counts. The limit is
+the network's multiply-adds, forward and twice that for backward, at the speed of a matrix product in our precision
+measured in the same run. Prints a table for the README.
 """
 
 from __future__ import annotations
@@ -63,11 +65,12 @@ def batch() -> tuple[Tensor, Tensor, Tensor, Tensor]:
     return 0.1 * torch.randn(BATCH, int(counts.max())), counts, torch.randint(0, N_LABELS, (BATCH, 50)), target_counts
 
 
-def step_of(model: AcousticModel) -> Callable[[], None]:
+def step_of(model: AcousticModel, bf16: bool = False) -> Callable[[], None]:
     waveforms, counts, targets, target_counts = batch()
 
     def step() -> None:
-        log_probs, frame_counts = model(waveforms, counts)
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bf16):
+            log_probs, frame_counts = model(waveforms, counts)
         loss = F.ctc_loss(
             log_probs.transpose(0, 1), targets, frame_counts, target_counts, blank=N_LABELS, zero_infinity=True
         )
@@ -121,9 +124,9 @@ def multiply_adds(model: AcousticModel) -> float:
     return sum(counted) + log_probs.numel() * network.encoder.width
 
 
-def matrix_flops(clock: Callable[[], float], size: int = 1024, rounds: int = 12) -> float:
-    """Floating-point operations a second of a float32 matrix product, the best of the rounds."""
-    a, b = torch.randn(size, size), torch.randn(size, size)
+def matrix_flops(clock: Callable[[], float], dtype: torch.dtype, size: int = 1024, rounds: int = 12) -> float:
+    """Floating-point operations a second of a matrix product, the best of the rounds."""
+    a, b = torch.randn(size, size, dtype=dtype), torch.randn(size, size, dtype=dtype)
     return 2 * size**3 / min(seconds_of(lambda: a @ b, clock) for _ in range(rounds))
 
 
@@ -139,13 +142,23 @@ NEMO = Path(__file__).with_name("nemo_step.py")
 class NemoPeer:
     """NeMo's model in a process of its own: it is loaded once, and does a step whenever a line is sent to it."""
 
-    def __init__(self, python: str, settings: dict[str, Any], threads: int, cpu_time: bool) -> None:
+    def __init__(self, settings: dict[str, Any], arguments: argparse.Namespace) -> None:
         self.process = subprocess.Popen(
-            [python, str(NEMO)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+            [arguments.nemo_python, str(NEMO)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
         )
         blocks = [block.model_dump(mode="json") for block in QuartzNetSettings.model_validate(settings).resolved_blocks]
-        given = {"blocks": blocks, "threads": threads, "labels": N_LABELS, "batch": BATCH, "longest_s": LONGEST_S}
-        given["cpu_time"] = cpu_time
+        given = {
+            "blocks": blocks,
+            "threads": arguments.threads,
+            "labels": N_LABELS,
+            "batch": BATCH,
+            "longest_s": LONGEST_S,
+        }
+        given |= {"cpu_time": arguments.cpu_time, "bf16": arguments.peer_precision == "bf16"}
         self._ask(json.dumps(given))
 
     def _ask(self, line: str) -> str:
@@ -170,21 +183,23 @@ def measure(name: str, arguments: argparse.Namespace) -> str:
     """A line of the table."""
     settings = MODELS[name]
     ours_model = acoustic(settings)
-    ours, audio_s = step_of(ours_model), float(batch()[1].sum()) / RATE
+    bf16 = arguments.precision == "bf16"
+    ours, audio_s = step_of(ours_model, bf16), float(batch()[1].sum()) / RATE
     if arguments.peer == "nemo":
-        peer = NemoPeer(arguments.nemo_python, settings, arguments.threads, arguments.cpu_time)
+        peer = NemoPeer(settings, arguments)
         peer_seconds, close = peer.seconds, peer.close
     else:
-        twin = step_of(plain_twin(settings))
+        twin = step_of(plain_twin(settings), arguments.peer_precision == "bf16")
         peer_seconds, close = lambda: seconds_of(twin, arguments.clock), lambda: None
     ours()
     peer_seconds()
     times: list[tuple[float, float]] = []
-    flops = matrix_flops(arguments.clock)
+    dtype = torch.bfloat16 if bf16 else torch.float32
+    flops = matrix_flops(arguments.clock, dtype)
     for _ in range(arguments.rounds):
         mine = min(seconds_of(ours, arguments.clock) for _ in range(STEPS))
         times.append((mine, min(peer_seconds() for _ in range(STEPS))))
-        flops = max(flops, matrix_flops(arguments.clock, rounds=4))
+        flops = max(flops, matrix_flops(arguments.clock, dtype, rounds=4))
     close()
     best, best_peer = (min(column) for column in zip(*times, strict=True))
     limit = 6 * multiply_adds(ours_model) / flops  # seconds: 2 operations, forward and twice that for backward
@@ -208,12 +223,15 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--rounds", type=int, default=4)
     parser.add_argument("--peer", choices=["plain", "nemo"], default="plain")
+    parser.add_argument("--precision", choices=["float32", "bf16"], default="float32", help="of ours")
+    parser.add_argument("--peer-precision", choices=["float32", "bf16"], default="float32")
     parser.add_argument("--nemo-python", default="python", help="an interpreter that can import nemo")
     parser.add_argument("--cpu-time", action="store_true", help="on a busy machine: CPU time, with --threads 1")
     arguments = parser.parse_args()
     arguments.clock = time.process_time if arguments.cpu_time else time.perf_counter
     torch.set_num_threads(arguments.threads)
-    print(f"{arguments.threads} threads, {machine()}, PyTorch {torch.__version__}, peer: {arguments.peer}\n")
+    print(f"{arguments.threads} threads, {machine()}, PyTorch {torch.__version__}")
+    print(f"ours: {arguments.precision}, peer: {arguments.peer}, {arguments.peer_precision}\n")
     print("| model | ours, s/s | peer, s/s | ratio | share of the limit | GFLOP/s |\n|---|---|---|---|---|---|")
     for name in arguments.models:
         print(measure(name, arguments), flush=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, TypeAlias, get_args
@@ -17,7 +17,7 @@ from anadil.errors import AnadilError
 from anadil.files import whole_folder
 from anadil.models.conformer import Conformer
 from anadil.models.conformer_settings import ConformerSettings
-from anadil.models.features import FeatureSettings, LogMel
+from anadil.models.features import Augment, FeatureSettings, LogMel
 from anadil.models.hugging_face import HuggingFace
 from anadil.models.hugging_face_features import FilterBank, Waveform
 from anadil.models.hugging_face_settings import W2vBertSettings, Wav2Vec2Settings
@@ -27,10 +27,6 @@ from anadil.text.rules import TextRules, TextSettings, TokenizerSettings, first_
 from anadil.text.tokenizer import read_subwords
 
 WEIGHTS, CONFIG, CARD = "model.safetensors", "config.yaml", "README.md"
-
-Augment = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
-"""(features (batch, mels, frames), frame counts) to others; the batch may come back several times over, one behind the other."""
-
 
 AnySettings: TypeAlias = QuartzNetSettings | ConformerSettings | Wav2Vec2Settings | W2vBertSettings
 

@@ -24,6 +24,10 @@ WINDOWS: dict[str, Callable[[int], np.ndarray]] = {
 }
 
 
+Augment = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+"""(features (batch, mels, frames), frame counts) to others; the batch may come back several times over, one behind the other."""
+
+
 class FeatureSettings(BaseModel):
     """Section `features` of a config. Sizes in seconds, as NeMo's preprocessor has them."""
 

@@ -7,7 +7,6 @@ a hidden frame; the layers of w2v-BERT's adapter see zeros beyond an utterance a
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -15,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from anadil.errors import AnadilError
-from anadil.models.features import length_mask
+from anadil.models.features import Augment, length_mask
 from anadil.models.hugging_face_settings import W2vBertSettings, Wav2Vec2Settings
 
 HuggingFaceSettings = Wav2Vec2Settings | W2vBertSettings
@@ -49,9 +48,7 @@ class HuggingFace(nn.Module):
         """Output frames for so many feature frames, for one utterance."""
         return self.settings.frame_count(n_features)
 
-    def forward(
-        self, features: Tensor, counts: Tensor, augment: Callable[[Tensor, Tensor], Tensor] | None = None
-    ) -> tuple[Tensor, Tensor]:
+    def forward(self, features: Tensor, counts: Tensor, augment: Augment | None = None) -> tuple[Tensor, Tensor]:
         encoder = self.encoder
         if isinstance(self.settings, Wav2Vec2Settings):
             features, counts = self._convolve(features, counts)
@@ -78,9 +75,7 @@ class HuggingFace(nn.Module):
                 features = layer(features)
         return features, counts
 
-    def _hide(
-        self, x: Tensor, counts: Tensor, augment: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
-    ) -> tuple[Tensor, Tensor]:
+    def _hide(self, x: Tensor, counts: Tensor, augment: Augment) -> tuple[Tensor, Tensor]:
         """SpecAugment of x (batch, frames, width); a frame that it hides becomes the vector of the model's training."""
         x, counts = augment(x.transpose(1, 2), counts)
         x = x.transpose(1, 2)

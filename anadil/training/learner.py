@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -138,5 +139,6 @@ def cpu_multiplies_bf16() -> bool:
 
     Without them PyTorch computes such products in another way, several times slower than in float32.
     """
-    capabilities = getattr(torch.cpu, "get_capabilities", dict)()  # older PyTorch does not tell
+    tell: Callable[[], dict[str, Any]] = getattr(torch.cpu, "get_capabilities", dict)  # older PyTorch does not
+    capabilities = tell()
     return any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16"))

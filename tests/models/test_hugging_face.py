@@ -111,18 +111,23 @@ def test_masks_lie_behind_the_projection_and_hidden_frames_are_the_learned_vecto
     acoustic = read_hugging_face(str(tmp_path)).loaded.acoustic
     seen: list[Any] = []
 
-    def hide(features: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
+    def hide(features: torch.Tensor, counts: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         seen.append((tuple(features.shape), counts.tolist()))
-        return features.index_fill(2, torch.tensor([3, 4]), 0.0).index_fill(1, torch.tensor([1]), 0.0)
+        hidden = features.index_fill(2, torch.tensor([3, 4]), 0.0).index_fill(1, torch.tensor([1]), 0.0)
+        return torch.cat([hidden, features]), counts.repeat(2)
 
     network = acoustic.network
     assert isinstance(network, HuggingFace)
     layers: list[torch.Tensor] = []
     network.encoder.encoder.register_forward_pre_hook(lambda module, args: layers.append(args[0].clone()))
-    acoustic(*batch(8000, 4000), hide)
+    log_probs, frame_counts = acoustic(*batch(8000, 4000), hide)
     assert seen == [((2, 16, acoustic.frame_count(8000)), [acoustic.frame_count(n) for n in (8000, 4000)])]
-    assert torch.equal(layers[0][:, 3:5], network.encoder.masked_spec_embed.expand(2, 2, 16))
-    assert not layers[0][:, 5:, 1].any() and layers[0][:, 5:, 2].all()
+    first, again = layers[0].chunk(2)
+    assert torch.equal(first[:, 3:5], network.encoder.masked_spec_embed.expand(2, 2, 16))
+    assert not first[:, 5:, 1].any() and first[:, 5:, 2].all() and again.all()
+    # what comes back twice from there is heard twice
+    assert len(log_probs) == 4 and frame_counts.tolist() == 2 * [acoustic.frame_count(n) for n in (8000, 4000)]
+    torch.testing.assert_close(log_probs[2:], acoustic(*batch(8000, 4000))[0])
 
 
 # --- MMS

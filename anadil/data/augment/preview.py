@@ -113,7 +113,8 @@ def feature_pictures(
                 settings.model_copy(update=off | {name: always}), torch.Generator().manual_seed(seed)
             )
             assert alone is not None
-            found.append((name, alone(features.clone(), counts)[0].numpy() * deviation + mean))
+            changed, _ = alone(features.clone(), counts)
+            found.append((name, changed[0].numpy() * deviation + mean))
     return found
 
 
