@@ -28,6 +28,10 @@ AHEAD = 4
 LENGTH_JITTER = 0.05
 """Utterances are sorted by duration times 1 +- this, so that an epoch's batches differ from the last one's."""
 
+PADDED_TO_S = 0.16
+"""Batches last a multiple of this. If each had a length of its own, the allocator of the C library would be left with ever more
+free pieces, none of which fits: a run of hours took twice the memory and a sixth of its time to search them (docs/LOG.md)."""
+
 
 Augment = Callable[[np.ndarray, int, int], np.ndarray]
 """From decoded samples, the index of the example and the epoch to what the model shall hear."""
@@ -80,19 +84,31 @@ def plan_epoch(durations: Sequence[float], batch_seconds: float, seed: int | Non
     With seed None the order is by length, for validation. An utterance longer than `batch_seconds` goes alone.
     """
     lengths = np.asarray(durations, dtype=np.float64)
+    padded = _padded(lengths)
     rng = None if seed is None else np.random.default_rng((seed, epoch))
     jittered = lengths if rng is None else lengths * rng.uniform(1 - LENGTH_JITTER, 1 + LENGTH_JITTER, len(lengths))
     batches: list[list[int]] = []
     longest = 0.0
     for index in np.argsort(jittered, kind="stable").tolist():
-        longest = max(longest, float(lengths[index]))
+        longest = max(longest, float(padded[index]))
         if not batches or longest * (len(batches[-1]) + 1) > batch_seconds:
             batches.append([])
-            longest = float(lengths[index])
+            longest = float(padded[index])
         batches[-1].append(index)
     if rng is not None:
         rng.shuffle(batches)
     return batches
+
+
+def padded_seconds(durations: Sequence[float], indices: Sequence[int]) -> float:
+    """Audio of a batch as the model hears it: the longest utterance's length, and what it is padded to, for each."""
+    return len(indices) * float(_padded(np.array([max(durations[i] for i in indices)]))[0])
+
+
+def _padded(lengths: np.ndarray) -> np.ndarray:
+    """Seconds of each utterance's batch if it is the longest; a change of speed may have made it a sample longer."""
+    whole: np.ndarray = np.ceil(lengths / PADDED_TO_S + 1e-3) * PADDED_TO_S
+    return whole
 
 
 class Loader:
@@ -155,7 +171,7 @@ class Loader:
         labels = [self.labels[index] if self.labels else self.examples[index].labels for index in indices]
         weights = [self.examples[index].weight for index in indices]
         return Batch(
-            _pad(waveforms, np.float32),
+            _pad(waveforms, np.float32, round(PADDED_TO_S * self.sample_rate)),
             torch.tensor([len(waveform) for waveform in waveforms]),
             _pad([np.asarray(row) for row in labels], np.int64),
             torch.tensor([len(row) for row in labels]),
@@ -202,9 +218,10 @@ def _floats(samples: np.ndarray) -> np.ndarray:
     return floats
 
 
-def _pad(rows: Sequence[np.ndarray], dtype: type[np.generic]) -> Tensor:
+def _pad(rows: Sequence[np.ndarray], dtype: type[np.generic], multiple: int = 1) -> Tensor:
     """NumPy does the work: PyTorch's own threads, started from a loader thread, would fight the model's for the cores."""
-    padded = np.zeros((len(rows), max(len(row) for row in rows)), dtype=dtype)
+    longest = max(len(row) for row in rows)
+    padded = np.zeros((len(rows), -(-longest // multiple) * multiple), dtype=dtype)
     for i, row in enumerate(rows):
         padded[i, : len(row)] = row
     return torch.from_numpy(padded)

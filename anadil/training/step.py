@@ -151,7 +151,7 @@ def ctc_loss(log_probs: Tensor, frame_counts: Tensor, batch: Batch) -> Tensor:
 
 
 def consistency_loss(log_probs: Tensor, frame_counts: Tensor, batch: Batch) -> Tensor:
-    """How far two views of each utterance are from each other, in nats a label (Yao et al., arXiv:2410.05101, equation 6).
+    """How far two views of each utterance are from each other, in nats a label (CR-CTC, arXiv:2410.05101).
 
     Log-probs (2 * batch, frames, labels + blank), first all utterances, then all again; the mean of both Kullback-Leibler
     divergences, summed over frames, where the view that is learnt from holds still.
@@ -168,8 +168,3 @@ def consistency_loss(log_probs: Tensor, frame_counts: Tensor, batch: Batch) -> T
     if batch.weights is None:
         return each.sum() / counts.sum()
     return (each * batch.weights).sum() / (counts * batch.weights).sum()
-
-
-def padded_seconds(durations: Sequence[float], indices: Sequence[int]) -> float:
-    """Audio of a batch as the model sees it: the longest utterance's length for each."""
-    return max(durations[i] for i in indices) * len(indices)

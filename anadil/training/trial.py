@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from lightning_fabric import seed_everything
 
-from anadil.data.batches import Batch, Loader, plan_epoch
+from anadil.data.batches import Batch, Loader, padded_seconds, plan_epoch
 from anadil.models.summary import count_parameters
 from anadil.training.config import Config
 from anadil.training.learner import Learner, add_adapters, assemble, make_fabric
@@ -20,7 +20,7 @@ from anadil.training.memory import settle_batch_seconds
 from anadil.training.peak_memory import peak_memory_mb
 from anadil.training.prepare import prepare
 from anadil.training.report import Reporter, Silent
-from anadil.training.step import gradients, move, padded_seconds
+from anadil.training.step import gradients, move
 from anadil.training.team import share_of
 from anadil.training.train import plan_steps
 

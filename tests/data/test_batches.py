@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,16 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from anadil import audio
-from anadil.data.batches import Loader, plan_epoch
+from anadil.data.batches import PADDED_TO_S, Loader, padded_seconds, plan_epoch
 from anadil.data.checks import Example
 from anadil.errors import AnadilError
 from anadil.manifest import Utterance, read_manifest
 
 durations_s = st.lists(st.floats(0.1, 30), max_size=60)
-
-
-def padded_seconds(batch: Sequence[int], durations: Sequence[float]) -> float:
-    return len(batch) * max(durations[i] for i in batch)
 
 
 @given(durations_s, st.floats(1, 60), st.none() | st.integers(0, 9), st.integers(0, 9))
@@ -28,7 +24,7 @@ def test_every_utterance_once_and_no_batch_too_large(
 ) -> None:
     plan = plan_epoch(durations, batch_seconds, seed, epoch)
     assert sorted(i for batch in plan for i in batch) == list(range(len(durations)))
-    assert all(len(batch) == 1 or padded_seconds(batch, durations) <= batch_seconds for batch in plan)
+    assert all(len(batch) == 1 or padded_seconds(durations, batch) <= batch_seconds for batch in plan)
     assert all(plan)
 
 
@@ -56,7 +52,7 @@ def test_batches_come_in_no_order_of_length() -> None:
 
 def test_little_is_padding() -> None:
     plan = plan_epoch(REALISTIC, 120, seed=0)
-    padded = sum(padded_seconds(batch, REALISTIC) for batch in plan)
+    padded = sum(padded_seconds(REALISTIC, batch) for batch in plan)
     assert 1 - sum(REALISTIC) / padded < 0.08
     assert padded / len(plan) > 0.9 * 120
 
@@ -74,20 +70,40 @@ def examples(write_wav: Callable[..., Path]) -> list[Example]:
 
 def test_a_batch_is_padded_with_zeros_and_counted_exactly(examples: list[Example]) -> None:
     batch = Loader(examples, 16000).load([2, 0])
-    assert (batch.waveforms.shape, batch.waveforms.dtype) == ((2, 300), torch.float32)
+    assert (batch.waveforms.shape, batch.waveforms.dtype) == ((2, 2560), torch.float32)
     assert batch.sample_counts.tolist() == [300, 100]
     assert batch.target_counts.tolist() == [3, 1]
     assert batch.targets.tolist() == [[0, 1, 2], [0, 0, 0]]
     assert {batch.sample_counts.dtype, batch.target_counts.dtype, batch.targets.dtype} == {torch.int64}
-    np.testing.assert_array_equal(batch.waveforms[0], audio.read(examples[2].utterance.audio_filepath, 16000))
+    np.testing.assert_array_equal(batch.waveforms[0, :300], audio.read(examples[2].utterance.audio_filepath, 16000))
+    assert not batch.waveforms[0, 300:].any()
     assert not batch.waveforms[1, 100:].any() and batch.waveforms[1, :100].all()
+
+
+@pytest.mark.parametrize(
+    ("n_samples", "rate", "padded"), [(2560, 16000, 2560), (2561, 16000, 5120), (1281, 8000, 2560)]
+)
+def test_batches_last_a_multiple_of_a_sixth_of_a_second(
+    n_samples: int, rate: int, padded: int, write_wav: Callable[..., Path]
+) -> None:
+    """Few lengths of batches: the allocator finds again what it was given back."""
+    path = write_wav("a.wav", np.full(n_samples, 0.1), rate)
+    example = Example(Utterance(str(path), duration=n_samples / rate, source="m.jsonl:1"), (0,))
+    assert Loader([example], rate).load([0]).waveforms.shape == (1, padded)
+
+
+def test_the_plan_counts_what_a_batch_is_padded_to() -> None:
+    durations = [1.61] * 5  # each is heard as 1.76 s
+    assert padded_seconds(durations, [0, 1]) == pytest.approx(2 * 11 * PADDED_TO_S)
+    assert [len(batch) for batch in plan_epoch(durations, 8.3, None)] == [4, 1]
 
 
 def test_a_segment_is_what_is_loaded(examples: list[Example]) -> None:
     whole = examples[3].utterance
     segment = Example(Utterance(whole.audio_filepath, duration=100 / 16000, offset=50 / 16000), (1,))
     batch = Loader([segment], 16000).load([0])
-    np.testing.assert_array_equal(batch.waveforms[0], audio.read(whole.audio_filepath, 16000)[50:150])
+    np.testing.assert_array_equal(batch.waveforms[0, :100], audio.read(whole.audio_filepath, 16000)[50:150])
+    assert batch.sample_counts.tolist() == [100]
 
 
 def test_batches_come_as_planned(examples: list[Example]) -> None:
@@ -133,7 +149,7 @@ def test_padding_of_mboshi_is_under_8_percent(shared: Path) -> None:
     durations = [utterance.duration or 0.0 for utterance in read_manifest(shared / "speech/mboshi/train.jsonl")]
     for batch_seconds in (30, 60, 120):
         plans = [plan_epoch(durations, batch_seconds, seed=0, epoch=epoch) for epoch in range(3)]
-        padded = [padded_seconds(batch, durations) for plan in plans for batch in plan]
+        padded = [padded_seconds(durations, batch) for plan in plans for batch in plan]
         assert 1 - 3 * sum(durations) / sum(padded) < 0.08
         assert max(padded) <= batch_seconds
         assert np.mean(padded) > 0.85 * batch_seconds
