@@ -188,6 +188,7 @@ def test_products_are_those_of_rounded_factors() -> None:
     torch.testing.assert_close(found, rounded, rtol=1e-2, atol=1e-2)  # rounded once more at the end
     torch.testing.assert_close(within, rounded * frames.mask, rtol=1e-2, atol=1e-2)
     assert not torch.equal(found, pointwise(x, conv))
+    assert not torch.equal(within, pointwise_within(x.clone(), conv, frames))
 
 
 @pytest.mark.parametrize("p", [0.0, 0.1, 0.5])
