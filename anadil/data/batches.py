@@ -48,17 +48,6 @@ class Batch:
     indices: tuple[int, ...]  # which examples these are
     weights: Tensor | None = None  # float32 (batch,); None: all count alike
 
-    def again(self, times: int) -> Batch:
-        """The whole batch so many times, one behind the other."""
-        return Batch(
-            self.waveforms.repeat(times, 1),
-            self.sample_counts.repeat(times),
-            self.targets.repeat(times, 1),
-            self.target_counts.repeat(times),
-            self.indices * times,
-            None if self.weights is None else self.weights.repeat(times),
-        )
-
     def to(self, device: torch.device) -> Batch:
         """To a GPU from pinned memory, so that the copy goes on while the GPU computes."""
         if device.type == "cpu":

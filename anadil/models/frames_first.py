@@ -47,7 +47,7 @@ def to_plain(x: Tensor) -> Tensor:
 
 def depthwise(x: Tensor, conv: nn.Conv1d, padding: tuple[int, int]) -> Tensor:
     """`conv`, one filter a channel, over zeros of `padding` before and behind; ceil(frames / stride) frames."""
-    with torch.autocast("cpu", enabled=False):  # sums of a few taps are no faster in half precision
+    with torch.autocast("cpu", enabled=False):  # short filters are no faster in half precision, long ones a little
         return _depthwise(x, conv, padding)
 
 

@@ -22,9 +22,6 @@ from anadil.training.init_settings import InitSettings
 EPOCHS, UNLIMITED = 60, 1_000_000
 """What `training.epochs` is when it is left out: without a time budget, and with one."""
 
-VIEWS = 2
-"""How often an utterance is heard in a step with `training.consistency`."""
-
 
 class DataSettings(BaseModel):
     """Section `data`: manifests, relative to the working directory, and what to leave out."""
@@ -82,6 +79,11 @@ class TrainingSettings(BaseModel):
         if self.epochs is not None:
             return self.epochs
         return EPOCHS if self.max_minutes is None else UNLIMITED
+
+    @property
+    def views(self) -> int:
+        """How often an utterance is heard in a step."""
+        return 2 if self.consistency else 1
 
     @property
     def batch_limit(self) -> float:

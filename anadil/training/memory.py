@@ -15,7 +15,6 @@ from anadil.data.batches import Batch
 from anadil.errors import AnadilError
 from anadil.files import whole_file
 from anadil.models.acoustic import AcousticModel
-from anadil.training.config import VIEWS
 from anadil.training.prepare import Prepared
 from anadil.training.report import Reporter
 from anadil.training.run import BATCH
@@ -42,7 +41,6 @@ def settle_batch_seconds(
     """
     if data.config.training.batch_seconds != "auto":
         return data
-    views = VIEWS if data.config.training.consistency else 1
     note = out / BATCH
     try:
         seconds = float(note.read_text()) if resume else 0.0
@@ -51,9 +49,11 @@ def settle_batch_seconds(
     if not seconds > 0:
         longest = max(example.duration for example in data.train)
         hours = sum(example.duration for example in data.train) / 3600
-        wanted = max(min(max(FEWEST_S, 3600 * hours / STEPS_AN_EPOCH), MOST_S) / views, longest)
+        wanted = max(min(max(FEWEST_S, 3600 * hours / STEPS_AN_EPOCH), MOST_S) / data.config.training.views, longest)
         kept_bytes = int(data.config.data.cache_mb * 2**20)
-        seconds = float(f"{_fitting(data.acoustic, device, wanted, longest, kept_bytes, views):.3g}")
+        seconds = float(
+            f"{_fitting(data.acoustic, device, wanted, longest, kept_bytes, data.config.training.views):.3g}"
+        )
         report.say(f"batches of {seconds:g} s of audio (training.batch_seconds: auto; {wanted:.3g} if memory allows)")
         if writes:
             with whole_file(note) as beside:

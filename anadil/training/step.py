@@ -15,7 +15,7 @@ from anadil.data.batches import Batch
 from anadil.data.spec_augment import feature_augmentation
 from anadil.errors import AnadilError
 from anadil.training import diagnosis
-from anadil.training.config import VIEWS, TrainingSettings
+from anadil.training.config import TrainingSettings
 from anadil.training.flat_start import flat_start_loss, speech_frames
 from anadil.training.learner import Learner
 from anadil.training.memory import explain_out_of_memory, is_out_of_memory
@@ -101,18 +101,20 @@ def _gradients(learner: Learner, pieces: Sequence[Batch], flat_start: bool, idle
 
 def _loss(learner: Learner, batch: Batch, flat_start: bool) -> tuple[Tensor, Tensor, Tensor]:
     """Mean over the batch, log-probs and frame counts."""
-    acoustic, share = learner.data.acoustic, learner.settings.consistency
-    augment = feature_augmentation(learner.data.config.augment, learner.masks, VIEWS if share else 1)
+    acoustic, views = learner.data.acoustic, learner.settings.views
+    augment = feature_augmentation(learner.data.config.augment, learner.masks, views)
     log_probs, frame_counts = learner.model(batch.waveforms, batch.sample_counts, augment)
-    heard = batch.again(VIEWS) if share else batch
+    counts, seen = frame_counts[: len(batch.indices)], log_probs.chunk(views)
     if flat_start:
         samples_per_frame = round(acoustic.frame_s * acoustic.sample_rate)
-        speech = speech_frames(heard.waveforms, frame_counts, log_probs.shape[1], samples_per_frame)
-        loss = flat_start_loss(log_probs, frame_counts, heard.targets, heard.target_counts, speech, heard.weights)
-    else:
-        loss = ctc_loss(log_probs, frame_counts, heard)
-        if share:
-            loss = loss + share * consistency_loss(log_probs, frame_counts, batch)
+        speech = speech_frames(batch.waveforms, counts, log_probs.shape[1], samples_per_frame)
+        losses = [
+            flat_start_loss(one, counts, batch.targets, batch.target_counts, speech, batch.weights) for one in seen
+        ]
+        return torch.stack(losses).mean(), log_probs, frame_counts
+    loss = torch.stack([ctc_loss(one, counts, batch) for one in seen]).mean()
+    if views > 1:
+        loss = loss + learner.settings.consistency * consistency_loss(log_probs, counts, batch)
     return loss, log_probs, frame_counts
 
 
@@ -153,17 +155,16 @@ def ctc_loss(log_probs: Tensor, frame_counts: Tensor, batch: Batch) -> Tensor:
 def consistency_loss(log_probs: Tensor, frame_counts: Tensor, batch: Batch) -> Tensor:
     """How far two views of each utterance are from each other, in nats a label (CR-CTC, arXiv:2410.05101).
 
-    Log-probs (2 * batch, frames, labels + blank), first all utterances, then all again; the mean of both Kullback-Leibler
-    divergences, summed over frames, where the view that is learnt from holds still.
+    Log-probs (2 * batch, frames, labels + blank), first all utterances, then all again; frame counts (batch,). The mean of
+    both Kullback-Leibler divergences, summed over frames, where the view that is learnt from holds still.
     """
-    one, other = log_probs.chunk(VIEWS)
+    one, other = log_probs.chunk(2)
     apart = [
         F.kl_div(learns, teaches.detach(), reduction="none", log_target=True).sum(dim=2)
         for learns, teaches in ((one, other), (other, one))
     ]
-    n, n_frames = len(one), log_probs.shape[1]
-    valid = torch.arange(n_frames, device=log_probs.device) < frame_counts[:n].unsqueeze(1)
-    each = ((apart[0] + apart[1]) * valid).sum(dim=1) / VIEWS
+    valid = torch.arange(log_probs.shape[1], device=log_probs.device) < frame_counts.unsqueeze(1)
+    each = ((apart[0] + apart[1]) * valid).sum(dim=1) / 2
     counts = batch.target_counts
     if batch.weights is None:
         return each.sum() / counts.sum()

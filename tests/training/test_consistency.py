@@ -22,7 +22,7 @@ from anadil.training.train import train
 from tests.micro import judge, micro_data
 
 BATCH = Batch(torch.zeros(2, 1), torch.tensor([1, 1]), torch.tensor([[0, 1], [1, 0]]), torch.tensor([2, 1]), (0, 1))
-FRAMES = torch.tensor([2, 1, 2, 1])
+FRAMES = torch.tensor([2, 1])
 EVEN, SKEW = [0.5, 0.5], [0.25, 0.75]
 FROM_EVEN, FROM_SKEW = 0.5 * np.log(2) + 0.5 * np.log(2 / 3), 0.25 * np.log(1 / 2) + 0.75 * np.log(3 / 2)
 BOTH_WAYS = (FROM_EVEN + FROM_SKEW) / 2  # the mean of KL(even || skew) and KL(skew || even)
