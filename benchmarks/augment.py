@@ -26,10 +26,10 @@ from torch.nn import functional as F
 from anadil import audio
 from anadil.data.augment.chain import Augmenter
 from anadil.data.augment.settings import AugmentSettings
+from anadil.data.augment.spec_augment import feature_augmentation
 from anadil.data.augment.steps import STEPS, steps
 from anadil.data.batches import Batch, Loader, plan_epoch
-from anadil.data.checks import Example
-from anadil.data.spec_augment import feature_augmentation
+from anadil.data.examples import Example
 from anadil.manifest import Utterance
 from anadil.models.acoustic import AcousticModel
 from anadil.models.features import FeatureSettings

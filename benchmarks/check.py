@@ -23,9 +23,8 @@ from pathlib import Path
 
 import soundfile
 
-from anadil.data.audio_findings import Limits, hear
-from anadil.data.doctor import examine, read_parts
-from anadil.data.sound import measure
+from anadil.doctor.audio import Limits, hear, measure
+from anadil.doctor.examine import examine, read_parts
 from anadil.manifest import Utterance, read_manifests
 from anadil.text.rules import TextSettings, text_rules
 

@@ -17,10 +17,10 @@ from anadil.models.acoustic import AcousticModel
 from anadil.models.features import FeatureSettings
 from anadil.models.quartznet import QuartzNetSettings
 from anadil.training.config import TrainingSettings
-from anadil.training.freezing import hold_still
-from anadil.training.init_settings import InitSettings
 from anadil.training.optimizers import build_optimizer
 from anadil.training.step import ctc_loss
+from anadil.training.transfer.freezing import hold_still
+from anadil.training.transfer.settings import InitSettings
 
 N_UTTERANCES, SECONDS, N_LABELS = 16, 4, 32
 

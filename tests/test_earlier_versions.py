@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 import anadil
 from anadil.cli.main import app
-from tests.micro import TEXTS, write_corpus
+from tests.support.micro import TEXTS, write_corpus
 
 MADE = Path(__file__).parent / "made_by_0.1.0"
 """Trained on `write_corpus` for 30 of the 40 epochs of its config.yaml, then killed."""

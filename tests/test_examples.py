@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from anadil.manifest import read_manifest
-from tests.lines import write_lines
+from tests.support.lines import write_lines
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "examples"))

@@ -64,7 +64,7 @@ def test_a_package_imports_only_from_those_above_it() -> None:
 @pytest.mark.parametrize(
     ("path", "source", "n_wrong"),
     [
-        ("text/a.py", "from anadil.data.checks import check", 1),
+        ("text/a.py", "from anadil.data.examples import check", 1),
         ("text/a.py", "from anadil import data", 1),
         ("text/a.py", "import anadil.cli.main", 1),
         ("text/a.py", "def f():\n    from anadil.models import acoustic", 1),

@@ -9,7 +9,7 @@ import torch
 
 from anadil.models.acoustic import AcousticModel
 from anadil.models.features import FeatureSettings
-from anadil.models.quartznet_settings import DEFAULT_PRESET, PRESETS, QuartzNetSettings
+from anadil.models.quartznet import DEFAULT_PRESET, PRESETS, QuartzNetSettings
 from anadil.models.summary import count_parameters
 from anadil.training.checkpoint import MAY_CHANGE
 from anadil.training.config import TrainingSettings

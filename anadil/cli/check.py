@@ -11,13 +11,13 @@ import typer
 from anadil.cli.console import FAULT, ConsoleReporter, rich_table, verb
 
 if TYPE_CHECKING:
-    from anadil.data.audio_findings import Limits
-    from anadil.data.doctor import Model, Part, Report
-    from anadil.data.findings import Kind
+    from anadil.doctor.audio import Limits
+    from anadil.doctor.examine import Model, Part, Report
+    from anadil.doctor.findings import Kind
     from anadil.manifest import Utterance
     from anadil.text.rules import TextRules
     from anadil.training.config import Config
-    from anadil.training.report import Reporter
+    from anadil.training.monitoring.report import Reporter
 
 EXAMPLE = "Example: anadil check my-speech/train.jsonl my-speech/valid.jsonl --config configs/few-hours.yaml"
 
@@ -53,7 +53,7 @@ def check(
     """
     import json
 
-    from anadil.data.doctor import examine, read_parts, write_without
+    from anadil.doctor.examine import examine, read_parts, write_without
 
     paths, settings = settle_input(manifests, config)
     refuse_wrong_kinds(without, out, paths, force)
@@ -109,7 +109,7 @@ def refuse_wrong_kinds(without: list[str] | None, out: Path | None, manifests: S
     """Raise AnadilError before any work if --without and --out cannot be done."""
     import difflib
 
-    from anadil.data.findings import KINDS
+    from anadil.doctor.findings import KINDS
     from anadil.errors import AnadilError
     from anadil.files import refuse_overwrite
 
@@ -133,18 +133,18 @@ def settle_rules(
     parts: Sequence[Part], settings: Config | None, lang: str | None, report: Reporter
 ) -> tuple[TextRules, Model | None, Limits]:
     """Text rules, labels, model and limits: what training with the config would use, or without one if nothing is said."""
-    from anadil.data.audio_findings import Limits
-    from anadil.data.checks import MAX_DURATION_S, MIN_DURATION_S
+    from anadil.data.examples import MAX_DURATION_S, MIN_DURATION_S
+    from anadil.doctor.audio import Limits
     from anadil.text.rules import TextSettings, text_rules
 
     if settings is None:
         return text_rules(lang or "und", TextSettings(), ()), None, Limits(MIN_DURATION_S, MAX_DURATION_S)
-    from anadil.data.doctor import Model
-    from anadil.data.split_findings import TRAIN
+    from anadil.doctor.examine import Model
+    from anadil.doctor.splits import TRAIN
     from anadil.manifest import read_manifests
     from anadil.models.acoustic import AcousticModel
     from anadil.training.prepare import settle_tokenizer
-    from anadil.training.source import read_source, settle
+    from anadil.training.transfer.source import read_source, settle
 
     settings, kept = settings.model_copy(update={"language": lang or settings.language}), b""
     if settings.init is not None:
@@ -169,7 +169,7 @@ def print_report(report: Report, config: Path | None, manifests: Sequence[Path])
     """The counts, then the worst of each finding and what mends it."""
     from rich.console import Console
 
-    from anadil.data.findings import Severity
+    from anadil.doctor.findings import Severity
 
     n_utterances = sum(len(part.utterances) for part in report.parts)
     heading = f"{n_utterances:,} utterances, {report.seconds / 3600:.2f} h"

@@ -34,8 +34,8 @@ def convert(
     force: Annotated[bool, typer.Option("--force", help="Replace what is at --out.")] = False,
 ) -> None:
     """Models from NeMo and Hugging Face, and back to NeMo. Code in them never runs; what has no counterpart is listed."""
-    from anadil.training.convert import Hints
-    from anadil.training.convert import convert as convert_model
+    from anadil.training.transfer.convert import Hints
+    from anadil.training.transfer.convert import convert as convert_model
 
     with ConsoleReporter() as report:
         made = convert_model(source, out, report, Hints(lang, config, tokenizer, adapter), force)

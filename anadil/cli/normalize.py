@@ -33,7 +33,7 @@ def normalize(
 
     from anadil.errors import AnadilError, summarize
     from anadil.files import refuse_overwrite, whole_file
-    from anadil.text.normalize_files import normalize_lines, normalize_manifest
+    from anadil.text.changes import normalize_lines, normalize_manifest
     from anadil.text.rules import TextSettings, describe_rules, text_rules
 
     if out.resolve() == manifest.resolve():

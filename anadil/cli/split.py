@@ -11,8 +11,8 @@ import typer
 from anadil.cli.console import ConsoleReporter, rich_table, verb
 
 if TYPE_CHECKING:
-    from anadil.data.splits import Plan, Split
     from anadil.manifest import Utterance
+    from anadil.splitting.split import Plan, Split
 
 EXAMPLE = (
     "Example: anadil split validated.jsonl --out splits    later, with more speech: "
@@ -61,9 +61,9 @@ def split(
 
     With --keep, or --force and the options that --out was made with, nothing that was dealt moves to another set.
     """
-    from anadil.data.splits import measure
-    from anadil.data.tradeoffs import split as split_utterances
     from anadil.manifest import read_manifests, refuse_pseudo_labels
+    from anadil.splitting.split import measure
+    from anadil.splitting.tradeoffs import split as split_utterances
 
     plan = make_plan(valid, test, disjoint, valid_disjoint, test_speaker or [], set_aside, lang, seed)
     targets = plan_files(out, manifests, keep, force)
@@ -92,8 +92,8 @@ def make_plan(
     seed: int,
 ) -> Plan:
     """Raises typer.BadParameter for wrong usage."""
-    from anadil.data.links import BOTH
-    from anadil.data.splits import Plan
+    from anadil.splitting.links import BOTH
+    from anadil.splitting.split import Plan
 
     for name, share in (("--valid", valid), ("--test", test)):
         if not 0 <= share < 1:
@@ -110,7 +110,7 @@ def make_plan(
 
 
 def links_of(option: str, value: str) -> frozenset[str]:
-    from anadil.data.links import BOTH
+    from anadil.splitting.links import BOTH
 
     names = frozenset(name.strip() for name in value.split(","))
     if not names <= BOTH:
@@ -120,8 +120,8 @@ def links_of(option: str, value: str) -> frozenset[str]:
 
 def plan_files(out: Path, manifests: list[Path], keep: Path | None, force: bool) -> dict[str, Path]:
     """Where each split goes. Raises AnadilError if one is there already, or is an input."""
-    from anadil.data.splits import NAMES
     from anadil.errors import AnadilError
+    from anadil.splitting.split import NAMES
 
     targets = {name: out / f"{name}.jsonl" for name in NAMES}
     there = [path for path in targets.values() if path.exists()]
@@ -139,9 +139,9 @@ def plan_files(out: Path, manifests: list[Path], keep: Path | None, force: bool)
 
 def read_split(folder: Path) -> dict[str, list[Utterance]]:
     """The manifests of an earlier split, those that are there. Raises AnadilError if there is none."""
-    from anadil.data.splits import TEST, TRAIN, VALID
     from anadil.errors import AnadilError
     from anadil.manifest import read_manifest
+    from anadil.splitting.split import TEST, TRAIN, VALID
 
     paths = {name: folder / f"{name}.jsonl" for name in (TRAIN, VALID, TEST)}
     found = {name: read_manifest(path) for name, path in paths.items() if path.is_file()}
@@ -156,7 +156,7 @@ def same_plan(out: Path, plan: Plan, utterances: list[Utterance]) -> Path | None
     """`out` if it holds a split that was asked for with the same options, of utterances that are among these."""
     import json
 
-    from anadil.data.links import absolute_paths
+    from anadil.splitting.links import absolute_paths
 
     try:
         written = json.loads((out / RECORD).read_text(encoding="utf-8"))
@@ -190,7 +190,7 @@ def write_split(out: Path, targets: dict[str, Path], result: Split, plan: Plan) 
 
 def tell(report: ConsoleReporter, result: Split, plan: Plan, kept_all: int) -> None:
     """What a user should know about how it was dealt."""
-    from anadil.data.tradeoffs import off_target
+    from anadil.splitting.tradeoffs import off_target
 
     links, n = result.links, len(result.utterances)
     if links.n_unnamed:
@@ -224,8 +224,8 @@ def show(result: Split, out: Path, plan: Plan) -> None:
 
     from rich.console import Console
 
-    from anadil.data.splits import NAMES, SET_ASIDE, TEST, TRAIN, VALID
-    from anadil.data.tradeoffs import hours_text
+    from anadil.splitting.split import NAMES, SET_ASIDE, TEST, TRAIN, VALID
+    from anadil.splitting.tradeoffs import hours_text
 
     rows = []
     for name in NAMES:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from anadil.text.rules import TextRules
     from anadil.training.config import Config
-    from anadil.training.judge import Judgement
+    from anadil.training.validation import Judgement
 
 EXAMPLE = "Example: anadil train configs/few-hours.yaml language=mdw data.train=train.jsonl data.valid=valid.jsonl --out runs/mdw"
 
@@ -44,7 +44,7 @@ def train(
 ) -> None:
     """Train a model: writes OUT/best and OUT/last (model folders), OUT/metrics.csv and TensorBoard logs."""
     from anadil.training.config import load_config
-    from anadil.training.team import is_first
+    from anadil.training.distributed.workers import is_first
     from anadil.training.train import train as train_model
 
     if sum((resume, dry_run, find_lr)) > 1:
@@ -69,7 +69,7 @@ command = train
 def _try(settings: Config, out: Path) -> None:
     from datetime import datetime
 
-    from anadil.training.trial import dry_run
+    from anadil.training.monitoring.dry_run import dry_run
 
     with ConsoleReporter() as report:
         found = dry_run(settings, out, report)
@@ -77,7 +77,7 @@ def _try(settings: Config, out: Path) -> None:
 
 
 def _find(settings: Config, out: Path, force: bool) -> None:
-    from anadil.training.find_lr import PICTURE, explain, find_lr, table_of
+    from anadil.training.monitoring.find_lr import PICTURE, explain, find_lr, table_of
 
     with ConsoleReporter() as report:
         found = find_lr(settings, out, report, force)
@@ -90,9 +90,9 @@ def _find(settings: Config, out: Path, force: bool) -> None:
 
 def judge(log_probs: Sequence[np.ndarray], rules: TextRules, references: Sequence[str]) -> Judgement:
     """Greedy decoding and corpus-level CER and WER, for the training loop's validation."""
-    from anadil.decoding.greedy import best_path
+    from anadil.decoding.ctc import best_path
     from anadil.evaluation.errors import character_errors, total, word_errors
-    from anadil.training.judge import Judgement
+    from anadil.training.validation import Judgement
 
     hypotheses = [
         " ".join(rules.decode(token.id for token in best_path(row, rules.blank_id)).split()) for row in log_probs

@@ -53,7 +53,7 @@ def transcribe(
 ) -> None:
     """Recognise recordings of any length. One that cannot be read is named, and the others are still done (exit status 1)."""
     from anadil.audio import probe
-    from anadil.data.checks import file_notes
+    from anadil.data.examples import file_notes
     from anadil.errors import AnadilError
     from anadil.recognition.load import load
 

@@ -20,9 +20,8 @@ import defusedxml.ElementTree
 
 from anadil.corpora.reader import Options, Reject
 from anadil.corpora.recordings import Media
-from anadil.corpora.segments import Annotated, Segment, seconds, squeeze, utterances_of
+from anadil.corpora.segments import Annotated, Segment, Tier, choose, seconds, squeeze, utterances_of
 from anadil.corpora.text_files import LIMIT
-from anadil.corpora.tiers import Tier, choose
 from anadil.errors import AnadilError
 from anadil.manifest import Utterance
 

@@ -14,9 +14,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from anadil.corpora.reader import Options, Reject
-from anadil.corpora.segments import Annotated, Segment, squeeze, utterances_of
+from anadil.corpora.segments import Annotated, Segment, Tier, choose, squeeze, utterances_of
 from anadil.corpora.text_files import read_text
-from anadil.corpora.tiers import Tier, choose
 from anadil.errors import AnadilError
 from anadil.manifest import Utterance
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
-from anadil.decoding.greedy import Token
+from anadil.decoding.ctc import Token
 
 BOUNDARY = " "
 """The label between two words."""

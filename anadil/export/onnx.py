@@ -16,7 +16,7 @@ from anadil.files import refuse_overwrite, whole_folder
 from anadil.models.acoustic import CARD as MODEL_CARD
 from anadil.models.acoustic import CONFIG as FOLDER_CONFIG
 from anadil.models.acoustic import WEIGHTS, AcousticModel, LoadedModel
-from anadil.models.any_model import read_model
+from anadil.models.pretrained import read_model
 from anadil.text.tokenizer import MODEL as TOKENIZER
 
 OPSET = 18

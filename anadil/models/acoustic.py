@@ -15,12 +15,9 @@ from torch import Tensor, nn
 
 from anadil.errors import AnadilError
 from anadil.files import whole_folder
-from anadil.models.conformer import Conformer
-from anadil.models.conformer_settings import ConformerSettings
+from anadil.models.conformer import Conformer, ConformerSettings
 from anadil.models.features import Augment, FeatureSettings, LogMel
-from anadil.models.hugging_face import HuggingFace
-from anadil.models.hugging_face_features import FilterBank, Waveform
-from anadil.models.hugging_face_settings import W2vBertSettings, Wav2Vec2Settings
+from anadil.models.hugging_face.network import FilterBank, HuggingFace, W2vBertSettings, Wav2Vec2Settings, Waveform
 from anadil.models.quartznet import QuartzNet, QuartzNetSettings
 from anadil.settings import parse, read_yaml
 from anadil.text.rules import TextRules, TextSettings, TokenizerSettings, first_rules, text_rules

@@ -5,13 +5,9 @@ from __future__ import annotations
 from torch import nn
 
 from anadil.models.acoustic import AcousticModel, AnySettings
-from anadil.models.conformer import Conformer
-from anadil.models.conformer_settings import ConformerSettings
-from anadil.models.hugging_face import HuggingFace
-from anadil.models.hugging_face_features import WINDOW, FilterBank
-from anadil.models.hugging_face_settings import W2vBertSettings, Wav2Vec2Settings
-from anadil.models.quartznet import QuartzNet
-from anadil.models.quartznet_settings import DEFAULT_PRESET
+from anadil.models.conformer import Conformer, ConformerSettings
+from anadil.models.hugging_face.network import WINDOW, FilterBank, HuggingFace, W2vBertSettings, Wav2Vec2Settings
+from anadil.models.quartznet import DEFAULT_PRESET, QuartzNet
 
 
 def layer_table(acoustic: AcousticModel) -> tuple[list[str], list[list[str]]]:

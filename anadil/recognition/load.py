@@ -9,7 +9,7 @@ import numpy as np
 from anadil.errors import AnadilError
 from anadil.export import layout
 from anadil.files import recover_folder
-from anadil.models.hugging_face_vocabulary import is_hugging_face
+from anadil.models.hugging_face.vocabulary import is_hugging_face
 from anadil.recognition.recognizer import Recognizer
 
 WEIGHTS, CONFIG = "model.safetensors", "config.yaml"  # of a model folder; anadil.models needs PyTorch to be imported
@@ -64,7 +64,7 @@ def _load_with_pytorch(path: Path) -> Recognizer:
     try:
         import torch
 
-        from anadil.models.any_model import read_model
+        from anadil.models.pretrained import read_model
     except ImportError as error:
         raise AnadilError(
             f"{path} is a model {'folder' if path.is_dir() else 'file'}, which needs PyTorch ({error})\n"

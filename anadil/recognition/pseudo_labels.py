@@ -12,9 +12,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from anadil import audio
-from anadil.data.checks import MAX_DURATION_S, MIN_DURATION_S
-from anadil.decoding.confidence import confidence
-from anadil.decoding.greedy import best_path
+from anadil.data.examples import MAX_DURATION_S, MIN_DURATION_S
+from anadil.decoding.ctc import best_path, confidence
 from anadil.decoding.transcript import words_from_tokens
 from anadil.errors import AnadilError
 from anadil.evaluation.calibration import Threshold, thresholds

@@ -10,7 +10,7 @@ from typing import Any, overload
 import numpy as np
 
 from anadil import audio
-from anadil.decoding.greedy import best_path
+from anadil.decoding.ctc import best_path
 from anadil.decoding.transcript import Transcript, Word, words_from_tokens
 from anadil.errors import AnadilError
 from anadil.manifest import Utterance

@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping
 
 from anadil.errors import AnadilError
 from anadil.text import patterns
+from anadil.text.language_rules import Money, Writing
 from anadil.text.numbers import Speller
 from anadil.text.patterns import APOSTROPHES, DASHES, longest_first, spellings, thousands
-from anadil.text.writing import Money, Writing
 
 Note = Callable[[str, str], None]
 """Told what was written and what is said for it."""

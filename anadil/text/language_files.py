@@ -14,8 +14,8 @@ from anadil.errors import AnadilError
 from anadil.settings import parse, read_yaml
 from anadil.text.casing import casing_family
 from anadil.text.expansions import fill
+from anadil.text.language_rules import Writing
 from anadil.text.normalize import Normalizer
-from anadil.text.writing import Writing
 
 FOLDER = Path(__file__).with_name("languages")
 GENERIC = "und"

@@ -9,7 +9,7 @@ from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING
 
 from anadil.errors import AnadilError
-from anadil.text.writing import NumberSettings, OrdinalSettings
+from anadil.text.language_rules import NumberSettings, OrdinalSettings
 
 if TYPE_CHECKING:
     from unicode_rbnf import RbnfEngine

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable
 from functools import lru_cache
 
 from anadil.text.invisible import NO_CHARACTERS
-from anadil.text.writing import Writing
+from anadil.text.language_rules import Writing
 
 APOSTROPHES = "'’ʼ"
 DASHES = "–—"

@@ -17,10 +17,10 @@ from anadil.errors import AnadilError
 from anadil.settings import SECTION, parse
 from anadil.text.casing import casing_family
 from anadil.text.language_files import find_language, with_own_file, writing_of
+from anadil.text.language_rules import PUNCTUATION, Policy, Writing
 from anadil.text.normalize import Normalizer
 from anadil.text.subwords import Subwords
 from anadil.text.units import is_sign
-from anadil.text.writing import PUNCTUATION, Policy, Writing
 
 VERSION = 3
 """Of the rules' meaning. Raised when the same settings would normalise a text differently."""

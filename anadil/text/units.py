@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Literal
 
-from anadil.text.writing import Writing
+from anadil.text.language_rules import Writing
 
 Units = Literal["char", "grapheme", "units"]
 

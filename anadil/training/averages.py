@@ -20,8 +20,8 @@ from torch import Tensor, nn
 from anadil.errors import AnadilError
 from anadil.files import whole_file
 from anadil.training.config import TrainingSettings
+from anadil.training.distributed.sharding import local, part_of, whole
 from anadil.training.run import EPOCHS
-from anadil.training.sharding import local, part_of, whole
 
 SPARE = 3
 """Files of epochs kept beyond those that are averaged: a run may go on from an earlier checkpoint."""

@@ -15,16 +15,16 @@ from typing import Any
 
 import torch
 
-from anadil.data.checks import Example
+from anadil.data.examples import Example
 from anadil.errors import AnadilError
 from anadil.files import sweep, whole_file
 from anadil.training.averages import Averages
 from anadil.training.config import Config
+from anadil.training.distributed.sharding import part_of, whole
+from anadil.training.distributed.workers import gathered
 from anadil.training.learner import Learner, reseed
 from anadil.training.optimizers import restore_optimizer
 from anadil.training.run import CHECKPOINTS, Run, Validation
-from anadil.training.sharding import part_of, whole
-from anadil.training.team import gathered
 
 VERSION = 2
 KEPT = 3

@@ -9,15 +9,14 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, Field, model_validator
 
 from anadil.data.augment.settings import AugmentSettings
-from anadil.data.checks import MAX_DURATION_S, MIN_DURATION_S
-from anadil.data.weights import LARGEST
+from anadil.data.examples import LARGEST, MAX_DURATION_S, MIN_DURATION_S
 from anadil.models.acoustic import ModelSettings
 from anadil.models.features import FeatureSettings
-from anadil.models.hugging_face_settings import W2vBertSettings, Wav2Vec2Settings
+from anadil.models.hugging_face.network import W2vBertSettings, Wav2Vec2Settings
 from anadil.models.quartznet import QuartzNetSettings
 from anadil.settings import SECTION, Paths, override, parse, read_yaml
 from anadil.text.rules import TextRules, TextSettings, TokenizerSettings
-from anadil.training.init_settings import InitSettings
+from anadil.training.transfer.settings import InitSettings
 
 EPOCHS, UNLIMITED = 60, 1_000_000
 """What `training.epochs` is when it is left out: without a time budget, and with one."""

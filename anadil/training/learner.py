@@ -14,15 +14,15 @@ from torch import nn
 from torch.optim import Optimizer
 
 from anadil.models.acoustic import AcousticModel
-from anadil.models.hugging_face_settings import W2vBertSettings, Wav2Vec2Settings
-from anadil.models.quartznet_settings import QuartzNetSettings
+from anadil.models.hugging_face.network import W2vBertSettings, Wav2Vec2Settings
+from anadil.models.quartznet import QuartzNetSettings
 from anadil.training.config import Config, TrainingSettings
-from anadil.training.lora import insert_lora
+from anadil.training.distributed.sharding import filled, fsdp, same_weights, whole, without_weights
+from anadil.training.distributed.workers import ddp, members
+from anadil.training.monitoring.report import Reporter
 from anadil.training.optimizers import Pull, build_optimizer
 from anadil.training.prepare import Prepared
-from anadil.training.report import Reporter
-from anadil.training.sharding import filled, fsdp, same_weights, whole, without_weights
-from anadil.training.team import ddp, members
+from anadil.training.transfer.lora import insert_lora
 
 
 @dataclass(frozen=True)

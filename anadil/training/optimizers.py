@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 
 from anadil.training.config import TrainingSettings
-from anadil.training.freezing import frozen_names, is_frozen, lr_factors
-from anadil.training.init_settings import InitSettings
-from anadil.training.sharding import local, part_of, sums
+from anadil.training.distributed.sharding import local, part_of, sums
+from anadil.training.transfer.freezing import frozen_names, is_frozen, lr_factors
+from anadil.training.transfer.settings import InitSettings
 
 ADAMW_BETAS = (0.9, 0.98)
 NOVOGRAD_BETAS = (0.95, 0.98)

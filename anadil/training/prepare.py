@@ -9,8 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from anadil.data.augment.chain import Augmenter
-from anadil.data.checks import Checked, Example, check, min_ctc_frames
-from anadil.data.weights import weighed
+from anadil.data.examples import Checked, Example, check, min_ctc_frames, weighed
 from anadil.errors import AnadilError, Problem, summarize
 from anadil.files import whole_file
 from anadil.manifest import Utterance, read_manifests, refuse_pseudo_labels
@@ -20,10 +19,39 @@ from anadil.text.rules import SUBWORDS, TextRules, describe_rules, text_rules
 from anadil.text.subwords import set_sampling_seed
 from anadil.text.tokenizer import make_tokenizer, read_tokenizer
 from anadil.training.config import Config
-from anadil.training.languages import grouped, languages_of
-from anadil.training.report import Reporter
-from anadil.training.source import read_source, settle
-from anadil.training.transfer import Transferred, read_saved, tell, transfer
+from anadil.training.monitoring.report import Reporter
+from anadil.training.transfer.source import read_source, settle
+from anadil.training.transfer.weights import Transferred, read_saved, tell, transfer
+
+# One training set in several languages: each text follows the rules of its own.
+
+
+def languages_of(config: Config, train: Sequence[Utterance], valid: Sequence[Utterance] = ()) -> list[str]:
+    """Every language of the data, sorted, if the training data hold several; an utterance without one has the config's.
+
+    Empty otherwise: then the config's language counts, whatever a manifest calls it. Raises AnadilError if
+    `data.language_temperature` has nothing to weigh.
+    """
+    spoken = {utterance.language or config.language for utterance in train}
+    if len(spoken) > 1:
+        return sorted(spoken | {utterance.language or config.language for utterance in valid})
+    if config.data.language_temperature is not None:
+        raise AnadilError(
+            f"data.language_temperature weighs languages, but the training data hold one: {', '.join(spoken)}\n"
+            '  next: give each utterance its "language" in the manifests, or leave the key out'
+        )
+    return []
+
+
+def grouped(config: Config, utterances: Sequence[Utterance], languages: Sequence[str]) -> dict[str, list[Utterance]]:
+    """Utterances by language; all of them under the config's if `languages` is empty."""
+    if not languages:
+        return {config.language: list(utterances)}
+    groups: dict[str, list[Utterance]] = {language: [] for language in languages}
+    for utterance in utterances:
+        groups[utterance.language or config.language].append(utterance)
+    return groups
+
 
 CROWDED, CROWDED_SHARE = 0.8, 0.05
 """Warn if more than 5 % of the utterances need labels in more than 80 % of their frames: CTC has no room for blanks."""

@@ -4,12 +4,52 @@ from __future__ import annotations
 
 import math
 import shutil
+import signal
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import FrameType
 
 from anadil.errors import AnadilError
 from anadil.training.config import TrainingSettings
+
+# Ctrl-C, or a cluster's SIGTERM, between two steps: the run saves what it has before it ends.
+
+
+class Stop:
+    """`requested` turns true at the first signal."""
+
+    def __init__(self) -> None:
+        self.requested = False
+
+
+@contextmanager
+def stop_on_interrupt() -> Iterator[Stop]:
+    """Turn the first Ctrl-C or SIGTERM into a request; a second one ends the run at once.
+
+    Off the main thread, nothing changes.
+    """
+    stop = Stop()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def request(signum: int, frame: FrameType | None) -> None:
+        stop.requested = True
+        signal.signal(signum, before[signal.Signals(signum)])
+
+    for number in before:
+        signal.signal(number, request)
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
 
 CHECKPOINTS = "checkpoints"
 BATCH = "batch_seconds.txt"

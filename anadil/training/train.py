@@ -11,9 +11,8 @@ from typing import NoReturn
 import numpy as np
 from lightning_fabric import seed_everything
 
-from anadil.data.batches import Loader
+from anadil.data.batches import Loader, plan_languages
 from anadil.data.cache import DiskCache
-from anadil.data.languages import plan_languages
 from anadil.errors import AnadilError
 from anadil.models.acoustic import save_model
 from anadil.models.summary import count_parameters, layer_table
@@ -21,29 +20,34 @@ from anadil.settings import dump
 from anadil.text.tokenizer import tokenizer_files
 from anadil.training.averages import PLAIN, Averages, describe
 from anadil.training.checkpoint import Resumable, flat, identity_of, restore_checkpoint, save_checkpoint
-from anadil.training.collapse import watch
 from anadil.training.config import Config
-from anadil.training.figures import Pace, figures, tell
-from anadil.training.freezing import frozen_names, hold_still
-from anadil.training.interrupt import Stop, stop_on_interrupt
-from anadil.training.judge import Judge
+from anadil.training.distributed.sharding import refuse_layerdrop, refuse_unshardable
+from anadil.training.distributed.workers import agree, is_first, members, pieces_of, share_of, together
 from anadil.training.learner import Learner, add_adapters, assemble, make_fabric, with_whole_weights
-from anadil.training.lora import merged_state
-from anadil.training.memory import settle_batch_seconds, with_batch_seconds
-from anadil.training.metrics import Logs
-from anadil.training.model_card import model_card
+from anadil.training.monitoring.diagnosis import watch
+from anadil.training.monitoring.logs import (
+    HYPOTHESES,
+    Logs,
+    Pace,
+    Trackers,
+    describe_samples,
+    figures,
+    require_trackers,
+    tell,
+    write_hypotheses,
+)
+from anadil.training.monitoring.memory import settle_batch_seconds, with_batch_seconds
+from anadil.training.monitoring.report import Reporter, Silent
 from anadil.training.optimizers import begin_thaw
 from anadil.training.prepare import Prepared, prepare, sampled_labels
-from anadil.training.report import Reporter, Silent
-from anadil.training.run import Run, clear_run, refuse_run
-from anadil.training.samples import HYPOTHESES, describe_samples, write_hypotheses
-from anadil.training.sharding import refuse_layerdrop, refuse_unshardable
+from anadil.training.run import Run, Stop, clear_run, refuse_run, stop_on_interrupt
+from anadil.training.save import model_card
 from anadil.training.step import take_step
-from anadil.training.team import agree, is_first, members, pieces_of, share_of, together
-from anadil.training.trackers import Trackers, require_trackers
-from anadil.training.transfer import pull_to_start
-from anadil.training.transfer import save as save_start
-from anadil.training.validation import Look, validate
+from anadil.training.transfer.freezing import frozen_names, hold_still
+from anadil.training.transfer.lora import merged_state
+from anadil.training.transfer.weights import pull_to_start
+from anadil.training.transfer.weights import save as save_start
+from anadil.training.validation import Judge, Look, validate
 
 
 def train(

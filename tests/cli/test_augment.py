@@ -10,7 +10,7 @@ from anadil.cli.augment import read_settings
 from anadil.cli.main import app
 from anadil.data.augment.steps import STEPS
 from anadil.manifest import read_manifest
-from tests.micro import TEXTS, micro_data, write_config, write_corpus
+from tests.support.micro import TEXTS, micro_data, write_config, write_corpus
 
 
 def anadil(*arguments: str | Path) -> Result:

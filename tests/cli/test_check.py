@@ -14,9 +14,9 @@ from anadil import audio
 from anadil.manifest import read_manifest
 from tests.cli.test_cli import anadil as run
 from tests.cli.test_cli import fails, succeeds
-from tests.data.diagnoses import babble
-from tests.lines import write_lines
-from tests.micro import TEXTS, micro_data, write_config, write_corpus
+from tests.support.diagnoses import babble
+from tests.support.lines import write_lines
+from tests.support.micro import TEXTS, micro_data, write_config, write_corpus
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from anadil.cli.main import app
 from anadil.manifest import read_manifest
 from anadil.models.acoustic import load_model
 from anadil.training.config import load_config
-from tests.micro import TEXTS, micro_data, speak, write_config, write_corpus, write_lines
+from tests.support.micro import TEXTS, micro_data, speak, write_config, write_corpus, write_lines
 
 VERBS = [
     "demo",

@@ -10,7 +10,7 @@ from typer.testing import CliRunner, Result
 import anadil
 from anadil import audio
 from anadil.cli.main import app
-from tests.nemo_models import write_case
+from tests.support.nemo_models import write_case
 
 
 def run(*arguments: str | Path) -> Result:
@@ -81,7 +81,7 @@ def test_what_is_no_model_is_said(tmp_path: Path, recording: Path) -> None:
 
 
 def test_a_model_of_hugging_face_with_the_adapter_of_a_language(tmp_path: Path) -> None:
-    hugging_face = pytest.importorskip("tests.hugging_face", reason="the extra hf is not installed")
+    hugging_face = pytest.importorskip("tests.support.hugging_face", reason="the extra hf is not installed")
     hugging_face.write_mms(tmp_path / "mms")
     several = run("convert", tmp_path / "mms", "--out", tmp_path / "m")
     assert several.exit_code == 1 and "there are eng, tur" in several.stderr and not (tmp_path / "m").exists()

@@ -11,8 +11,8 @@ from anadil import audio
 from anadil.manifest import read_manifest
 from tests.cli.test_cli import anadil as run
 from tests.cli.test_cli import fails, files, succeeds
-from tests.lines import write_lines
-from tests.micro import TEXTS, micro_data, speak, write_config, write_corpus
+from tests.support.lines import write_lines
+from tests.support.micro import TEXTS, micro_data, speak, write_config, write_corpus
 
 
 @pytest.fixture(scope="module")

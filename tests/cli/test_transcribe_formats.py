@@ -12,7 +12,7 @@ from anadil import audio
 from anadil.cli.main import app
 from anadil.corpora import audacity, ctm, elan, subtitles, textgrid
 from anadil.corpora.reader import Options
-from tests.micro import speak
+from tests.support.micro import speak
 
 READERS = {"srt": subtitles, "vtt": subtitles, "textgrid": textgrid, "eaf": elan, "audacity": audacity, "ctm": ctm}
 ENDINGS = {"textgrid": ".TextGrid", "audacity": ".txt"}

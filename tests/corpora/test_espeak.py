@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 
 from anadil import audio
-from anadil.corpora import espeak, synthetic
-from anadil.corpora.espeak import Voice, synthesize
-from anadil.corpora.synthetic import VOICES, sentences, synthesize_corpus, vary_digits
+from anadil.corpora import synthetic
+from anadil.corpora import synthetic as espeak
+from anadil.corpora.synthetic import VOICES, Voice, sentences, synthesize, synthesize_corpus, vary_digits
 from anadil.errors import AnadilError
 from anadil.manifest import Utterance, read_manifest
 from anadil.text.numbers import spell_integers
@@ -233,7 +233,7 @@ def test_manifests_can_be_read_back(corpus: Corpus, folder: Path) -> None:
 DIGEST = """
 import hashlib, sys
 from pathlib import Path
-from anadil.corpora.espeak import Voice, synthesize
+from anadil.corpora.synthetic import Voice, synthesize
 from anadil.corpora.synthetic import synthesize_corpus
 if sys.argv[3]:
     synthesize(sys.argv[3], Voice("tr", "f2"))

@@ -13,8 +13,7 @@ import soundfile
 
 from anadil import audio
 from anadil.corpora.catalog import Kind, find
-from anadil.corpora.converting import convert_to_wav, wav_names
-from anadil.corpora.importing import Imported, import_speech
+from anadil.corpora.importing import Imported, convert_to_wav, import_speech, wav_names
 from anadil.corpora.reader import Options, Reject
 from anadil.errors import AnadilError, Problem
 from anadil.manifest import Utterance, read_manifest
@@ -195,7 +194,7 @@ def test_recordings_become_16_khz_wav_once_each(tmp_path: Path, write_wav: Write
 def test_conversion_in_blocks_is_the_conversion_of_the_whole(
     tmp_path: Path, write_wav: WriteWav, monkeypatch: pytest.MonkeyPatch, rate: int, channels: int
 ) -> None:
-    monkeypatch.setattr("anadil.corpora.converting.BLOCK", 1000)
+    monkeypatch.setattr("anadil.corpora.importing.BLOCK", 1000)
     samples = np.random.default_rng(1).uniform(-0.5, 0.5, (rate * 2 + 777, channels))
     source = write_wav("a.wav", samples, rate)
     convert_to_wav(source, tmp_path / "b.wav")

@@ -9,7 +9,8 @@ from pathlib import Path
 import openpyxl
 import pytest
 
-from anadil.corpora import table, workbook
+from anadil.corpora import table
+from anadil.corpora import table as workbook
 from anadil.corpora.reader import Options
 from anadil.errors import AnadilError, Problem
 from anadil.manifest import Utterance

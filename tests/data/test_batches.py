@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from anadil import audio
 from anadil.data.batches import PADDED_TO_S, Loader, padded_seconds, plan_epoch
-from anadil.data.checks import Example
+from anadil.data.examples import Example
 from anadil.errors import AnadilError
 from anadil.manifest import Utterance, read_manifest
 

@@ -15,7 +15,7 @@ import torch
 from anadil.data import cache as cache_module
 from anadil.data.batches import Loader
 from anadil.data.cache import FOLDER, DiskCache
-from anadil.data.checks import Example
+from anadil.data.examples import Example
 from anadil.errors import AnadilError
 from anadil.manifest import Utterance
 

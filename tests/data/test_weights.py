@@ -9,11 +9,10 @@ import torch
 
 from anadil import audio
 from anadil.data.batches import Loader
-from anadil.data.checks import Checked, Example
-from anadil.data.weights import weighed
+from anadil.data.examples import Checked, Example, weighed
 from anadil.manifest import Utterance, read_manifest
-from tests.lines import write_lines
-from tests.micro import speak
+from tests.support.lines import write_lines
+from tests.support.micro import speak
 
 
 def checked(*extras: dict[str, Any]) -> Checked:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from anadil.decoding.confidence import confidence, ctc_log_prob
+from anadil.decoding.ctc import confidence, ctc_log_prob
 
 
 def probs_of(n_frames: int, n_labels: int, seed: int) -> np.ndarray:

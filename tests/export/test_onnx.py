@@ -13,7 +13,7 @@ import pytest
 import torch
 import yaml
 
-from anadil.decoding.greedy import best_path
+from anadil.decoding.ctc import best_path
 from anadil.errors import AnadilError
 from anadil.export import onnx as module
 from anadil.export.layout import vocabulary
@@ -23,8 +23,8 @@ from anadil.models.features import FeatureSettings
 from anadil.models.quartznet import QuartzNetSettings
 from anadil.recognition.load import load
 from anadil.text.rules import TextSettings, text_rules
-from tests.micro import BLOCKS, TEXTS
-from tests.nemo import read_golden
+from tests.support.micro import BLOCKS, TEXTS
+from tests.support.nemo import read_golden
 
 TR_LABELS = (" ", *"abcçdefgğhıijklmnoöpqrsştuüvwxyz'")
 

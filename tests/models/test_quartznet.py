@@ -11,10 +11,10 @@ from pydantic import ValidationError
 from anadil.errors import AnadilError
 from anadil.models.acoustic import AcousticModel
 from anadil.models.features import FeatureSettings
-from anadil.models.frames_first import spread
 from anadil.models.quartznet import BlockSettings, QuartzNet, QuartzNetSettings
 from anadil.models.summary import count_parameters, layer_table
-from tests.nemo import Golden, read_golden
+from anadil.models.time_major import spread
+from tests.support.nemo import Golden, read_golden
 
 BLOCKS = [
     BlockSettings(filters=8, kernel=5, stride=2),

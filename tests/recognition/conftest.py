@@ -1,3 +1,3 @@
-from tests.micro import exported, micro
+from tests.support.micro import exported, micro
 
 __all__ = ["exported", "micro"]

@@ -16,7 +16,7 @@ from anadil.manifest import Utterance, read_manifest, write_manifest
 from anadil.recognition.pauses import cut_file
 from anadil.recognition.pseudo_labels import Limits, PseudoLabels, calibrate, pseudo_label, stretches_of
 from anadil.recognition.recognizer import Recognizer
-from tests.micro import TEXTS, speak
+from tests.support.micro import TEXTS, speak
 
 LIMITS = Limits(0.1, 4.0)
 

@@ -12,7 +12,7 @@ from anadil.errors import AnadilError
 from anadil.manifest import Utterance, read_manifest
 from anadil.recognition.recognize_manifest import evaluate_manifest
 from anadil.recognition.recognizer import Recognizer
-from tests.micro import TEXTS, speak
+from tests.support.micro import TEXTS, speak
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,7 @@ from anadil.recognition import recognizer as module
 from anadil.recognition.pauses import cut_at_pauses
 from anadil.recognition.recognizer import Recognizer
 from anadil.text.rules import TextSettings, text_rules
-from tests.micro import TEXTS, speak
+from tests.support.micro import TEXTS, speak
 
 RATE, FRAME = 16000, 640
 EMPTY = Transcript("", (), 0.0, "en")

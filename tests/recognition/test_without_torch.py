@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.micro import write_lines
+from tests.support.micro import write_lines
 
 BLOCK = """
 import json, sys
@@ -76,7 +76,7 @@ print(json.dumps(names))
 """
     result = run(code)
     assert result.returncode == 0, result.stderr
-    expected = {"anadil.text.rules", "anadil.corpora.espeak", "anadil.decoding.greedy", "anadil.recognition.load"}
+    expected = {"anadil.text.rules", "anadil.corpora.synthetic", "anadil.decoding.ctc", "anadil.recognition.load"}
     assert expected <= set(json.loads(result.stdout))
 
 

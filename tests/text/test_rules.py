@@ -14,8 +14,8 @@ from anadil.manifest import Utterance
 from anadil.text.changes import changes
 from anadil.text.rules import PUNCTUATION, TextRules, TextSettings, rules_from_dict, text_rules
 from anadil.training.config import Config
+from anadil.training.monitoring.report import Silent
 from anadil.training.prepare import settle_labels
-from anadil.training.report import Silent
 
 TURKISH = list(" abcçdefgğhıijklmnoöprsştuüvyz'")
 texts = st.text(

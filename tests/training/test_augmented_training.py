@@ -13,16 +13,16 @@ from anadil.cli.train import judge
 from anadil.data.augment.settings import AugmentSettings
 from anadil.data.augment.steps import STEPS
 from anadil.data.batches import Loader
-from anadil.data.checks import Example
+from anadil.data.examples import Example
 from anadil.errors import AnadilError
 from anadil.manifest import Utterance
 from anadil.models.acoustic import AcousticModel, load_model
 from anadil.training import train as module
 from anadil.training.config import Config
+from anadil.training.monitoring.report import Silent
 from anadil.training.prepare import make_augmenter
-from anadil.training.report import Silent
 from anadil.training.train import train
-from tests.micro import micro_data, write_lines
+from tests.support.micro import micro_data, write_lines
 
 
 class Told(Silent):

@@ -13,9 +13,9 @@ from anadil.settings import parse
 from anadil.training import averages as module
 from anadil.training.averages import Averages, mean_of
 from anadil.training.config import Config, TrainingSettings
-from anadil.training.judge import Judgement
 from anadil.training.train import train
-from tests.micro import TEXTS, micro_config, micro_data
+from anadil.training.validation import Judgement
+from tests.support.micro import TEXTS, micro_config, micro_data
 from tests.training.test_checkpoint import Crash, CrashAt
 from tests.training.test_train import Told, metrics, no_space
 

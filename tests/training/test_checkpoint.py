@@ -17,10 +17,10 @@ from anadil.cli.train import judge
 from anadil.errors import AnadilError
 from anadil.training import checkpoint as module
 from anadil.training.config import Config
-from anadil.training.judge import Judgement
 from anadil.training.train import train
-from tests.micro import TEXTS, micro_config, micro_data, write_config, write_lines
-from tests.training.killing import DEATHS, process_of
+from anadil.training.validation import Judgement
+from tests.support.killing import DEATHS, process_of
+from tests.support.micro import TEXTS, micro_config, micro_data, write_config, write_lines
 from tests.training.test_train import Told, metrics, no_space
 
 EVERY_STEP = 1e-9

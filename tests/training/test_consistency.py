@@ -14,12 +14,12 @@ from anadil.data.batches import Batch, Loader
 from anadil.settings import override
 from anadil.training.config import Config
 from anadil.training.learner import assemble, make_fabric
-from anadil.training.memory import settle_batch_seconds
+from anadil.training.monitoring.memory import settle_batch_seconds
+from anadil.training.monitoring.report import Silent
 from anadil.training.prepare import prepare
-from anadil.training.report import Silent
 from anadil.training.step import consistency_loss, gradients
 from anadil.training.train import train
-from tests.micro import judge, micro_data
+from tests.support.micro import judge, micro_data
 
 BATCH = Batch(torch.zeros(2, 1), torch.tensor([1, 1]), torch.tensor([[0, 1], [1, 0]]), torch.tensor([2, 1]), (0, 1))
 FRAMES = torch.tensor([2, 1])

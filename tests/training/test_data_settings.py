@@ -12,9 +12,9 @@ from safetensors.torch import load_file
 from anadil.cli.train import judge
 from anadil.data.cache import DiskCache
 from anadil.training.config import Config
-from anadil.training.report import Silent
+from anadil.training.monitoring.report import Silent
 from anadil.training.train import train
-from tests.micro import micro_data, write_corpus
+from tests.support.micro import micro_data, write_corpus
 
 
 class Warned(Silent):

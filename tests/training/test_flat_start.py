@@ -4,7 +4,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from anadil.training.flat_start import even_segmentation, flat_start_loss, speech_frames
+from anadil.training.step import even_segmentation, flat_start_loss, speech_frames
 
 BLANK = 9
 

@@ -13,7 +13,7 @@ from anadil.errors import AnadilError
 from anadil.training.config import Config
 from anadil.training.prepare import prepare
 from anadil.training.train import train
-from tests.micro import micro_data, write_lines
+from tests.support.micro import micro_data, write_lines
 from tests.training.test_checkpoint import EVERY_STEP, Crash, CrashAt, assert_same_run
 from tests.training.test_train import Told, metrics
 

@@ -16,10 +16,10 @@ from anadil.models.acoustic import load_model
 from anadil.text.rules import TextSettings, text_rules
 from anadil.text.tokenizer import make_tokenizer, write_tokenizer
 from anadil.training.config import Config
+from anadil.training.monitoring.report import Silent
 from anadil.training.prepare import prepare, sampled_labels
-from anadil.training.report import Silent
 from anadil.training.train import train
-from tests.micro import TEXTS, micro_data, write_corpus
+from tests.support.micro import TEXTS, micro_data, write_corpus
 
 
 def config(folder: Path, **tokenizer: object) -> Config:

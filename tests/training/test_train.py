@@ -25,16 +25,15 @@ from anadil.errors import AnadilError
 from anadil.models import acoustic as acoustic_module
 from anadil.models.acoustic import load_model
 from anadil.text.rules import TextSettings, text_rules
-from anadil.training import diagnosis
 from anadil.training import step as step_module
 from anadil.training import train as module
 from anadil.training.config import Config, TrainingSettings, load_config
-from anadil.training.interrupt import stop_on_interrupt
-from anadil.training.judge import Judgement
+from anadil.training.monitoring import diagnosis
 from anadil.training.prepare import Prepared, prepare
-from anadil.training.run import Run
+from anadil.training.run import Run, stop_on_interrupt
 from anadil.training.train import train
-from tests.micro import TEXTS, micro_config, micro_data, write_config, write_corpus, write_lines
+from anadil.training.validation import Judgement
+from tests.support.micro import TEXTS, micro_config, micro_data, write_config, write_corpus, write_lines
 
 WEIGHTS = "model.safetensors"
 WITHOUT_BEST = {"last", "checkpoints", "metrics.csv", "metrics.svg", "tensorboard"}

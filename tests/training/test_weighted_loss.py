@@ -8,20 +8,19 @@ import torch
 from torch.nn import functional as F
 
 from anadil.data.batches import Batch
-from anadil.data.checks import Example
+from anadil.data.examples import Example
 from anadil.errors import AnadilError
 from anadil.manifest import Utterance
 from anadil.settings import override
 from anadil.training.checkpoint import identity_of
 from anadil.training.config import Config
-from anadil.training.flat_start import flat_start_loss
-from anadil.training.model_card import model_card
+from anadil.training.monitoring.report import Silent
 from anadil.training.prepare import prepare
-from anadil.training.report import Silent
-from anadil.training.step import ctc_loss
+from anadil.training.save import model_card
+from anadil.training.step import ctc_loss, flat_start_loss
 from anadil.training.train import train
-from tests.lines import write_lines
-from tests.micro import TEXTS, judge, micro_config, micro_data
+from tests.support.lines import write_lines
+from tests.support.micro import TEXTS, judge, micro_config, micro_data
 
 LOG_PROBS = torch.randn(3, 12, 4, generator=torch.Generator().manual_seed(0)).log_softmax(2)
 FRAMES = torch.tensor([12, 9, 11])

@@ -96,7 +96,7 @@ def feature_pictures(
     try:
         import torch
 
-        from anadil.data.spec_augment import feature_augmentation
+        from anadil.data.augment.spec_augment import feature_augmentation
     except ImportError:
         return []
     picture = log_spectrogram(samples, rate, N_BANDS)

@@ -16,12 +16,12 @@ from anadil.data.augment.chain import AT_ONCE, Augmenter, applied, apply, stream
 from anadil.data.augment.settings import AugmentSettings
 from anadil.data.augment.steps import STEPS, draw_rate, steps, transforms
 from anadil.data.batches import Loader, plan_epoch
-from anadil.data.checks import Example
+from anadil.data.examples import Example
 from anadil.errors import AnadilError
 from anadil.manifest import Utterance
 from anadil.settings import parse
-from tests.data.augment.signals import EXTREMES, RATE, speech_with_pauses
-from tests.micro import write_lines
+from tests.support.micro import write_lines
+from tests.support.signals import EXTREMES, RATE, speech_with_pauses
 
 SPEECH = speech_with_pauses(2)
 

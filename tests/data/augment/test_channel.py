@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from anadil.data.augment.channel import clip_peaks, code, mu_law_coded, telephone
-from tests.data.augment.signals import RATE, lag, power_db, sine, speech_with_pauses
+from tests.support.signals import RATE, lag, power_db, sine, speech_with_pauses
 
 
 @pytest.mark.parametrize("overload_db", [0.0, 3.0, 20.0])

@@ -14,8 +14,8 @@ from anadil.data.augment.preview import write_preview
 from anadil.data.augment.settings import AugmentSettings
 from anadil.data.augment.spectrogram import LARGEST, log_spectrogram, png
 from anadil.errors import AnadilError
-from tests.data.augment.signals import EXTREMES, RATE, sine
-from tests.micro import write_lines
+from tests.support.micro import write_lines
+from tests.support.signals import EXTREMES, RATE, sine
 
 CHOSEN = AugmentSettings.model_validate({"speed": {"rate": 0.8}, "telephone": {}, "time_warp": {}, "spec_cutout": {}})
 SHOWN = ["original", "speed", "telephone", "all", "time_warp", "spec_augment", "spec_cutout"]

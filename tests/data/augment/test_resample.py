@@ -6,7 +6,7 @@ import pytest
 from anadil.data.augment.fourier import multiplied
 from anadil.data.augment.resample import resampled
 from anadil.data.augment.room import convolve
-from tests.data.augment.signals import RATE, lag, power_db, sine
+from tests.support.signals import RATE, lag, power_db, sine
 
 RATIOS = [(90, 100), (107, 100), (2, 1), (1, 2), (441, 80), (320, 441), (3, 4), (15999, 16000)]
 

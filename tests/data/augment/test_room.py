@@ -5,7 +5,7 @@ import pytest
 
 from anadil.data.augment.level import active_power
 from anadil.data.augment.room import convolve, generated_response, recorded_response, reverberate
-from tests.data.augment.signals import EXTREMES, RATE, lag, speech_with_pauses
+from tests.support.signals import EXTREMES, RATE, lag, speech_with_pauses
 
 
 def measured_rt60(response: np.ndarray, rate: int) -> float:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from anadil.data.augment.stretch import change_pitch, change_speed, change_tempo, stretched_length
-from tests.data.augment.signals import RATE, loudest_hz, power_db, sine
+from tests.support.signals import RATE, loudest_hz, power_db, sine
 
 RATES = (0.5, 0.8, 0.9, 0.99, 1.0, 1.013, 1.1, 1.5, 2.0)
 

@@ -1,0 +1,91 @@
+"""How sure a model is of what it heard: the probability of the text over all its alignments. NumPy only."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+# Best-path CTC decoding: the likeliest label of every frame, repeats collapsed, blanks dropped. NumPy only.
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """One label that was emitted, and the run of frames that emits it."""
+
+    id: int  # index into the labels
+    start: int  # first frame of the run
+    end: int  # frame after the last
+    confidence: float  # mean over the run of exp(log_prob), in [0, 1]
+
+
+def best_path(log_probs: np.ndarray, blank: int) -> list[Token]:
+    """Decode log_probs (frames, labels + blank), natural logarithms, to tokens in order of time.
+
+    `blank` is the column of the blank label, at whichever end (or middle) the model has it. A tie goes to the
+    lower id. No frames give no tokens. Method: best path decoding of Graves et al. 2006, "Connectionist
+    Temporal Classification", section 3.2, equation 4: B(argmax path), where B collapses repeats and then
+    drops blanks.
+    Raises ValueError if the array is not two-dimensional, `blank` is not one of its columns, or it holds NaN.
+    """
+    if log_probs.ndim != 2:
+        raise ValueError(f"log_probs must be (frames, labels + blank), got shape {log_probs.shape}")
+    n_frames, n_labels = log_probs.shape
+    if n_frames == 0:
+        return []
+    if not 0 <= blank < n_labels:
+        raise ValueError(f"blank must be a column of log_probs, 0 to {n_labels - 1}, got {blank}")
+    best = log_probs.argmax(axis=1)  # (frames,)
+    probs = np.exp(log_probs[np.arange(n_frames), best].astype(np.float64))  # (frames,)
+    if np.isnan(probs).any():  # argmax picks a NaN before any number, so this sees every NaN
+        raise ValueError(f"log_probs hold NaN, first in frame {int(np.isnan(probs).argmax())}")
+    starts = np.flatnonzero(np.concatenate(([True], best[1:] != best[:-1])))  # (runs,)
+    ends = np.append(starts[1:], n_frames)
+    means = np.add.reduceat(probs, starts) / (ends - starts)
+    spoken = best[starts] != blank
+    columns = (best[starts], starts, ends, means)
+    runs = zip(*(column[spoken].tolist() for column in columns), strict=True)
+    return [Token(label, start, end, confidence) for label, start, end, confidence in runs]
+
+
+def confidence(log_probs: np.ndarray, labels: Sequence[int], blank: int) -> float:
+    """Probability of `labels`, as a geometric mean a label, in [0, 1]: exp(log p(labels | audio) / number of labels).
+
+    Of a dozen measures compared on two models of Mboshi this one ordered utterances best by their errors: at half of the
+    characters kept, character errors fell from 36.1 to 29.1 % (mean log-prob of the best path 30.4 %, Tsallis entropy
+    30.5 %, least confident word 33.4 %; docs/LOG.md). No labels: 0, for nothing was heard. Shapes and errors: see
+    `ctc_log_prob`.
+    """
+    if not labels:
+        return 0.0
+    return math.exp(min(0.0, ctc_log_prob(log_probs, labels, blank) / len(labels)))
+
+
+def ctc_log_prob(log_probs: np.ndarray, labels: Sequence[int], blank: int) -> float:
+    """Log-probability of `labels` summed over all CTC paths; log_probs (frames, labels + blank), natural logarithms.
+
+    -inf if the frames are too few for the labels. The forward variables of Graves et al. 2006, "Connectionist Temporal
+    Classification", equations 5 to 8, in the log domain.
+    Raises ValueError if the array is not two-dimensional, or holds NaN.
+    """
+    if log_probs.ndim != 2:
+        raise ValueError(f"log_probs must be (frames, labels + blank), got shape {log_probs.shape}")
+    if np.isnan(log_probs).any():
+        raise ValueError("log_probs hold NaN")
+    if not len(log_probs):
+        return -math.inf if labels else 0.0
+    states = np.full(2 * len(labels) + 1, blank)  # a blank before, between and after the labels
+    states[1::2] = labels
+    emitted = log_probs[:, states].astype(np.float64)  # (frames, states)
+    # from a label to the next one past the blank, unless they are equal
+    leap = np.where((states[2:] != blank) & (states[2:] != states[:-2]), 0.0, -np.inf)
+    forward = np.full(len(states), -np.inf)
+    forward[:2] = emitted[0, :2]
+    for row in emitted[1:]:
+        reached = forward.copy()
+        reached[1:] = np.logaddexp(forward[1:], forward[:-1])
+        reached[2:] = np.logaddexp(reached[2:], forward[:-2] + leap)
+        forward = reached + row
+    return float(np.logaddexp.reduce(forward[-2:]))

@@ -1,0 +1,196 @@
+"""The doctor: reads manifests, texts and audio once each, and tells all that would spoil training, before training."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from anadil.doctor import findings as kinds
+from anadil.doctor.audio import Heard, Limits, hear, length_findings
+from anadil.doctor.findings import KINDS, Finding, Kind, Severity
+from anadil.doctor.fit import label_findings, rate_findings
+from anadil.doctor.splits import TEST, TRAIN, VALID, Split, between, splits_of, within
+from anadil.doctor.text import character_findings, read_texts
+from anadil.errors import AnadilError, Problem
+from anadil.manifest import Utterance, iter_manifest, write_manifest
+from anadil.text.rules import TextRules
+
+OnProgress = Callable[[str, int, int], None]
+_READING = "reading texts"
+
+
+@dataclass
+class Part:
+    """A manifest that was read, and the split it belongs to."""
+
+    path: Path
+    split: str
+    utterances: list[Utterance] = field(default_factory=list)  # without `extra`: a million lines must fit
+    broken: list[Problem] = field(default_factory=list)
+    pseudo: list[str] = field(default_factory=list)  # lines whose text a model wrote
+
+
+@dataclass(frozen=True)
+class Model:
+    """What the doctor must know of a model: `frames_of` gives its output frames for a number of samples."""
+
+    sample_rate: int
+    frames_of: Callable[[int], int]
+    labels_from_training: bool
+
+
+@dataclass
+class Report:
+    """Everything that was found, in the order of `KINDS`, the worst first."""
+
+    parts: list[Part]
+    findings: list[Finding]
+    seconds: float  # of all utterances
+    durations: dict[str, float]  # seconds, by line, of the utterances that findings name
+    meant: Counter[str]  # letters of a second script that seem to be the orthography's own
+    listened: bool
+
+    @property
+    def spoiled(self) -> bool:
+        return any(finding.severity is Severity.SPOILS for finding in self.findings)
+
+    def by_kind(self) -> Iterator[tuple[Kind, list[Finding]]]:
+        for kind in KINDS:
+            some = [finding for finding in self.findings if finding.kind is kind]
+            if some:
+                yield kind, some
+
+    def seconds_of(self, findings: Sequence[Finding]) -> float:
+        """Audio that they concern, each utterance counted once."""
+        lines = {line for finding in findings for line in finding.lines}
+        return sum(self.durations.get(line, 0.0) for line in lines)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready, every finding listed."""
+        return {
+            "manifests": [
+                {"path": str(part.path), "split": part.split, "utterances": len(part.utterances)}
+                | ({"pseudo_labels": len(part.pseudo)} if part.pseudo else {})
+                for part in self.parts
+            ],
+            "hours": self.seconds / 3600,
+            "audio": self.listened,
+            "spoiled": self.spoiled,
+            "findings": [
+                {
+                    "kind": one.kind.name,
+                    "severity": one.severity.value,
+                    "where": one.where,
+                    "what": one.what,
+                    "value": one.value,
+                    "lines": one.lines,
+                }
+                for one in self.findings
+            ],
+        }
+
+
+def read_parts(manifests: Sequence[Path], train: Sequence[str] = (), valid: Sequence[str] = ()) -> list[Part]:
+    """Read manifests; `train` and `valid` are those of a config. Raises AnadilError if one is missing or empty."""
+    parts = [Part(path, split) for path, split in zip(manifests, splits_of(manifests, train, valid), strict=True)]
+    for part in parts:
+        nothing: dict[str, Any] = {}
+        for one in iter_manifest(part.path, part.broken.append):
+            if one.is_pseudo_label:
+                part.pseudo.append(one.source)
+            part.utterances.append(
+                Utterance(
+                    one.audio_filepath,
+                    one.duration,
+                    one.text,
+                    one.offset,
+                    one.speaker,
+                    one.language,
+                    nothing,
+                    one.source,
+                )
+            )
+        if not part.utterances and not part.broken:
+            raise AnadilError(f"{part.path}: the manifest is empty\n  next: check what wrote it")
+    return parts
+
+
+def examine(
+    parts: Sequence[Part],
+    rules: TextRules,
+    limits: Limits,
+    model: Model | None = None,
+    listen: bool = True,
+    on_progress: OnProgress = lambda stage, done, total: None,
+) -> Report:
+    """Find all that would spoil training. `rules` hold the model's labels if there is a `model`."""
+    by_split: dict[str, list[Utterance]] = {}
+    for part in parts:
+        by_split.setdefault(part.split, []).extend(part.utterances)
+    everything = [one for utterances in by_split.values() for one in utterances]
+    total = len(everything)
+    findings = [Finding(kinds.BROKEN_LINE, (one.where,), one.what, 1.0) for part in parts for one in part.broken]
+    findings += [
+        Finding(kinds.PSEUDO_LABELS, (line,), f"in {part.split}", 1.0)
+        for part in parts
+        for line in part.pseudo
+        if part.split in (VALID, TEST)
+    ]
+    if listen:
+        heard, more = hear(everything, limits, lambda done: on_progress("listening", done, total))
+        everything = [one.utterance for one in heard]  # with their true durations
+        findings += more
+    else:
+        heard = [Heard(one) for one in everything]
+    labels = rules.labels if model and not model.labels_from_training else ()
+    splits: list[Split] = []
+    start = 0
+    for name, part_of_it in by_split.items():
+        end = start + len(part_of_it)
+        utterances = everything[start:end]
+        texts, more = read_texts(utterances, rules, labels, partial(_tell, on_progress, start, total))
+        findings += more
+        splits.append(Split(name, utterances, texts, heard[start:end]))
+        findings += within(splits[-1])
+        start = end
+    on_progress(_READING, total, total)
+    findings += between(splits, rules, labels)
+    trained = next((split for split in splits if split.name == TRAIN), splits[0])
+    more, meant = character_findings(trained.utterances, trained.texts, rules)
+    findings += more
+    findings += length_findings(heard, limits)
+    findings += rate_findings(heard, [n for split in splits for n in split.texts.n_characters])
+    if model:
+        findings += label_findings(heard, rules, model.sample_rate, model.frames_of, model.labels_from_training)
+    named = {line for finding in findings for line in finding.lines}
+    durations = {one.source: one.duration or 0.0 for one in everything if one.source in named}
+    seconds = sum(one.duration or 0.0 for one in everything)
+    return Report(list(parts), _sorted(findings), seconds, durations, meant, listen)
+
+
+def write_without(parts: Sequence[Part], report: Report, names: Collection[str], out: Path) -> list[tuple[Path, int]]:
+    """Write each manifest to `out` without the utterances that have findings of these kinds.
+
+    Returns the files and how many utterances were left out of each. Lines that are no utterance are left out too.
+    """
+    named = {line for finding in report.findings if finding.kind.name in names for line in finding.lines}
+    written = []
+    for part in parts:
+        kept = [one for one in iter_manifest(part.path, lambda problem: None) if one.source not in named]
+        path = out / part.path.name
+        write_manifest(path, kept)
+        written.append((path, len(part.utterances) - len(kept)))
+    return written
+
+
+def _tell(on_progress: OnProgress, start: int, total: int, done: int) -> None:
+    on_progress(_READING, start + done, total)
+
+
+def _sorted(findings: Iterable[Finding]) -> list[Finding]:
+    order = {kind.name: i for i, kind in enumerate(KINDS)}
+    return sorted(findings, key=lambda one: (order[one.kind.name], one.kind.worst.value * one.value))

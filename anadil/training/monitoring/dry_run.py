@@ -1,0 +1,139 @@
+"""A dry run: read everything, take one step on the longest batch and a few on usual ones, tell what training will take."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import torch
+from lightning_fabric import seed_everything
+
+from anadil.data.batches import Batch, Loader, padded_seconds, plan_epoch
+from anadil.models.summary import count_parameters
+from anadil.training.config import Config
+from anadil.training.distributed.workers import share_of
+from anadil.training.learner import Learner, add_adapters, assemble, make_fabric
+from anadil.training.monitoring.memory import peak_memory_mb, settle_batch_seconds
+from anadil.training.monitoring.report import Reporter, Silent
+from anadil.training.prepare import prepare
+from anadil.training.step import gradients, move
+from anadil.training.train import plan_steps
+
+TIMED_STEPS = 3
+
+
+@dataclass(frozen=True)
+class Trial:
+    """Estimates for the whole run. `audio_s_per_s`: training audio a second, padding counted."""
+
+    parameters: int
+    hours: float
+    longest_batch_s: float
+    loss: float  # of the longest batch, nats a label or a frame
+    memory_mb: float | None  # the most, after that batch
+    device: str
+    steps_per_epoch: int
+    audio_s_per_s: float
+    epoch_s: float  # training and validation
+    epochs: int  # that fit in training.max_minutes
+    ends_by_clock: bool
+    total_s: float
+
+    def ends_at(self, now: datetime) -> datetime:
+        return now + timedelta(seconds=self.total_s)
+
+    def lines(self, now: datetime) -> list[str]:
+        """What there is to tell, for people."""
+        ends = self.ends_at(now)
+        memory = "not told here" if self.memory_mb is None else f"{self.memory_mb:,.0f} MiB on {self.device}"
+        why = "training.max_minutes" if self.ends_by_clock else "training.epochs"
+        return [
+            f"model            {self.parameters:,} parameters",
+            f"training speech  {self.hours:.2f} h, {self.steps_per_epoch:,} steps an epoch",
+            f"longest batch    {self.longest_batch_s:.1f} s of audio, loss {self.loss:.3f}",
+            f"memory, at most  {memory}",
+            f"speed            {self.audio_s_per_s:,.0f} s of audio a second",
+            f"an epoch         {_clock(self.epoch_s)} with validation",
+            f"epochs           {self.epochs:,} (ended by {why})",
+            f"expected end     {ends:%Y-%m-%d %H:%M}, {_clock(self.total_s)} from now",
+        ]
+
+
+def dry_run(config: Config, out: Path, report: Reporter | None = None) -> Trial:
+    """Try `config` out; nothing is written. Raises AnadilError if the data cannot be used, or memory is too small."""
+    report = report or Silent()
+    seed_everything(config.training.seed, verbose=False)
+    data = prepare(config, out, report, writes=False)
+    add_adapters(data, report)
+    fabric = make_fabric(config, alone=True)
+    learner = assemble(fabric, settle_batch_seconds(data, fabric.device, out, False, report, writes=False))
+    data = learner.data
+    settings = learner.settings
+    plan, durations = plan_steps(data, epoch=1), data.augmenter.durations(1)
+    sizes = [padded_seconds(durations, batch) for batch in plan]
+    longest = max(range(len(plan)), key=sizes.__getitem__)
+    loader = Loader(data.train, data.acoustic.sample_rate, augment=data.augmenter)
+    learner.model.train()
+    loss = _step(learner, loader, plan[longest])
+    usual = [plan[i] for i in sorted(range(len(plan)), key=sizes.__getitem__)[len(plan) // 2 :][:TIMED_STEPS]]
+    started = time.monotonic()
+    for batch in usual:
+        _step(learner, loader, batch)
+    speed = sum(padded_seconds(durations, batch) for batch in usual) / (time.monotonic() - started)
+    looks = (1 + (settings.ema_decay is not None) + (settings.average_last > 1)) / settings.validate_every
+    epoch_s = sum(sizes) / speed + looks * _validation_s(learner)
+    by_epochs, by_clock = settings.epoch_limit * epoch_s, 60 * (settings.max_minutes or math.inf)
+    return Trial(
+        count_parameters(data.acoustic),
+        sum(example.duration for example in data.train) / 3600,
+        sizes[longest],
+        loss,
+        peak_memory_mb(learner.fabric.device),
+        str(learner.fabric.device),
+        len(plan),
+        speed,
+        epoch_s,
+        min(settings.epoch_limit, math.ceil(by_clock / epoch_s)) if math.isfinite(by_clock) else settings.epoch_limit,
+        by_clock < by_epochs,
+        min(by_epochs, by_clock),
+    )
+
+
+def _step(learner: Learner, loader: Loader, indices: Sequence[int]) -> float:
+    found = gradients(learner, _pieces(learner, loader, indices), learner.settings.flat_start_steps > 0)
+    move(learner)  # the moments take memory too
+    return found.loss
+
+
+def _pieces(learner: Learner, loader: Loader, indices: Sequence[int]) -> list[Batch]:
+    share = share_of(indices, 0, learner.settings.devices, learner.settings.accumulate)
+    return [loader.load(piece) for piece in share.pieces]
+
+
+def _validation_s(learner: Learner) -> float:
+    """Seconds, from one batch of usual length; decoding is not counted."""
+    valid, acoustic = learner.data.valid, learner.data.acoustic
+    if not valid:
+        return 0.0
+    durations = [example.duration for example in valid]
+    plan = plan_epoch(durations, learner.settings.batch_limit, seed=None)
+    usual = plan[len(plan) // 2]
+    learner.model.eval()
+    started = time.monotonic()
+    with torch.no_grad():
+        batch = Loader(valid, acoustic.sample_rate).load(usual).to(learner.fabric.device)
+        learner.model(batch.waveforms, batch.sample_counts)
+    spent = time.monotonic() - started
+    learner.model.train()
+    return spent * sum(padded_seconds(durations, one) for one in plan) / padded_seconds(durations, usual)
+
+
+def _clock(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"

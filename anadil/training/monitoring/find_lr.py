@@ -1,0 +1,213 @@
+"""The learning-rate range test (Smith, arXiv:1506.01186, section 3.3): let the rate rise, and see where the loss falls.
+
+From the same weights, step by step, the rate rises exponentially from `LOWEST` to `HIGHEST`. The loss first stands
+still, then falls, then the rate is too high and it rises. A run with a flat start has two losses: its own in the
+first steps, CTC's afterwards. Each is tested, CTC's from weights that a short flat start has prepared, for from random
+weights CTC falls to its plateau of blanks at any rate, which says nothing. The smaller of the two suggestions counts.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from lightning_fabric import seed_everything
+
+from anadil.data.batches import Batch, Loader
+from anadil.errors import AnadilError
+from anadil.files import refuse_overwrite, whole_file
+from anadil.training.config import Config
+from anadil.training.learner import Learner, add_adapters, assemble, make_fabric
+from anadil.training.monitoring.chart import Chart, svg
+from anadil.training.monitoring.memory import settle_batch_seconds
+from anadil.training.monitoring.report import Reporter, Silent
+from anadil.training.prepare import prepare, sampled_labels
+from anadil.training.step import gradients, move
+from anadil.training.train import plan_steps
+from anadil.training.transfer.freezing import hold_still
+
+PICTURE, TABLE = "find-lr.svg", "find-lr.csv"
+
+LOWEST, HIGHEST = 1e-6, 1.0
+N_STEPS = 120
+SMOOTHING = 0.9
+DIVERGED = 2.0
+"""Times the smallest smoothed loss: the test stops there."""
+BELOW_MINIMUM = 3.0
+"""The loss is smallest just before it turns, which is too high for thousands of steps: at most a third of that rate."""
+LEAST_FALL = 0.05
+"""Share of the loss at the start (the first tenth of the rates): batches differ by more than a smaller fall."""
+
+
+@dataclass(frozen=True)
+class RangeTest:
+    """One phase: `rates` and the loss at each, raw and smoothed; nats a label, in the flat start a frame."""
+
+    phase: str
+    rates: list[float]
+    losses: list[float]
+    smoothed: list[float]
+
+    @property
+    def at_minimum(self) -> float:
+        return self.rates[min(range(len(self.rates)), key=self.smoothed.__getitem__)]
+
+    @property
+    def steepest(self) -> float:
+        """Where the smoothed loss falls fastest, per factor of the rate, before its minimum."""
+        last = self.rates.index(self.at_minimum)
+        reach = max(1, len(self.rates) // 20)  # a slope over a tenth of the test: single batches differ
+        slopes = [
+            (self.smoothed[min(i + reach, last)] - self.smoothed[max(0, i - reach)])
+            / (min(i + reach, last) - max(0, i - reach))
+            for i in range(last + 1)
+            if last > 0
+        ]
+        return self.rates[min(range(len(slopes)), key=slopes.__getitem__)] if slopes else self.rates[0]
+
+    @property
+    def suggestion(self) -> float | None:
+        """Two digits; None if the loss has not fallen."""
+        first = self.smoothed[: max(1, len(self.smoothed) // 10)]
+        if min(self.smoothed) > (1 - LEAST_FALL) * sum(first) / len(first):
+            return None
+        return float(f"{min(self.steepest, self.at_minimum / BELOW_MINIMUM):.2g}")
+
+
+@dataclass(frozen=True)
+class FoundRate:
+    """The tests of both phases, or of CTC's alone, and the rate that suits them all."""
+
+    tests: list[RangeTest]
+
+    @property
+    def suggestion(self) -> float | None:
+        found = [test.suggestion for test in self.tests]
+        return min((rate for rate in found if rate is not None), default=None)
+
+
+def find_lr(config: Config, out: Path, report: Reporter | None = None, force: bool = False) -> FoundRate:
+    """Test learning rates; `out` gets a picture and a table of the losses, and no weights. Raises AnadilError."""
+    report = report or Silent()
+    for name in (PICTURE, TABLE):
+        refuse_overwrite(out / name, force)
+    seed_everything(config.training.seed, verbose=False)
+    data = prepare(config, out, report, writes=False)
+    add_adapters(data, report)
+    fabric = make_fabric(config, alone=True)
+    learner = assemble(fabric, settle_batch_seconds(data, fabric.device, out, False, report, writes=False))
+    batches = _endless(learner)
+    tests = []
+    flat_steps = min(learner.settings.flat_start_steps, N_STEPS)
+    if flat_steps:
+        start = _snapshot(learner)
+        tests.append(_range_test(learner, batches, True, report))
+        _restore(learner, start)
+        rate = tests[0].suggestion or learner.settings.lr
+        for _ in range(flat_steps):
+            _set_rate(learner, rate)
+            gradients(learner, [next(batches)], flat_start=True)
+            move(learner)
+    tests.append(_range_test(learner, batches, False, report))
+    found = FoundRate(tests)
+    _write(found, out)
+    return found
+
+
+def _range_test(learner: Learner, batches: Iterator[Batch], flat_start: bool, report: Reporter) -> RangeTest:
+    phase = "flat start" if flat_start else "CTC"
+    rates, losses, smoothed, mean = [], [], [], 0.0
+    for step in range(N_STEPS):
+        rate = LOWEST * (HIGHEST / LOWEST) ** (step / (N_STEPS - 1))
+        _set_rate(learner, rate)
+        found = gradients(learner, [next(batches)], flat_start)
+        if found.broken(learner.settings):
+            break
+        move(learner)
+        mean = SMOOTHING * mean + (1 - SMOOTHING) * found.loss
+        rates.append(rate)
+        losses.append(found.loss)
+        smoothed.append(mean / (1 - SMOOTHING ** (step + 1)))
+        report.progress(f"trying rates, {phase}", step + 1, N_STEPS, f"lr {rate:.1e}  loss {smoothed[-1]:.3f}")
+        if smoothed[-1] > DIVERGED * min(smoothed):
+            break
+    report.progress(f"trying rates, {phase}", N_STEPS, N_STEPS)
+    if len(rates) < 3:
+        raise AnadilError(
+            f"the loss is not finite at a learning rate of {LOWEST:g}: it is not the rate that is wrong\n"
+            "  next: anadil check on the training manifests"
+        )
+    return RangeTest(phase, rates, losses, smoothed)
+
+
+def _endless(learner: Learner) -> Iterator[Batch]:
+    data = learner.data
+    loader = Loader(data.train, data.acoustic.sample_rate, data.config.data.cache_mb, augment=data.augmenter)
+    for epoch in itertools.count(1):
+        learner.model.train()
+        hold_still(data.acoustic.network, data.config.init, epoch)
+        loader.labels = sampled_labels(data, epoch)
+        yield from loader.batches(plan_steps(data, epoch), epoch)
+
+
+def _set_rate(learner: Learner, rate: float) -> None:
+    for group in learner.optimizer.param_groups:
+        group["lr"] = group["factor"] * rate
+
+
+def _snapshot(learner: Learner) -> dict[str, object]:
+    return {name: tensor.clone() for name, tensor in learner.data.acoustic.network.state_dict().items()}
+
+
+def _restore(learner: Learner, weights: dict[str, object]) -> None:
+    """Back to the first weights, moments forgotten."""
+    learner.data.acoustic.network.load_state_dict(weights)
+    learner.optimizer.state.clear()
+
+
+def _write(found: FoundRate, out: Path) -> None:
+    charts = [
+        Chart(
+            f"Loss by learning rate, {test.phase}",
+            "learning rate",
+            {"smoothed": list(zip(test.rates, test.smoothed, strict=True))},
+            log_x=True,
+            marks={f"{test.suggestion:g}": test.suggestion} if test.suggestion else {},
+        )
+        for test in found.tests
+    ]
+    with whole_file(out / PICTURE) as beside:
+        beside.write_text(svg(charts), encoding="utf-8")
+    rows = [
+        f"{test.phase},{rate!r},{loss!r},{smooth!r}\n"
+        for test in found.tests
+        for rate, loss, smooth in zip(test.rates, test.losses, test.smoothed, strict=True)
+    ]
+    with whole_file(out / TABLE) as beside:
+        beside.write_text("phase,lr,loss,smoothed\n" + "".join(rows), encoding="utf-8")
+
+
+def table_of(test: RangeTest, n_rows: int = 12) -> list[list[str]]:
+    """Rates and losses at even distances, for people."""
+    picked = sorted({round(i * (len(test.rates) - 1) / (n_rows - 1)) for i in range(n_rows)})
+    return [[f"{test.rates[i]:.1e}", f"{test.losses[i]:.3f}", f"{test.smoothed[i]:.3f}"] for i in picked]
+
+
+def explain(found: FoundRate) -> str:
+    """What to do with it."""
+    lines = []
+    for test in found.tests:
+        if test.suggestion is None:
+            lines.append(
+                f"{test.phase}: the loss did not fall clearly at any rate up to {test.rates[-1]:.1g}: it may need more steps"
+            )
+        else:
+            lines.append(
+                f"{test.phase}: falls fastest at {test.steepest:.1e}, is smallest at {test.at_minimum:.1e}; "
+                f"try {test.suggestion:g}"
+            )
+    if found.suggestion is None:
+        lines.append("next: anadil check on the training manifests: perhaps the texts are not those of the recordings")
+    return "\n".join(lines)

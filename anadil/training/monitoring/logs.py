@@ -1,0 +1,372 @@
+"""The figures of each epoch: metrics.csv, a picture of its curves, TensorBoard, and trackers that are asked for."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import importlib
+import importlib.util
+import json
+import math
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+from lightning_fabric.loggers.tensorboard import TensorBoardLogger
+from rapidfuzz.distance import Levenshtein
+
+from anadil.data.examples import Example
+from anadil.errors import AnadilError
+from anadil.files import whole_file
+from anadil.manifest import write_manifest
+from anadil.training.averages import PLAIN
+from anadil.training.learner import Learner
+from anadil.training.monitoring.chart import Chart, Points, svg
+from anadil.training.monitoring.memory import peak_memory_mb
+from anadil.training.monitoring.report import Reporter
+from anadil.training.run import TRACKERS, Run
+from anadil.training.validation import Look
+
+# What a validation heard, for people: a few sentences of each epoch, and all of the best epoch's.
+
+SAMPLES, HYPOTHESES = "validation.txt", "hypotheses.jsonl"
+_EPOCH = "epoch "
+
+
+def pick(look: Look) -> dict[str, int]:
+    """Kind of sample to its place: three whose kind is the same in each epoch, three that this one went by."""
+    n = len(look.references)
+    by_length = sorted(range(n), key=lambda i: (len(look.references[i]), i))
+    by_errors = sorted(range(n), key=lambda i: (character_rate(look.references[i], look.hypotheses[i]), i))
+    places = {"short": by_length[0], "usual": by_length[n // 2], "long": by_length[-1]}
+    return places | {"best": by_errors[0], "middling": by_errors[n // 2], "worst": by_errors[-1]}
+
+
+def describe_samples(look: Look, epoch: int, step: int) -> str:
+    """Lines for `SAMPLES`; each picked sentence once."""
+    kinds: dict[int, list[str]] = {}
+    for kind, place in pick(look).items():
+        kinds.setdefault(place, []).append(kind)
+    lines = [f"{_EPOCH}{epoch}, step {step}: CER {look.validation.cer:.2%}, WER {look.validation.wer:.2%}"]
+    for place, named in kinds.items():
+        rate = character_rate(look.references[place], look.hypotheses[place])
+        lines += [
+            f"  {', '.join(named)} (CER {rate:.0%})",
+            f"    said  {look.references[place]}",
+            f"    heard {look.hypotheses[place]}",
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def drop_samples_after(path: Path, epoch: int) -> None:
+    """Take out the epochs that a resumed run goes through again. Raises AnadilError if it cannot be written."""
+    if not path.is_file():
+        return
+    kept: list[str] = []
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True):
+        number = line.removeprefix(_EPOCH).split(",")[0]
+        if line.startswith(_EPOCH) and number.isdigit() and int(number) > epoch:
+            break
+        kept.append(line)
+    with whole_file(path) as beside:
+        beside.write_text("".join(kept), encoding="utf-8")
+
+
+def write_hypotheses(path: Path, examples: Sequence[Example], look: Look) -> None:
+    """As `anadil evaluate` writes them: the reference as it was scored, `pred_text`, `wer` and `cer`."""
+    write_manifest(
+        path,
+        (
+            dataclasses.replace(
+                example.utterance,
+                text=said,
+                extra=example.utterance.extra
+                | {
+                    "pred_text": heard,
+                    "wer": _finite(Levenshtein.distance(said.split(), heard.split()), len(said.split())),
+                    "cer": _finite(Levenshtein.distance(said, heard), len(said)),
+                },
+            )
+            for example, said, heard in zip(examples, look.references, look.hypotheses, strict=True)
+        ),
+    )
+
+
+def character_rate(said: str, heard: str) -> float:
+    """CER of one sentence; infinite if nothing was said and something heard."""
+    rate = _finite(Levenshtein.distance(said, heard), len(said))
+    return math.inf if rate is None else rate
+
+
+def _finite(errors: int, n_units: int) -> float | None:
+    if n_units == 0:
+        return None if errors else 0.0
+    return errors / n_units
+
+
+# Weights & Biases and MLflow, where they are installed and asked for (`training.loggers`).
+
+Result = TypeVar("Result")
+
+PROJECT = "anadil"
+LONGEST_PARAMETER = 500
+
+
+class Tracker(Protocol):
+    id: str
+
+    def log(self, figures: Mapping[str, float], step: int) -> None: ...
+
+    def close(self, failed: bool) -> None: ...
+
+
+class WandbTracker:
+    """The project is "anadil" unless WANDB_PROJECT names another."""
+
+    def __init__(self, name: str, settings: Mapping[str, Any], out: Path, known: str | None) -> None:
+        wandb = importlib.import_module("wandb")
+        project = os.environ.get("WANDB_PROJECT", PROJECT)
+        self._run = wandb.init(
+            project=project, name=name, config=dict(settings), dir=str(out), id=known, resume="allow" if known else None
+        )
+        self.id = str(self._run.id)
+
+    def log(self, figures: Mapping[str, float], step: int) -> None:
+        self._run.log(dict(figures), step=step)
+
+    def close(self, failed: bool) -> None:
+        self._run.finish(exit_code=int(failed))
+
+
+class MlflowTracker:
+    """The experiment is "anadil" unless MLFLOW_EXPERIMENT_NAME or MLFLOW_EXPERIMENT_ID names another."""
+
+    def __init__(self, name: str, settings: Mapping[str, Any], out: Path, known: str | None) -> None:
+        self._mlflow: Any = importlib.import_module("mlflow")
+        if not {"MLFLOW_EXPERIMENT_NAME", "MLFLOW_EXPERIMENT_ID"} & os.environ.keys():
+            self._mlflow.set_experiment(PROJECT)
+        self.id = str(self._mlflow.start_run(run_id=known, run_name=name).info.run_id)
+        if known is None:
+            self._mlflow.log_params({key: str(value)[:LONGEST_PARAMETER] for key, value in settings.items()})
+
+    def log(self, figures: Mapping[str, float], step: int) -> None:
+        self._mlflow.log_metrics(dict(figures), step=step)
+
+    def close(self, failed: bool) -> None:
+        self._mlflow.end_run(status="FAILED" if failed else "FINISHED")
+
+
+KINDS: dict[str, Callable[[str, Mapping[str, Any], Path, str | None], Tracker]] = {
+    "wandb": WandbTracker,
+    "mlflow": MlflowTracker,
+}
+
+
+def require_trackers(names: Sequence[str]) -> None:
+    """Raise AnadilError if one that is asked for is not installed."""
+    missing = [name for name in names if importlib.util.find_spec(name) is None]
+    if missing:
+        raise AnadilError(
+            f"training.loggers: {', '.join(missing)} is not installed\n  next: pip install {' '.join(missing)}, "
+            "or leave it out: metrics.csv and TensorBoard are always written"
+        )
+
+
+class Trackers:
+    """All that are asked for. What goes wrong with one is told once, and costs its figures, not the run."""
+
+    def __init__(
+        self, names: Sequence[str], name: str, settings: Mapping[str, Any], out: Path, report: Reporter
+    ) -> None:
+        self._report = report
+        self._open: dict[str, Tracker] = {}
+        known = _read(out / TRACKERS)  # of the run that is resumed
+        for kind in names:
+            tracker = self._try(kind, partial(KINDS[kind], name, settings, out, known.get(kind)))
+            if tracker is not None:
+                self._open[kind] = tracker
+        ids = known | {kind: tracker.id for kind, tracker in self._open.items()}
+        if ids != known:
+            with whole_file(out / TRACKERS) as beside:
+                beside.write_text(json.dumps(ids) + "\n", encoding="utf-8")
+
+    def log(self, figures: Mapping[str, float], step: int) -> None:
+        for kind, tracker in list(self._open.items()):
+            self._try(kind, partial(tracker.log, figures, step))
+
+    def close(self, failed: bool) -> None:
+        for kind, tracker in list(self._open.items()):
+            self._try(kind, partial(tracker.close, failed))
+        self._open.clear()
+
+    def _try(self, kind: str, action: Callable[[], Result]) -> Result | None:
+        try:
+            return action()
+        except Exception as error:  # whatever a network and two foreign libraries can raise
+            self._open.pop(kind, None)
+            self._report.warn(f"{kind} gets no more figures: {type(error).__name__}: {error}")
+            return None
+
+
+def _read(path: Path) -> dict[str, str]:
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return {str(key): str(value) for key, value in data.items()} if isinstance(data, dict) else {}
+
+
+METRICS, PICTURE = "metrics.csv", "metrics.svg"
+
+
+class Logs:
+    """Where a run's figures go, all in the folder `out` and to `trackers`."""
+
+    def __init__(self, out: Path, trackers: Trackers) -> None:
+        self.path, self.trackers = out / METRICS, trackers
+        self.tensorboard = TensorBoardLogger(root_dir=out, name="tensorboard", version="")
+
+    def row(self, row: dict[str, float | int | None], step: int) -> None:
+        """The figures of an epoch; None stays empty. Raises AnadilError if they cannot be written."""
+        new = not self.path.exists()
+        figures = {key: value for key, value in row.items() if value is not None}
+        try:
+            with open(self.path, "a", newline="", encoding="utf-8") as file:
+                writer = csv.DictWriter(file, fieldnames=list(row))
+                if new:
+                    writer.writeheader()
+                writer.writerow(row)
+            self.tensorboard.log_metrics(figures, step=step)
+        except (OSError, ValueError) as error:  # TensorBoard's writer turns a full disk into a ValueError
+            raise self._no_space(error) from error
+        draw_metrics(self.path)
+        self.trackers.log(figures, step)
+
+    def samples(self, text: str, step: int) -> None:
+        """A few sentences and what was heard. Raises AnadilError if they cannot be written."""
+        try:
+            with open(self.path.parent / SAMPLES, "a", encoding="utf-8") as file:
+                file.write(text)
+            self.tensorboard.experiment.add_text("validation", f"```\n{text}```", step)
+        except (OSError, ValueError) as error:
+            raise self._no_space(error) from error
+
+    def drop_after(self, epoch: int) -> None:
+        """Take out the epochs that a resumed run goes through again. Raises AnadilError if files cannot be written."""
+        drop_metrics_after(self.path, epoch)
+        drop_samples_after(self.path.parent / SAMPLES, epoch)
+
+    def close(self, failed: bool = False) -> None:
+        """TensorBoard's file: a later run may clear the folder."""
+        self.trackers.close(failed)
+        self.tensorboard.finalize("")
+
+    def _no_space(self, error: Exception) -> AnadilError:
+        return AnadilError(f"could not write the logs in {self.path.parent}: {error}\n  next: free disk space")
+
+
+def draw_metrics(path: Path) -> None:
+    """The curves of metrics.csv as metrics.svg beside it. Raises AnadilError if it cannot be written."""
+    with open(path, newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+
+    def curve(column: str) -> Points:
+        return [(float(row["epoch"]), float(row[column] or math.nan)) for row in rows if row.get(column)]
+
+    rates = {
+        "CER": "valid_cer",
+        "CER, moving average": "ema_cer",
+        "CER, mean of epochs": "average_cer",
+        "WER": "valid_wer",
+    }
+    curves = {name: curve(column) for name, column in rates.items()}
+    with whole_file(path.with_name(PICTURE)) as beside:
+        beside.write_text(
+            svg(
+                [
+                    Chart(
+                        "Error rates in validation", "epoch", {name: c for name, c in curves.items() if c}, percent=True
+                    ),
+                    Chart(
+                        "Loss (nats a label; of the flat start, a frame)",
+                        "epoch",
+                        {"training": curve("train_loss"), "validation": curve("valid_loss")},
+                    ),
+                    Chart("Learning rate", "epoch", {"lr": curve("lr")}),
+                ]
+            ),
+            encoding="utf-8",
+        )
+
+
+def drop_metrics_after(path: Path, epoch: int) -> None:
+    """Take out the rows of epochs that a resumed run goes through again. Raises AnadilError if it cannot be written."""
+    if not path.is_file():
+        return
+    with open(path, newline="", encoding="utf-8", errors="replace") as file:
+        reader = csv.DictReader(file)
+        rows = [row for row in reader if (row.get("epoch") or "").isdigit() and int(row["epoch"]) <= epoch]
+        columns = reader.fieldnames or []
+    if not rows:  # the header itself may have been cut off
+        path.unlink()
+        return
+    with whole_file(path) as beside, open(beside, "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, fieldnames=columns)
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+# What is told of an epoch: a line on the console, a row of metrics.csv.
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """Of an epoch: seconds of audio a second, and the share of the time in which steps waited for audio."""
+
+    audio_s_per_s: float
+    data_wait: float
+
+
+def tell(looks: Mapping[str, Look], chosen: str, run: Run, report: Reporter) -> None:
+    found = looks[chosen]
+    show = run.epoch % len(found.references)
+    others = "".join(f"  {name or 'plain'} {look.validation.cer:6.2%}" for name, look in looks.items())
+    report.say(
+        f"epoch {run.epoch:3d}  step {run.step:6,}  {run.minutes:5.1f} min"
+        f"  valid CER {found.validation.cer:6.2%}  WER {found.validation.wer:6.2%}"
+        + (f"  (CER by weights:{others})" if len(looks) > 1 else "")
+        + f"\n    said  {found.references[show]}\n    heard {found.hypotheses[show]}"
+        + "".join(f"\n    CER {cer:6.2%}  {name}" for name, cer in found.validation.cer_by_language.items())
+    )
+
+
+def figures(learner: Learner, run: Run, pace: Pace, looks: Mapping[str, Look]) -> dict[str, float | int | None]:
+    """A row of metrics.csv. The columns `valid_` are of the plain weights, those of averages have their own."""
+    found = looks[PLAIN].validation if looks else None
+    memory = peak_memory_mb(learner.fabric.device)
+    row: dict[str, float | int | None] = {
+        "epoch": run.epoch,
+        "step": run.step,
+        "minutes": round(run.minutes, 3),
+        "lr": max(group["lr"] for group in learner.optimizer.param_groups),
+        "train_loss": float(np.mean(run.losses)),
+        "gradient_norm": float(np.mean(run.norms)),
+        "audio_s_per_s": round(pace.audio_s_per_s, 1),
+        "data_wait": round(pace.data_wait, 4),
+        "memory_mb": None if memory is None else round(memory),
+        "valid_loss": found.loss if found else None,
+        "valid_cer": found.cer if found else None,
+        "valid_wer": found.wer if found else None,
+    }
+    for name, wanted in (
+        ("ema", learner.settings.ema_decay is not None),
+        ("average", learner.settings.average_last > 1),
+    ):
+        if wanted:
+            row[f"{name}_cer"] = looks[name].validation.cer if name in looks else None
+    by_language = found.cer_by_language if found else {}
+    return row | {f"valid_cer_{name}": by_language.get(name) for name in sorted(learner.data.rules_of)}

@@ -1,0 +1,60 @@
+"""README.md of a model folder: what it is, what it heard, what it can do."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+
+from anadil.data.examples import Example
+from anadil.models.summary import describe_model
+from anadil.training.config import Config
+
+
+def model_card(
+    config: Config,
+    train: Sequence[Example],
+    epoch: int,
+    step: int,
+    cer: float | None,
+    wer: float | None,
+    weights: str = "",
+) -> str:
+    """Markdown; rates as fractions, None where there was no validation data. `weights`: if they are an average."""
+    hours = sum(example.duration for example in train) / 3600
+    pseudo = sum(example.duration for example in train if example.utterance.is_pseudo_label) / 3600
+    labelled = f", {pseudo:.2f} h of it with pseudo labels" if pseudo else ""
+    rates = "no validation data was given" if cer is None or wer is None else f"CER {cer:.2%}, WER {wer:.2%}"
+    labels = config.tokenizer.labels
+    start = "random weights" if config.init is None else f"{config.init.from_} (head: {config.init.head})"
+    return f"""# {config.name}
+
+Speech recogniser for the language `{config.language}`, trained with Anadil.
+
+| | |
+|---|---|
+| model | {describe_model(config.model)} |
+| started from | {start} |
+| training speech | {hours:.2f} h ({", ".join(config.data.train)}){labelled} |
+| its licences | {licenses(train)} |
+| labels | {len(labels)} |
+| at | epoch {epoch}, step {step:,}{f" ({weights})" if weights else ""} |
+| validation, greedy decoding, no LM | {rates} ({", ".join(config.data.valid) or "none"}) |
+
+The validation set chose this checkpoint, so its figures are a little too good: `anadil evaluate` on speech of
+other speakers gives the honest ones. Speakers of training and validation may be shared; the manifests tell.
+"""
+
+
+def licenses(train: Sequence[Example]) -> str:
+    """Licences of the speech, as the manifests' key "license" tells them, the most hours first."""
+    seconds: dict[str, float] = defaultdict(float)
+    for example in train:
+        told = example.utterance.extra.get("license")
+        seconds[_plain(told) if isinstance(told, str) and told.strip() else "not told"] += example.duration
+    longest = sorted(seconds.items(), key=lambda item: -item[1])
+    return ", ".join(f"{name} ({total / 3600:.2f} h)" for name, total in longest)
+
+
+def _plain(text: str) -> str:
+    """In one cell of a table, whatever a manifest holds."""
+    return " ".join(text.replace("|", "/").split())

@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from anadil.errors import AnadilError
+from anadil.models.nemo.archive import read_archive
+from anadil.models.nemo.config import Findings
+from anadil.models.nemo.labels import (
+    labels_from,
+    pieces_from,
+    read_vocabulary,
+    rules_for,
+    sentencepieces,
+    text_settings,
+    tokenizer_files,
+)
+from anadil.text.rules import text_rules
+
+
+def proto(*pieces: str) -> bytes:
+    """A SentencePiece model of these pieces, each with a score and a type, and another field behind them."""
+    rows = [
+        b"\x0a" + bytes([len(piece.encode())]) + piece.encode() + b"\x15\x00\x00\x80\xbf\x18\x01" for piece in pieces
+    ]
+    return b"".join(b"\x0a" + bytes([len(row)]) + row for row in rows) + b"\x12\x02\x08\x05"
+
+
+def test_pieces_of_a_sentencepiece_model(shared: Path) -> None:
+    assert sentencepieces(proto("<unk>", "▁ev", "ş"), "m") == ["<unk>", "▁ev", "ş"]
+    archive = read_archive(shared / "reference/nemo/citrinet_bpe/model.nemo")
+    files = tokenizer_files(archive.config, archive.artifacts, Findings())
+    assert sorted(files) == ["tokenizer.model", "tokenizer.vocab", "vocab.txt"]
+    assert sentencepieces(files["tokenizer.model"], "m") == archive.config["decoder"]["vocabulary"]
+    for kept in ("tokenizer.model", "tokenizer.vocab"):  # an archive without vocabulary in its config
+        assert read_vocabulary(None, {kept: files[kept]}, "m") == archive.config["decoder"]["vocabulary"]
+    for broken in (b"\x0a\xff", proto("a")[:4], b"\x0a\x02\x0a\x05", b"\xff" * 3):
+        with pytest.raises(AnadilError, match="no SentencePiece model"):
+            sentencepieces(broken, "m")
+
+
+def test_an_old_archive_that_writes_its_pieces_as_berts() -> None:
+    files = {"tokenizer.model": proto("<unk>", "▁ev", "ler", "▁")}
+    assert read_vocabulary(["<unk>", "ev", "##ler", "▁"], files, "m") == ["<unk>", "▁ev", "ler", "▁"]
+    other = ["<unk>", "ev", "##lar", "▁"]
+    assert read_vocabulary(other, files, "m") == other  # not these pieces: as it is
+
+
+@pytest.mark.parametrize(
+    ("vocabulary", "kind", "labels", "text"),
+    [
+        (["<unk>", "▁", "▁ev", "ler"], "bpe", ["<unk>", " ", " ev", "ler"], "ev ler evler"),
+        (["[PAD]", "ev", "##ler", "k"], "wpe", ["<pad>", " ev", "ler", " k"], "evler k"),
+        ([" ", "a", "b"], None, [" ", "a", "b"], "ab a"),
+    ],
+)
+def test_vocabularies_are_labels_and_back(
+    vocabulary: list[str], kind: str | None, labels: list[str], text: str
+) -> None:
+    assert labels_from(vocabulary, kind, "m") == labels
+    if kind:
+        assert pieces_from(labels, kind) == vocabulary
+    rules = text_rules("tr", text_settings(labels, "tr"), labels)
+    assert rules.decode(rules.encode(text)) == text
+
+
+def test_two_languages_in_one_vocabulary_are_refused() -> None:
+    with pytest.raises(AnadilError, match=r"tokenizer\.type: agg: labels that repeat \('<unk>', ' a'\)"):
+        labels_from(["<unk>", "▁a", "<unk>", "▁a", "b"], "agg", "m")
+    with pytest.raises(AnadilError, match=r"tokenizer\.type: yttm"):
+        labels_from(["a"], "yttm", "m")
+
+
+def test_text_rules_keep_what_the_labels_hold() -> None:
+    cased = text_settings(["A", "b", ".", "’"], "en")
+    assert not cased.lowercase and "." not in cased.drop and "," in cased.drop and cased.map == {}
+    plain = text_settings([" ", "a", "'"], "en")
+    assert plain.lowercase and plain.map == {"’": "'"}
+    assert text_settings(["ı", "i"], "tr").lowercase
+
+
+def test_rules_of_a_language_leave_alone_what_a_model_from_elsewhere_has_labels_for() -> None:
+    """As MMS's vocabularies are: both apostrophes, the hyphen, digits, joiners, whatever the language drops by itself."""
+    labels = [" ", *"abdeimns", "'", "-", "’", "7", "\u200c", "ﬁ", "<unk>"]
+    for language in ("tr", "en", "und"):
+        rules, strange = rules_for(labels, language)
+        assert strange == ([] if language == "und" else ["ﬁ"])
+        assert rules.labels[:-2] == tuple(labels[:-2]) and rules.labels[-2] in ("ﬁ", "<U+FB01>")
+        text = rules.normalize("Aní’s-man 'Abi 7 — des".replace("í", "i"))
+        assert text == "ani’s-man 'abi 7 des" and rules.decode(rules.encode(text)) == text
+    assert rules_for([" ", *"ab'"], "tr")[0].normalize("A’b") == "a'b"  # only what has a label is left alone
+    pieces = ["<unk>", " ", " ab", "-", "b"]
+    assert rules_for(pieces, "en", b"subwords")[0].labels == tuple(pieces)
