@@ -19,7 +19,7 @@ from anadil.models.quartznet import QuartzNetSettings
 from anadil.training.config import TrainingSettings
 from anadil.training.optimizers import build_optimizer
 from anadil.training.step import ctc_loss
-from anadil.training.transfer.freezing import hold_still
+from anadil.training.transfer.freezing import apply_freezing
 from anadil.training.transfer.settings import InitSettings
 
 N_UTTERANCES, SECONDS, N_LABELS = 16, 4, 32
@@ -48,7 +48,7 @@ def main() -> None:
             acoustic = AcousticModel(FeatureSettings(), QuartzNetSettings(preset=arguments.preset), N_LABELS).train()
             init = InitSettings.model_validate({"from": "nowhere", "freeze": freeze})
             optimizer = build_optimizer(acoustic.network, TrainingSettings(), init)
-            hold_still(acoustic.network, init, epoch=1)
+            apply_freezing(acoustic.network, init, epoch=1)
             step_s(acoustic, optimizer, batch)  # makes the optimiser's moments
             best[freeze] = min(best.get(freeze, float("inf")), step_s(acoustic, optimizer, batch))
     for freeze, seconds in best.items():

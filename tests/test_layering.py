@@ -9,10 +9,25 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-ROAD = ["text", "corpora", "data", "models", "training", "decoding", "evaluation", "export", "recognition", "cli"]
+ROAD = [
+    "text",
+    "corpora",
+    "lm",
+    "decoding",
+    "evaluation",
+    "splitting",
+    "doctor",
+    "data",
+    "models",
+    "training",
+    "export",
+    "recognition",
+    "serving",
+    "cli",
+]
+"""Each package may import from those before it; lm and serving do not exist yet."""
 FREE = {"errors", "files", "settings", "audio", "manifest"}
 LAZY = "__init__.py"  # anadil.load() imports from the road, when it is called
-LONGEST_FILE, LONGEST_FUNCTION = 300, 60
 
 SOURCES = sorted((ROOT / "anadil").rglob("*.py"))
 
@@ -83,28 +98,12 @@ def test_the_rule_sees_every_way_to_import(path: str, source: str, n_wrong: int)
 
 def test_every_module_has_its_place_on_the_road() -> None:
     tops = {name_of(path).split("/")[0].removesuffix(".py") for path in SOURCES}
-    assert tops == {*ROAD, *FREE, "__init__"}
+    assert tops == {*ROAD, *FREE, "__init__"} - {"lm", "serving"}
 
 
 def test_no_module_is_a_drawer() -> None:
     drawers = {"util", "utils", "common", "helper", "helpers", "misc"}
     assert [name_of(path) for path in SOURCES if drawers & set(path.with_suffix("").parts)] == []
-
-
-def test_files_are_short() -> None:
-    lengths = {name_of(path): len(path.read_text(encoding="utf-8").splitlines()) for path in SOURCES}
-    assert {name: n for name, n in lengths.items() if n > LONGEST_FILE} == {}
-
-
-def test_functions_are_short() -> None:
-    lengths = {
-        f"{name_of(path)}:{node.lineno} {node.name}": (node.end_lineno or 0) - node.lineno + 1
-        for path in SOURCES
-        for node in ast.walk(parse(path))
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
-    }
-    assert len(lengths) > 100
-    assert {name: n for name, n in lengths.items() if n > LONGEST_FUNCTION} == {}
 
 
 def test_only_the_command_line_prints() -> None:

@@ -11,9 +11,9 @@ import typer
 from anadil.cli.console import FAULT, ConsoleReporter, rich_table, verb
 
 if TYPE_CHECKING:
-    from anadil.doctor.audio import Limits
-    from anadil.doctor.examine import Model, Part, Report
-    from anadil.doctor.findings import Kind
+    from anadil.doctor.audio import AudioLimits
+    from anadil.doctor.examine import CheckedManifest, Model, Report
+    from anadil.doctor.findings import FindingKind
     from anadil.manifest import Utterance
     from anadil.text.rules import TextRules
     from anadil.training.config import Config
@@ -55,12 +55,12 @@ def check(
 
     from anadil.doctor.examine import examine, read_parts, write_without
 
-    paths, settings = settle_input(manifests, config)
+    paths, settings = resolve_input(manifests, config)
     refuse_wrong_kinds(without, out, paths, force)
     train, valid = (settings.data.train, settings.data.valid) if settings else ((), ())
     with ConsoleReporter() as report:
         parts = read_parts(paths, train, valid)
-        rules, model, limits = settle_rules(parts, settings, lang, report)
+        rules, model, limits = resolve_rules(parts, settings, lang, report)
         for part in parts:
             report.say(f"{part.path}: {part.split}, {len(part.utterances):,} utterances{pseudo_of(part)}")
         found = examine(parts, rules, limits, model, audio, report.progress)
@@ -78,11 +78,11 @@ def check(
 command = check
 
 
-def pseudo_of(part: Part) -> str:
+def pseudo_of(part: CheckedManifest) -> str:
     return f", {len(part.pseudo):,} of them pseudo labels" if part.pseudo else ""
 
 
-def settle_input(given: list[str] | None, config: Path | None) -> tuple[list[Path], Config | None]:
+def resolve_input(given: list[str] | None, config: Path | None) -> tuple[list[Path], Config | None]:
     """The manifests to check, and the config, with its keys changed as `given` says, if there is one. Raises AnadilError."""
     from anadil.errors import AnadilError
 
@@ -129,38 +129,38 @@ def refuse_wrong_kinds(without: list[str] | None, out: Path | None, manifests: S
         refuse_overwrite(out / path.name, force)
 
 
-def settle_rules(
-    parts: Sequence[Part], settings: Config | None, lang: str | None, report: Reporter
-) -> tuple[TextRules, Model | None, Limits]:
+def resolve_rules(
+    parts: Sequence[CheckedManifest], settings: Config | None, lang: str | None, report: Reporter
+) -> tuple[TextRules, Model | None, AudioLimits]:
     """Text rules, labels, model and limits: what training with the config would use, or without one if nothing is said."""
     from anadil.data.examples import MAX_DURATION_S, MIN_DURATION_S
-    from anadil.doctor.audio import Limits
+    from anadil.doctor.audio import AudioLimits
     from anadil.text.rules import TextSettings, text_rules
 
     if settings is None:
-        return text_rules(lang or "und", TextSettings(), ()), None, Limits(MIN_DURATION_S, MAX_DURATION_S)
+        return text_rules(lang or "und", TextSettings(), ()), None, AudioLimits(MIN_DURATION_S, MAX_DURATION_S)
     from anadil.doctor.examine import Model
     from anadil.doctor.splits import TRAIN
     from anadil.manifest import read_manifests
     from anadil.models.acoustic import AcousticModel
-    from anadil.training.prepare import settle_tokenizer
-    from anadil.training.transfer.source import read_source, settle
+    from anadil.training.prepare import resolve_tokenizer
+    from anadil.training.transfer.source import read_source, resolve
 
     settings, kept = settings.model_copy(update={"language": lang or settings.language}), b""
     if settings.init is not None:
         source, _ = read_source(settings.init)
-        settings = settle(settings, source)
+        settings = resolve(settings, source)
         kept = source.kept_subwords(settings)
     from_training = settings.tokenizer.labels == "auto" and settings.tokenizer.path is None
     trained: list[Utterance] = []
     if from_training:
         trained = [one for part in parts if part.split == TRAIN for one in part.utterances]
         trained = trained or read_manifests(settings.data.train)
-    settings, subwords = settle_tokenizer(settings, trained, report, kept)
+    settings, subwords = resolve_tokenizer(settings, trained, report, kept)
     labels = settings.tokenizer.labels
     assert not isinstance(labels, str)
     acoustic = AcousticModel(settings.features, settings.model, len(labels))
-    limits = Limits(settings.data.min_duration, settings.data.max_duration, acoustic.sample_rate)
+    limits = AudioLimits(settings.data.min_duration, settings.data.max_duration, acoustic.sample_rate)
     model = Model(acoustic.sample_rate, acoustic.frame_count, from_training)
     return text_rules(settings.language, settings.text, labels, subwords), model, limits
 
@@ -200,7 +200,7 @@ def print_report(report: Report, config: Path | None, manifests: Sequence[Path])
         print(f"letters of a second script, so frequent that they seem to be meant: {listed}")
 
 
-def mend(kind: Kind, config: Path | None, manifests: Sequence[Path]) -> str:
+def mend(kind: FindingKind, config: Path | None, manifests: Sequence[Path]) -> str:
     """What mends a finding, with the user's own file names in its command."""
     import shlex
 

@@ -9,7 +9,7 @@ import typer
 from anadil.cli.console import verb
 
 if TYPE_CHECKING:
-    from anadil.corpora.catalog import Kind
+    from anadil.corpora.catalog import CorpusKind
 
 EXAMPLE = "Example: anadil corpora    or: anadil corpora common-voice"
 
@@ -38,7 +38,7 @@ def corpora(
 command = corpora
 
 
-def tell(kind: Kind) -> None:
+def tell(kind: CorpusKind) -> None:
     """All that is known of one kind."""
     from anadil.corpora.importing import flag
 
@@ -60,7 +60,7 @@ def tell(kind: Kind) -> None:
             print(f"  {key:10} " + value.replace("\n", "\n" + " " * 13))
 
 
-def show_table(kinds: list[Kind]) -> None:
+def show_table(kinds: list[CorpusKind]) -> None:
     """One line a kind, corpora first, then what has no size and no licence of its own."""
     from anadil.corpora.importing import flag
 

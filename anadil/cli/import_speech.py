@@ -10,7 +10,7 @@ import typer
 from anadil.cli.console import ConsoleReporter, rich_table, verb
 
 if TYPE_CHECKING:
-    from anadil.corpora.catalog import Kind
+    from anadil.corpora.catalog import CorpusKind
     from anadil.corpora.importing import Imported
 
 EXAMPLE = "Example: anadil import common-voice cv-corpus-tr.tar.gz --out data/tr"
@@ -72,7 +72,7 @@ def summary(found: Imported) -> list[tuple[str, int, list[str]]]:
     ]
 
 
-def figures(kind: Kind, source: Path, out: Path, found: Imported) -> dict[str, Any]:
+def figures(kind: CorpusKind, source: Path, out: Path, found: Imported) -> dict[str, Any]:
     """The tables as JSON."""
     from anadil.corpora.importing import hours
 
@@ -121,7 +121,7 @@ def show(out: Path, found: Imported) -> None:
             print(f"      {example}")
 
 
-def say_next(kind: Kind, out: Path, found: Imported, report: ConsoleReporter) -> None:
+def say_next(kind: CorpusKind, out: Path, found: Imported, report: ConsoleReporter) -> None:
     """The commands that follow. Splits that overlap with others are not checked against these."""
     official = {split: path for split, path in found.manifests.items() if split not in OVERLAPPING}
     manifests = " ".join(str(path) for path in (official or found.manifests).values())

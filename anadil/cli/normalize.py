@@ -50,7 +50,7 @@ def normalize(
             report.warn(summarize(done.problems, "texts", done.total, "they are left out of the file (--skip-bad)"))
         if done.changes.outside:
             report.warn(
-                f"characters that are not in the alphabet of {text.writing.name} are left: "
+                f"characters that are not in the alphabet of {text.language_rules.name} are left: "
                 + "  ".join(f"{character}:{count:,}" for character, count in done.changes.outside.most_common(20))
             )
         report.say(f"{done.total - len(done.problems):,} texts, {done.changes.n_changed:,} changed: {out}")

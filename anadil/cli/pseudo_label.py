@@ -12,7 +12,7 @@ from anadil.cli.console import ConsoleReporter, verb
 
 if TYPE_CHECKING:
     from anadil.manifest import Utterance
-    from anadil.recognition.pseudo_labels import Calibration, Limits, PseudoLabels
+    from anadil.recognition.pseudo_labels import Calibration, DurationLimits, PseudoLabels
     from anadil.recognition.recognizer import Recognizer
 
 HALF_WRONG = 0.5  # character error rate from which on texts are not offered to train on
@@ -58,7 +58,7 @@ def pseudo_label(
     """
     from anadil.manifest import read_manifests, write_manifest
     from anadil.recognition.load import load
-    from anadil.recognition.pseudo_labels import Limits, stretches_of
+    from anadil.recognition.pseudo_labels import DurationLimits, stretches_of
     from anadil.recognition.pseudo_labels import pseudo_label as label
 
     require_threshold(calibrate, max_cer, min_confidence)
@@ -66,7 +66,7 @@ def pseudo_label(
     valid, known = read_manifests(calibrate or ()), read_manifests(exclude or ())
     recognizer = load(model)
     utterances = read_speech(speech, recognizer.rules.language)
-    limits = Limits(min_duration, max_duration)
+    limits = DurationLimits(min_duration, max_duration)
     with ConsoleReporter() as report:
         least = min_confidence
         if least is None:
@@ -142,7 +142,7 @@ def is_manifest(path: Path) -> bool:
 
 
 def calibrated(
-    recognizer: Recognizer, valid: Sequence[Utterance], limits: Limits, max_cer: float, report: ConsoleReporter
+    recognizer: Recognizer, valid: Sequence[Utterance], limits: DurationLimits, max_cer: float, report: ConsoleReporter
 ) -> float:
     """The threshold for `max_cer`, after a table of all; raises AnadilError saying what can be reached."""
     from anadil.errors import AnadilError

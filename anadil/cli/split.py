@@ -12,7 +12,7 @@ from anadil.cli.console import ConsoleReporter, rich_table, verb
 
 if TYPE_CHECKING:
     from anadil.manifest import Utterance
-    from anadil.splitting.split import Plan, Split
+    from anadil.splitting.split import Plan, SplitResult
 
 EXAMPLE = (
     "Example: anadil split validated.jsonl --out splits    later, with more speech: "
@@ -168,7 +168,7 @@ def same_plan(out: Path, plan: Plan, utterances: list[Utterance]) -> Path | None
     return out if before & set(absolute_paths(utterances)) else None
 
 
-def write_split(out: Path, targets: dict[str, Path], result: Split, plan: Plan) -> None:
+def write_split(out: Path, targets: dict[str, Path], result: SplitResult, plan: Plan) -> None:
     """All files or none; an earlier split's file that this one lacks goes, so that no two splits are mixed."""
     import json
 
@@ -188,7 +188,7 @@ def write_split(out: Path, targets: dict[str, Path], result: Split, plan: Plan) 
             path.unlink(missing_ok=True)
 
 
-def tell(report: ConsoleReporter, result: Split, plan: Plan, kept_all: int) -> None:
+def tell(report: ConsoleReporter, result: SplitResult, plan: Plan, kept_all: int) -> None:
     """What a user should know about how it was dealt."""
     from anadil.splitting.tradeoffs import off_target
 
@@ -218,7 +218,7 @@ def tell(report: ConsoleReporter, result: Split, plan: Plan, kept_all: int) -> N
         )
 
 
-def show(result: Split, out: Path, plan: Plan) -> None:
+def show(result: SplitResult, out: Path, plan: Plan) -> None:
     """The table on stdout, what the splits share, and what to do next."""
     import shlex
 

@@ -17,7 +17,7 @@ Download = Callable[[str | None, Sequence[str], Path, Callable[[str, float, floa
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
+class CorpusKind:
     """One kind of source."""
 
     name: str  # as the command line has it
@@ -56,7 +56,7 @@ _COLUMNS = ("audio_column", "text_column", "speaker_column")
 _OWN = 'yours: put your terms into the manifest\'s key "license", and they reach the model card'
 
 CORPORA = (
-    Kind(
+    CorpusKind(
         "common-voice", "Mozilla Common Voice, scripted speech", "corpus", "common_voice",
         source="the archive as downloaded (.tar.gz), its folder, or one of its .tsv files",
         example="anadil import common-voice cv-corpus-25.0-2026-03-09-tr.tar.gz --out data/tr",
@@ -67,7 +67,7 @@ CORPORA = (
         "https://mozilladatacollective.com, where the terms of each dataset are agreed to); or in a browser there",
         fetched=True, splits=True,
     ),
-    Kind(
+    CorpusKind(
         "voxforge", "VoxForge", "corpus", "voxforge",
         source="a folder of uploads, .tgz as downloaded or unpacked",
         example="anadil import voxforge voxforge-de --lang de --out data/de",
@@ -77,7 +77,7 @@ CORPORA = (
         get="anadil download voxforge --lang de --out DIR",
         fetched=True,
     ),
-    Kind(
+    CorpusKind(
         "fleurs", "Google FLEURS", "corpus", "fleurs",
         source="the folder of a language: train.tsv, dev.tsv, test.tsv and audio/",
         example="anadil import fleurs fleurs/tr_tr --out data/tr",
@@ -85,7 +85,7 @@ CORPORA = (
         license="CC-BY-4.0", terms="attribution", get="anadil download fleurs --lang tr --out DIR",
         fetched=True, splits=True,
     ),
-    Kind(
+    CorpusKind(
         "mls", "Multilingual LibriSpeech", "corpus", "mls",
         source="mls_polish or mls_polish_opus, folder or archive",
         example="anadil import mls mls_polish_opus --out data/pl",
@@ -95,7 +95,7 @@ CORPORA = (
         "https://www.openslr.org/94)",
         fetched=True, splits=True,
     ),
-    Kind(
+    CorpusKind(
         "librispeech", "LibriSpeech, and corpora laid out like it", "corpus", "librispeech",
         source="LibriSpeech/ or a subset, folder or archive",
         example="anadil import librispeech LibriSpeech --out data/en",
@@ -105,7 +105,7 @@ CORPORA = (
         fetched=True, splits=True,
         parts="dev-clean dev-other test-clean test-other train-clean-100 train-clean-360 train-other-500",
     ),
-    Kind(
+    CorpusKind(
         "openslr", "OpenSLR: an index .tsv and recordings", "corpus", "openslr",
         source="the folder with the index and the recordings or their archives",
         example="anadil import openslr slr32-af --lang af --out data/af",
@@ -117,35 +117,35 @@ CORPORA = (
 )  # fmt: skip
 
 LAYOUTS = (
-    Kind(
+    CorpusKind(
         "kaldi", "Kaldi data folder", "layout", "kaldi",
         source="the folder with text, wav.scp and, if there, segments and utt2spk",
         example="anadil import kaldi data/train --lang sw --out data/sw", takes=_ANNOTATED, terms=_OWN,
     ),
-    Kind(
+    CorpusKind(
         "lhotse", "Lhotse cut set", "layout", "lhotse", source="cuts.jsonl or cuts.jsonl.gz",
         example="anadil import lhotse cuts.jsonl.gz --lang sw --out data/sw", takes=_ANNOTATED, terms=_OWN,
     ),
-    Kind(
+    CorpusKind(
         "hf", "Hugging Face dataset", "layout", "huggingface",
         source="a dataset saved on disk, or its name on the Hub",
         example="anadil import hf OWNER/DATASET --lang sw --out data/sw", is_file=False,
         takes=(*_ANNOTATED, *_COLUMNS), terms="as the dataset's card says", get="pip install 'anadil[hf]'",
     ),
-    Kind(
+    CorpusKind(
         "nemo", "NeMo manifest", "layout", "nemo", source="manifest.json or .jsonl",
         example="anadil import nemo manifest.json --lang sw --out data/sw", takes=_ANNOTATED, terms=_OWN,
     ),
-    Kind(
+    CorpusKind(
         "ljspeech", "LJSpeech's layout: metadata.csv and wavs/", "layout", "ljspeech",
         source="the folder with metadata.csv", example="anadil import ljspeech LJSpeech-1.1 --lang en --out data/en",
         takes=_ANNOTATED, terms=_OWN,
     ),
-    Kind(
+    CorpusKind(
         "folder", "Folder of audio with texts of the same name (a.wav, a.txt)", "layout", "folder",
         source="the folder", example="anadil import folder recordings --lang mdw --out data/mdw", takes=_ANNOTATED, terms=_OWN,
     ),
-    Kind(
+    CorpusKind(
         "table", "Any table: CSV, TSV, XLSX", "layout", "table", source="the file",
         example="anadil import table sheet.xlsx --audio-column file --text-column sentence --lang mdw --out data/mdw",
         takes=(*_ANNOTATED, *_COLUMNS), terms=_OWN,
@@ -153,18 +153,18 @@ LAYOUTS = (
 )  # fmt: skip
 
 ANNOTATIONS = (
-    Kind(
+    CorpusKind(
         "elan", "ELAN .eaf", "annotation", "elan", source="an .eaf file, or a folder of them",
         example="anadil import elan interviews --tier-type utterance --lang mdw --out data/mdw",
         takes=(*_ANNOTATED, "tier", "tier_type"), terms=_OWN,
     ),
-    Kind(
+    CorpusKind(
         "textgrid", "Praat TextGrid", "annotation", "textgrid", source="a .TextGrid file, or a folder of them",
         example="anadil import textgrid interviews --tier words --lang mdw --out data/mdw",
         takes=(*_ANNOTATED, "tier", "tier_type"), terms=_OWN,
     ),
     *(
-        Kind(
+        CorpusKind(
             name, title, "annotation", module, source=f"a {suffix} file, or a folder of them",
             example=f"anadil import {name} talk{suffix} --audio talk.mp3 --lang mdw --out data/mdw",
             takes=_ANNOTATED, terms=_OWN,
@@ -181,7 +181,7 @@ ANNOTATIONS = (
 KINDS = CORPORA + LAYOUTS + ANNOTATIONS
 
 
-def find(name: str) -> Kind:
+def find(name: str) -> CorpusKind:
     """The kind of that name; case, "_" and "-" make no difference. Raises AnadilError with the nearest."""
     wanted = name.lower().replace("_", "-")
     known = {kind.name: kind for kind in KINDS}

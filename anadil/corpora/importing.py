@@ -18,7 +18,7 @@ import soxr
 
 from anadil import audio
 from anadil.corpora.archive import opened
-from anadil.corpora.catalog import Kind
+from anadil.corpora.catalog import CorpusKind
 from anadil.corpora.reader import Options
 from anadil.errors import AnadilError, Problem
 from anadil.files import refuse_overwrite, whole_file
@@ -98,7 +98,7 @@ class Imported:
 
 
 def import_speech(
-    kind: Kind,
+    kind: CorpusKind,
     source: Path,
     options: Options,
     out: Path,
@@ -135,7 +135,7 @@ def import_speech(
     return found
 
 
-def require_taken(kind: Kind, options: Options) -> None:
+def require_taken(kind: CorpusKind, options: Options) -> None:
     """Raise AnadilError naming the options that `kind` takes if one is given that it does not take."""
     given = [
         each.name for each in fields(Options) if each.name != "unpacked" and getattr(options, each.name) is not None

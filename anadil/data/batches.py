@@ -81,7 +81,7 @@ PADDED_TO_S = 0.16
 free pieces, none of which fits: a run of hours took twice the memory and a sixth of its time to search them (docs/LOG.md)."""
 
 
-Augment = Callable[[np.ndarray, int, int], np.ndarray]
+WaveformAugmentation = Callable[[np.ndarray, int, int], np.ndarray]
 """From decoded samples, the index of the example and the epoch to what the model shall hear."""
 
 
@@ -160,7 +160,7 @@ class Loader:
         sample_rate: int,
         cache_mb: float = 0,
         threads: int | None = None,
-        augment: Augment | None = None,
+        augment: WaveformAugmentation | None = None,
         disk: DiskCache | None = None,
     ) -> None:
         self.examples = examples

@@ -190,7 +190,7 @@ DROP_DB, CLIFF_DB = 30.0, 18.0
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class AudioLimits:
     """What training uses. Seconds and Hz."""
 
     min_duration: float
@@ -214,7 +214,7 @@ class Heard:
 
 
 def hear(
-    utterances: Sequence[Utterance], limits: Limits, on_progress: Callable[[int], None] = lambda done: None
+    utterances: Sequence[Utterance], limits: AudioLimits, on_progress: Callable[[int], None] = lambda done: None
 ) -> tuple[list[Heard], list[Finding]]:
     """Decode everything. `on_progress` is told how many utterances are done."""
     by_file: dict[str, list[int]] = defaultdict(list)
@@ -263,7 +263,7 @@ def _measured(parts: dict[str, list[Utterance]]) -> Generator[tuple[str, Measure
         pool.shutdown(cancel_futures=True)
 
 
-def length_findings(heard: Sequence[Heard], limits: Limits) -> Iterator[Finding]:
+def length_findings(heard: Sequence[Heard], limits: AudioLimits) -> Iterator[Finding]:
     """What training sets aside by `data.min_duration` and `data.max_duration`."""
     for one in heard:
         duration = one.utterance.duration

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from anadil.doctor import findings as kinds
-from anadil.doctor.audio import Heard, Limits, hear, length_findings
-from anadil.doctor.findings import KINDS, Finding, Kind, Severity
+from anadil.doctor.audio import AudioLimits, Heard, hear, length_findings
+from anadil.doctor.findings import KINDS, Finding, FindingKind, Severity
 from anadil.doctor.fit import label_findings, rate_findings
-from anadil.doctor.splits import TEST, TRAIN, VALID, Split, between, splits_of, within
+from anadil.doctor.splits import TEST, TRAIN, VALID, SplitData, between, splits_of, within
 from anadil.doctor.text import character_findings, read_texts
 from anadil.errors import AnadilError, Problem
 from anadil.manifest import Utterance, iter_manifest, write_manifest
@@ -24,7 +24,7 @@ _READING = "reading texts"
 
 
 @dataclass
-class Part:
+class CheckedManifest:
     """A manifest that was read, and the split it belongs to."""
 
     path: Path
@@ -47,7 +47,7 @@ class Model:
 class Report:
     """Everything that was found, in the order of `KINDS`, the worst first."""
 
-    parts: list[Part]
+    parts: list[CheckedManifest]
     findings: list[Finding]
     seconds: float  # of all utterances
     durations: dict[str, float]  # seconds, by line, of the utterances that findings name
@@ -58,7 +58,7 @@ class Report:
     def spoiled(self) -> bool:
         return any(finding.severity is Severity.SPOILS for finding in self.findings)
 
-    def by_kind(self) -> Iterator[tuple[Kind, list[Finding]]]:
+    def by_kind(self) -> Iterator[tuple[FindingKind, list[Finding]]]:
         for kind in KINDS:
             some = [finding for finding in self.findings if finding.kind is kind]
             if some:
@@ -94,9 +94,13 @@ class Report:
         }
 
 
-def read_parts(manifests: Sequence[Path], train: Sequence[str] = (), valid: Sequence[str] = ()) -> list[Part]:
+def read_parts(
+    manifests: Sequence[Path], train: Sequence[str] = (), valid: Sequence[str] = ()
+) -> list[CheckedManifest]:
     """Read manifests; `train` and `valid` are those of a config. Raises AnadilError if one is missing or empty."""
-    parts = [Part(path, split) for path, split in zip(manifests, splits_of(manifests, train, valid), strict=True)]
+    parts = [
+        CheckedManifest(path, split) for path, split in zip(manifests, splits_of(manifests, train, valid), strict=True)
+    ]
     for part in parts:
         nothing: dict[str, Any] = {}
         for one in iter_manifest(part.path, part.broken.append):
@@ -120,9 +124,9 @@ def read_parts(manifests: Sequence[Path], train: Sequence[str] = (), valid: Sequ
 
 
 def examine(
-    parts: Sequence[Part],
+    parts: Sequence[CheckedManifest],
     rules: TextRules,
-    limits: Limits,
+    limits: AudioLimits,
     model: Model | None = None,
     listen: bool = True,
     on_progress: OnProgress = lambda stage, done, total: None,
@@ -147,14 +151,14 @@ def examine(
     else:
         heard = [Heard(one) for one in everything]
     labels = rules.labels if model and not model.labels_from_training else ()
-    splits: list[Split] = []
+    splits: list[SplitData] = []
     start = 0
     for name, part_of_it in by_split.items():
         end = start + len(part_of_it)
         utterances = everything[start:end]
         texts, more = read_texts(utterances, rules, labels, partial(_tell, on_progress, start, total))
         findings += more
-        splits.append(Split(name, utterances, texts, heard[start:end]))
+        splits.append(SplitData(name, utterances, texts, heard[start:end]))
         findings += within(splits[-1])
         start = end
     on_progress(_READING, total, total)
@@ -172,7 +176,9 @@ def examine(
     return Report(list(parts), _sorted(findings), seconds, durations, meant, listen)
 
 
-def write_without(parts: Sequence[Part], report: Report, names: Collection[str], out: Path) -> list[tuple[Path, int]]:
+def write_without(
+    parts: Sequence[CheckedManifest], report: Report, names: Collection[str], out: Path
+) -> list[tuple[Path, int]]:
     """Write each manifest to `out` without the utterances that have findings of these kinds.
 
     Returns the files and how many utterances were left out of each. Lines that are no utterance are left out too.

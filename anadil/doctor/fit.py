@@ -85,7 +85,7 @@ def label_findings(
         text = normalized(one.utterance.text, rules)
         unknown = rules.unknown_characters(text)
         if unknown:
-            digits = rules.writing.digits == "spell" and "".join(filter(str.isdecimal, unknown))
+            digits = rules.language_rules.digits == "spell" and "".join(filter(str.isdecimal, unknown))
             if not from_training or digits:
                 what = f"no label for {describe(digits or unknown)} in {text!r}{rules.why_digits(unknown)}"
                 yield found(kinds.NO_LABEL, one.utterance, what, len(unknown))

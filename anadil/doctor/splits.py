@@ -25,7 +25,7 @@ _WORDS = {
 
 
 @dataclass(frozen=True)
-class Split:
+class SplitData:
     """One part of a corpus: the utterances of its manifests."""
 
     name: str
@@ -50,7 +50,7 @@ def _by_name(path: Path) -> str | None:
     return fitting[0] if len(fitting) == 1 else None
 
 
-def within(split: Split) -> Iterator[Finding]:
+def within(split: SplitData) -> Iterator[Finding]:
     """Sentences and recordings that a split has more than once."""
     hashes = np.array(split.texts.hashes)
     for indices in _groups(hashes):
@@ -68,7 +68,7 @@ def within(split: Split) -> Iterator[Finding]:
             yield found(kinds.DUPLICATE_AUDIO, split.heard[i].utterance, what, len(copies), severity)
 
 
-def between(splits: Sequence[Split], rules: TextRules, labels: Collection[str] = ()) -> Iterator[Finding]:
+def between(splits: Sequence[SplitData], rules: TextRules, labels: Collection[str] = ()) -> Iterator[Finding]:
     """What two splits share, told at the later one; and which characters training never has.
 
     `labels` that a config lists: a character without one is told by label_findings, one with one does not stop training.
@@ -86,7 +86,7 @@ def between(splits: Sequence[Split], rules: TextRules, labels: Collection[str] =
             yield from _unseen(split, new & set(labels) if labels else new, rules, None if stops else Severity.LOOK)
 
 
-def _shared_audio(earlier: Split, later: Split) -> Iterator[Finding]:
+def _shared_audio(earlier: SplitData, later: SplitData) -> Iterator[Finding]:
     there = _recordings(earlier)
     for digest, indices in _recordings(later).items():
         for i in indices if digest in there else ():
@@ -95,7 +95,7 @@ def _shared_audio(earlier: Split, later: Split) -> Iterator[Finding]:
             yield found(kinds.SHARED_AUDIO, later.heard[i].utterance, what, len(there[digest]))
 
 
-def _shared_texts(earlier: Split, later: Split) -> Iterator[Finding]:
+def _shared_texts(earlier: SplitData, later: SplitData) -> Iterator[Finding]:
     shared = set(np.intersect1d(earlier.texts.hashes, later.texts.hashes).tolist()) - {0}
     n_earlier = Counter(value for value in earlier.texts.hashes if value in shared)
     holders: dict[int, list[Utterance]] = defaultdict(list)
@@ -108,7 +108,7 @@ def _shared_texts(earlier: Split, later: Split) -> Iterator[Finding]:
         yield found(kinds.SHARED_TEXT, sharing, what, n + len(sharing))
 
 
-def _shared_speakers(earlier: Split, later: Split) -> Iterator[Finding]:
+def _shared_speakers(earlier: SplitData, later: SplitData) -> Iterator[Finding]:
     there, here = _by_speaker(earlier), _by_speaker(later)
     for speaker in here.keys() & there.keys():
         mine, n = here[speaker], len(there[speaker])
@@ -116,7 +116,7 @@ def _shared_speakers(earlier: Split, later: Split) -> Iterator[Finding]:
         yield found(kinds.SHARED_SPEAKER, mine, what, len(mine))
 
 
-def _unseen(split: Split, new: set[str], rules: TextRules, severity: Severity | None) -> Iterator[Finding]:
+def _unseen(split: SplitData, new: set[str], rules: TextRules, severity: Severity | None) -> Iterator[Finding]:
     for character, holders in holding(split.utterances, new, rules).items():
         n = split.texts.characters[character]
         what = f"{describe(character)} is there {n:,} times, in training never: {holders[0].text!r}"
@@ -133,7 +133,7 @@ def _groups(hashes: np.ndarray) -> Iterator[list[int]]:
             yield order[start:end].tolist()
 
 
-def _recordings(split: Split) -> dict[bytes, list[int]]:
+def _recordings(split: SplitData) -> dict[bytes, list[int]]:
     """Indices of the utterances by what is heard in them; silence, which is like any other, is left out."""
     found_in: dict[bytes, list[int]] = defaultdict(list)
     for i, one in enumerate(split.heard):
@@ -142,7 +142,7 @@ def _recordings(split: Split) -> dict[bytes, list[int]]:
     return found_in
 
 
-def _by_speaker(split: Split) -> dict[str, list[Utterance]]:
+def _by_speaker(split: SplitData) -> dict[str, list[Utterance]]:
     speakers: dict[str, list[Utterance]] = defaultdict(list)
     for one in split.utterances:
         if one.speaker:

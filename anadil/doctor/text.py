@@ -205,7 +205,7 @@ class _Alphabet:
     def __init__(self, rules: TextRules, allowed: Collection[str]) -> None:
         self.known: set[str] = set()
         self.rules, self.allowed = rules, set(allowed)
-        self.dotted_i = rules.writing.casing != "lithuanian"  # which means it
+        self.dotted_i = rules.language_rules.casing != "lithuanian"  # which means it
         self._compile()
 
     def meet(self, characters: Iterable[str]) -> None:

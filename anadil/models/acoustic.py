@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from anadil.errors import AnadilError
 from anadil.files import whole_folder
 from anadil.models.conformer import Conformer, ConformerSettings
-from anadil.models.features import Augment, FeatureSettings, LogMel
+from anadil.models.features import FeatureAugmentation, FeatureSettings, LogMel
 from anadil.models.hugging_face.network import FilterBank, HuggingFace, W2vBertSettings, Wav2Vec2Settings, Waveform
 from anadil.models.quartznet import QuartzNet, QuartzNetSettings
 from anadil.settings import parse, read_yaml
@@ -102,7 +102,7 @@ class AcousticModel(nn.Module):
         return n_hops * self.features.hop
 
     def forward(
-        self, waveforms: Tensor, sample_counts: Tensor, augment: Augment | None = None
+        self, waveforms: Tensor, sample_counts: Tensor, augment: FeatureAugmentation | None = None
     ) -> tuple[Tensor, Tensor]:
         """Float32 (batch, samples) and int64 (batch,) to log-probs (batch, frames, labels + blank) and frame counts."""
         features, frame_counts = self.features(waveforms, sample_counts)

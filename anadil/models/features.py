@@ -24,7 +24,7 @@ WINDOWS: dict[str, Callable[[int], np.ndarray]] = {
 }
 
 
-Augment = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+FeatureAugmentation = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 """(features (batch, mels, frames), frame counts) to others; the batch may come back several times over, one behind the other."""
 
 

@@ -4,7 +4,7 @@ Jasper (arXiv:1904.03288) has plain convolutions and dense residuals, QuartzNet 
 Citrinet (arXiv:2104.01721) squeeze-and-excitation and an 8x stride. Parameter names and shapes are NeMo's, so that
 weights pass both ways. Tensors are (batch, channels, 1, frames) in channels-last memory: PyTorch's grouped 1D
 convolution is 2 to 5 times slower on a CPU than the same sum as a channels-last 2D one. Training on a CPU has a layout of
-its own (models/frames_first.py, benchmarks/train_speed.py).
+its own (models/time_major.py, benchmarks/train_speed.py).
 """
 
 from __future__ import annotations
@@ -402,8 +402,8 @@ class Block(nn.Module):
         y = y + xs[-1] if self.adds_input else y
         return spread(self.dropout(self.activation(y)), y_mask, self.upsample)
 
-    def frames_first(self, xs: Sequence[Tensor], frames: Frames) -> tuple[Tensor, Frames]:
-        """What `forward` computes, in the layout of models/frames_first.py; xs are zero beyond each utterance."""
+    def time_major(self, xs: Sequence[Tensor], frames: Frames) -> tuple[Tensor, Frames]:
+        """What `forward` computes, in the layout of models/time_major.py; xs are zero beyond each utterance."""
         y, y_frames, filtered = xs[-1], frames, False
         for layer in self.mconv:
             if isinstance(layer, MaskedConv) and layer.conv.groups > 1:
@@ -485,13 +485,13 @@ class Encoder(nn.Module):
             assert isinstance(block, Block)
             panes = [*panes, x] if dense else []
             if self.trains_frames_first(features):
-                x, frames = block.frames_first(panes or [x], frames)
+                x, frames = block.time_major(panes or [x], frames)
             else:
                 x, mask = block(panes or [x], mask)
         return (to_plain(x), to_plain(frames.mask)) if self.trains_frames_first(features) else (x, mask)
 
     def trains_frames_first(self, features: Tensor) -> bool:
-        """Whether this is a training step that `Block.frames_first` is for."""
+        """Whether this is a training step that `Block.time_major` is for."""
         return self.has_frames_first and self.training and features.device.type == "cpu"
 
 

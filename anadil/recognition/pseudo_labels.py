@@ -37,7 +37,7 @@ class Guess:
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class DurationLimits:
     """Seconds; longer recordings are cut at pauses, shorter pieces are rejected."""
 
     shortest_s: float = MIN_DURATION_S
@@ -72,7 +72,7 @@ class PseudoLabels:
 def calibrate(
     recognizer: Recognizer,
     valid: Sequence[Utterance],
-    limits: Limits,
+    limits: DurationLimits,
     on_progress: Progress = lambda stage, done, total: None,
 ) -> Calibration:
     """Recognise labelled validation data, and count the character errors that each confidence lets pass.
@@ -111,7 +111,7 @@ def pseudo_label(
     utterances: Sequence[Utterance],
     least: float,
     name: str,
-    limits: Limits,
+    limits: DurationLimits,
     labelled: Labelled,
     on_progress: Progress = lambda stage, done, total: None,
 ) -> PseudoLabels:
@@ -157,7 +157,7 @@ def _labelled(piece: Utterance, guess: Guess, name: str) -> Utterance:
 def _cut(
     sample_rate: int,
     utterances: Sequence[Utterance],
-    limits: Limits,
+    limits: DurationLimits,
     labelled: Labelled,
     found: PseudoLabels,
     reject: Callable[[Utterance, str], None],

@@ -9,7 +9,7 @@ import numpy as np
 
 from anadil.splitting.links import SPEAKER, TEXT, Ids, Links, connected, draw, groups, positions
 
-FREE, REST, HELD, ASIDE = -1, 0, 1, 2
+FREE, REST, HELD_OUT, EXCLUDED = -1, 0, 1, 2
 """Where an utterance is: not yet dealt, left, in the set that is dealt, in neither."""
 
 SLACK = 0.5
@@ -18,7 +18,7 @@ SLACK = 0.5
 FEW = 9
 """Of so many groups, every choice is tried (2 to this power, squared, are looked at)."""
 
-Sides = np.ndarray  # int8 (utterances,): FREE, REST, HELD, ASIDE
+Sides = np.ndarray  # int8 (utterances,): FREE, REST, HELD_OUT, EXCLUDED
 Lengths = np.ndarray  # float64 (utterances,): whole microseconds, so that sums do not hang on the order of the lines
 
 
@@ -48,15 +48,15 @@ class Dealt:
 
 
 def hold_out(links: Links, lengths: Lengths, how: Draw, pinned: Sides) -> Dealt:
-    """Deal every utterance to HELD, REST or ASIDE.
+    """Deal every utterance to HELD_OUT, REST or EXCLUDED.
 
-    `pinned` (FREE, REST or HELD) is where utterances are already; those stay. Utterances that are FREE go with the
-    pinned ones they are linked to; what links HELD to REST is set aside. Groups without a link to pinned ones are
+    `pinned` (FREE, REST or HELD_OUT) is where utterances are already; those stay. Utterances that are FREE go with the
+    pinned ones they are linked to; what links HELD_OUT to REST is set aside. Groups without a link to pinned ones are
     dealt. With `how.set_aside`, speakers are dealt alone, and then each sentence that both sides read goes to one.
     """
     resolve = how.set_aside and how.disjoint == {SPEAKER, TEXT}
     disjoint = frozenset({SPEAKER}) if resolve else how.disjoint
-    side = settle(links, lengths, disjoint, pinned)
+    side = _placed(links, lengths, disjoint, pinned)
     free = np.flatnonzero(side == FREE)
     by_size = False
     if len(free) and how.share > 0:
@@ -66,10 +66,10 @@ def hold_out(links: Links, lengths: Lengths, how: Draw, pinned: Sides) -> Dealt:
             np.bincount(group, lengths[free]),
             (positions(inner, group, disjoint, how.salt) - how.earlier) / (1 - how.earlier),
             how,
-            float(lengths[side == HELD].sum()),
+            float(lengths[side == HELD_OUT].sum()),
             float(lengths.sum()),
         )
-        side[free] = np.where(held[group], HELD, REST)
+        side[free] = np.where(held[group], HELD_OUT, REST)
     side[side == FREE] = REST
     if resolve:
         side = part_sentences(links, lengths, side, how.share, how.salt, pinned)
@@ -78,67 +78,67 @@ def hold_out(links: Links, lengths: Lengths, how: Draw, pinned: Sides) -> Dealt:
 
 def shared(key: Ids, side: Sides) -> Ids:
     """Ids of speakers or sentences that are on both sides."""
-    return np.intersect1d(key[side == HELD], key[side == REST])
+    return np.intersect1d(key[side == HELD_OUT], key[side == REST])
 
 
-def settle(links: Links, lengths: Lengths, disjoint: Collection[str], pinned: Sides) -> Sides:
+def _placed(links: Links, lengths: Lengths, disjoint: Collection[str], pinned: Sides) -> Sides:
     """Let the FREE utterances follow the pinned ones that they are linked to, over other free ones too."""
     side = pinned.astype(np.int8)
     if not (pinned != FREE).any():
         return side
     keys = [key for name, key in ((SPEAKER, links.speaker), (TEXT, links.sentence)) if name in disjoint]
     # for each key, whether a pinned utterance of that side has the same
-    on = {where: [np.isin(key, key[pinned == where]) for key in keys] for where in (HELD, REST)}
-    touching = {where: np.any(on[where], axis=0) for where in (HELD, REST)}
+    on = {where: [np.isin(key, key[pinned == where]) for key in keys] for where in (HELD_OUT, REST)}
+    touching = {where: np.any(on[where], axis=0) for where in (HELD_OUT, REST)}
     free = pinned == FREE
-    torn = free & touching[HELD] & touching[REST]
-    side[torn] = ASIDE
+    torn = free & touching[HELD_OUT] & touching[REST]
+    side[torn] = EXCLUDED
     free &= ~torn
     # only keys that no pinned utterance has can pass a side on
     own = int(max(links.speaker.max(), links.sentence.max())) + 1 + np.arange(len(side))
-    ends = [np.where(on[HELD][i] | on[REST][i], own, key)[free] for i, key in enumerate(keys)]
+    ends = [np.where(on[HELD_OUT][i] | on[REST][i], own, key)[free] for i, key in enumerate(keys)]
     component = connected(ends[0], ends[-1])
-    touches = {where: touching[where][free] for where in (HELD, REST)}
-    weight = {where: np.bincount(component, lengths[free] * touches[where]) for where in (HELD, REST)}
-    reached = {where: np.bincount(component, touches[where]) > 0 for where in (HELD, REST)}
-    to_held = reached[HELD] & (~reached[REST] | (weight[HELD] > weight[REST]))
-    goes = np.where(to_held, HELD, np.where(reached[REST], REST, FREE))[component]
-    goes[((goes == HELD) & touches[REST]) | ((goes == REST) & touches[HELD])] = ASIDE
+    touches = {where: touching[where][free] for where in (HELD_OUT, REST)}
+    weight = {where: np.bincount(component, lengths[free] * touches[where]) for where in (HELD_OUT, REST)}
+    reached = {where: np.bincount(component, touches[where]) > 0 for where in (HELD_OUT, REST)}
+    to_held = reached[HELD_OUT] & (~reached[REST] | (weight[HELD_OUT] > weight[REST]))
+    goes = np.where(to_held, HELD_OUT, np.where(reached[REST], REST, FREE))[component]
+    goes[((goes == HELD_OUT) & touches[REST]) | ((goes == REST) & touches[HELD_OUT])] = EXCLUDED
     side[free] = goes
     return side
 
 
 def part_sentences(links: Links, lengths: Lengths, side: Sides, share: float, salt: str, pinned: Sides) -> Sides:
-    """Give each sentence that is read on both sides to one of them; its other readings go ASIDE.
+    """Give each sentence that is read on both sides to one of them; its other readings go EXCLUDED.
 
-    A sentence goes where it has more hours. If HELD then has less than its share of what is kept, it takes
+    A sentence goes where it has more hours. If HELD_OUT then has less than its share of what is kept, it takes
     further sentences, those first that cost REST the least for each hour gained. A sentence that one side
-    has pinned stays there; one that both have goes to HELD.
+    has pinned stays there; one that both have goes to HELD_OUT.
     """
     n = len(links.sentence_names)
     length_of, reads = {}, {}
-    for where in (HELD, REST):
+    for where in (HELD_OUT, REST):
         chosen = side == where
         length_of[where] = np.bincount(links.sentence[chosen], lengths[chosen], minlength=n)
         reads[where] = np.bincount(links.sentence[chosen], minlength=n) > 0
-    both = reads[HELD] & reads[REST]
-    to_held = both & (length_of[HELD] > length_of[REST])
-    fixed = {where: np.zeros(n, dtype=bool) for where in (HELD, REST)}
-    for where in (HELD, REST):
+    both = reads[HELD_OUT] & reads[REST]
+    to_held = both & (length_of[HELD_OUT] > length_of[REST])
+    fixed = {where: np.zeros(n, dtype=bool) for where in (HELD_OUT, REST)}
+    for where in (HELD_OUT, REST):
         fixed[where][links.sentence[(pinned == where) & (side == where)]] = True
-    to_held = both & (fixed[HELD] | to_held) & ~(fixed[REST] & ~fixed[HELD])
-    held = length_of[HELD][~both | to_held].sum()
+    to_held = both & (fixed[HELD_OUT] | to_held) & ~(fixed[REST] & ~fixed[HELD_OUT])
+    held = length_of[HELD_OUT][~both | to_held].sum()
     rest = length_of[REST][~both | ~to_held].sum()
     open_ = np.flatnonzero(both & ~to_held & ~fixed[REST])
-    gain = length_of[HELD][open_] / np.maximum(length_of[REST][open_], 1e-12)
+    gain = length_of[HELD_OUT][open_] / np.maximum(length_of[REST][open_], 1e-12)
     ties = np.array([draw(salt, links.sentence_names[i])[1] for i in open_.tolist()])
     open_ = open_[np.lexsort((ties, -gain))]
-    held_after = held + np.concatenate([[0.0], np.cumsum(length_of[HELD][open_])])
+    held_after = held + np.concatenate([[0.0], np.cumsum(length_of[HELD_OUT][open_])])
     rest_after = rest - np.concatenate([[0.0], np.cumsum(length_of[REST][open_])])
     enough = held_after >= share * (held_after + rest_after)
     to_held[open_[: int(np.argmax(enough)) if enough.any() else len(open_)]] = True
-    wrong = both[links.sentence] & np.where(to_held[links.sentence], side == REST, side == HELD)
-    return np.where(wrong, ASIDE, side).astype(np.int8)
+    wrong = both[links.sentence] & np.where(to_held[links.sentence], side == REST, side == HELD_OUT)
+    return np.where(wrong, EXCLUDED, side).astype(np.int8)
 
 
 def _deal(

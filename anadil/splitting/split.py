@@ -5,7 +5,7 @@ What is promised, for the same seed, shares and `disjoint`:
 1. The order of the lines, the machine and Python's hash seed change nothing.
 2. Whether a group (utterances that are linked by speaker or sentence) is held out is drawn for the names of its
    speakers (of its sentence, if speakers may be shared). So new utterances move no old one, as long as no old group
-   gains a speaker and both results are as drawn (`Split.by_size` is empty). A draw is overruled only where it would
+   gains a speaker and both results are as drawn (`SplitResult.by_size` is empty). A draw is overruled only where it would
    miss a share by more than half, or make one group most of a set.
 3. With `keep`, an earlier split, nothing of it moves, whatever is added. A new utterance goes where the old ones are
    that it is linked to, over other new ones too; one that would link two splits is set aside.
@@ -26,7 +26,7 @@ import numpy as np
 from anadil import audio
 from anadil.errors import AnadilError, Problem, summarize
 from anadil.manifest import Utterance
-from anadil.splitting.assign import ASIDE, FREE, HELD, REST, Draw, Lengths, Sides, hold_out, shared
+from anadil.splitting.assign import EXCLUDED, FREE, HELD_OUT, REST, Draw, Lengths, Sides, hold_out, shared
 from anadil.splitting.links import BOTH, SPEAKER, TEXT, Links, absolute_paths, find_links, speaker_name
 
 TRAIN, VALID, TEST, SET_ASIDE = "train", "valid", "test", "set_aside"
@@ -72,7 +72,7 @@ class Leak:
 
 
 @dataclass(frozen=True)
-class Part:
+class SplitFigures:
     """Figures of one split."""
 
     name: str
@@ -85,7 +85,7 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Split:
+class SplitResult:
     """Outcome: `where` is the index in NAMES of each utterance. `by_size` names the splits that are not as drawn."""
 
     utterances: Sequence[Utterance]
@@ -108,10 +108,10 @@ class Split:
             replace(self.utterances[i], extra=self.utterances[i].extra | {SET_ASIDE: self.reasons[i]}) for i in chosen
         ]
 
-    def figures(self, name: str) -> Part:
+    def figures(self, name: str) -> SplitFigures:
         chosen, kept = self.mask(name), float(self.lengths[~self.mask(SET_ASIDE)].sum())
         length = float(self.lengths[chosen].sum())
-        return Part(
+        return SplitFigures(
             name,
             int(chosen.sum()),
             _hours(length),
@@ -124,7 +124,7 @@ class Split:
     def leak(self, name: str) -> Leak:
         """Counted anew on the result, not taken from how it was made."""
         held, rest = self.mask(name), self.mask(*((TRAIN, VALID) if name == TEST else (TRAIN,)))
-        side = np.where(held, HELD, np.where(rest, REST, ASIDE))
+        side = np.where(held, HELD_OUT, np.where(rest, REST, EXCLUDED))
         sentences = shared(self.links.sentence, side)
         return Leak(
             len(np.unique(self.links.speaker[held])),
@@ -138,12 +138,12 @@ class Split:
         return Counter(self.reasons.values())
 
 
-def deal(
+def assign_splits(
     utterances: Sequence[Utterance],
     plan: Plan,
     links: Links | None = None,
     keep: Mapping[str, Sequence[Utterance]] | None = None,
-) -> Split:
+) -> SplitResult:
     """Deal test from the whole, then valid from the rest. Every utterance needs its duration (`measure`).
 
     The result can fall short of the shares, even be empty, where the links leave no choice: `tradeoffs.split` tells.
@@ -164,11 +164,11 @@ def deal(
         if not how.set_aside and keep:
             _require_apart(inner, pinned, how, name)
         dealt = hold_out(inner, lengths[chosen], how, pinned)
-        where[chosen[dealt.side == HELD]] = NAMES.index(name)
-        where[chosen[dealt.side == ASIDE]] = NAMES.index(SET_ASIDE)
+        where[chosen[dealt.side == HELD_OUT]] = NAMES.index(name)
+        where[chosen[dealt.side == EXCLUDED]] = NAMES.index(SET_ASIDE)
         reasons |= {int(chosen[i]): reason for i, reason in _reasons(inner, dealt.side, name).items()}
         by_size += [name] if dealt.by_size else []
-    return Split(utterances, where, links, lengths, reasons, tuple(by_size), int((earlier >= 0).sum()))
+    return SplitResult(utterances, where, links, lengths, reasons, tuple(by_size), int((earlier >= 0).sum()))
 
 
 def measure(
@@ -214,9 +214,9 @@ def _stage(
         how = Draw(plan.test, plan.disjoint, f"{plan.seed}", plan.set_aside, later=plan.valid if together else 0.0)
         if plan.test_speakers:
             speakers = np.unique(links.speaker[_spoken_by(plan.test_speakers, utterances)])
-            chosen = np.where(np.isin(links.speaker, speakers), HELD, REST)
+            chosen = np.where(np.isin(links.speaker, speakers), HELD_OUT, REST)
             return replace(how, share=0.0), chosen.astype(np.int8)
-    pinned = np.where(earlier < 0, FREE, np.where(earlier == NAMES.index(name), HELD, REST))
+    pinned = np.where(earlier < 0, FREE, np.where(earlier == NAMES.index(name), HELD_OUT, REST))
     return how, pinned.astype(np.int8)
 
 
@@ -268,8 +268,8 @@ def _require_apart(links: Links, pinned: Sides, how: Draw, name: str) -> None:
 
 def _reasons(links: Links, side: Sides, name: str) -> dict[int, str]:
     others = "train" if name == VALID else "train or valid"
-    aside = np.flatnonzero(side == ASIDE)
-    held = np.isin(links.speaker[aside], links.speaker[side == HELD])
+    aside = np.flatnonzero(side == EXCLUDED)
+    held = np.isin(links.speaker[aside], links.speaker[side == HELD_OUT])
     return {
         i: f"its speaker is in {name}, its sentence in {others}" if is_held else
         f"its speaker is in {others}, its sentence in {name}"

@@ -11,7 +11,7 @@ from anadil.errors import AnadilError
 from anadil.manifest import Utterance
 from anadil.splitting.assign import SLACK
 from anadil.splitting.links import BOTH, SPEAKER, TEXT, Links, find_links, groups
-from anadil.splitting.split import SET_ASIDE, TEST, TRAIN, VALID, Plan, Split, deal
+from anadil.splitting.split import SET_ASIDE, TEST, TRAIN, VALID, Plan, SplitResult, assign_splits
 
 KNOWN_VALID = "--set-aside --valid-disjoint text"  # for few speakers: only those of test are new
 
@@ -19,7 +19,9 @@ CHEAP = 0.2
 """Leaving out up to this share of the hours is advised before sharing speakers or sentences is."""
 
 
-def split(utterances: Sequence[Utterance], plan: Plan, keep: Mapping[str, Sequence[Utterance]] | None = None) -> Split:
+def split(
+    utterances: Sequence[Utterance], plan: Plan, keep: Mapping[str, Sequence[Utterance]] | None = None
+) -> SplitResult:
     """Train, valid and test as `plan` asks for, or an error that says what to give up.
 
     Raises AnadilError if a wanted split would be empty, if it would leak, or, with speakers and sentences both to be
@@ -28,13 +30,13 @@ def split(utterances: Sequence[Utterance], plan: Plan, keep: Mapping[str, Sequen
     if keep and plan.test_speakers:
         raise AnadilError("an earlier split says who is in test\n  next: --keep or --test-speaker, not both")
     links = find_links(utterances, plan.language)
-    result = deal(utterances, plan, links, keep)
+    result = assign_splits(utterances, plan, links, keep)
     if not failures(result, plan, keeps=bool(keep)):
         return result
     raise AnadilError("\n".join(_explain(result, plan, links, keep)))
 
 
-def failures(result: Split, plan: Plan, keeps: bool = False) -> list[str]:
+def failures(result: SplitResult, plan: Plan, keeps: bool = False) -> list[str]:
     """Why a split is not what was asked for; none if it is."""
     found = [] if result.mask(TRAIN).any() else ["nothing is left to train on"]
     for name, share in _wanted(result, plan).items():
@@ -54,7 +56,7 @@ def failures(result: Split, plan: Plan, keeps: bool = False) -> list[str]:
     return found
 
 
-def off_target(result: Split, plan: Plan) -> list[str]:
+def off_target(result: SplitResult, plan: Plan) -> list[str]:
     """Held-out splits that are off their share by more than half of it: worth a warning."""
     return [
         f"{name} has {got.share:.1%} of the hours, not {share:.1%}"
@@ -65,7 +67,7 @@ def off_target(result: Split, plan: Plan) -> list[str]:
 
 def ways_out(
     utterances: Sequence[Utterance], plan: Plan, links: Links, keep: Mapping[str, Sequence[Utterance]] | None
-) -> dict[str, tuple[Split, list[str]]]:
+) -> dict[str, tuple[SplitResult, list[str]]]:
     """Each way to give something up, tried: option -> its split and why it fails, if it does."""
     plans = {
         "--set-aside": replace(plan, set_aside=True, disjoint=BOTH),
@@ -81,14 +83,16 @@ def ways_out(
         if option == "--disjoint text" and plan.test_speakers:
             continue  # who is in test is settled
         try:
-            result = deal(utterances, other, links, keep)
+            result = assign_splits(utterances, other, links, keep)
         except AnadilError:
             continue  # the split to keep does not allow it
         tried[option] = (result, failures(result, other, keeps=bool(keep)))
     return tried
 
 
-def _explain(result: Split, plan: Plan, links: Links, keep: Mapping[str, Sequence[Utterance]] | None) -> list[str]:
+def _explain(
+    result: SplitResult, plan: Plan, links: Links, keep: Mapping[str, Sequence[Utterance]] | None
+) -> list[str]:
     asked = " and no ".join("sentence" if name == TEXT else name for name in sorted(plan.disjoint))
     lines = [f"no split as asked for that shares no {asked}: {'; '.join(failures(result, plan, keeps=bool(keep)))}"]
     lines.append(f"  {_largest_group(links, result, plan)}")
@@ -101,7 +105,7 @@ def _explain(result: Split, plan: Plan, links: Links, keep: Mapping[str, Sequenc
     return lines
 
 
-def _largest_group(links: Links, result: Split, plan: Plan) -> str:
+def _largest_group(links: Links, result: SplitResult, plan: Plan) -> str:
     group = groups(links, plan.disjoint)
     length = np.bincount(group, result.lengths)
     inside = group == int(np.argmax(length))
@@ -112,7 +116,7 @@ def _largest_group(links: Links, result: Split, plan: Plan) -> str:
     )
 
 
-def _cost(option: str, result: Split, why: list[str]) -> str:
+def _cost(option: str, result: SplitResult, why: list[str]) -> str:
     costs = []
     for name in (TEST, VALID):
         leak, got = result.leak(name), result.figures(name)
@@ -129,7 +133,7 @@ def _cost(option: str, result: Split, why: list[str]) -> str:
     return "; ".join([*costs, *(f"fails: {reason}" for reason in why)])
 
 
-def _advice(tried: Mapping[str, tuple[Split, list[str]]], plan: Plan) -> str:
+def _advice(tried: Mapping[str, tuple[SplitResult, list[str]]], plan: Plan) -> str:
     """The cheapest honest way: leave out a little; else share sentences, if the speakers suffice; else share speakers."""
     works = {option: one for option, (one, why) in tried.items() if not why}
     fits = {option for option, one in works.items() if not off_target(one, plan)}
@@ -146,7 +150,7 @@ def _advice(tried: Mapping[str, tuple[Split, list[str]]], plan: Plan) -> str:
     return next(iter(works), "a smaller --valid and --test (0 for none), or more speakers or sentences")
 
 
-def _wanted(result: Split, plan: Plan) -> dict[str, float]:
+def _wanted(result: SplitResult, plan: Plan) -> dict[str, float]:
     """Share of all hours of each held-out split that has one."""
     left = 1.0 - result.figures(TEST).share if plan.test_speakers else 1.0
     shares = {VALID: plan.valid * left, TEST: 0.0 if plan.test_speakers else plan.test}

@@ -33,13 +33,13 @@ def labels_from_text(rules: TextRules, texts: Iterable[str], kind: Units = "char
     Digits that no rule spells are not made labels: they are mistakes. A unit's single letters are labels too if the text
     has them alone.
     """
-    return labels_from_counts(rules, count_units(kind, rules.writing, map(rules.normalizer, texts)))
+    return labels_from_counts(rules, count_units(kind, rules.language_rules, map(rules.normalizer, texts)))
 
 
 def labels_from_counts(rules: TextRules, seen: Counter[str]) -> Labels:
     """The same for labels that were counted in normalised texts already."""
     counts, unspelled = Counter(seen), Counter[str]()
-    if rules.writing.digits == "spell":
+    if rules.language_rules.digits == "spell":
         for unit in [unit for unit in counts if any(character.isdecimal() for character in unit)]:
             unspelled[unit] = counts.pop(unit)
     rare = Counter({unit: n for unit, n in sorted(counts.items()) if n < RARE and unit != " "})
@@ -74,7 +74,7 @@ def _warnings(rules: TextRules, rare: Counter[str], orphans: Iterable[str], stra
             "  next: look where they come from; text.drop or text.map mends them"
         )
     if strange:
-        yield f"characters that are not in the alphabet of {rules.writing.name}: {describe(strange)}"
+        yield f"characters that are not in the alphabet of {rules.language_rules.name}: {describe(strange)}"
 
 
 def _named(unit: str) -> str:

@@ -75,12 +75,14 @@ def changes(rules: TextRules, texts: Iterable[str]) -> Changes:
 def alphabet_of(rules: TextRules) -> frozenset[str]:
     """Every character that a normalised text of the language may hold; empty if its file names no alphabet."""
     letters = rules.normalizer.letters
-    writing = rules.writing
-    if not letters and not writing.whole_scripts:
+    language_rules = rules.language_rules
+    if not letters and not language_rules.whole_scripts:
         return frozenset()
-    marks = "'" * (writing.apostrophe in ("keep", "inside")) + "-" * (writing.hyphen in ("keep", "inside"))
-    joiners = "\u200c\u200d" if writing.joiners == "keep" else ""
-    return letters | frozenset(" " + writing.keep + marks + joiners)
+    marks = "'" * (language_rules.apostrophe in ("keep", "inside")) + "-" * (
+        language_rules.hyphen in ("keep", "inside")
+    )
+    joiners = "\u200c\u200d" if language_rules.joiners == "keep" else ""
+    return letters | frozenset(" " + language_rules.keep + marks + joiners)
 
 
 def outside_alphabet(rules: TextRules, text: str) -> str:
@@ -88,7 +90,7 @@ def outside_alphabet(rules: TextRules, text: str) -> str:
     allowed = alphabet_of(rules)
     if not allowed:
         return ""
-    return "".join(c for c in text if c not in allowed and not _in_scripts(c, rules.writing.whole_scripts))
+    return "".join(c for c in text if c not in allowed and not _in_scripts(c, rules.language_rules.whole_scripts))
 
 
 def _in_scripts(character: str, scripts: tuple[str, ...]) -> bool:
@@ -118,12 +120,12 @@ def record(found: Changes, rules: TextRules, text: str) -> str:
     for pair in said:
         found.said[pair] += 1
         found.examples.setdefault(pair[0], _shortened(text))
-    for word in mixed_words(text, rules.writing.script, normalizer.letters):
+    for word in mixed_words(text, rules.language_rules.script, normalizer.letters):
         found.mixed[word] += 1
     for character in outside_alphabet(rules, normal):
         found.outside[character] += 1
         found.examples.setdefault(character, _shortened(text))
-    if rules.writing.digits == "spell":
+    if rules.language_rules.digits == "spell":
         found.unspelled.update(character for character in normal if character.isdecimal())
     if rules.unknown == "drop" and rules.labels:
         normal = rules.normalize(text)
@@ -135,7 +137,7 @@ def record(found: Changes, rules: TextRules, text: str) -> str:
 
 def _add_character(found: Changes, rules: TextRules, character: str, count: int, text: str) -> None:
     final = rules.normalizer.table[ord(character)]
-    small = lower_letter(character, rules.writing.casing) if rules.writing.lowercase else character
+    small = lower_letter(character, rules.language_rules.casing) if rules.language_rules.lowercase else character
     if final == small or character.isspace() or unicodedata.normalize("NFC", final) == small:
         return
     if final.strip():
@@ -227,7 +229,7 @@ def _said(result: Normalized, rules: TextRules, text: str, where: str) -> str | 
     except AnadilError as error:
         result.problems.append(Problem(where, str(error)))
         return None
-    digits = next((c for c in said if c.isdecimal()), None) if rules.writing.digits == "spell" else None
+    digits = next((c for c in said if c.isdecimal()), None) if rules.language_rules.digits == "spell" else None
     if digits is not None:
         result.problems.append(Problem(where, f"a number that no rule spells in {said!r}{rules.why_digits(digits)}"))
     elif not said:

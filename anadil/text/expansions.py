@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 
 from anadil.errors import AnadilError
 from anadil.text import patterns
-from anadil.text.language_rules import Money, Writing
+from anadil.text.language_rules import LanguageRules, Money
 from anadil.text.numbers import Speller
 from anadil.text.patterns import APOSTROPHES, DASHES, longest_first, spellings, thousands
 
@@ -30,20 +30,20 @@ _ROMAN = {"I": 1, "V": 5, "X": 10}
 class Expander:
     """Built once per language; `expand` is what to call."""
 
-    def __init__(self, writing: Writing) -> None:
-        self.writing = writing
-        self.speller = Speller(writing.code, writing.numbers, writing.ordinals)
-        self._expression = patterns.expression(writing, addresses=False)
-        self._with_addresses = patterns.expression(writing, addresses=True)
+    def __init__(self, language_rules: LanguageRules) -> None:
+        self.language_rules = language_rules
+        self.speller = Speller(language_rules.code, language_rules.numbers, language_rules.ordinals)
+        self._expression = patterns.expression(language_rules, addresses=False)
+        self._with_addresses = patterns.expression(language_rules, addresses=True)
         self._address_trigger = patterns.address_trigger()
-        number = patterns.number(writing)
+        number = patterns.number(language_rules)
         self._range = re.compile(rf"({number})(?:-|\s?[{DASHES}]\s?)({number})")
-        self._grouping = str.maketrans("", "", thousands(writing))
-        self._pad = " " if writing.spaces == "words" else ""
-        self._abbreviations = spellings(writing.abbreviations)
+        self._grouping = str.maketrans("", "", thousands(language_rules))
+        self._pad = " " if language_rules.spaces == "words" else ""
+        self._abbreviations = spellings(language_rules.abbreviations)
         self._amount = re.compile(rf"{number}(?:(?:-|\s?[{DASHES}]\s?){number})?")
-        self._currencies = longest_first(writing.currency)
-        self._scales = longest_first(writing.scales)
+        self._currencies = longest_first(language_rules.currency)
+        self._scales = longest_first(language_rules.scales)
         self._dashes = re.compile(rf"[{DASHES}]|(?<=\d)-")
 
     def expand(self, text: str, note: Note = lambda source, said: None) -> str:
@@ -74,9 +74,9 @@ class Expander:
         suffix = _SUFFIX.match(text, end) if kind != "symbol" else None
         if suffix is None:
             return said if end == len(text) or text[end].isspace() else said + self._pad, end
-        forms = self.writing.numbers.suffix_forms.get((said.split() or [""])[-1], {})
+        forms = self.language_rules.numbers.suffix_forms.get((said.split() or [""])[-1], {})
         ending = forms.get(suffix[2].lower())
-        if self.writing.numbers.suffix == "join":
+        if self.language_rules.numbers.suffix == "join":
             said += _JOIN
         return (said, end) if ending is None else (said + suffix[1] + ending, suffix.end())
 
@@ -86,33 +86,33 @@ class Expander:
         if pair is None:
             return self.one(text, ruleset)
         ends = {"from": self.one(pair[1], ruleset), "to": self.one(pair[2], ruleset)}
-        return fill(self.writing.range or "{from} {to}", ends)
+        return fill(self.language_rules.range or "{from} {to}", ends)
 
     def counted(self, text: str) -> str:
         """The same before a unit or a currency, where no number is a year."""
-        return self.quantity(text, self.writing.numbers.counting or self.writing.numbers.ruleset)
+        return self.quantity(text, self.language_rules.numbers.counting or self.language_rules.numbers.ruleset)
 
     def one(self, text: str, ruleset: str = "") -> str:
         """One number in words."""
         value = text.lstrip("-−")
         plain = value.translate(self._grouping)
-        decimal = self.writing.numbers.decimal
+        decimal = self.language_rules.numbers.decimal
         whole, _, fraction = plain.partition(decimal) if decimal else (plain, "", "")
         grouped = plain != value  # 1.900 is a quantity, 1900 may be a year
         said = (
             self.speller.decimal(whole, fraction)
             if fraction
-            else self.speller.integer(whole, ruleset or (self.writing.numbers.ruleset if grouped else ""))
+            else self.speller.integer(whole, ruleset or (self.language_rules.numbers.ruleset if grouped else ""))
         )
         return said if value == text else f"{self.speller.minus(value)} {said}"
 
     def _count(self, text: str) -> str:
         """The number that a plural form goes with: the last of a range, with a dot for the decimal mark."""
         last = self._dashes.split(text)[-1].strip().lstrip("-−").translate(self._grouping)
-        return last.replace(self.writing.numbers.decimal, ".") if self.writing.numbers.decimal else last
+        return last.replace(self.language_rules.numbers.decimal, ".") if self.language_rules.numbers.decimal else last
 
     def _address(self, text: str) -> str:
-        web = self.writing.web
+        web = self.language_rules.web
         pieces = re.findall(r"[^\W\d_]+|\d+|_|\W", re.sub(r"^https?://", "", text).rstrip("/"))
         return " ".join(self.speller.integer(p) if p.isdecimal() else web.get(p, p) for p in pieces)
 
@@ -120,10 +120,10 @@ class Expander:
         return self._abbreviations[text]
 
     def _symbol(self, text: str) -> str:
-        return self.writing.symbols[text]
+        return self.language_rules.symbols[text]
 
     def _date(self, text: str) -> str:
-        settings = self.writing.date
+        settings = self.language_rules.date
         assert settings is not None
         parts = re.split(r"[./-]", text)
         found = dict(zip("ymd" if len(parts[0]) == 4 else settings.order, parts, strict=True))
@@ -140,10 +140,10 @@ class Expander:
         return fill(settings.say, {"day": spoken, "month": settings.months[month - 1], "year": year})
 
     def _cardinal(self, digits: str) -> str:
-        return self.speller.integer(digits, self.writing.numbers.ruleset)
+        return self.speller.integer(digits, self.language_rules.numbers.ruleset)
 
     def _time(self, text: str) -> str:
-        settings = self.writing.time
+        settings = self.language_rules.time
         assert settings is not None
         word = next((word for word in settings.after if text.endswith(word)), "")
         figures = text.removesuffix(word).rstrip()
@@ -164,7 +164,7 @@ class Expander:
             r"\d{4}-\d{2}-\d{2}", text
         ):  # a date, where the language says nothing of dates
             return " ".join(self.speller.integer(part) for part in re.findall(r"\d+", text))
-        plus = self.writing.symbols.get("+", "") + " " if text[0] == "+" else ""
+        plus = self.language_rules.symbols.get("+", "") + " " if text[0] == "+" else ""
         return plus + self.speller.one_by_one(digits)
 
     def _money(self, text: str) -> str:
@@ -172,9 +172,9 @@ class Expander:
         amount = (text.removeprefix(sign) if text.startswith(sign) else text.removesuffix(sign)).strip()
         scale = next((word for word in self._scales if amount.endswith(word)), "")
         amount = amount.removesuffix(scale).strip()
-        money = self.writing.currency[sign]
+        money = self.language_rules.currency[sign]
         name, minor = (money.name, money.minor) if isinstance(money, Money) else (money, "")
-        decimal = self.writing.numbers.decimal
+        decimal = self.language_rules.numbers.decimal
         whole, _, cents = amount.partition(decimal) if decimal else (amount, "", "")
         if minor and len(cents) == 2 and not scale:
             said = f"{self.counted(whole)} {self.speller.plural(name, self._count(whole))}"
@@ -182,17 +182,19 @@ class Expander:
                 said += f" {self.counted(str(int(cents)))} {self.speller.plural(minor, str(int(cents)))}"
             return said
         word = self.speller.plural(name, "1000000" if scale else self._count(amount))
-        return " ".join(filter(None, (self.counted(amount), self.writing.scales.get(scale, ""), word)))
+        return " ".join(filter(None, (self.counted(amount), self.language_rules.scales.get(scale, ""), word)))
 
     def _percent(self, text: str) -> str:
         amount = text.strip("% \u00a0\u202f")
-        return fill(self.speller.plural(self.writing.percent, self._count(amount)), {"number": self.counted(amount)})
+        return fill(
+            self.speller.plural(self.language_rules.percent, self._count(amount)), {"number": self.counted(amount)}
+        )
 
     def _unit(self, text: str) -> str:
         match = self._amount.match(text)
         assert match is not None
         amount, sign = match.group(), text[match.end() :].strip()
-        word = self.speller.plural(self.writing.units[sign], self._count(amount))
+        word = self.speller.plural(self.language_rules.units[sign], self._count(amount))
         number = self.counted(amount)
         return fill(word, {"number": number}) if "{" in word else f"{number} {word}"
 
@@ -203,17 +205,17 @@ class Expander:
         assert digits is not None
         suffix = text[digits.end() :].lstrip(APOSTROPHES + ".")
         number = digits.group().translate(self._grouping).strip(".")
-        return self.speller.ordinal(number, self.writing.ordinals.suffixes.get(suffix, ""))
+        return self.speller.ordinal(number, self.language_rules.ordinals.suffixes.get(suffix, ""))
 
     def _fraction(self, text: str) -> str:
-        digits, (alone, after) = text[:-1].strip(), self.writing.fractions[text[-1]]
+        digits, (alone, after) = text[:-1].strip(), self.language_rules.fractions[text[-1]]
         return f"{self.speller.integer(digits)} {after}" if digits else alone
 
     def _composite(self, text: str) -> str:
         """1.2.3 or 3/4: number by number, with the words for the marks; without these it is left alone."""
         said = []
         for piece in re.findall(r"\d+|\D", text):
-            word = self.speller.integer(piece) if piece.isdecimal() else self.writing.numbers.marks.get(piece)
+            word = self.speller.integer(piece) if piece.isdecimal() else self.language_rules.numbers.marks.get(piece)
             if word is None:
                 raise AnadilError(f"no word for {piece!r} between digits")
             said.append(word)

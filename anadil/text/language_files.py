@@ -14,7 +14,7 @@ from anadil.errors import AnadilError
 from anadil.settings import parse, read_yaml
 from anadil.text.casing import casing_family
 from anadil.text.expansions import fill
-from anadil.text.language_rules import Writing
+from anadil.text.language_rules import LanguageRules
 from anadil.text.normalize import Normalizer
 
 FOLDER = Path(__file__).with_name("languages")
@@ -29,10 +29,10 @@ def language_codes() -> tuple[str, ...]:
 
 
 @lru_cache(maxsize=64)
-def language_file(code: str) -> Writing:
+def language_file(code: str) -> LanguageRules:
     """Read languages/<code>.yaml. Raises AnadilError naming every mistake in it."""
     path = FOLDER / f"{code}.yaml"
-    return parse(Writing, read_yaml(path), str(path))
+    return parse(LanguageRules, read_yaml(path), str(path))
 
 
 @lru_cache(maxsize=256)
@@ -56,7 +56,7 @@ def find_language(language: str) -> str | None:
     return None
 
 
-def writing_of(language: str) -> Writing:
+def language_rules_of(language: str) -> LanguageRules:
     """The rules of a language: its file, or else the generic ones with its casing.
 
     Raises AnadilError, with the nearest known codes, if there is no such language.
@@ -69,28 +69,30 @@ def writing_of(language: str) -> Writing:
     return generic.model_copy(update={"code": language, "casing": casing_family(language)})
 
 
-def with_own_file(writing: Writing, path: Path) -> Writing:
+def with_own_file(language_rules: LanguageRules, path: Path) -> LanguageRules:
     """The user's own YAML over a language's rules: a key that it has replaces the language's; keys of mappings
     and of sections are added one by one. Raises AnadilError naming every mistake."""
     if not path.is_file():
         raise AnadilError(f"file of text rules not found: {path}\n  next: check the path (--rules, text.rules)")
     own = read_yaml(path)
-    result = parse(Writing, merged(writing.model_dump(exclude_unset=True, exclude={"tests"}), own), str(path))
-    problems = mistakes(result, parse(Writing, own, str(path)))
+    result = parse(
+        LanguageRules, merged(language_rules.model_dump(exclude_unset=True, exclude={"tests"}), own), str(path)
+    )
+    problems = mistakes(result, parse(LanguageRules, own, str(path)))
     if problems:
         raise AnadilError("\n".join(f"{path}: {problem}" for problem in problems) + "\n  next: mend the file")
     return result
 
 
-def mistakes(writing: Writing, own: Writing) -> list[str]:
+def mistakes(language_rules: LanguageRules, own: LanguageRules) -> list[str]:
     """What is wrong with rules that parse: letters that they change, templates that ask for what there is not, and
     test pairs of `own` that fail."""
-    normalizer, found = Normalizer(writing), []
+    normalizer, found = Normalizer(language_rules), []
     letters = (*own.alphabet, *own.loan_letters)
     changed = [letter for letter in letters if unicodedata.normalize("NFC", normalizer.spelled(letter)) != letter]
     if changed:
         found.append(f"letters that the text rules change or drop: {', '.join(map(repr, changed))}")
-    for key, template, places in _templates(writing):
+    for key, template, places in _templates(language_rules):
         try:
             fill(template, dict.fromkeys(places, ""))
         except AnadilError as error:
@@ -104,15 +106,15 @@ def mistakes(writing: Writing, own: Writing) -> list[str]:
     return found
 
 
-def _templates(writing: Writing) -> Iterator[tuple[str, str, tuple[str, ...]]]:
+def _templates(language_rules: LanguageRules) -> Iterator[tuple[str, str, tuple[str, ...]]]:
     """Key, template and the names that may stand in its braces."""
-    if writing.date:
-        yield "date.say", writing.date.say, ("day", "month", "year")
-    if writing.time:
+    if language_rules.date:
+        yield "date.say", language_rules.date.say, ("day", "month", "year")
+    if language_rules.time:
         for key in ("say", "full_hour", "small_minute"):
-            yield f"time.{key}", getattr(writing.time, key), ("hour", "minute")
-    yield "range", writing.range, ("from", "to")
-    for key, forms in (("percent", writing.percent), *writing.units.items()):
+            yield f"time.{key}", getattr(language_rules.time, key), ("hour", "minute")
+    yield "range", language_rules.range, ("from", "to")
+    for key, forms in (("percent", language_rules.percent), *language_rules.units.items()):
         for form in forms.values() if isinstance(forms, dict) else (forms,):
             yield key, form, ("number",)
 

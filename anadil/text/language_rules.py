@@ -1,4 +1,4 @@
-"""Writing: all that is said about one language's writing. A file in languages/ is one of these, and so is a saved model's."""
+"""LanguageRules: the rules for one language's writing. Each file in languages/ holds one, and so does each saved model."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ class Money(BaseModel):
     minor: Forms = ""
 
 
-class Writing(BaseModel):
+class LanguageRules(BaseModel):
     """One language. Every key can be left out; languages/README.md says what each means."""
 
     model_config = SECTION
@@ -190,7 +190,7 @@ class Writing(BaseModel):
         return letters
 
     @model_validator(mode="after")
-    def _variants_are_clear(self) -> Writing:
+    def _variants_are_clear(self) -> LanguageRules:
         seen: dict[str, str] = {}
         for letter, variants in self.equivalents.items():
             for variant in variants:

@@ -11,7 +11,7 @@ from anadil.errors import AnadilError
 from anadil.text.casing import after_lowering, before_lowering, lower_letter
 from anadil.text.expansions import UNSTUCK, Expander, Note
 from anadil.text.invisible import INVISIBLE, JOINERS, NO_CHARACTERS, ascii_digit, compatible, compatible_characters
-from anadil.text.language_rules import Policy, Writing
+from anadil.text.language_rules import LanguageRules, Policy
 from anadil.text.look_alikes import look_alikes, mend
 from anadil.text.patterns import leftovers, literal_triggers, one_sign_triggers, triggers
 
@@ -89,40 +89,49 @@ class Table(dict[int, str]):
 class Normalizer:
     """Applies one language's rules. Calling it twice changes nothing; what it cannot spell, it leaves."""
 
-    def __init__(self, writing: Writing) -> None:
-        self.writing = writing
-        self.expander = Expander(writing)
-        self._variants = {variant: letter for letter, variants in writing.equivalents.items() for variant in variants}
-        self._context_casing = writing.lowercase and writing.casing not in ("default", "none", "dutch", "greek")
-        self._no_spaces = writing.spaces == "none"
+    def __init__(self, language_rules: LanguageRules) -> None:
+        self.language_rules = language_rules
+        self.expander = Expander(language_rules)
+        self._variants = {
+            variant: letter for letter, variants in language_rules.equivalents.items() for variant in variants
+        }
+        self._context_casing = language_rules.lowercase and language_rules.casing not in (
+            "default",
+            "none",
+            "dutch",
+            "greek",
+        )
+        self._no_spaces = language_rules.spaces == "none"
         self.cleaning, self.table = Table(self._clean), Table(self._final)
-        self._look_alikes = look_alikes(writing.script) if writing.look_alikes == "map" else {}
-        inside = JOINERS * (writing.joiners == "keep")
-        inside += "'" * (writing.apostrophe == "inside") + "-" * (writing.hyphen == "inside")
+        self._look_alikes = look_alikes(language_rules.script) if language_rules.look_alikes == "map" else {}
+        inside = JOINERS * (language_rules.joiners == "keep")
+        inside += "'" * (language_rules.apostrophe == "inside") + "-" * (language_rules.hyphen == "inside")
         self.inside = inside
         self._edges = re.compile(rf"(?<!\S)[{inside}]+|[{inside}]+(?!\S)" if inside else r"(?!)")
-        self._sequences = Sequences(writing.script)
+        self._sequences = Sequences(language_rules.script)
         self._look()
 
     def _look(self) -> None:
         """The expressions that tell quickly what a text needs."""
-        writing, table = self.writing, self.table
-        spoken, spell = one_sign_triggers(writing), writing.digits == "spell"
-        settled = [sign for sign in literal_triggers(writing) if all(table[ord(c)] == c for c in sign)]
-        wanted = {*spoken, *"".join(literal_triggers(writing))}
+        language_rules, table = self.language_rules, self.table
+        spoken, spell = one_sign_triggers(language_rules), language_rules.digits == "spell"
+        settled = [sign for sign in literal_triggers(language_rules) if all(table[ord(c)] == c for c in sign)]
+        wanted = {*spoken, *"".join(literal_triggers(language_rules))}
         also = self._that_become(lambda c: c in spoken or (spell and c.isdecimal()), wanted)
-        self._triggers = triggers(writing, also, settled)
+        self._triggers = triggers(language_rules, also, settled)
         final = {c for c in self.letters if table[ord(c)] == c}
-        self._leftovers = leftovers(writing, settled, final)
+        self._leftovers = leftovers(language_rules, settled, final)
         foreign = set(self._look_alikes) - self.letters
         self._strange = _one_of({*foreign, *self._that_become(foreign.__contains__)})
-        translated = writing.script == "Latn" or writing.whole_scripts or not final  # translate is quick for Latin-1
+        translated = (
+            language_rules.script == "Latn" or language_rules.whole_scripts or not final
+        )  # translate is quick for Latin-1
         self._others = None if translated else re.compile(f"[^ {''.join(map(re.escape, sorted(final)))}]+")
 
     @cached_property
     def letters(self) -> frozenset[str]:
         """Every character of the alphabet, of loan letters and of marks, in both cases."""
-        small = "".join((*self.writing.alphabet, *self.writing.loan_letters, *self.writing.marks))
+        small = "".join((*self.language_rules.alphabet, *self.language_rules.loan_letters, *self.language_rules.marks))
         return frozenset(small + small.upper())
 
     def __call__(self, text: str, note: Note = lambda source, said: None) -> str:
@@ -162,9 +171,9 @@ class Normalizer:
 
     def _characters(self, text: str, strange: bool) -> str:
         if strange:
-            text = mend(text, self.writing.script, self.letters, self._look_alikes)
+            text = mend(text, self.language_rules.script, self.letters, self._look_alikes)
         if self._context_casing:
-            text = before_lowering(text, self.writing.casing)
+            text = before_lowering(text, self.language_rules.casing)
         if self._others is None:
             return text.translate(self.table)
         return self._others.sub(lambda match: match.group().translate(self.table), text)
@@ -186,14 +195,14 @@ class Normalizer:
         joined = mended or not unicodedata.is_normalized("NFC", text)
         if joined:
             text = unicodedata.normalize("NFC", text)
-        if ("\u0307" in text or "σ" in text) and self.writing.lowercase:
-            return unicodedata.normalize("NFC", after_lowering(text, self.writing.casing)), True
+        if ("\u0307" in text or "σ" in text) and self.language_rules.lowercase:
+            return unicodedata.normalize("NFC", after_lowering(text, self.language_rules.casing)), True
         return text, joined
 
     def _that_become(self, wanted: Callable[[str], bool], cleaned: Collection[str] = ()) -> Iterator[str]:
         """Characters that are not wanted and become, or hold, one that is; and those that cleaning drops or makes `cleaned`."""
-        writing = self.writing
-        others = {*writing.map, *self._variants, *compatible_characters(writing.compatibility)}
+        language_rules = self.language_rules
+        others = {*language_rules.map, *self._variants, *compatible_characters(language_rules.compatibility)}
         others |= {other for c in self._look_alikes for other in (c.upper(), c.title(), "İ") if len(other) == 1}
         others |= {*INVISIBLE, *JOINERS} if cleaned else set()
         for character in sorted(others):
@@ -205,13 +214,13 @@ class Normalizer:
     def _clean(self, character: str) -> str:
         if character in INVISIBLE or character in NO_CHARACTERS:
             return ""
-        if character in JOINERS and self.writing.joiners == "drop":
+        if character in JOINERS and self.language_rules.joiners == "drop":
             return ""
-        if character in self.writing.map or character in self.writing.drop:
+        if character in self.language_rules.map or character in self.language_rules.drop:
             return character
-        if self.writing.digits == "spell":
+        if self.language_rules.digits == "spell":
             character = ascii_digit(character)
-        character = compatible(character, self.writing.compatibility)
+        character = compatible(character, self.language_rules.compatibility)
         return "".join(self._variants.get(c, c) for c in character)
 
     def _final(self, character: str) -> str:
@@ -224,27 +233,33 @@ class Normalizer:
         return text
 
     def _step(self, character: str) -> str:
-        writing = self.writing
-        if character in writing.map:
-            return writing.map[character]
-        if character in writing.drop:  # "evet,hayır" stays two words: a dropped mark leaves a space, a sign nothing
+        language_rules = self.language_rules
+        if character in language_rules.map:
+            return language_rules.map[character]
+        if (
+            character in language_rules.drop
+        ):  # "evet,hayır" stays two words: a dropped mark leaves a space, a sign nothing
             return " " if unicodedata.category(character)[0] in "PSZ" else ""
-        if character in INVISIBLE or (character in JOINERS and writing.joiners == "drop"):
+        if character in INVISIBLE or (character in JOINERS and language_rules.joiners == "drop"):
             return ""
         if character in self._variants:
             return self._variants[character]
         if character.isspace():
             return " "
-        if character == "'" and writing.apostrophe in _GONE:
-            return _GONE[writing.apostrophe]
-        if character in HYPHENS and writing.hyphen != "keep":
-            return _GONE.get(writing.hyphen, "-")
-        if writing.digits == "drop" and character.isdecimal():
+        if character == "'" and language_rules.apostrophe in _GONE:
+            return _GONE[language_rules.apostrophe]
+        if character in HYPHENS and language_rules.hyphen != "keep":
+            return _GONE.get(language_rules.hyphen, "-")
+        if language_rules.digits == "drop" and character.isdecimal():
             return " "
-        plain = compatible(character, writing.compatibility)
+        plain = compatible(character, language_rules.compatibility)
         if plain != character:
             return plain
-        return lower_letter(character, writing.casing) if writing.lowercase and writing.casing != "none" else character
+        return (
+            lower_letter(character, language_rules.casing)
+            if language_rules.lowercase and language_rules.casing != "none"
+            else character
+        )
 
 
 def _single_spaces(text: str) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable
 from functools import lru_cache
 
 from anadil.text.invisible import NO_CHARACTERS
-from anadil.text.language_rules import Writing
+from anadil.text.language_rules import LanguageRules
 
 APOSTROPHES = "'’ʼ"
 DASHES = "–—"
@@ -29,38 +29,51 @@ def spellings(abbreviations: dict[str, str]) -> dict[str, str]:
     return {key[:1].upper() + key[1:]: said for key, said in abbreviations.items()} | abbreviations
 
 
-def read_out(signs: Iterable[str], writing: Writing) -> list[str]:
+def read_out(signs: Iterable[str], language_rules: LanguageRules) -> list[str]:
     """The signs that are read, longest first: not those that the rules map or drop."""
-    return [sign for sign in longest_first(signs) if sign not in writing.map and sign not in writing.drop]
+    return [sign for sign in longest_first(signs) if sign not in language_rules.map and sign not in language_rules.drop]
 
 
-def thousands(writing: Writing) -> str:
+def thousands(language_rules: LanguageRules) -> str:
     """The marks that group digits."""
-    marks = writing.numbers.thousands
+    marks = language_rules.numbers.thousands
     return marks + WIDE_SPACES if " " in marks else marks
 
 
-def number(writing: Writing) -> str:
+def number(language_rules: LanguageRules) -> str:
     """A number as the language writes it: sign, thousands, decimals."""
-    decimal = writing.numbers.decimal
-    grouped = rf"\d{{1,3}}(?:[{re.escape(thousands(writing))}]\d{{3}})+(?!\d)|" if writing.numbers.thousands else ""
+    decimal = language_rules.numbers.decimal
+    grouped = (
+        rf"\d{{1,3}}(?:[{re.escape(thousands(language_rules))}]\d{{3}})+(?!\d)|"
+        if language_rules.numbers.thousands
+        else ""
+    )
     fraction = rf"(?:{re.escape(decimal)}\d+)?" if decimal else ""
     return rf"(?:(?<![\w.,])[-−](?=\d))?(?:{grouped}\d+){fraction}(?![.,:/]?\d)"
 
 
-def expression(writing: Writing, addresses: bool) -> tuple[re.Pattern[str], re.Pattern[str]]:
+def expression(language_rules: LanguageRules, addresses: bool) -> tuple[re.Pattern[str], re.Pattern[str]]:
     """What to look for, and at which characters to look.
 
     Named groups of the first say what was found: date, time, money, percent, unit, and so on. Its 15 alternatives tried
     at every letter would take ten times as long as tried where the second, one set of characters, finds a start.
     """
-    signs = read_out(writing.symbols, writing)
-    short = longest_first(spellings(writing.abbreviations))
+    signs = read_out(language_rules.symbols, language_rules)
+    short = longest_first(spellings(language_rules.abbreviations))
     ends = [re.escape(key) + (_AFTER_SHORT if key[-1].isalnum() else "") for key in short]
-    numeric = ["-", "−", "+", "(", "%", *writing.currency, *writing.fractions, *("IVX" * writing.ordinals.roman)]
-    parts = [_named(_addresses())] if addresses and writing.web else []
-    if writing.digits == "spell":
-        parts.append(rf"(?=[\d{_first(numeric)}])(?:{_named(_numerals(writing))})")
+    numeric = [
+        "-",
+        "−",
+        "+",
+        "(",
+        "%",
+        *language_rules.currency,
+        *language_rules.fractions,
+        *("IVX" * language_rules.ordinals.roman),
+    ]
+    parts = [_named(_addresses())] if addresses and language_rules.web else []
+    if language_rules.digits == "spell":
+        parts.append(rf"(?=[\d{_first(numeric)}])(?:{_named(_numerals(language_rules))})")
     if short:
         parts.append(rf"(?=[{_first(short)}])(?P<abbreviation>{_BEFORE_SHORT}(?:{'|'.join(ends)}))")
     if signs:
@@ -83,27 +96,29 @@ def _first(words: Iterable[str]) -> str:
     return "".join(sorted({re.escape(word[0]) for word in words}))
 
 
-def one_sign_triggers(writing: Writing) -> frozenset[str]:
+def one_sign_triggers(language_rules: LanguageRules) -> frozenset[str]:
     """Characters that alone tell that a text may need `expression`, besides digits."""
-    signs = {sign for sign in read_out(writing.symbols, writing) if len(sign) == 1}
-    return frozenset({*signs, *writing.fractions, *("@" * bool(writing.web)), *NO_CHARACTERS})
+    signs = {sign for sign in read_out(language_rules.symbols, language_rules) if len(sign) == 1}
+    return frozenset({*signs, *language_rules.fractions, *("@" * bool(language_rules.web)), *NO_CHARACTERS})
 
 
-def literal_triggers(writing: Writing) -> dict[str, tuple[str, str]]:
+def literal_triggers(language_rules: LanguageRules) -> dict[str, tuple[str, str]]:
     """What of several characters tells it -> expressions for what must stand before and after."""
-    loose = "".join(v for own, variants in writing.equivalents.items() for v in variants if v.isalnum() > own.isalnum())
+    loose = "".join(
+        v for own, variants in language_rules.equivalents.items() for v in variants if v.isalnum() > own.isalnum()
+    )
     letter = rf"(?![{loose}])\w" if loose else r"\w"  # ʼ is a letter to Python, and no more once it is an apostrophe
-    found = {sign: ("", "") for sign in read_out(writing.symbols, writing) if len(sign) > 1}
-    if writing.digits == "spell" and writing.ordinals.roman:
+    found = {sign: ("", "") for sign in read_out(language_rules.symbols, language_rules) if len(sign) > 1}
+    if language_rules.digits == "spell" and language_rules.ordinals.roman:
         found |= {f"{a}{b}.": ("", r"(?=\s)") for a in "IVX" for b in "IVX"}
-    if writing.web:
+    if language_rules.web:
         found |= dict.fromkeys(("www.", "http:", "https:", *(f".{ending}" for ending in _ENDINGS)), ("", ""))
-    for short in spellings(writing.abbreviations):
+    for short in spellings(language_rules.abbreviations):
         found[short] = (rf"(?<!{letter})(?<!\.)", rf"(?!{letter}|[.]{letter})" if short[-1].isalnum() else "")
     return found
 
 
-def triggers(writing: Writing, also: Iterable[str] = (), without: Collection[str] = ()) -> re.Pattern[str]:
+def triggers(language_rules: LanguageRules, also: Iterable[str] = (), without: Collection[str] = ()) -> re.Pattern[str]:
     """A quick look that tells whether a text may need `expression`.
 
     `also` are more characters that tell it alone, `without` literals that `leftovers` looks for.
@@ -112,16 +127,18 @@ def triggers(writing: Writing, also: Iterable[str] = (), without: Collection[str
     more is asked. So an abbreviation is looked for at its dot, of which a sentence has one, and not at its first letter,
     of which it has many; and by the letter before the dot. For the 60 of Turkish that takes a third of the time.
     """
-    alone = {*one_sign_triggers(writing), *also}
-    single = (r"\d" if writing.digits == "spell" else "") + "".join(map(re.escape, sorted(alone)))
+    alone = {*one_sign_triggers(language_rules), *also}
+    single = (r"\d" if language_rules.digits == "spell" else "") + "".join(map(re.escape, sorted(alone)))
     branches: dict[str, dict[str, list[str]]] = {}
-    for literal, (before, after) in literal_triggers(writing).items():
+    for literal, (before, after) in literal_triggers(language_rules).items():
         at = next((i for i, character in enumerate(literal) if not character.isalnum() and character != " "), 0)
         if literal not in without and literal[at] not in alone:
             upto, rest = re.escape(literal[: at + 1]), re.escape(literal[at + 1 :])
             by_letter = branches.setdefault(literal[at], {})
             by_letter.setdefault(literal[max(at - 1, 0) : at], []).append(f"(?<={before}{upto}){rest}{after}")
-    starts = (_decimals() if writing.digits == "spell" else "") + "".join(map(re.escape, sorted({*alone, *branches})))
+    starts = (_decimals() if language_rules.digits == "spell" else "") + "".join(
+        map(re.escape, sorted({*alone, *branches}))
+    )
     several = [
         (f"(?<=[{''.join(map(re.escape, by_letter))}]{re.escape(sign)})" if all(by_letter) else "")
         + f"(?:{'|'.join(_after_letter(letter, sign, found) for letter, found in by_letter.items())})"
@@ -130,16 +147,20 @@ def triggers(writing: Writing, also: Iterable[str] = (), without: Collection[str
     return re.compile(f"[{starts}](?:{'|'.join([f'(?<=[{single}])', *several])})")
 
 
-def leftovers(writing: Writing, settled: Collection[str], letters: Iterable[str]) -> re.Pattern[str] | None:
+def leftovers(
+    language_rules: LanguageRules, settled: Collection[str], letters: Iterable[str]
+) -> re.Pattern[str] | None:
     """The literals in a normalised text that has a space before it; None if there are none.
 
     `settled` are those of final characters alone, "st" of Estonian: to look for them before there are only small letters
     and single spaces would take five times as long. `letters` never stand before an abbreviation.
     """
     wanted = {
-        sign: re.escape(sign) + after for sign, (_, after) in literal_triggers(writing).items() if sign in settled
+        sign: re.escape(sign) + after
+        for sign, (_, after) in literal_triggers(language_rules).items()
+        if sign in settled
     }
-    words = [found for sign, found in wanted.items() if literal_triggers(writing)[sign][0]]
+    words = [found for sign, found in wanted.items() if literal_triggers(language_rules)[sign][0]]
     others = [found for sign, found in wanted.items() if found not in words]
     beside = "".join(map(re.escape, sorted(filter(str.isalnum, letters))))
     before = f"[^{beside}]" if beside else ""
@@ -167,38 +188,48 @@ def _addresses() -> dict[str, str]:
     }
 
 
-def _numerals(writing: Writing) -> dict[str, str]:
-    one = number(writing)
+def _numerals(language_rules: LanguageRules) -> dict[str, str]:
+    one = number(language_rules)
     quantity = rf"{one}(?:(?:-|\s?[{DASHES}]\s?){one})?"
-    currencies = _either(read_out(writing.currency, writing))
-    scale = rf"(?:\s(?:{_either(writing.scales)})(?!\w))?" if writing.scales else ""
-    units = _either(read_out(writing.units, writing))
-    marks = re.escape(writing.time.marks) if writing.time else ""
-    after = rf"(?:\s?(?:{_either(writing.time.after)})(?!\w))?" if writing.time and writing.time.after else ""
+    currencies = _either(read_out(language_rules.currency, language_rules))
+    scale = rf"(?:\s(?:{_either(language_rules.scales)})(?!\w))?" if language_rules.scales else ""
+    units = _either(read_out(language_rules.units, language_rules))
+    marks = re.escape(language_rules.time.marks) if language_rules.time else ""
+    after = (
+        rf"(?:\s?(?:{_either(language_rules.time.after)})(?!\w))?"
+        if language_rules.time and language_rules.time.after
+        else ""
+    )
     return {
         "date": (
             r"(?<![\d.])(?:\d{1,2}(?P<mark>[./-])\d{1,2}(?P=mark)\d{4}|\d{4}-\d{2}-\d{2})(?!\d|[.,]\d)"
-            if writing.date
+            if language_rules.date
             else ""
         ),
         "money": (
             rf"(?:{currencies})\s?{quantity}{scale}|{quantity}{scale}\s?(?:{currencies})(?!\w)" if currencies else ""
         ),
-        "percent": rf"%\s?{quantity}|{quantity}\s?%" if writing.percent and "%" not in writing.drop else "",
+        "percent": rf"%\s?{quantity}|{quantity}\s?%"
+        if language_rules.percent and "%" not in language_rules.drop
+        else "",
         "unit": rf"{quantity}\s?(?:{units})(?![\w²³/])" if units else "",
         "time": (rf"(?<![\d:.,])\d{{1,2}}[{marks}]\d{{2}}(?:[{marks}]\d{{2}})?(?!\d|[.,:]\d){after}" if marks else ""),
         "phone": r"(?<![\w.,+])\+?(?:\(\d{2,4}\)|\d{1,4})(?:[ -]\(\d{2,4}\))?(?:[ -]\d{2,4}){2,}(?!\d|[.,]\d)",
-        "ordinal": _ordinal(writing),
-        "fraction": rf"(?:\d+\s?)?[{re.escape(''.join(writing.fractions))}]" if writing.fractions else "",
+        "ordinal": _ordinal(language_rules),
+        "fraction": rf"(?:\d+\s?)?[{re.escape(''.join(language_rules.fractions))}]" if language_rules.fractions else "",
         "quantity": quantity,
         "composite": r"\d+(?:[.,:/]\d+)*",
     }
 
 
-def _ordinal(writing: Writing) -> str:
-    ordinals, forms = writing.ordinals, []
+def _ordinal(language_rules: LanguageRules) -> str:
+    ordinals, forms = language_rules.ordinals, []
     if ordinals.suffixes:
-        grouped = rf"\d{{1,3}}(?:[{re.escape(thousands(writing))}]\d{{3}})+|" if writing.numbers.thousands else ""
+        grouped = (
+            rf"\d{{1,3}}(?:[{re.escape(thousands(language_rules))}]\d{{3}})+|"
+            if language_rules.numbers.thousands
+            else ""
+        )
         forms.append(rf"(?:{grouped}\d{{1,9}})[{APOSTROPHES}.]?(?:{_either(ordinals.suffixes)})(?!\w)")
     if ordinals.ruleset and ordinals.dot != "no":
         forms.append(r"(?<![\d.,])\d{1,4}\.(?=\s*[^\W\d_A-ZÀ-ÖØ-ÞČĎĚĞİŁŇŘŚŠŞŤŮŹŻŽ])")

@@ -23,7 +23,7 @@ c  цч      j  ј       а  ә       г  ґғҕ     д  ђ       з  ҙ       �
 """
 """A base letter, then the letters that start from it: those that Unicode does not decompose, Greek and Cyrillic by sound.
 
-A base may have one of its own: ω starts from ɔ, and where there is no ɔ, from o.
+A base may have one of its own: ω label_inits from ɔ, and where there is no ɔ, from o.
 """
 
 _FIELDS = BASES.split()
@@ -34,19 +34,19 @@ WORD_START = "▁"
 
 
 @dataclass(frozen=True, slots=True)
-class Start:
-    """What a label starts from: the mean of `sources`, labels of the model that is there; empty for `new`."""
+class LabelInit:
+    """What a label label_inits from: the mean of `sources`, labels of the model that is there; empty for `new`."""
 
     label: str
     kind: Literal["same", "relative", "mean", "new"]
     sources: tuple[str, ...]
 
 
-def starts(labels: Sequence[str], known: Sequence[str]) -> list[Start]:
-    """For each of `labels`, the labels of `known` that it starts from.
+def label_inits(labels: Sequence[str], known: Sequence[str]) -> list[LabelInit]:
+    """For each of `labels`, the labels of `known` that it label_inits from.
 
     In this order: itself; the letter without its marks (ấ, â, a: Unicode decomposition), then its bases in `BASES`,
-    then its small letter; another letter with the same base (é from è). A label of several letters starts from the mean
+    then its small letter; another letter with the same base (é from è). A label of several letters label_inits from the mean
     of theirs. A space or ▁ before a word's first letter counts only where it makes the difference.
     """
     spelled: dict[str, str] = {}
@@ -59,14 +59,14 @@ def starts(labels: Sequence[str], known: Sequence[str]) -> list[Start]:
     return [_start(label, spelled, relatives) for label in labels]
 
 
-def _start(label: str, spelled: dict[str, str], relatives: dict[str, str]) -> Start:
+def _start(label: str, spelled: dict[str, str], relatives: dict[str, str]) -> LabelInit:
     if _spaced(label) in spelled:
-        return Start(label, "same", (spelled[_spaced(label)],))
+        return LabelInit(label, "same", (spelled[_spaced(label)],))
     letters = _letters(_spaced(label).removeprefix(" "))
     found = [source for source in (_nearest(letter, spelled, relatives) for letter in letters) if source]
     if not found:
-        return Start(label, "new", ())
-    return Start(label, "relative" if len(letters) == 1 else "mean", tuple(found))
+        return LabelInit(label, "new", ())
+    return LabelInit(label, "relative" if len(letters) == 1 else "mean", tuple(found))
 
 
 def _nearest(letter: str, spelled: dict[str, str], relatives: dict[str, str]) -> str | None:

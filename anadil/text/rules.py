@@ -16,8 +16,8 @@ from pydantic import BaseModel, BeforeValidator, Field, model_validator
 from anadil.errors import AnadilError
 from anadil.settings import SECTION, parse
 from anadil.text.casing import casing_family
-from anadil.text.language_files import find_language, with_own_file, writing_of
-from anadil.text.language_rules import PUNCTUATION, Policy, Writing
+from anadil.text.language_files import find_language, language_rules_of, with_own_file
+from anadil.text.language_rules import PUNCTUATION, LanguageRules, Policy
 from anadil.text.normalize import Normalizer
 from anadil.text.subwords import Subwords
 from anadil.text.units import is_sign
@@ -87,7 +87,7 @@ class TextRules:
 
     language: str
     labels: tuple[str, ...]
-    writing: Writing
+    language_rules: LanguageRules
     unknown: Literal["error", "drop"] = "error"
     subwords: bytes = b""  # a SentencePiece model, if the labels are its pieces
 
@@ -112,7 +112,7 @@ class TextRules:
 
     @cached_property
     def normalizer(self) -> Normalizer:
-        return Normalizer(self.writing)
+        return Normalizer(self.language_rules)
 
     def unknown_characters(self, text: str) -> str:
         """What `encode` has no label for, in order of first appearance, of an already normalised text."""
@@ -145,12 +145,12 @@ class TextRules:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready, for the exported folder and the saved config."""
-        return {"version": VERSION, "language": self.language, "unknown": self.unknown} | self.writing.to_dict()
+        return {"version": VERSION, "language": self.language, "unknown": self.unknown} | self.language_rules.to_dict()
 
     def why_digits(self, unknown: str) -> str:
         """Digits are left where there are no rules to spell them, or none for this number: how to add some."""
         number = next((c for c in unknown if c.isdecimal()), None)
-        if number is None or self.writing.digits != "spell":
+        if number is None or self.language_rules.digits != "spell":
             return ""
         try:
             self.normalizer.expander.speller.integer("1")
@@ -185,13 +185,13 @@ def text_rules(language: str, text: TextSettings, labels: Sequence[str] = (), su
     """
     if text.saved is not None:
         return rules_from_dict(text.saved | {"unknown": text.unknown}, labels, subwords)
-    writing = writing_of(language)
+    language_rules = language_rules_of(language)
     if text.rules is not None:
-        writing = with_own_file(writing, Path(text.rules))
+        language_rules = with_own_file(language_rules, Path(text.rules))
     given = {key: getattr(text, key) for key in _OVERRIDES if getattr(text, key) is not None}
     if given:
-        writing = parse(Writing, writing.model_dump(exclude_unset=True) | given, "text")
-    return _checked(language, labels, writing, text.unknown, subwords)
+        language_rules = parse(LanguageRules, language_rules.model_dump(exclude_unset=True) | given, "text")
+    return _checked(language, labels, language_rules, text.unknown, subwords)
 
 
 def rules_from_dict(data: dict[str, Any], labels: Sequence[str], subwords: bytes = b"") -> TextRules:
@@ -203,8 +203,8 @@ def rules_from_dict(data: dict[str, Any], labels: Sequence[str], subwords: bytes
     if version == 1:  # before there were files for languages
         saved |= {"casing": casing_family(language), "digits": "keep", "equivalents": {}}
     settings = parse(TextSettings, {"unknown": data.get("unknown", "error")}, "text rules")
-    writing = parse(Writing, saved, "text rules")
-    return _checked(language, labels, writing, settings.unknown, subwords)
+    language_rules = parse(LanguageRules, saved, "text rules")
+    return _checked(language, labels, language_rules, settings.unknown, subwords)
 
 
 def first_rules(section: dict[str, Any], language: str, labels: Sequence[str]) -> TextRules:
@@ -218,7 +218,7 @@ def describe_rules(rules: TextRules, text: TextSettings) -> str:
     name = {"": "as saved", None: "generic: there is no file for this language"}.get(found, f"languages/{found}.yaml")
     given = [f"text.{key}" for key in ("rules", *_OVERRIDES) if getattr(text, key) is not None]
     changed = f", changed by {', '.join(given)}" if given else ""
-    return f"text rules: {rules.writing.name or rules.language} ({name}{changed})"
+    return f"text rules: {rules.language_rules.name or rules.language} ({name}{changed})"
 
 
 def describe(characters: Iterable[str]) -> str:
@@ -227,11 +227,17 @@ def describe(characters: Iterable[str]) -> str:
 
 
 def _checked(
-    language: str, labels: Sequence[str], writing: Writing, unknown: Literal["error", "drop"], subwords: bytes
+    language: str,
+    labels: Sequence[str],
+    language_rules: LanguageRules,
+    unknown: Literal["error", "drop"],
+    subwords: bytes,
 ) -> TextRules:
     """Rules whose `writing` is as it will be read back: what has its default value counts as not given."""
-    rules = TextRules(language, tuple(labels), parse(Writing, writing.to_dict(), "text rules"), unknown, subwords)
-    for source, target in rules.writing.map.items():  # else normalising twice would give another text than once
+    rules = TextRules(
+        language, tuple(labels), parse(LanguageRules, language_rules.to_dict(), "text rules"), unknown, subwords
+    )
+    for source, target in rules.language_rules.map.items():  # else normalising twice would give another text than once
         final = unicodedata.normalize("NFC", rules.normalizer.spelled(target))
         if final != target:
             raise AnadilError(
@@ -255,7 +261,7 @@ def _check_labels(rules: TextRules) -> None:
             f"labels that the text rules change or drop, so that no text could hold them: {', '.join(map(repr, changed))}"
         )
     read_out = [label for label in rules.labels if any(c.isdecimal() for c in label) and not is_sign(label)]
-    if read_out and rules.writing.digits == "spell":
+    if read_out and rules.language_rules.digits == "spell":
         problems.append(
             f"digits, which the rules read out ({', '.join(map(repr, read_out))}); text.digits=keep keeps them"
         )

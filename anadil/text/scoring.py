@@ -27,10 +27,10 @@ def scoring_view(rules: TextRules, name: str = PLAIN) -> View:
             f"unknown scoring {', '.join(map(repr, wrong))}\n"
             f"  next: --scoring {PLAIN}, or some of {', '.join(PARTS)} joined by commas"
         )
-    tones = frozenset(rules.writing.tones)
+    tones = frozenset(rules.language_rules.tones)
     if "no-tone" in parts and not tones:
         raise AnadilError(
-            f"the rules of {rules.writing.name or rules.language} name no tone marks, so tones cannot be left out\n"
+            f"the rules of {rules.language_rules.name or rules.language} name no tone marks, so tones cannot be left out\n"
             '  next: train with a text.rules file that has  tones: ["\\u0301", ...]'
         )
     return lambda text: _seen(text, rules, parts, tones)
@@ -38,7 +38,7 @@ def scoring_view(rules: TextRules, name: str = PLAIN) -> View:
 
 def _seen(text: str, rules: TextRules, parts: Sequence[str], tones: frozenset[str]) -> str:
     if "no-case" in parts:
-        text = lower_by(unicodedata.normalize("NFC", text), rules.writing.casing)
+        text = lower_by(unicodedata.normalize("NFC", text), rules.language_rules.casing)
     if "no-punctuation" in parts:
         text = "".join(_unpunctuated(character) for character in text)
     if "no-tone" in parts:

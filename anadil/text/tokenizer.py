@@ -19,7 +19,7 @@ from anadil.text.subwords import Subwords, train_subwords
 from anadil.text.units import Units
 
 MODEL, SETTINGS = "tokenizer.model", "tokenizer.yaml"
-Kind = Literal["char", "grapheme", "units", "bpe", "unigram"]
+TokenizerKind = Literal["char", "grapheme", "units", "bpe", "unigram"]
 
 
 class SavedTokenizer(BaseModel):
@@ -27,7 +27,7 @@ class SavedTokenizer(BaseModel):
 
     model_config = SECTION
 
-    kind: Kind
+    kind: TokenizerKind
     labels: list[str]
 
 
@@ -35,14 +35,14 @@ class SavedTokenizer(BaseModel):
 class Tokenizer:
     """What `make_tokenizer` made, with what a user should look at. `subwords` is empty unless the kind is one of them."""
 
-    kind: Kind
+    kind: TokenizerKind
     labels: tuple[str, ...]
     subwords: bytes
     counts: Counter[str]
     warnings: tuple[str, ...]
 
 
-def make_tokenizer(groups: Sequence[tuple[TextRules, Sequence[str]]], kind: Kind, size: int) -> Tokenizer:
+def make_tokenizer(groups: Sequence[tuple[TextRules, Sequence[str]]], kind: TokenizerKind, size: int) -> Tokenizer:
     """Labels of a kind from texts, each group of which is normalised by its own rules (one group for each language).
 
     Raises AnadilError if there is no text, or too little.
@@ -78,8 +78,8 @@ def tokenizer_files(rules: TextRules) -> dict[str, bytes]:
     return {MODEL: rules.subwords} if rules.subwords else {}
 
 
-def read_tokenizer(folder: Path) -> tuple[Kind, list[str], bytes]:
-    """Kind, labels and SentencePiece model of a tokenizer folder. Raises AnadilError if it is none, or damaged."""
+def read_tokenizer(folder: Path) -> tuple[TokenizerKind, list[str], bytes]:
+    """TokenizerKind, labels and SentencePiece model of a tokenizer folder. Raises AnadilError if it is none, or damaged."""
     if not (folder / SETTINGS).is_file():
         raise AnadilError(
             f"{folder} is no tokenizer folder ({SETTINGS} is not there)\n"

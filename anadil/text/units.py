@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Literal
 
-from anadil.text.language_rules import Writing
+from anadil.text.language_rules import LanguageRules
 
 Units = Literal["char", "grapheme", "units"]
 
@@ -26,20 +26,22 @@ def graphemes(text: str) -> list[str]:
     return [str(cluster) for cluster in regex.findall(r"\X", text)]
 
 
-def splitter(kind: Units, writing: Writing) -> Callable[[str], Iterable[str]]:
+def splitter(kind: Units, language_rules: LanguageRules) -> Callable[[str], Iterable[str]]:
     """How texts are cut into labels of a kind."""
     if kind == "grapheme":
         return graphemes
-    several = sorted((letter for letter in writing.alphabet if len(letter) > 1), key=lambda unit: (-len(unit), unit))
+    several = sorted(
+        (letter for letter in language_rules.alphabet if len(letter) > 1), key=lambda unit: (-len(unit), unit)
+    )
     if kind == "char" or not several:
         return list
     pattern = re.compile("|".join([*map(re.escape, several), "(?s:.)"]))
     return pattern.findall
 
 
-def count_units(kind: Units, writing: Writing, texts: Iterable[str]) -> Counter[str]:
+def count_units(kind: Units, language_rules: LanguageRules, texts: Iterable[str]) -> Counter[str]:
     """How often each label of a kind occurs in normalised texts."""
-    split = splitter(kind, writing)
+    split = splitter(kind, language_rules)
     counts: Counter[str] = Counter()
     for text in texts:
         counts.update(split(text))

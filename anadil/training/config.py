@@ -87,7 +87,7 @@ class TrainingSettings(BaseModel):
     @property
     def batch_limit(self) -> float:
         """`batch_seconds`, once it is a number."""
-        assert self.batch_seconds != "auto", "settle_batch_seconds comes first"
+        assert self.batch_seconds != "auto", "resolve_batch_seconds comes first"
         return self.batch_seconds
 
     @model_validator(mode="after")

@@ -20,7 +20,7 @@ from anadil.text.subwords import set_sampling_seed
 from anadil.text.tokenizer import make_tokenizer, read_tokenizer
 from anadil.training.config import Config
 from anadil.training.monitoring.report import Reporter
-from anadil.training.transfer.source import read_source, settle
+from anadil.training.transfer.source import read_source, resolve
 from anadil.training.transfer.weights import Transferred, read_saved, tell, transfer
 
 # One training set in several languages: each text follows the rules of its own.
@@ -88,11 +88,11 @@ def prepare(config: Config, out: Path, report: Reporter, resume: bool = False, w
     source, weights = (
         (None, {}) if config.init is None else (start.source, {}) if start else read_source(config.init, out)
     )
-    config = config if source is None else settle(config, source)
+    config = config if source is None else resolve(config, source)
     train = read_manifests(config.data.train)
     valid = read_manifests(config.data.valid)
     refuse_pseudo_labels(valid, "data.valid")
-    config, subwords = settle_tokenizer(config, train, report, source.kept_subwords(config) if source else b"")
+    config, subwords = resolve_tokenizer(config, train, report, source.kept_subwords(config) if source else b"")
     labels = config.tokenizer.labels
     assert not isinstance(labels, str)
     rules = text_rules(config.language, config.text, labels, subwords)
@@ -195,14 +195,14 @@ def sampled_labels(data: Prepared, epoch: int) -> list[Sequence[int]] | None:
     return found
 
 
-def settle_labels(config: Config, train: list[Utterance], report: Reporter) -> Config:
+def resolve_labels(config: Config, train: list[Utterance], report: Reporter) -> Config:
     """With `labels: auto`, the characters of the training text in code-point order; otherwise the config's own."""
     if config.tokenizer.labels != "auto":
         return config
-    return settle_tokenizer(config, train, report)[0]
+    return resolve_tokenizer(config, train, report)[0]
 
 
-def settle_tokenizer(
+def resolve_tokenizer(
     config: Config, train: list[Utterance], report: Reporter, kept: bytes = b""
 ) -> tuple[Config, bytes]:
     """The config with explicit labels, and the SentencePiece model if they are subwords.

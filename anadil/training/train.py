@@ -36,14 +36,14 @@ from anadil.training.monitoring.logs import (
     tell,
     write_hypotheses,
 )
-from anadil.training.monitoring.memory import settle_batch_seconds, with_batch_seconds
+from anadil.training.monitoring.memory import resolve_batch_seconds, with_batch_seconds
 from anadil.training.monitoring.report import Reporter, Silent
 from anadil.training.optimizers import begin_thaw
 from anadil.training.prepare import Prepared, prepare, sampled_labels
 from anadil.training.run import Run, Stop, clear_run, refuse_run, stop_on_interrupt
 from anadil.training.save import model_card
 from anadil.training.step import take_step
-from anadil.training.transfer.freezing import frozen_names, hold_still
+from anadil.training.transfer.freezing import apply_freezing, frozen_names
 from anadil.training.transfer.lora import merged_state
 from anadil.training.transfer.weights import pull_to_start
 from anadil.training.transfer.weights import save as save_start
@@ -82,7 +82,7 @@ def train(
                 clear_run(out)
             if not resume and data.config.init is not None and data.start is not None:
                 save_start(data.start, data.acoustic.network, data.config.init, out)
-            data = settle_batch_seconds(data, fabric.device, out, resume, report)
+            data = resolve_batch_seconds(data, fabric.device, out, resume, report)
         seconds = fabric.broadcast(data.config.training.batch_seconds)
         assert seconds != "auto"
         data = with_batch_seconds(data, seconds)
@@ -125,7 +125,7 @@ def _fit(
     while not run.finished(settings):
         run.begin_epoch()
         learner.model.train()
-        hold_still(data.acoustic.network, data.config.init, run.epoch)
+        apply_freezing(data.acoustic.network, data.config.init, run.epoch)
         if run.batch == 0:
             begin_thaw(learner.optimizer, data.config.init, run.epoch, run.step)
         loader.labels = sampled_labels(data, run.epoch)

@@ -9,7 +9,7 @@ import pytest
 from typer.main import get_command
 
 from anadil.cli.main import app
-from anadil.corpora.catalog import KINDS, Kind, find
+from anadil.corpora.catalog import KINDS, CorpusKind, find
 from anadil.corpora.importing import flag
 from anadil.corpora.reader import Options
 from anadil.errors import AnadilError
@@ -18,7 +18,7 @@ by_name = pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
 
 
 @by_name
-def test_the_module_of_each_kind_reads_it(kind: Kind) -> None:
+def test_the_module_of_each_kind_reads_it(kind: CorpusKind) -> None:
     if importlib.util.find_spec(f"anadil.corpora.{kind.module}") is None:
         pytest.skip(f"{kind.module}.py is not there yet")
     assert list(inspect.signature(kind.reader()).parameters) == ["source", "options", "reject"]
@@ -30,7 +30,7 @@ def test_the_module_of_each_kind_reads_it(kind: Kind) -> None:
 
 
 @by_name
-def test_each_kind_is_told_whole(kind: Kind) -> None:
+def test_each_kind_is_told_whole(kind: CorpusKind) -> None:
     assert kind.title and kind.source and kind.terms
     assert set(kind.takes) <= {field.name for field in fields(Options)} and kind.takes[0] == "language"
     assert (kind.license != "" and kind.get != "") == (kind.sort == "corpus") == kind.fetched
@@ -39,7 +39,7 @@ def test_each_kind_is_told_whole(kind: Kind) -> None:
 
 
 @by_name
-def test_the_commands_of_the_catalogue_have_only_known_options(kind: Kind) -> None:
+def test_the_commands_of_the_catalogue_have_only_known_options(kind: CorpusKind) -> None:
     commands = get_command(app).commands  # type: ignore[attr-defined]
     known = {
         verb: {name for option in commands[verb].params for name in option.opts} for verb in ("import", "download")

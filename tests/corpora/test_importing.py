@@ -12,7 +12,7 @@ import pytest
 import soundfile
 
 from anadil import audio
-from anadil.corpora.catalog import Kind, find
+from anadil.corpora.catalog import CorpusKind, find
 from anadil.corpora.importing import Imported, convert_to_wav, import_speech, wav_names
 from anadil.corpora.reader import Options, Reject
 from anadil.errors import AnadilError, Problem
@@ -22,7 +22,7 @@ from tests.corpora.test_common_voice import COLUMNS, ROW, write_tsv
 WriteWav = Callable[..., Path]
 
 
-def kind_of(utterances: list[Utterance], problems: tuple[Problem, ...] = ()) -> Kind:
+def kind_of(utterances: list[Utterance], problems: tuple[Problem, ...] = ()) -> CorpusKind:
     """A kind whose reader yields these."""
 
     class Fake:

@@ -50,7 +50,7 @@ backwards
 son
 1990"""
 VTT = """WEBVTT - talk
-Kind: captions
+CorpusKind: captions
 
 STYLE
 ::cue { color: red }

@@ -14,11 +14,11 @@ from anadil import audio
 from anadil.errors import AnadilError
 from anadil.manifest import Utterance, read_manifest, write_manifest
 from anadil.recognition.pauses import cut_file
-from anadil.recognition.pseudo_labels import Limits, PseudoLabels, calibrate, pseudo_label, stretches_of
+from anadil.recognition.pseudo_labels import DurationLimits, PseudoLabels, calibrate, pseudo_label, stretches_of
 from anadil.recognition.recognizer import Recognizer
 from tests.support.micro import TEXTS, speak
 
-LIMITS = Limits(0.1, 4.0)
+LIMITS = DurationLimits(0.1, 4.0)
 
 
 @pytest.fixture(scope="module")
@@ -201,7 +201,7 @@ def test_confidence_tells_the_noisy_from_the_clean(recognizer: Recognizer, valid
 
 
 def test_what_is_not_labelled_is_not_calibrated_on(recognizer: Recognizer, valid: list[Utterance]) -> None:
-    found = calibrate(recognizer, valid, Limits(0.1, 1.0))
+    found = calibrate(recognizer, valid, DurationLimits(0.1, 1.0))
     assert (found.n_utterances, found.n_set_aside, found.thresholds) == (0, 60, [])
 
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from anadil.errors import AnadilError
 from anadil.manifest import Utterance, read_manifests
 from anadil.splitting.links import BOTH
-from anadil.splitting.split import NAMES, Plan, Split, deal, measure
+from anadil.splitting.split import NAMES, Plan, SplitResult, assign_splits, measure
 from anadil.splitting.tradeoffs import failures, off_target, split
 
 SPEAKER, TEXT = frozenset({"speaker"}), frozenset({"text"})
@@ -36,12 +36,12 @@ def readers(n_speakers: int, n_each: int, n_prompts: int = 0, seed: int = 0) -> 
     ]
 
 
-def membership(result: Split) -> dict[str, str]:
-    """Split of each clip."""
+def membership(result: SplitResult) -> dict[str, str]:
+    """SplitResult of each clip."""
     return {u.audio_filepath: NAMES[w] for u, w in zip(result.utterances, result.where.tolist(), strict=True)}
 
 
-def as_keep(result: Split) -> dict[str, list[Utterance]]:
+def as_keep(result: SplitResult) -> dict[str, list[Utterance]]:
     return {name: result.part(name) for name in NAMES[:3]}
 
 
@@ -78,12 +78,12 @@ def test_the_order_of_the_lines_changes_nothing(corpus: list[Utterance], plan: P
     mixed = list(corpus)
     order.shuffle(mixed)
     for wanted in (plan, replace(plan, set_aside=True, disjoint=BOTH)):
-        assert membership(deal(corpus, wanted)) == membership(deal(mixed, wanted))
+        assert membership(assign_splits(corpus, wanted)) == membership(assign_splits(mixed, wanted))
 
 
 @given(corpus=corpora, plan=plans, set_aside=st.booleans())
 def test_what_is_dealt_shares_nothing_and_loses_nothing(corpus: list[Utterance], plan: Plan, set_aside: bool) -> None:
-    result = deal(corpus, replace(plan, set_aside=set_aside and plan.disjoint == BOTH))
+    result = assign_splits(corpus, replace(plan, set_aside=set_aside and plan.disjoint == BOTH))
     assert len(result.where) == len(corpus) == sum(len(result.part(name)) for name in NAMES)
     for name in ("valid", "test"):
         leak = result.leak(name)
@@ -114,7 +114,7 @@ def test_without_an_earlier_split_growth_moves_nothing_unless_a_group_gains_a_sp
     added += [one(s, f"{s} {rng.randrange(3, 6)}", 5.0) for s in rng.sample(range(2 * n), n)]
     added += [replace(u, audio_filepath=f"{u.audio_filepath}.again") for u in rng.sample(corpus, n)]
     plan = Plan(0.2, 0.2, disjoint, seed=seed)
-    before, after = deal(corpus, plan), deal([*added, *corpus], plan)
+    before, after = assign_splits(corpus, plan), assign_splits([*added, *corpus], plan)
     assume(not before.by_size and not after.by_size)
     grown = membership(after)
     assert {clip: grown[clip] for clip in membership(before)} == membership(before)
@@ -136,7 +136,10 @@ def test_a_small_corpus_that_grows_seldom_moves_a_clip_from_test_to_train() -> N
         rng = random.Random(seed)  # some speakers say ten times as much as others
         more = [one(s, f"{s}x{t}") for s in range(50) for t in range(min(60, int(5 * rng.paretovariate(1.2))))]
         few = [u for u in more if int((u.speaker or "")[1:]) < 40]
-        before, after = membership(deal(few, Plan(seed=seed))), membership(deal(more, Plan(seed=seed)))
+        before, after = (
+            membership(assign_splits(few, Plan(seed=seed))),
+            membership(assign_splits(more, Plan(seed=seed))),
+        )
         moved += any(where == "test" and after[clip] == "train" for clip, where in before.items())
     assert moved <= 4
 
@@ -145,12 +148,12 @@ def test_a_small_corpus_that_grows_seldom_moves_a_clip_from_test_to_train() -> N
 def test_with_an_earlier_split_no_growth_moves_anything(
     corpus: list[Utterance], added: list[list[Utterance]], plan: Plan, later: Plan, set_aside: bool
 ) -> None:
-    result = deal(corpus, plan)
+    result = assign_splits(corpus, plan)
     for more in added:
         known = set(membership(result))
         corpus = [*(u for u in more if u.audio_filepath not in known), *corpus]
         again = replace(later, disjoint=plan.disjoint, set_aside=set_aside and plan.disjoint == BOTH)
-        grown = deal(corpus, again, keep=as_keep(result))
+        grown = assign_splits(corpus, again, keep=as_keep(result))
         for clip, where in membership(result).items():
             if where != "set_aside":
                 assert membership(grown)[clip] == where
@@ -251,11 +254,11 @@ def test_an_impossible_split_says_what_to_give_up_and_what_that_costs() -> None:
     text = str(caught.value)
     assert "valid is empty; test is empty" in text
     assert "the largest holds 100.0% of the hours: 30 speakers, 20 sentences" in text
-    by_speaker, by_text = deal(corpus, Plan(disjoint=SPEAKER)), deal(corpus, Plan(disjoint=TEXT))
+    by_speaker, by_text = assign_splits(corpus, Plan(disjoint=SPEAKER)), assign_splits(corpus, Plan(disjoint=TEXT))
     hours = f"{by_speaker.figures('test').hours * 60:.1f} min"
     assert f"--disjoint speaker {hours} of the {hours} of test are sentences that are in training too" in text
     assert "--disjoint text    30 of the 30 speakers of test are in training too" in text
-    aside = deal(corpus, Plan(set_aside=True))
+    aside = assign_splits(corpus, Plan(set_aside=True))
     assert f"--set-aside        {aside.figures('set_aside').hours:.2f} h of 0.60 h" in text
     assert "next: --disjoint speaker" in text
     assert by_text.figures("test").n_utterances and not failures(by_text, Plan(disjoint=TEXT))
@@ -273,7 +276,7 @@ def test_half_of_a_share_is_too_little_while_something_can_be_given_up() -> None
 def test_equal_choices_of_what_to_set_aside_do_not_hang_on_the_order() -> None:
     corpus = [one(s, t) for s in range(20) for t in range(30)]
     plan = Plan(set_aside=True)
-    assert membership(deal(corpus, plan)) == membership(deal(corpus[::-1], plan))
+    assert membership(assign_splits(corpus, plan)) == membership(assign_splits(corpus[::-1], plan))
 
 
 def test_setting_aside_is_advised_where_little_links() -> None:
@@ -337,10 +340,10 @@ def test_missing_durations_are_measured_or_named(tmp_path: Path, write_wav: Call
 
 def test_hash_randomisation_changes_nothing() -> None:
     code = """
-from anadil.splitting.split import Plan, deal
+from anadil.splitting.split import Plan, assign_splits
 from anadil.manifest import Utterance
 corpus = [Utterance(f"/c/{i}.wav", 1.0 + i % 7, f"t {i % 90}", speaker=f"s{i % 40}") for i in range(400)]
-print([deal(corpus, Plan(set_aside=aside)).where.tolist() for aside in (False, True)])
+print([assign_splits(corpus, Plan(set_aside=aside)).where.tolist() for aside in (False, True)])
 """
     outputs = {
         subprocess.run(

@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from anadil.doctor.audio import Limits
+from anadil.doctor.audio import AudioLimits
 from anadil.doctor.examine import Model, Report, examine, read_parts
 from anadil.text.rules import TextSettings, text_rules
 from tests.support.lines import write_lines
 
-LIMITS = Limits(0.1, 20)
+LIMITS = AudioLimits(0.1, 20)
 
 
 def babble(seconds: float = 2.0, rate: int = 16000, seed: int = 0, level: float = 0.1) -> np.ndarray:
@@ -32,7 +32,7 @@ def diagnose(
     labels: Sequence[str] = (),
     model: Model | None = None,
     listen: bool = True,
-    limits: Limits = LIMITS,
+    limits: AudioLimits = LIMITS,
     **others: Sequence[dict[str, Any]],
 ) -> Report:
     """Check `records` as train.jsonl, and `others` by the names of their splits."""

@@ -18,10 +18,10 @@ from anadil.text.language_files import (
     find_language,
     language_codes,
     language_file,
+    language_rules_of,
     mistakes,
     nearest_codes,
     require_known,
-    writing_of,
 )
 from anadil.text.normalize import MAX_ROUNDS
 from anadil.text.rules import TextRules, TextSettings, text_rules
@@ -33,7 +33,7 @@ RULES = {code: text_rules(code, TextSettings()) for code in [*CODES, "und", "ha"
 
 def pieces(rules: TextRules) -> st.SearchStrategy[str]:
     """Texts of the language's own stumbling blocks, and of anything else."""
-    writing = rules.writing
+    writing = rules.language_rules
     own = [
         *writing.abbreviations, *writing.symbols, *writing.units, *writing.currency, *writing.fractions, *writing.scales,
         *writing.ordinals.suffixes, *writing.alphabet, *"".join(writing.equivalents.values()), *writing.drop,
@@ -56,7 +56,7 @@ def test_every_file_has_pairs_and_an_alphabet_that_its_rules_leave_alone() -> No
         rules, writing = RULES[code], language_file(code)
         assert len(writing.tests) >= 1 and writing.code == code and writing.name and writing.native_name
         assert writing.alphabet or writing.whole_scripts
-        assert mistakes(rules.writing, writing) == []
+        assert mistakes(rules.language_rules, writing) == []
 
 
 @pytest.mark.parametrize("code", RULES)
@@ -147,7 +147,7 @@ def test_which_file_serves_a_language(code: str, found: str | None) -> None:
 @pytest.mark.parametrize("code", ["ha", "mdw", "qaa", "und", "tt-Latn", "sr_Latn"])
 def test_a_language_without_a_file_has_the_generic_rules(code: str) -> None:
     require_known(code)
-    assert writing_of(code).drop
+    assert language_rules_of(code).drop
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import unicodedata
 
 import pytest
 
-from anadil.text.relatives import BASES, Start, starts
+from anadil.text.relatives import BASES, LabelInit, label_inits
 
 ENGLISH = [" ", *string.ascii_lowercase, "'"]
 
@@ -51,7 +51,7 @@ ENGLISH = [" ", *string.ascii_lowercase, "'"]
     ],
 )
 def test_the_nearest_relative(label: str, known: list[str], kind: str, sources: tuple[str, ...]) -> None:
-    assert starts([label], known) == [Start(label, kind, sources)]  # type: ignore[arg-type]
+    assert label_inits([label], known) == [LabelInit(label, kind, sources)]  # type: ignore[arg-type]
 
 
 def test_the_table_has_each_letter_once_and_ends() -> None:
@@ -60,4 +60,6 @@ def test_the_table_has_each_letter_once_and_ends() -> None:
     assert len(letters) == len(set(letters)) > 150
     assert unicodedata.normalize("NFC", BASES) == BASES
     assert all(len(base) == 1 for base in fields[::2])
-    assert all(start.sources for start in starts(list(letters.lower()), [*ENGLISH, *"كيبجزتدرفهنوسכמנפצ"]))  # no circle
+    assert all(
+        start.sources for start in label_inits(list(letters.lower()), [*ENGLISH, *"كيبجزتدرفهنوسכמנפצ"])
+    )  # no circle

@@ -15,7 +15,7 @@ from anadil.text.changes import changes
 from anadil.text.rules import PUNCTUATION, TextRules, TextSettings, rules_from_dict, text_rules
 from anadil.training.config import Config
 from anadil.training.monitoring.report import Silent
-from anadil.training.prepare import settle_labels
+from anadil.training.prepare import resolve_labels
 
 TURKISH = list(" abcçdefgğhıijklmnoöprsştuüvyz'")
 texts = st.text(
@@ -184,8 +184,8 @@ def test_automatic_labels_are_the_characters_of_the_text_by_code_point() -> None
     config = Config.model_validate({"language": "tr", "data": {"train": "t.jsonl"}})
     train = [Utterance("a.wav", text=text) for text in ("Zor, İş!", "ılık", "ε\u0301")]
     for utterances in (train, train[::-1]):
-        settled = settle_labels(config, utterances, Silent())
+        settled = resolve_labels(config, utterances, Silent())
         assert settled.tokenizer.labels == [" ", "i", "k", "l", "o", "r", "z", "ı", "ş", "έ"]
-        assert settle_labels(settled, [], Silent()) is settled  # explicit labels stay
+        assert resolve_labels(settled, [], Silent()) is settled  # explicit labels stay
     with pytest.raises(AnadilError, match="found no text"):
-        settle_labels(config, [Utterance("a.wav", text="...")], Silent())
+        resolve_labels(config, [Utterance("a.wav", text="...")], Silent())

@@ -14,7 +14,7 @@ from anadil.data.batches import Batch, Loader
 from anadil.settings import override
 from anadil.training.config import Config
 from anadil.training.learner import assemble, make_fabric
-from anadil.training.monitoring.memory import settle_batch_seconds
+from anadil.training.monitoring.memory import resolve_batch_seconds
 from anadil.training.monitoring.report import Silent
 from anadil.training.prepare import prepare
 from anadil.training.step import consistency_loss, gradients
@@ -97,6 +97,6 @@ def test_automatic_batches_leave_room_for_both_views(micro: Path, tmp_path: Path
         changes = ["training.batch_seconds=auto", f"training.consistency={share}"]
         config = Config.model_validate(override(micro_data(micro / "train.jsonl"), changes))
         data = prepare(config, tmp_path / "run", Silent())
-        settled = settle_batch_seconds(data, torch.device("cpu"), tmp_path / "run", False, Silent(), writes=False)
+        settled = resolve_batch_seconds(data, torch.device("cpu"), tmp_path / "run", False, Silent(), writes=False)
         sizes.append(settled.config.training.batch_limit)
     assert sizes == [30, 15]

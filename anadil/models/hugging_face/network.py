@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from anadil.errors import AnadilError
-from anadil.models.features import Augment, length_mask
+from anadil.models.features import FeatureAugmentation, length_mask
 from anadil.settings import SECTION
 
 
@@ -308,7 +308,9 @@ class HuggingFace(nn.Module):
         """Output frames for so many feature frames, for one utterance."""
         return self.settings.frame_count(n_features)
 
-    def forward(self, features: Tensor, counts: Tensor, augment: Augment | None = None) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, features: Tensor, counts: Tensor, augment: FeatureAugmentation | None = None
+    ) -> tuple[Tensor, Tensor]:
         encoder = self.encoder
         if isinstance(self.settings, Wav2Vec2Settings):
             features, counts = self._convolve(features, counts)
@@ -335,7 +337,7 @@ class HuggingFace(nn.Module):
                 features = layer(features)
         return features, counts
 
-    def _hide(self, x: Tensor, counts: Tensor, augment: Augment) -> tuple[Tensor, Tensor]:
+    def _hide(self, x: Tensor, counts: Tensor, augment: FeatureAugmentation) -> tuple[Tensor, Tensor]:
         """SpecAugment of x (batch, frames, width); a frame that it hides becomes the vector of the model's training."""
         x, counts = augment(x.transpose(1, 2), counts)
         x = x.transpose(1, 2)

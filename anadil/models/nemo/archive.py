@@ -89,7 +89,7 @@ DAMAGED = (
 )
 """What the readers of archives raise when a file is not what it says it is."""
 
-Kind = Literal["nemo", "ckpt"]
+ArchiveKind = Literal["nemo", "ckpt"]
 
 
 @dataclass(frozen=True)
@@ -97,13 +97,13 @@ class Archive:
     """What a `.nemo` or `.ckpt` holds: config as written, tensors by name, small files by their name in the archive."""
 
     path: Path
-    kind: Kind
+    kind: ArchiveKind
     config: dict[str, Any]
     weights: dict[str, Tensor]
     artifacts: dict[str, bytes]
 
 
-def kind_of(path: Path) -> Kind | None:
+def kind_of(path: Path) -> ArchiveKind | None:
     """What a file is, by its contents: a tar with NeMo's config, a PyTorch checkpoint, or neither."""
     if not path.is_file():
         return None

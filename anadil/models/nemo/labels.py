@@ -10,7 +10,7 @@ from anadil.errors import AnadilError
 from anadil.models.nemo.config import Findings
 from anadil.text.casing import lower
 from anadil.text.invisible import JOINERS
-from anadil.text.language_rules import Writing
+from anadil.text.language_rules import LanguageRules
 from anadil.text.rules import PUNCTUATION, TextRules, TextSettings, changed_labels, rules_from_dict, text_rules
 from anadil.text.units import is_sign
 
@@ -170,7 +170,7 @@ def rules_for(labels: Sequence[str], language: str, subwords: bytes = b"") -> tu
     """
     letters = set("".join(label for label in labels if not is_sign(label)))
     data = text_rules(language, text_settings(list(labels), language)).to_dict()
-    equivalents = data.get("equivalents", Writing().equivalents)
+    equivalents = data.get("equivalents", LanguageRules().equivalents)
     data["equivalents"] = {
         letter: "".join(variant for variant in variants if variant not in letters)
         for letter, variants in equivalents.items()

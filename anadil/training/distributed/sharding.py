@@ -74,7 +74,7 @@ def _shard(acoustic: AcousticModel, mesh: DeviceMesh) -> AcousticModel:
     for block in _blocks(acoustic.network):
         fully_shard(block, mesh=mesh)
         if isinstance(block, Block):  # its other way forward
-            register_fsdp_forward_method(block, "frames_first")
+            register_fsdp_forward_method(block, "time_major")
     fully_shard(acoustic, mesh=mesh)
     return acoustic
 

@@ -17,7 +17,7 @@ from anadil.models.summary import count_parameters
 from anadil.training.config import Config
 from anadil.training.distributed.workers import share_of
 from anadil.training.learner import Learner, add_adapters, assemble, make_fabric
-from anadil.training.monitoring.memory import peak_memory_mb, settle_batch_seconds
+from anadil.training.monitoring.memory import peak_memory_mb, resolve_batch_seconds
 from anadil.training.monitoring.report import Reporter, Silent
 from anadil.training.prepare import prepare
 from anadil.training.step import gradients, move
@@ -27,7 +27,7 @@ TIMED_STEPS = 3
 
 
 @dataclass(frozen=True)
-class Trial:
+class DryRun:
     """Estimates for the whole run. `audio_s_per_s`: training audio a second, padding counted."""
 
     parameters: int
@@ -63,14 +63,14 @@ class Trial:
         ]
 
 
-def dry_run(config: Config, out: Path, report: Reporter | None = None) -> Trial:
+def dry_run(config: Config, out: Path, report: Reporter | None = None) -> DryRun:
     """Try `config` out; nothing is written. Raises AnadilError if the data cannot be used, or memory is too small."""
     report = report or Silent()
     seed_everything(config.training.seed, verbose=False)
     data = prepare(config, out, report, writes=False)
     add_adapters(data, report)
     fabric = make_fabric(config, alone=True)
-    learner = assemble(fabric, settle_batch_seconds(data, fabric.device, out, False, report, writes=False))
+    learner = assemble(fabric, resolve_batch_seconds(data, fabric.device, out, False, report, writes=False))
     data = learner.data
     settings = learner.settings
     plan, durations = plan_steps(data, epoch=1), data.augmenter.durations(1)
@@ -87,7 +87,7 @@ def dry_run(config: Config, out: Path, report: Reporter | None = None) -> Trial:
     looks = (1 + (settings.ema_decay is not None) + (settings.average_last > 1)) / settings.validate_every
     epoch_s = sum(sizes) / speed + looks * _validation_s(learner)
     by_epochs, by_clock = settings.epoch_limit * epoch_s, 60 * (settings.max_minutes or math.inf)
-    return Trial(
+    return DryRun(
         count_parameters(data.acoustic),
         sum(example.duration for example in data.train) / 3600,
         sizes[longest],

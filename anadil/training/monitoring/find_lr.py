@@ -21,12 +21,12 @@ from anadil.files import refuse_overwrite, whole_file
 from anadil.training.config import Config
 from anadil.training.learner import Learner, add_adapters, assemble, make_fabric
 from anadil.training.monitoring.chart import Chart, svg
-from anadil.training.monitoring.memory import settle_batch_seconds
+from anadil.training.monitoring.memory import resolve_batch_seconds
 from anadil.training.monitoring.report import Reporter, Silent
 from anadil.training.prepare import prepare, sampled_labels
 from anadil.training.step import gradients, move
 from anadil.training.train import plan_steps
-from anadil.training.transfer.freezing import hold_still
+from anadil.training.transfer.freezing import apply_freezing
 
 PICTURE, TABLE = "find-lr.svg", "find-lr.csv"
 
@@ -97,7 +97,7 @@ def find_lr(config: Config, out: Path, report: Reporter | None = None, force: bo
     data = prepare(config, out, report, writes=False)
     add_adapters(data, report)
     fabric = make_fabric(config, alone=True)
-    learner = assemble(fabric, settle_batch_seconds(data, fabric.device, out, False, report, writes=False))
+    learner = assemble(fabric, resolve_batch_seconds(data, fabric.device, out, False, report, writes=False))
     batches = _endless(learner)
     tests = []
     flat_steps = min(learner.settings.flat_start_steps, N_STEPS)
@@ -147,7 +147,7 @@ def _endless(learner: Learner) -> Iterator[Batch]:
     loader = Loader(data.train, data.acoustic.sample_rate, data.config.data.cache_mb, augment=data.augmenter)
     for epoch in itertools.count(1):
         learner.model.train()
-        hold_still(data.acoustic.network, data.config.init, epoch)
+        apply_freezing(data.acoustic.network, data.config.init, epoch)
         loader.labels = sampled_labels(data, epoch)
         yield from loader.batches(plan_steps(data, epoch), epoch)
 

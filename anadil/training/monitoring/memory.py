@@ -48,7 +48,7 @@ PEAK = 2.0
 """Memory at the peak of a step, over what forward keeps for backward: measured at 1.2 to 1.3 (docs/LOG.md)."""
 
 
-def settle_batch_seconds(
+def resolve_batch_seconds(
     data: Prepared, device: torch.device, out: Path, resume: bool, report: Reporter, writes: bool = True
 ) -> Prepared:
     """`data` with a number for `training.batch_seconds: auto`: that of the run which is resumed, or found by trial.

@@ -26,7 +26,7 @@ _SQUEEZE_EXCITE = "fc"
 """NeMo's name of the layers of a squeeze-and-excitation."""
 
 
-def hold_still(network: nn.Module, init: InitSettings | None, epoch: int) -> None:
+def apply_freezing(network: nn.Module, init: InitSettings | None, epoch: int) -> None:
     """Freeze what `init.freeze` says, at the start of each epoch, when all of `network` is in training mode.
 
     Frozen modules are in evaluation mode (no dropout, running statistics as they are), and need no backward pass;

@@ -77,7 +77,7 @@ def read_source(init: InitSettings, out: Path | None = None) -> tuple[Source, di
     return source, network.state_dict()
 
 
-def settle(config: Config, source: Source) -> Config:
+def resolve(config: Config, source: Source) -> Config:
     """The config with what was left out taken from the source, and `init.head` decided.
 
     Raises AnadilError naming every key that contradicts the source.
@@ -185,8 +185,8 @@ def _differing_labels(labels: list[str], source: Source) -> list[str]:
 
 
 def _differing_text(config: Config, source: Source) -> list[str]:
-    here = text_rules(config.language, config.text, ()).writing.model_dump(mode="json", exclude={"tests"})
-    there = rules_from_dict(source.text, ()).writing.model_dump(mode="json", exclude={"tests"})
+    here = text_rules(config.language, config.text, ()).language_rules.model_dump(mode="json", exclude={"tests"})
+    there = rules_from_dict(source.text, ()).language_rules.model_dump(mode="json", exclude={"tests"})
     return [
         f"  text.{key} is {here[key]!r}, in {source.path} {there[key]!r}" for key in here if here[key] != there[key]
     ]

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from anadil.errors import AnadilError
 from anadil.files import whole_file
-from anadil.text.relatives import Start, starts
+from anadil.text.relatives import LabelInit, label_inits
 from anadil.training.monitoring.report import Reporter
 from anadil.training.optimizers import Pull
 from anadil.training.transfer.settings import InitSettings
@@ -43,7 +43,7 @@ class Transferred:
     mapped: list[str]  # tensors whose rows were copied label by label
     new: list[str]  # tensors of this model that the source has not, or in another shape
     unused: list[str]  # tensors of the source that this model has no place for
-    labels: list[Start]
+    labels: list[LabelInit]
 
 
 def transfer(
@@ -66,7 +66,7 @@ def transfer(
         raise AnadilError(_misfit(misfits, own, weights, source))
     head = [name for name in own if name.startswith(HEAD)]
     mappable = all(name in weights and weights[name].shape[1:] == own[name].shape[1:] for name in head)
-    plan = starts(labels, source.labels) if init.head != "new" and mappable else []
+    plan = label_inits(labels, source.labels) if init.head != "new" and mappable else []
     own |= {name: weights[name] for name in loaded}
     generator = torch.Generator().manual_seed(seed)
     if plan:
@@ -79,7 +79,7 @@ def transfer(
 
 
 def map_rows(
-    new: Tensor, old: Tensor, plan: Sequence[Start], known: Sequence[str], generator: torch.Generator
+    new: Tensor, old: Tensor, plan: Sequence[LabelInit], known: Sequence[str], generator: torch.Generator
 ) -> Tensor:
     """Rows (labels + blank, ...) of a new head from the old one's: as `plan` says, the blank from the blank.
 
@@ -113,7 +113,7 @@ def tell(transferred: Transferred, network: nn.Module, report: Reporter) -> None
         size = sum(own[tensor].numel() for tensor in tensors)
         rows.append([name, f"{len(tensors)}", f"{size:,}", _listed(tensors) if name == "new" else ""])
     rows.append(["unused in the source", f"{len(transferred.unused)}", "", _listed(transferred.unused)])
-    report.table(f"Start from {transferred.source.path}", ["tensors", "number", "values", "which"], rows)
+    report.table(f"LabelInit from {transferred.source.path}", ["tensors", "number", "values", "which"], rows)
     by_kind: dict[str, list[str]] = {}
     for start in transferred.labels:
         arrow = f" <- {' + '.join(start.sources)}" if start.kind in ("relative", "mean") else ""
@@ -144,7 +144,7 @@ def read_saved(out: Path) -> Transferred:
     """What `save` wrote. Raises AnadilError."""
     try:
         data = json.loads((out / INIT).read_text(encoding="utf-8"))
-        labels = [Start(start["label"], start["kind"], tuple(start["sources"])) for start in data["labels"]]
+        labels = [LabelInit(start["label"], start["kind"], tuple(start["sources"])) for start in data["labels"]]
         return Transferred(**(data | {"source": Source(**data["source"]), "labels": labels}))
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise AnadilError(_cannot_go_on(out / INIT, error)) from error

@@ -16,7 +16,7 @@ from anadil.errors import AnadilError
 from anadil.training.config import Config, TrainingSettings
 from anadil.training.optimizers import Pull, begin_thaw, build_optimizer, set_learning_rates
 from anadil.training.train import train
-from anadil.training.transfer.freezing import block_depths, frozen_names, hold_still, is_frozen, lr_factors
+from anadil.training.transfer.freezing import apply_freezing, block_depths, frozen_names, is_frozen, lr_factors
 from anadil.training.transfer.settings import InitSettings
 from tests.support.micro import BLOCKS
 from tests.training.test_checkpoint import EVERY_STEP, Crash, CrashAt, assert_same_run
@@ -81,7 +81,7 @@ def test_a_frozen_encoder_costs_no_backward_pass_and_has_no_dropout(tmp_path: Pa
     data = run_data(tmp_path, micro, freeze="encoder")
     data["model"] = {"blocks": [{**block, "dropout": 0.5} for block in BLOCKS]}
     acoustic = prepared(data, tmp_path).acoustic.train()
-    hold_still(acoustic.network, init_of(freeze="encoder", unfreeze_after=1), epoch=1)
+    apply_freezing(acoustic.network, init_of(freeze="encoder", unfreeze_after=1), epoch=1)
     features = torch.randn(2, 20, 50)
     counts = torch.tensor([50, 40])
     encoded, _ = acoustic.network.encoder(features, counts)
@@ -91,7 +91,7 @@ def test_a_frozen_encoder_costs_no_backward_pass_and_has_no_dropout(tmp_path: Pa
     graded = {name for name, parameter in acoustic.network.named_parameters() if parameter.grad is not None}
     assert graded == {"decoder.decoder_layers.0.weight", "decoder.decoder_layers.0.bias"}
     acoustic.train()
-    hold_still(acoustic.network, init_of(freeze="encoder", unfreeze_after=1), epoch=2)
+    apply_freezing(acoustic.network, init_of(freeze="encoder", unfreeze_after=1), epoch=2)
     assert acoustic.network.encoder(features, counts)[0].requires_grad
     assert all(module.training for module in acoustic.modules())
 
@@ -238,7 +238,7 @@ def test_what_thaws_warms_up_from_then_on() -> None:
 def test_a_frozen_part_has_no_moments_until_it_thaws() -> None:
     net = Net()
     optimizer = build_optimizer(net, TrainingSettings(), init_of(freeze="encoder"))
-    hold_still(net, init_of(freeze="encoder"), 1)
+    apply_freezing(net, init_of(freeze="encoder"), 1)
     net.decoder["decoder_layers"][0](net.encoder["out_proj"](torch.ones(1, 2))).sum().backward()  # type: ignore[index]
     optimizer.step()
     assert len(optimizer.state) == 2  # weight and bias of the head

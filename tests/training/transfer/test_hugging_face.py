@@ -21,7 +21,7 @@ from anadil.training.config import Config
 from anadil.training.monitoring.report import Silent
 from anadil.training.train import train
 from anadil.training.transfer.convert import Hints, convert
-from anadil.training.transfer.freezing import block_depths, frozen_names, hold_still
+from anadil.training.transfer.freezing import apply_freezing, block_depths, frozen_names
 from anadil.training.transfer.lora import insert_lora, is_lora, merged_state
 from anadil.training.transfer.settings import InitSettings
 from tests.support.hugging_face import write, write_mms
@@ -117,7 +117,7 @@ def test_lora_adapts_the_attention_of_every_layer(tmp_path: Path, case: str) -> 
     merged = read_hugging_face(str(tmp_path / "hf")).loaded.acoustic
     merged.network.load_state_dict(merged_state(acoustic.network, init.lora))
     torch.testing.assert_close(log_probs(merged), after, atol=1e-5, rtol=0)
-    hold_still(acoustic.network.train(), init, 1)
+    apply_freezing(acoustic.network.train(), init, 1)
     learning = {name for name, one in acoustic.network.named_parameters() if one.requires_grad}
     assert all(is_lora(name) or name.startswith("decoder.") for name in learning) and len(learning) == 2 * 4 * 2 + 2
 
@@ -168,7 +168,7 @@ def test_blocks_are_the_layers_and_norms_are_found(tmp_path: Path) -> None:
     learning = {name for name, _ in network.named_parameters()} - frozen_names(network, init)
     assert all("norm" in name or name.startswith("decoder.") for name in learning) and len(learning) > 10
     network.train()
-    hold_still(network, init, 1)
+    apply_freezing(network, init, 1)
     learns = {name for name, one in network.named_parameters() if one.requires_grad}
     assert learns == {name for name in learning if not name.startswith("encoder.feature_extractor.")}
 

@@ -14,7 +14,7 @@ from anadil.export.onnx import export_folder
 from anadil.models.acoustic import load_model
 from anadil.training.config import Config
 from anadil.training.train import train
-from anadil.training.transfer.freezing import hold_still, lr_factors
+from anadil.training.transfer.freezing import apply_freezing, lr_factors
 from anadil.training.transfer.lora import insert_lora, is_lora, merged_state, projection_of
 from anadil.training.transfer.settings import InitSettings
 from tests.support.micro import micro_data
@@ -90,7 +90,7 @@ def test_rates_and_gradients(tmp_path: Path, micro: Path, conformer: Path) -> No
     factors = lr_factors([name for name, _ in acoustic.network.named_parameters()], init)
     found = [factors[f"encoder.layers.{i}.self_attn.linear_q.lora_a"] for i in range(LAYERS)]
     assert found == [0.25, 0.5]
-    hold_still(acoustic.network.train(), init, epoch=5)
+    apply_freezing(acoustic.network.train(), init, epoch=5)
     learning = {name for name, one in acoustic.network.named_parameters() if one.requires_grad}
     assert learning == {name for name in factors if is_lora(name) or name.startswith("decoder.")}
 

@@ -20,7 +20,7 @@ from anadil.errors import AnadilError
 from anadil.models.acoustic import load_model
 from anadil.models.conformer import ConformerSettings
 from anadil.models.nemo.read import load_nemo
-from anadil.text.relatives import starts
+from anadil.text.relatives import label_inits
 from anadil.training.config import Config, load_config
 from anadil.training.prepare import Prepared, prepare
 from anadil.training.train import train
@@ -107,7 +107,9 @@ OLD = torch.tensor([[1.0, 2.0], [3.0, 5.0], [-4.0, 0.0], [9.0, 9.0]])  # a, b, c
 
 def rows(labels: Sequence[str], seed: int = 0) -> Tensor:
     new = torch.full((len(labels) + 1, 2), 7.0)
-    return map_rows(new, OLD, starts(labels, ["a", "b", "c"]), ["a", "b", "c"], torch.Generator().manual_seed(seed))
+    return map_rows(
+        new, OLD, label_inits(labels, ["a", "b", "c"]), ["a", "b", "c"], torch.Generator().manual_seed(seed)
+    )
 
 
 def test_rows_of_a_head() -> None:
@@ -140,7 +142,7 @@ def test_what_is_left_out_is_the_sources(tmp_path: Path, micro: Path) -> None:
     assert config.tokenizer.labels == [" ", "a", "b", "ç"]
     said = "\n".join(told.said)
     assert "copied: ' ', 'a', 'b'\n  from a relative: 'ç' <- c" in said and "not used" not in said
-    assert told.tables == [f"Start from {micro / 'run/best'}"]
+    assert told.tables == [f"LabelInit from {micro / 'run/best'}"]
 
 
 def test_the_same_language_keeps_head_labels_and_text_rules(tmp_path: Path, micro: Path) -> None:
