@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 from anadil.errors import AnadilError
 from anadil.text.rules import TextRules, TextSettings, TokenizerSettings, text_rules
 from anadil.text.subwords import set_sampling_seed
-from anadil.text.tokenizer import Kind, make_tokenizer, read_tokenizer, write_tokenizer
+from anadil.text.tokenizer import TokenizerKind, make_tokenizer, read_tokenizer, write_tokenizer
 from anadil.text.units import graphemes
 
 TEXTS = ["Mbóngo ngá wáre ndé", "mbεngó yá ngolo", "ndzoo la mbwa, wa ngá", "Ngá wáre mbóngo ya ndzoo", "abc İ ﬁ"] * 6
 
 
-def tokenized(language: str, kind: Kind, texts: list[str], size: int = 40) -> TextRules:
+def tokenized(language: str, kind: TokenizerKind, texts: list[str], size: int = 40) -> TextRules:
     made = make_tokenizer([(text_rules(language, TextSettings()), texts)], kind, size)
     return text_rules(language, TextSettings(), made.labels, made.subwords)
 
@@ -43,7 +43,7 @@ def test_clusters_join_to_the_text(text: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["bpe", "unigram"])
-def test_subwords_are_labels_that_spell_the_text(kind: Kind) -> None:
+def test_subwords_are_labels_that_spell_the_text(kind: TokenizerKind) -> None:
     rules = tokenized("mdw", kind, TEXTS)
     again = tokenized("mdw", kind, TEXTS)
     assert rules == again and len(rules.labels) <= 40
@@ -81,7 +81,9 @@ def test_subwords_can_be_drawn_and_the_seed_repeats_the_draw() -> None:
      ("bpe", 5, r"5 subwords are too few: the text has \d+ different characters\n  next: tokenizer.size=\d+ or more"),
      ("unigram", 5, "5 subwords are too few")],
 )  # fmt: skip
-def test_a_size_that_does_not_fit_the_text_is_refused_with_one_that_does(kind: Kind, size: int, what: str) -> None:
+def test_a_size_that_does_not_fit_the_text_is_refused_with_one_that_does(
+    kind: TokenizerKind, size: int, what: str
+) -> None:
     with pytest.raises(AnadilError, match=what) as caught:
         tokenized("mdw", kind, TEXTS, size)
     better = int("".join(filter(str.isdigit, str(caught.value).split("tokenizer.size=")[1])))
@@ -89,7 +91,7 @@ def test_a_size_that_does_not_fit_the_text_is_refused_with_one_that_does(kind: K
 
 
 @pytest.mark.parametrize("kind", ["char", "grapheme", "units", "bpe"])
-def test_a_tokenizer_folder_is_read_as_it_was_written(tmp_path: Path, kind: Kind) -> None:
+def test_a_tokenizer_folder_is_read_as_it_was_written(tmp_path: Path, kind: TokenizerKind) -> None:
     made = make_tokenizer([(text_rules("mdw", TextSettings()), TEXTS)], kind, 40)
     write_tokenizer(tmp_path / "tok", made)
     assert read_tokenizer(tmp_path / "tok") == (kind, list(made.labels), made.subwords)
