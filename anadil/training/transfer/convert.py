@@ -14,7 +14,7 @@ from anadil.models.acoustic import CONFIG, WEIGHTS, LoadedModel, save_model
 from anadil.models.features import FeatureSettings
 from anadil.models.hugging_face.read import read_hugging_face
 from anadil.models.hugging_face.vocabulary import is_hub_id, is_hugging_face
-from anadil.models.nemo.archive import kind_of
+from anadil.models.nemo.archive import archive_kind
 from anadil.models.nemo.config import Findings, read_config
 from anadil.models.nemo.interpolation import resolve
 from anadil.models.nemo.labels import labels_from, text_settings, tokenizer_kind
@@ -188,7 +188,7 @@ def convert(source: Path, out: Path, report: Reporter, hints: Hints = Hints(), f
     if (source / WEIGHTS).is_file() and (source / CONFIG).is_file():
         write_nemo(source, out, force)
         return "NeMo archive"
-    if kind_of(source) is not None:
+    if archive_kind(source) is not None:
         _archive_to_folder(source, out, report, hints)
         return "model folder"
     if source.is_file() and source.suffix.lower() in (".yaml", ".yml"):
