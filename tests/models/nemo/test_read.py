@@ -139,7 +139,7 @@ def test_weights_that_do_not_fit_are_named(tmp_path: Path) -> None:
     weights["encoder.layers.0.norm_out.bias"][3] = torch.nan
     with pytest.raises(AnadilError) as caught:
         read_nemo(write_archive(tmp_path / "m.nemo", case["config"], weights))
-    for text in ("0.bias is missing", "extra.weight has no place", "out.bias is (9,), the config wants (8,)",
+    for text in ("0.bias is missing", "extra.weight has no place", "out.bias is (9,), expected from the config is (8,)",
                  "encoder.layers.0.norm_out.bias holds NaN"):  # fmt: skip
         assert text in str(caught.value)
 
