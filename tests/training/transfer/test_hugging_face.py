@@ -41,7 +41,7 @@ def test_a_folder_is_converted_exported_and_heard_alike(tmp_path: Path, micro: P
     write(tmp_path / "hf", case)
     told = Told()
     assert convert(tmp_path / "hf", tmp_path / "m", told, Hints(language="en")) == "model folder"
-    assert "labels that no text has: <s>, </s>, <unk>" in "\n".join(told.said)
+    assert "labels that occur in no text: <s>, </s>, <unk>" in "\n".join(told.said)
     assert yaml.safe_load((tmp_path / "m/config.yaml").read_text(encoding="utf-8"))["language"] == "en"
     export_folder(tmp_path / "m", tmp_path / "exported")
     texts = {anadil.load(tmp_path / name).transcribe(micro / "clips/1.wav").text for name in ("m", "exported", "hf")}
