@@ -191,9 +191,11 @@ Left out in the conversion: {"; ".join(left_out) or "nothing"}.
 # NeMo's sections about training (data, optimizer, schedule, trainer, SpecAugment) as sections of Anadil's config
 
 _PRECISIONS = {
-    **{32: "32-true", "32": "32-true", "32-true": "32-true", "bf16": "bf16-mixed", "bf16-mixed": "bf16-mixed"},
-    **{16: "16-mixed", "16": "16-mixed", "16-mixed": "16-mixed"},
+    **dict.fromkeys((32, "32", "32-true"), "32-true"),
+    **dict.fromkeys(("bf16", "bf16-mixed"), "bf16-mixed"),
+    **dict.fromkeys((16, "16", "16-mixed"), "16-mixed"),
 }
+"""Anadil's `training.precision` for each value of NeMo's `trainer.precision`."""
 
 _MODEL_SECTIONS = {
     *("preprocessor", "encoder", "decoder", "aux_ctc", "labels", "tokenizer", "target", "nemo_version", "sample_rate"),
