@@ -133,8 +133,8 @@ def resolve_rules(
     parts: Sequence[CheckedManifest], settings: Config | None, lang: str | None, report: Reporter
 ) -> tuple[TextRules, Model | None, AudioLimits]:
     """Text rules, labels, model and limits: what training with the config would use, or without one if nothing is said."""
-    from anadil.data.examples import MAX_DURATION_S, MIN_DURATION_S
     from anadil.doctor.audio import AudioLimits
+    from anadil.manifest import MAX_DURATION_S, MIN_DURATION_S
     from anadil.text.rules import TextSettings, text_rules
 
     if settings is None:
