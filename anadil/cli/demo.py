@@ -50,7 +50,6 @@ def demo(
     force: Annotated[bool, typer.Option("--force", help="Replace an earlier demo in --out.")] = False,
 ) -> None:
     """Corpus, training, evaluation, export, transcription: the road from speech to a recogniser, in minutes."""
-    from anadil.cli.train import judge
     from anadil.export.onnx import export_folder
     from anadil.files import refuse_overwrite
     from anadil.manifest import read_manifest
@@ -64,7 +63,7 @@ def demo(
         config = make_config(splits, lang or ("tr" if data is None else "und"), minutes, seed, synthetic=data is None)
         save_config(out / "config.yaml", config)
         report.say(f"\ntraining for {config.training.max_minutes:g} minutes ({out / 'config.yaml'})")
-        run = train(config, out / "run", judge, report, force)
+        run = train(config, out / "run", report, force)
         export_folder(out / "run" / "best", out / "exported", force)
         judged = splits.test or splits.valid
         recognizer = load(out / "exported")

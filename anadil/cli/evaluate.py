@@ -61,7 +61,7 @@ def evaluate(
             listed = ", ".join(f"{describe(character)} x {count:,}" for character, count in unknown.most_common(10))
             report.warn(f"the references hold characters the model has no label for; they count as errors: {listed}")
     if hypotheses:
-        write_hypotheses(hypotheses, result)
+        write_hypotheses(hypotheses, result.scored)
         report.say(f"hypotheses: {hypotheses}")
     if json_file:
         with whole_file(json_file) as beside:

@@ -10,13 +10,7 @@ import typer
 from anadil.cli.console import ConsoleReporter, verb
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    import numpy as np
-
-    from anadil.text.rules import TextRules
     from anadil.training.config import Config
-    from anadil.training.validation import Judgement
 
 EXAMPLE = "Example: anadil train configs/few-hours.yaml language=mdw data.train=train.jsonl data.valid=valid.jsonl --out runs/mdw"
 
@@ -56,7 +50,7 @@ def train(
     if find_lr:
         return _find(settings, out, force)
     with ConsoleReporter() as report:
-        run = train_model(settings, out, judge, report, force, resume)
+        run = train_model(settings, out, report, force, resume)
     name = "best" if run.best else "last"
     if is_first():  # torchrun starts many of us
         report.say(f"\n{run.minutes:.1f} minutes; next: anadil export {out / name} --out {out / 'exported'}")
@@ -86,18 +80,3 @@ def _find(settings: Config, out: Path, force: bool) -> None:
         report.say(f"{explain(found)}\npicture: {out / PICTURE}")
     if found.suggestion is not None:
         print(f"training.lr={found.suggestion:g}")
-
-
-def judge(log_probs: Sequence[np.ndarray], rules: TextRules, references: Sequence[str]) -> Judgement:
-    """Greedy decoding and corpus-level CER and WER, for the training loop's validation."""
-    from anadil.decoding.ctc import best_path
-    from anadil.evaluation.errors import character_errors, total, word_errors
-    from anadil.training.validation import Judgement
-
-    hypotheses = [
-        " ".join(rules.decode(token.id for token in best_path(row, rules.blank_id)).split()) for row in log_probs
-    ]
-    pairs = list(zip(references, hypotheses, strict=True))
-    cer = total(character_errors(reference, hypothesis) for reference, hypothesis in pairs).rate
-    wer = total(word_errors(reference, hypothesis) for reference, hypothesis in pairs).rate
-    return Judgement(cer, wer, hypotheses)

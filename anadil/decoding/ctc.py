@@ -50,7 +50,7 @@ def best_path(log_probs: np.ndarray, blank: int) -> list[Token]:
     return [Token(label, start, end, confidence) for label, start, end, confidence in runs]
 
 
-def confidence(log_probs: np.ndarray, labels: Sequence[int], blank: int) -> float:
+def sequence_confidence(log_probs: np.ndarray, labels: Sequence[int], blank: int) -> float:
     """Probability of `labels`, as a geometric mean a label, in [0, 1]: exp(log p(labels | audio) / number of labels).
 
     Of a dozen measures compared on two models of Mboshi this one ordered utterances best by their errors: at half of the

@@ -13,8 +13,6 @@ from typing import Any
 
 from anadil import audio
 from anadil.data.examples import MAX_DURATION_S, MIN_DURATION_S
-from anadil.decoding.ctc import best_path, confidence
-from anadil.decoding.transcript import words_from_tokens
 from anadil.errors import AnadilError
 from anadil.evaluation.calibration import Threshold, thresholds
 from anadil.evaluation.errors import ErrorCounts, character_errors, total
@@ -212,13 +210,11 @@ def _hear(
     on_progress: Callable[[float, float], None],
 ) -> dict[int, Guess]:
     """What was heard, by the index of the utterance; progress in seconds of audio."""
-    rules, guesses = recognizer.rules, {}
+    decoder, guesses = recognizer.decoder, {}
     done_s, all_s = 0.0, sum(one.duration or 0.0 for one in utterances)
-    for index, log_probs in recognizer.frames_of_utterances(utterances, reject):
-        tokens = best_path(log_probs, rules.blank_id)
-        text = " ".join(word.text for word in words_from_tokens(tokens, rules.labels, recognizer.frame_s))
-        sure = confidence(log_probs, [token.id for token in tokens], rules.blank_id) if text else 0.0
-        guesses[index] = Guess(text, round(sure, 4))
+    for index, log_probs in recognizer.log_probs_of_utterances(utterances, reject):
+        decoded = decoder.decode(log_probs)
+        guesses[index] = Guess(decoded.text, round(decoder.confidence(log_probs, decoded), 4))
         done_s += utterances[index].duration or 0.0
         on_progress(done_s, all_s)
     return guesses

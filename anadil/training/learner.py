@@ -35,7 +35,9 @@ class Learner:
     data: Prepared
     masks: torch.Generator  # of SpecAugment
     pull: Pull | None = None
-    hollow: AcousticModel | None = None  # if the weights are sharded: a place to put them together in
+    unsharded_model: AcousticModel | None = (
+        None  # if the weights are sharded: a model without weights, to load full ones
+    )
 
     @property
     def settings(self) -> TrainingSettings:
@@ -44,18 +46,18 @@ class Learner:
     @property
     def waits(self) -> bool:
         """Whether processes exchange gradients behind the last piece alone; shards are exchanged behind each."""
-        return self.fabric.world_size > 1 and self.hollow is None
+        return self.fabric.world_size > 1 and self.unsharded_model is None
 
 
 def with_whole_weights(learner: Learner) -> Learner:
     """For the first process, to validate and to save; all are to call it together."""
     fabric, data = learner.fabric, learner.data
-    if learner.hollow is None:
+    if learner.unsharded_model is None:
         return learner
     state = whole(data.acoustic.network.state_dict(), fabric.is_global_zero)
     if not fabric.is_global_zero:
         return learner
-    return replace(learner, data=replace(data, acoustic=filled(learner.hollow, state, fabric.device)))
+    return replace(learner, data=replace(data, acoustic=filled(learner.unsharded_model, state, fabric.device)))
 
 
 def make_fabric(config: Config, alone: bool = False) -> Fabric:
@@ -94,7 +96,7 @@ def assemble(fabric: Fabric, data: Prepared) -> Learner:
     """
     init, settings = data.config.init, data.config.training
     sharded = settings.strategy == "fsdp" and fabric.world_size > 1
-    hollow = without_weights(data.acoustic) if sharded else None
+    unsharded_model = without_weights(data.acoustic) if sharded else None
     if sharded:
         same_weights(fabric, data.acoustic)
     if fabric.world_size > 1 and fabric.device.type == "cuda":
@@ -105,7 +107,7 @@ def assemble(fabric: Fabric, data: Prepared) -> Learner:
     masks = torch.Generator().manual_seed(settings.seed)
     if fabric.global_rank > 0:
         reseed(masks, settings.seed, fabric.global_rank)
-    return Learner(fabric, model, optimizer, data, masks, hollow=hollow)
+    return Learner(fabric, model, optimizer, data, masks, unsharded_model=unsharded_model)
 
 
 def reseed(masks: torch.Generator, seed: int, rank: int, step: int = 0) -> None:

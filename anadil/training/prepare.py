@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from anadil.data.augment.chain import Augmenter
+from anadil.data.batches import plan_languages
 from anadil.data.examples import Checked, Example, check, min_ctc_frames, weighed
 from anadil.errors import AnadilError, Problem, summarize
 from anadil.files import whole_file
@@ -69,6 +70,11 @@ class Prepared:
     augmenter: Augmenter
     start: Transferred | None = None  # with `init`
     rules_of: dict[str, TextRules] = field(default_factory=dict)  # of each language, if there are several
+
+    @property
+    def hours(self) -> float:
+        """Of training speech."""
+        return sum(example.duration for example in self.train) / 3600
 
     def language(self, example: Example) -> str:
         return example.utterance.language or self.config.language
@@ -176,6 +182,15 @@ def make_augmenter(config: Config, examples: Sequence[Example], acoustic: Acoust
 
     durations = [example.duration for example in examples]
     return Augmenter(config.augment, acoustic.sample_rate, config.training.seed, durations, may_last)
+
+
+def plan_steps(data: Prepared, epoch: int) -> list[list[int]]:
+    """Indices of the training examples in each batch of an epoch, one batch per step."""
+    languages = [data.language(example) for example in data.train]
+    settings, temperature = data.config.training, data.config.data.language_temperature
+    return plan_languages(
+        data.augmenter.durations(epoch), languages, temperature, settings.batch_limit, settings.seed, epoch
+    )
 
 
 def sampled_labels(data: Prepared, epoch: int) -> list[Sequence[int]] | None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from types import FrameType
 
 from anadil.errors import AnadilError
+from anadil.evaluation.evaluate import Scored
 from anadil.training.config import TrainingSettings
 
 # Ctrl-C, or a cluster's SIGTERM, between two steps: the run saves what it has before it ends.
@@ -64,12 +65,28 @@ OUTPUTS = (
 
 @dataclass(frozen=True, slots=True)
 class Validation:
-    """One look at the validation set. `loss` in nats a label."""
+    """The figures of one validation. `loss` in nats per label."""
 
     loss: float
     cer: float
     wer: float
     cer_by_language: dict[str, float] = field(default_factory=dict)  # if the training data hold several
+
+
+@dataclass(frozen=True)
+class ValidationResult:
+    """The figures of one validation, and each utterance's reference and hypothesis in the order of the manifest."""
+
+    validation: Validation
+    scored: tuple[Scored, ...]
+
+    @property
+    def references(self) -> list[str]:
+        return [one.reference for one in self.scored]
+
+    @property
+    def hypotheses(self) -> list[str]:
+        return [one.hypothesis for one in self.scored]
 
 
 @dataclass
@@ -109,6 +126,15 @@ class Run:
         """Share of the run that is done, by steps or by the clock, whichever is further."""
         by_time = self.minutes / max_minutes if max_minutes else 0.0
         return min(1.0, max(self.step / self.total_steps, by_time))
+
+    def record_step(self, loss: float, norm: float, audio_s: float) -> None:
+        """Count one optimiser step: its loss in nats, the norm of its gradients and its audio in seconds."""
+        self.step, self.batch = self.step + 1, self.batch + 1
+        self.audio_s += audio_s
+        self.losses.append(loss)
+        self.norms.append(norm)
+        if self.step == 1:
+            self.first_loss = loss
 
     @property
     def epochs_done(self) -> int:

@@ -1,4 +1,4 @@
-"""README.md of a model folder: what it is, what it heard, what it can do."""
+"""Saving a model folder of a run, with its card (README.md): training data, licences, error rates."""
 
 from __future__ import annotations
 
@@ -6,8 +6,25 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 from anadil.data.examples import Example
+from anadil.models.acoustic import save_model
 from anadil.models.summary import describe_model
+from anadil.settings import dump
+from anadil.text.tokenizer import tokenizer_files
 from anadil.training.config import Config
+from anadil.training.prepare import Prepared
+from anadil.training.run import Run
+from anadil.training.transfer.lora import merged_state
+
+
+def save_run_model(data: Prepared, run: Run, name: str, weights: str) -> None:
+    """Write RUN/`name` ("best" or "last") with its card. `weights`: in words, if they are an average. Raises AnadilError."""
+    last = run.last
+    card = model_card(
+        data.config, data.train, run.epoch, run.step, last.cer if last else None, last.wer if last else None, weights
+    )
+    network, init = data.acoustic.network, data.config.init
+    state = merged_state(network, init.lora if init else None)
+    save_model(run.out / name, data.acoustic, dump(data.config), card, tokenizer_files(data.rules), state)
 
 
 def model_card(

@@ -89,7 +89,7 @@ def test_nothing_heard_is_not_a_label(recognizer: Recognizer, unlabelled: list[U
         log_probs[:, :, -1] = 0.0
         return log_probs, np.full(len(waveforms), 9)
 
-    found = label(replace(recognizer, log_probs=blanks), unlabelled)
+    found = label(replace(recognizer, forward=blanks), unlabelled)
     assert found.kept == [] and found.reasons == {"nothing heard": 8}
 
 

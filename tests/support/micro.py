@@ -13,7 +13,6 @@ import torch
 import yaml
 
 from anadil import audio
-from anadil.cli.train import judge
 from anadil.export.onnx import export_folder
 from anadil.training.config import Config
 from anadil.training.train import train
@@ -81,7 +80,7 @@ def write_config(path: Path, data: dict[str, Any]) -> Path:
 def _trained(temporary: Path) -> Path:
     folder = temporary / "micro"
     manifest = write_corpus(folder)
-    train(micro_config(manifest, manifest, epochs=40), folder / "run", judge)
+    train(micro_config(manifest, manifest, epochs=40), folder / "run")
     return folder
 
 

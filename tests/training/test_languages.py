@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from anadil.cli.train import judge
 from anadil.errors import AnadilError
 from anadil.training.config import Config
 from anadil.training.prepare import prepare
@@ -59,9 +58,9 @@ def test_there_must_be_several_languages_to_weigh(tmp_path: Path, micro: Path) -
 
 def test_a_weighted_run_resumes_exactly_and_hears_the_small_language_more(tmp_path: Path, micro: Path) -> None:
     data = mixed(tmp_path, micro, n_turkish=1)
-    plain = train(Config.model_validate(data), tmp_path / "plain", judge)
+    plain = train(Config.model_validate(data), tmp_path / "plain")
     data["data"]["language_temperature"] = 1e9
-    weighted = train(Config.model_validate(data), tmp_path / "undisturbed", judge)
+    weighted = train(Config.model_validate(data), tmp_path / "undisturbed")
     assert list(metrics(tmp_path / "plain")[0])[-2:] == ["valid_cer_en", "valid_cer_tr"]
     assert plain.last is not None and plain.last.cer_by_language["tr"] == float(
         metrics(tmp_path / "plain")[-1]["valid_cer_tr"]
@@ -69,7 +68,7 @@ def test_a_weighted_run_resumes_exactly_and_hears_the_small_language_more(tmp_pa
     assert weighted.total_steps != plain.total_steps or weighted.audio_s != plain.audio_s
     for attempt, crash_after in enumerate((4, 2, 99)):
         try:
-            train(Config.model_validate(data), tmp_path / "run", judge, CrashAt(crash_after), resume=attempt > 0)
+            train(Config.model_validate(data), tmp_path / "run", CrashAt(crash_after), resume=attempt > 0)
         except Crash:
             assert attempt < 2
     assert_same_run(tmp_path / "run", tmp_path / "undisturbed")

@@ -9,7 +9,6 @@ from types import SimpleNamespace
 import pytest
 
 import anadil
-from anadil.cli.train import judge
 from anadil.errors import AnadilError
 from anadil.export.onnx import export_folder
 from anadil.models.acoustic import load_model
@@ -28,7 +27,7 @@ def config(folder: Path, **tokenizer: object) -> Config:
 
 
 def test_subwords_go_into_the_model_and_the_exported_folder(tmp_path: Path) -> None:
-    train(config(tmp_path, kind="unigram", size=8, sampling=0.2), tmp_path / "run", judge)
+    train(config(tmp_path, kind="unigram", size=8, sampling=0.2), tmp_path / "run")
     rules = load_model(tmp_path / "run/last").rules
     assert len(rules.labels) == 8 and any(len(label) > 1 for label in rules.labels)
     export_folder(tmp_path / "run/last", tmp_path / "exported")

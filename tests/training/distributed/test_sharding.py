@@ -15,7 +15,6 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from anadil.cli.train import judge
 from anadil.errors import AnadilError
 from anadil.models.acoustic import AcousticModel, load_model
 from anadil.models.conformer import ConformerSettings
@@ -49,7 +48,7 @@ def _work(rank: int, ports: list[int], jobs: Any) -> None:
 
         module.take_step = step  # type: ignore[assignment]
         try:
-            train(Config.model_validate(data), out, judge, resume=resume)
+            train(Config.model_validate(data), out, resume=resume)
         except BaseException as error:
             jobs.send(repr(error))
         else:
@@ -99,7 +98,7 @@ def pair() -> Iterator[Pair]:
 
 
 def alone(data: dict[str, Any], out: Path, resume: bool = False) -> None:
-    train(Config.model_validate(data), out, judge, resume=resume)
+    train(Config.model_validate(data), out, resume=resume)
 
 
 def conformer(micro: Path, epochs: int = 2) -> dict[str, Any]:

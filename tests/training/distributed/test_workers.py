@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 
-from anadil.cli.train import judge
 from anadil.errors import AnadilError
 from anadil.training.config import Config
 from anadil.training.distributed import workers as module
@@ -56,7 +55,7 @@ def environment(**more: str) -> dict[str, str]:
 @pytest.fixture(scope="module")
 def alone(micro: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("alone") / "run"
-    train(Config.model_validate(data_of(micro)), out, judge)
+    train(Config.model_validate(data_of(micro)), out)
     return out
 
 
@@ -71,7 +70,7 @@ def assert_same_course(one: Path, other: Path) -> None:
 
 @pytest.mark.parametrize("accumulate", [2, 3, 50])
 def test_gradient_accumulation_changes_nothing(tmp_path: Path, micro: Path, alone: Path, accumulate: int) -> None:
-    train(Config.model_validate(data_of(micro, accumulate=accumulate)), tmp_path / "run", judge)
+    train(Config.model_validate(data_of(micro, accumulate=accumulate)), tmp_path / "run")
     assert_same_course(tmp_path / "run", alone)
 
 
@@ -82,7 +81,7 @@ def test_two_processes_give_the_losses_of_one_and_one_goes_on_where_two_were_kil
     """Batches hold two or three utterances, and the last of an epoch one: then the second process has none."""
     config = write_config(tmp_path / "config.yaml", data_of(micro, batch_seconds=2.6))
     single, pair = tmp_path / "single", tmp_path / "pair"
-    train(Config.model_validate(data_of(micro, batch_seconds=2.6)), single, judge)
+    train(Config.model_validate(data_of(micro, batch_seconds=2.6)), single)
     two = ["training.devices=2", "training.accumulate=2"]
     done = subprocess.run(command(config, pair, *two), capture_output=True, text=True, env=environment(), timeout=120)
     assert done.returncode == 0, done.stderr
@@ -106,7 +105,7 @@ def test_two_processes_give_the_losses_of_one_and_one_goes_on_where_two_were_kil
     assert "Traceback" not in told
     n_epochs = max(3, len(metrics(killed)) + 1)
     again = Config.model_validate(data_of(micro, batch_seconds=2.6, epochs=n_epochs))
-    assert train(again, killed, judge, resume=True).epoch == n_epochs
+    assert train(again, killed, resume=True).epoch == n_epochs
     losses = [[float(row["train_loss"]) for row in metrics(run)[:3]] for run in (killed, single)]
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)  # the learning rate is constant here
 

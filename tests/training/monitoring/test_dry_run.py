@@ -54,11 +54,11 @@ def test_the_longest_batch_is_tried_and_too_little_memory_is_named(
 ) -> None:
     seen: list[int] = []
 
-    def no_memory(learner: object, pieces: list[Batch], *_: object) -> None:
-        seen.append(pieces[0].waveforms.numel())
+    def no_memory(learner: object, batch: Batch, *_: object) -> None:
+        seen.append(batch.waveforms.numel())
         raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
 
-    monkeypatch.setattr(step_module, "_gradients", no_memory)
+    monkeypatch.setattr(step_module, "_loss", no_memory)
     with pytest.raises(AnadilError, match=r"out of memory in a batch of [\d.]+ s.*\n.*training.batch_seconds") as e:
         dry_run(micro_config(micro / "train.jsonl"), tmp_path / "run")
     (n_samples,) = seen

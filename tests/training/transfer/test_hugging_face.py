@@ -12,7 +12,6 @@ import yaml
 from safetensors.torch import load_file
 
 import anadil
-from anadil.cli.train import judge
 from anadil.errors import AnadilError
 from anadil.export.onnx import export_folder
 from anadil.models.acoustic import load_model
@@ -63,7 +62,7 @@ def test_mms_is_converted_with_its_language(tmp_path: Path) -> None:
 def test_a_head_is_mapped_and_the_convolutions_hold_still(tmp_path: Path, micro: Path) -> None:
     write(tmp_path / "hf", "xls-r")
     data = run_data(tmp_path, micro, tmp_path / "hf", "açb") | {"augment": {}}
-    train(Config.model_validate(data), tmp_path / "run", judge)
+    train(Config.model_validate(data), tmp_path / "run")
     source = read_hugging_face(str(tmp_path / "hf")).loaded.acoustic.network.state_dict()
     model = load_model(tmp_path / "run/last")
     assert model.rules.labels == (" ", "a", "b", "ç")
