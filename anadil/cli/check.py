@@ -14,8 +14,7 @@ if TYPE_CHECKING:
     from anadil.doctor.audio import AudioLimits
     from anadil.doctor.examine import CheckedManifest, Model, Report
     from anadil.doctor.findings import FindingKind
-    from anadil.manifest import Utterance
-    from anadil.text.rules import TextRules
+    from anadil.text.rules import RulesByLanguage
     from anadil.training.config import Config
     from anadil.training.monitoring.report import Reporter
 
@@ -63,7 +62,7 @@ def check(
         rules, model, limits = resolve_rules(parts, settings, lang, report)
         for part in parts:
             report.say(f"{part.path}: {part.split}, {len(part.utterances):,} utterances{pseudo_of(part)}")
-        found = examine(parts, rules, limits, model, audio, report.progress)
+        found = examine(parts, rules.default, limits, model, audio, report.progress)
         if without and out:
             for path, n in write_without(parts, found, without, out):
                 report.say(f"{path}: {n:,} utterances left out")
@@ -130,39 +129,29 @@ def refuse_wrong_kinds(without: list[str] | None, out: Path | None, manifests: S
 
 
 def resolve_rules(
-    parts: Sequence[CheckedManifest], settings: Config | None, lang: str | None, report: Reporter
-) -> tuple[TextRules, Model | None, AudioLimits]:
-    """Text rules, labels, model and limits: what training with the config would use, or without one if nothing is said."""
+    manifests: Sequence[CheckedManifest], settings: Config | None, lang: str | None, report: Reporter
+) -> tuple[RulesByLanguage, Model | None, AudioLimits]:
+    """Text rules, model and limits as `anadil train` resolves them; without a config, rules of `lang` alone."""
     from anadil.data.examples import MAX_DURATION_S, MIN_DURATION_S
     from anadil.doctor.audio import AudioLimits
-    from anadil.text.rules import TextSettings, text_rules
+    from anadil.text.rules import RulesByLanguage, TextSettings, text_rules
 
     if settings is None:
-        return text_rules(lang or "und", TextSettings(), ()), None, AudioLimits(MIN_DURATION_S, MAX_DURATION_S)
+        rules = RulesByLanguage(text_rules(lang or "und", TextSettings(), ()))
+        return rules, None, AudioLimits(MIN_DURATION_S, MAX_DURATION_S)
     from anadil.doctor.examine import Model
     from anadil.doctor.splits import TRAIN
     from anadil.manifest import read_manifests
-    from anadil.models.acoustic import AcousticModel
-    from anadil.training.prepare import resolve_tokenizer
-    from anadil.training.transfer.source import read_source, resolve
+    from anadil.training.prepare import resolve
 
-    settings, kept = settings.model_copy(update={"language": lang or settings.language}), b""
-    if settings.init is not None:
-        source, _ = read_source(settings.init)
-        settings = resolve(settings, source)
-        kept = source.kept_subwords(settings)
-    from_training = settings.tokenizer.labels == "auto" and settings.tokenizer.path is None
-    trained: list[Utterance] = []
-    if from_training:
-        trained = [one for part in parts if part.split == TRAIN for one in part.utterances]
-        trained = trained or read_manifests(settings.data.train)
-    settings, subwords = resolve_tokenizer(settings, trained, report, kept)
-    labels = settings.tokenizer.labels
-    assert not isinstance(labels, str)
-    acoustic = AcousticModel(settings.features, settings.model, len(labels))
-    limits = AudioLimits(settings.data.min_duration, settings.data.max_duration, acoustic.sample_rate)
-    model = Model(acoustic.sample_rate, acoustic.frame_count, from_training)
-    return text_rules(settings.language, settings.text, labels, subwords), model, limits
+    if lang is not None:
+        settings = settings.model_copy(update={"language": lang})
+    train = [one for manifest in manifests if manifest.split == TRAIN for one in manifest.utterances]
+    others = [one for manifest in manifests if manifest.split != TRAIN for one in manifest.utterances]
+    resolved = resolve(settings, train or read_manifests(settings.data.train), others, report)
+    acoustic, data = resolved.acoustic, resolved.config.data
+    limits = AudioLimits(data.min_duration, data.max_duration, acoustic.sample_rate)
+    return resolved.rules, Model(acoustic.sample_rate, acoustic.frame_count, resolved.labels_from_training), limits
 
 
 def print_report(report: Report, config: Path | None, manifests: Sequence[Path]) -> None:

@@ -55,7 +55,7 @@ def _run_model(learner: Learner, loader: Loader, report: Reporter) -> tuple[floa
 def _cer_by_language(learner: Learner, scored: tuple[Scored, ...]) -> dict[str, float]:
     """CER of each language, sorted by name; empty if the training data hold one language."""
     data = learner.data
-    if not data.rules_of:
+    if not data.rules_by_language.by_language:
         return {}
     languages = [data.language(example) for example in data.valid]
     return {

@@ -150,7 +150,7 @@ def test_an_interrupt_leaves_nothing(
     def interrupted(*arguments: object) -> float:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("anadil.recognition.pseudo_labels.confidence", interrupted)
+    monkeypatch.setattr("anadil.decoding.decoder.sequence_confidence", interrupted)
     result = run(
         "pseudo-label", exported, speech / "recordings", "--min-confidence", "0", "--out", tmp_path / "o.jsonl"
     )

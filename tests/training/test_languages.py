@@ -46,7 +46,7 @@ def test_one_language_follows_the_configs_rules_whatever_the_manifest_calls_it(t
     data = mixed(tmp_path, micro)
     data["data"] = {"train": data["data"]["train"][:1]}
     start = prepare(Config.model_validate(data), tmp_path, Told())
-    assert start.rules_of == {} and start.reference(start.train[0]) == "isi i"  # language: en
+    assert start.rules_by_language.by_language == {} and start.reference(start.train[0]) == "isi i"  # language: en
 
 
 def test_there_must_be_several_languages_to_weigh(tmp_path: Path, micro: Path) -> None:

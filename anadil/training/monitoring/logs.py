@@ -229,4 +229,4 @@ def figures(
         if wanted:
             row[f"{name}_cer"] = results[name].validation.cer if name in results else None
     by_language = found.cer_by_language if found else {}
-    return row | {f"valid_cer_{name}": by_language.get(name) for name in sorted(learner.data.rules_of)}
+    return row | {f"valid_cer_{name}": by_language.get(name) for name in learner.data.rules_by_language.by_language}
