@@ -208,10 +208,13 @@ def another_version(folder: Path, data: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (other_rate, r"cannot go on, for it began otherwise:\n  training.lr was 0.02, is 0.5\n  next: "),
-        (other_data, r"(?s)data.train.* was .*the training data is not what it was"),
-        (no_checkpoint, r"nothing to resume: no checkpoint in .*checkpoints\n  next: leave --resume out"),
-        (another_version, r"step-\d+.ckpt is of another version"),
+        (
+            other_rate,
+            r"cannot go on, because it began with other settings or data:\n  training.lr was 0.02, is 0.5\n  next: ",
+        ),
+        (other_data, r"(?s)data.train.* was .*the training data has changed"),
+        (no_checkpoint, r"nothing to resume: no checkpoint in .*checkpoints\n  next: omit --resume"),
+        (another_version, r"step-\d+.ckpt was written by another version"),
     ],
 )
 def test_what_cannot_go_on_says_why(tmp_path: Path, micro: Path, change: Change, message: str) -> None:

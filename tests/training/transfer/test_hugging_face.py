@@ -91,7 +91,7 @@ def test_single_settings_change_and_what_it_does_not_have_is_refused(tmp_path: P
     assert start.config.model.kind == "wav2vec2" and start.config.model.layerdrop == 0
     assert start.start is not None and [label.kind for label in start.start.labels] == ["same"] * 4
     for changes, message in (
-        ({"features": {"mels": 40}, "model": {"kind": "hubert"}}, "features of its own"),
+        ({"features": {"mels": 40}, "model": {"kind": "hubert"}}, "has its own features"),
         ({"init": {"from": str(micro / "run/best"), "adapter": "tur"}}, "no model of Hugging Face"),
         ({"model": {"kind": "wav2vec2", "num_hidden_layers": 3}}, "not there"),
     ):
