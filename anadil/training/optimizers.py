@@ -136,7 +136,7 @@ class Pull:
 def learning_rate(settings: TrainingSettings, step: int, progress: float) -> float:
     """Return the learning rate: linear warm-up over `warmup_steps`, then a half cosine to `min_lr`.
 
-    The schedule is that of Loshchilov and Hutter, arXiv:1608.03983. `progress` is the share of the whole run that is done, 0 to 1.
+    The schedule is that of Loshchilov and Hutter, arXiv:1608.03983. `progress` is the share of the run that is done, 0 to 1.
     """
     warm = min(1.0, (step + 1) / settings.warmup_steps) if settings.warmup_steps else 1.0
     cosine = 0.5 * (1 + math.cos(math.pi * min(max(progress, 0.0), 1.0)))
