@@ -16,8 +16,7 @@ from anadil.training.config import Config, TrainingSettings
 from anadil.training.train import train
 from anadil.training.validation import Judgement
 from tests.support.micro import TEXTS, micro_config, micro_data
-from tests.training.test_checkpoint import Crash, CrashAt
-from tests.training.test_train import Told, metrics, no_space
+from tests.support.runs import Crash, CrashAt, Told, metrics, no_space
 
 
 def settings_of(**fields: object) -> TrainingSettings:

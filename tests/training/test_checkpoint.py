@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
 
 from anadil.cli.train import judge
 from anadil.errors import AnadilError
@@ -20,27 +19,19 @@ from anadil.training.config import Config
 from anadil.training.train import train
 from anadil.training.validation import Judgement
 from tests.support.killing import DEATHS, process_of
-from tests.support.micro import TEXTS, micro_config, micro_data, write_config, write_lines
-from tests.training.test_train import Told, metrics, no_space
+from tests.support.lines import write_lines
+from tests.support.micro import TEXTS, micro_config, micro_data, write_config
+from tests.support.runs import (
+    EVERY_STEP,
+    Crash,
+    CrashAt,
+    Told,
+    assert_same_run,
+    metrics,
+    no_space,
+)
 
-EVERY_STEP = 1e-9
 SETTINGS: dict[str, Any] = {"epochs": 5, "batch_seconds": 2.5, "flat_start_steps": 10}
-
-
-class Crash(BaseException):
-    """Nothing catches it, as nothing catches `kill -9`."""
-
-
-class CrashAt(Told):
-    def __init__(self, step: int) -> None:
-        super().__init__()
-        self.left = step
-
-    def progress(self, stage: str, done: float, total: float, note: str = "") -> None:
-        if stage == "training":
-            self.left -= 1
-            if self.left < 0:
-                raise Crash
 
 
 def data_of(micro: Path, checkpoint_minutes: float = EVERY_STEP) -> dict[str, Any]:
@@ -53,25 +44,6 @@ def data_of(micro: Path, checkpoint_minutes: float = EVERY_STEP) -> dict[str, An
 
 def config_of(micro: Path, checkpoint_minutes: float = EVERY_STEP) -> Config:
     return Config.model_validate(data_of(micro, checkpoint_minutes))
-
-
-def assert_same_run(one: Path, other: Path) -> None:
-    for name in ("best", "last"):
-        weights, others = (load_file(run / name / "model.safetensors") for run in (one, other))
-        assert all(torch.equal(weights[key], others[key]) for key in weights)
-    timed = ("minutes", "audio_s_per_s", "memory_mb", "data_wait")
-    rows = [[{k: v for k, v in row.items() if k not in timed} for row in metrics(run)] for run in (one, other)]
-    assert rows[0] == rows[1]
-
-
-def assert_resumes_exactly(config: Config, folder: Path, crash_after: int = 3) -> None:
-    """Train without a disturbance in folder/undisturbed, and with a crash in folder/run: both end alike."""
-    train(config, folder / "undisturbed", judge)
-    with pytest.raises(Crash):
-        train(config, folder / "run", judge, CrashAt(crash_after))
-    torch.manual_seed(99)
-    train(config, folder / "run", judge, resume=True)
-    assert_same_run(folder / "run", folder / "undisturbed")
 
 
 @pytest.fixture(scope="module")

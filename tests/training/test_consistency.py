@@ -10,6 +10,7 @@ import pytest
 import torch
 from lightning_fabric import seed_everything
 
+from anadil.cli.train import judge
 from anadil.data.batches import Batch, Loader
 from anadil.settings import override
 from anadil.training.config import Config
@@ -19,7 +20,7 @@ from anadil.training.monitoring.report import Silent
 from anadil.training.prepare import prepare
 from anadil.training.step import consistency_loss, gradients
 from anadil.training.train import train
-from tests.support.micro import judge, micro_data
+from tests.support.micro import micro_data
 
 BATCH = Batch(torch.zeros(2, 1), torch.tensor([1, 1]), torch.tensor([[0, 1], [1, 0]]), torch.tensor([2, 1]), (0, 1))
 FRAMES = torch.tensor([2, 1])

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from anadil.cli.train import judge
 from anadil.data.batches import Batch
 from anadil.data.examples import Example
 from anadil.errors import AnadilError
@@ -20,7 +21,7 @@ from anadil.training.save import model_card
 from anadil.training.step import ctc_loss, flat_start_loss
 from anadil.training.train import train
 from tests.support.lines import write_lines
-from tests.support.micro import TEXTS, judge, micro_config, micro_data
+from tests.support.micro import TEXTS, micro_config, micro_data
 
 LOG_PROBS = torch.randn(3, 12, 4, generator=torch.Generator().manual_seed(0)).log_softmax(2)
 FRAMES = torch.tensor([12, 9, 11])

@@ -22,8 +22,9 @@ from anadil.training.monitoring.diagnosis import find_exchange, strange_sound, w
 from anadil.training.run import Run, Validation
 from anadil.training.train import train
 from anadil.training.validation import Judgement, Look
-from tests.support.micro import TEXTS, micro_config, micro_data, write_lines
-from tests.training.test_train import Told
+from tests.support.lines import write_lines
+from tests.support.micro import TEXTS, micro_config, micro_data
+from tests.support.runs import Told
 
 # --- letters in another order
 

@@ -22,8 +22,7 @@ from anadil.training.run import Validation
 from anadil.training.train import train
 from anadil.training.validation import Judgement, Look
 from tests.support.micro import TEXTS, micro_config
-from tests.training.test_checkpoint import Crash, CrashAt
-from tests.training.test_train import Told, metrics
+from tests.support.runs import Crash, CrashAt, Told, metrics
 
 
 def test_the_best_epochs_hypotheses_are_as_evaluate_writes_them(tmp_path: Path, micro: Path) -> None:
