@@ -153,7 +153,7 @@ def render(transcript: Transcript, source: Path, form: Format) -> str:
     if form is Format.CTM:
         words = ((word, max(0.0, word.end - word.start)) for word in transcript.words)
         return ctm.format_ctm(
-            [ctm.Timed(source.stem, "1", word.start, length, word.text, word.confidence) for word, length in words]
+            [ctm.TimedWord(source.stem, "1", word.start, length, word.text, word.confidence) for word, length in words]
         )
     utterances = cues(transcript)
     plain = {

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from anadil.corpora.reader import Options, Reject
-from anadil.corpora.segments import Annotated, Segment, seconds, squeeze, utterances_of
+from anadil.corpora.segments import AnnotationFile, Segment, collapse_whitespace, parse_seconds, read_annotation_files
 from anadil.corpora.text_files import read_lines
 from anadil.errors import AnadilError, Problem
 from anadil.manifest import Utterance
@@ -19,7 +19,9 @@ def utterances(source: Path, options: Options, reject: Reject) -> Iterator[Utter
 
     Lines that begin with a backslash hold the frequencies of the label before, and are no labels.
     """
-    yield from utterances_of(source, options, reject, SUFFIXES, lambda file: Annotated(_labels(file, reject)))
+    yield from read_annotation_files(
+        source, options, reject, SUFFIXES, lambda file: AnnotationFile(_labels(file, reject))
+    )
 
 
 def _labels(file: Path, reject: Reject) -> list[Segment]:
@@ -39,7 +41,10 @@ def _labels(file: Path, reject: Reject) -> list[Segment]:
         text = columns[2] if len(columns) == 3 else ""
         if start == end:
             problems.append(
-                Problem(f"{file}:{number}", f"a point label, which has no length: {squeeze(text)!r} at {start:g} s")
+                Problem(
+                    f"{file}:{number}",
+                    f"a point label, which has no length: {collapse_whitespace(text)!r} at {start:g} s",
+                )
             )
             continue
         segments.append(Segment(start, end, text, place=f"line {number}"))
@@ -52,9 +57,9 @@ def _labels(file: Path, reject: Reject) -> list[Segment]:
 
 def _seconds(text: str) -> float:
     """Audacity once wrote a decimal comma, where the system had one."""
-    return seconds(text.replace(",", "."))
+    return parse_seconds(text.replace(",", "."))
 
 
 def format_audacity(segments: Sequence[Segment]) -> str:
     """Labels with times to the microsecond, as Audacity exports them."""
-    return "".join(f"{one.start:.6f}\t{one.end:.6f}\t{squeeze(one.text)}\n" for one in segments)
+    return "".join(f"{one.start:.6f}\t{one.end:.6f}\t{collapse_whitespace(one.text)}\n" for one in segments)

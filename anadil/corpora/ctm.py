@@ -9,8 +9,8 @@ from pathlib import Path
 from statistics import fmean
 
 from anadil.corpora.reader import Options, Reject
-from anadil.corpora.recordings import Recordings
-from anadil.corpora.segments import Segment, find_files, seconds, spoken, squeeze
+from anadil.corpora.recordings import RecordingFinder
+from anadil.corpora.segments import Segment, collapse_whitespace, find_files, parse_seconds, segments_to_utterances
 from anadil.corpora.text_files import read_lines
 from anadil.errors import AnadilError, Problem
 from anadil.manifest import Utterance
@@ -24,7 +24,7 @@ _SILENCE = frozenset({"<eps>", "@"})  # Kaldi's and NIST's word for no word
 
 
 @dataclass(frozen=True, slots=True)
-class Timed:
+class TimedWord:
     """A word as a CTM file has it; times in seconds."""
 
     recording: str
@@ -43,20 +43,20 @@ def utterances(source: Path, options: Options, reject: Reject) -> Iterator[Utter
     A file names its recordings without an ending; they are looked for beside it and in `options.audio`.
     """
     files = find_files(source, SUFFIXES)
-    recordings = Recordings(options.audio)
+    recordings = RecordingFinder(options.audio)
     for file in files:
         words = sorted(_words(file, reject), key=lambda one: (one.recording, one.channel, one.start))
         for name, mine in itertools.groupby(words, key=lambda one: one.recording):
-            segments = list(group(mine))
+            segments = list(group_words(mine))
             try:
-                recording, _ = recordings.of(file.parent / f"{name}{file.suffix}")
+                recording, _ = recordings.find(file.parent / f"{name}{file.suffix}")
             except AnadilError as error:
                 reject(Problem(f"{file}: recording {name}", f"{len(segments):,} utterances: {error}"))
                 continue
-            yield from spoken(segments, file, recording, 0.0, options, reject)
+            yield from segments_to_utterances(segments, file, recording, 0.0, options, reject)
 
 
-def _words(file: Path, reject: Reject) -> list[Timed]:
+def _words(file: Path, reject: Reject) -> list[TimedWord]:
     """The words of a file; a line that is none is rejected. Raises AnadilError if there is no word at all."""
     found, problems = [], []
     for number, line in read_lines(file):
@@ -73,20 +73,20 @@ def _words(file: Path, reject: Reject) -> list[Timed]:
     return [one for one in found if one.word not in _SILENCE]
 
 
-def _word(columns: Sequence[str]) -> Timed:
+def _word(columns: Sequence[str]) -> TimedWord:
     if not 5 <= len(columns) <= 8:
         raise ValueError(f"{len(columns)} columns, expected 5 to 8")
-    start, duration = seconds(columns[2]), seconds(columns[3])
+    start, duration = parse_seconds(columns[2]), parse_seconds(columns[3])
     if start < 0 or duration < 0:
         raise ValueError("a negative time")
-    confidence = None if len(columns) < 6 or columns[5] in ("NA", "-") else seconds(columns[5])
+    confidence = None if len(columns) < 6 or columns[5] in ("NA", "-") else parse_seconds(columns[5])
     speaker = columns[7] if len(columns) == 8 and columns[7] not in ("NA", "-", "null", "<NA>") else None
-    return Timed(columns[0], columns[1], start, duration, columns[4], confidence, speaker)
+    return TimedWord(columns[0], columns[1], start, duration, columns[4], confidence, speaker)
 
 
-def group(words: Iterable[Timed]) -> Iterator[Segment]:
+def group_words(words: Iterable[TimedWord]) -> Iterator[Segment]:
     """Segments of words in order of channel and time: parted where PAUSE_S or more is silent, or another speaks."""
-    phrase: list[Timed] = []
+    phrase: list[TimedWord] = []
     for word in words:
         if phrase:
             last = phrase[-1]
@@ -99,7 +99,7 @@ def group(words: Iterable[Timed]) -> Iterator[Segment]:
         yield _segment(phrase)
 
 
-def _segment(phrase: Sequence[Timed]) -> Segment:
+def _segment(phrase: Sequence[TimedWord]) -> Segment:
     first = phrase[0]
     confidences = [one.confidence for one in phrase if one.confidence is not None]
     extra: dict[str, object] = {"channel": first.channel}
@@ -115,12 +115,12 @@ def _segment(phrase: Sequence[Timed]) -> Segment:
     )
 
 
-def format_ctm(words: Sequence[Timed]) -> str:
+def format_ctm(words: Sequence[TimedWord]) -> str:
     """CTM lines, times and confidences to 3 decimals. Raises AnadilError if a name or word holds white space or is empty."""
     lines = []
     for one in words:
         for part in (one.recording, one.channel, one.word):
-            if not part or part != squeeze(part) or " " in part:
+            if not part or part != collapse_whitespace(part) or " " in part:
                 raise AnadilError(f"CTM has no place for white space: {part!r}\n  next: rename the recording")
         columns = [one.recording, one.channel, f"{one.start:.3f}", f"{one.duration:.3f}", one.word]
         if one.confidence is not None or one.speaker is not None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from anadil.audio import EXTENSIONS
 from anadil.corpora.reader import Options, Reject
 from anadil.corpora.recordings import ENCODED, VIDEO
-from anadil.corpora.segments import squeeze
+from anadil.corpora.segments import collapse_whitespace
 from anadil.corpora.text_files import read_text
 from anadil.errors import AnadilError, Problem
 from anadil.manifest import Utterance
@@ -21,7 +21,7 @@ _LONGEST = 1 << 20  # bytes of one text: a day of speech
 def utterances(source: Path, options: Options, reject: Reject) -> Iterator[Utterance]:
     """Folders below are searched too; with `options.audio`, its recordings have the texts' paths, from there on.
 
-    The lines of a text are joined. Recordings without a text and texts without a recording are rejected.
+    The lines of a text are joined. RecordingFinder without a text and texts without a recording are rejected.
     """
     if not source.is_dir():
         raise AnadilError(f"{source} is no folder\n  next: give the folder with the recordings and their texts")
@@ -67,7 +67,7 @@ def _utterance(sounds: list[Path], texts: list[Path], options: Options) -> Utter
         raise AnadilError(f"several recordings have this name: {', '.join(path.name for path in sounds)}")
     if len(texts) > 1:
         raise AnadilError(f"several texts have this name: {', '.join(path.name for path in texts)}")
-    text = squeeze(read_text(texts[0], _LONGEST))
+    text = collapse_whitespace(read_text(texts[0], _LONGEST))
     if not text:
         raise AnadilError(f"its text is empty: {texts[0]}")
     return Utterance(str(sounds[0]), text=text, language=options.language, source=str(texts[0]))

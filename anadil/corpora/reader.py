@@ -32,7 +32,9 @@ class Options:
     audio_column: str | None = None  # of a table
     text_column: str | None = None
     speaker_column: str | None = None
-    unpacked: Path | None = None  # where archives found in the source are unpacked (not the user's to say); beside them
+    unpack_to: Path | None = (
+        None  # where archives found in the source are unpacked (not the user's to say); beside them
+    )
 
 
 class Reader(Protocol):

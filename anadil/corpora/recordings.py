@@ -25,10 +25,10 @@ class Media:
     """A recording that an annotation file names, by a path relative to it or one of another machine."""
 
     url: str
-    shift_s: float = 0.0  # where in the recording the file's time starts
+    time_origin_s: float = 0.0  # where in the recording the file's time starts
 
 
-class Recordings:
+class RecordingFinder:
     """Finds recordings by name; folders are listed once. Letter case and Unicode form of names don't count."""
 
     def __init__(self, audio: Path | None, n_files: int = 1) -> None:
@@ -45,7 +45,7 @@ class Recordings:
         self._audio = audio
         self._listings: dict[tuple[Path, bool], dict[str, list[Path]]] = {}
 
-    def of(self, file: Path, media: Sequence[Media] = ()) -> tuple[Path, float]:
+    def find(self, file: Path, media: Sequence[Media] = ()) -> tuple[Path, float]:
         """The recording of an annotation file, and where in it the file's time starts (seconds).
 
         Looked for: in `audio`, if given; at the named paths; beside the file, by the name that is named and by the
@@ -54,16 +54,16 @@ class Recordings:
         if self._audio is not None and self._audio.is_file():
             return self._audio, _shift_of(self._audio, file, media)
         if self._audio is not None:
-            for name, shift_s in _names(file, media):
+            for name, time_origin_s in _names(file, media):
                 for path in self._pick(self._audio, name, file, deep=True):
-                    return path, shift_s
+                    return path, time_origin_s
         for one in media:
             for path in _paths(one.url):
                 for found in self._pick((file.parent / path).parent, path.name, file):
-                    return found, one.shift_s
-        for name, shift_s in _names(file, media):
+                    return found, one.time_origin_s
+        for name, time_origin_s in _names(file, media):
             for path in self._pick(file.parent, name, file):
-                return path, shift_s
+                return path, time_origin_s
         raise AnadilError(self._not_found(file, media))
 
     def _pick(self, folder: Path, name: str, file: Path, deep: bool = False) -> Iterator[Path]:
@@ -116,7 +116,7 @@ class Recordings:
 def _shift_of(audio: Path, file: Path, media: Sequence[Media]) -> float:
     """Where in a recording that the user gave the file's time starts: as in the one of its name, or in all that are named."""
     alike = [one for one in media if any(_key(path.stem) == _key(audio.stem) for path in _paths(one.url))]
-    shifts = {one.shift_s for one in alike or media}
+    shifts = {one.time_origin_s for one in alike or media}
     if len(shifts) > 1:
         raise AnadilError(
             f"{file}: its recordings start at different times ({', '.join(f'{one:g} s' for one in sorted(shifts))}), "
@@ -133,11 +133,11 @@ def _names(file: Path, media: Sequence[Media]) -> list[tuple[str, float]]:
     found = []
     for one in media:
         for path in _paths(one.url):
-            found.append((path.stem if path.suffix.lower() in VIDEO | ENCODED else path.name, one.shift_s))
-    shift_s = media[0].shift_s if media else 0.0
-    found.append((file.stem, shift_s))
+            found.append((path.stem if path.suffix.lower() in VIDEO | ENCODED else path.name, one.time_origin_s))
+    time_origin_s = media[0].time_origin_s if media else 0.0
+    found.append((file.stem, time_origin_s))
     if _LANGUAGE.search(file.stem):
-        found.append((_LANGUAGE.sub("", file.stem), shift_s))
+        found.append((_LANGUAGE.sub("", file.stem), time_origin_s))
     return found
 
 
@@ -164,3 +164,14 @@ def locate(name: str, folders: Sequence[Path]) -> Path | None:
                 if path.is_file():
                     return path
     return None
+
+
+def safe_path(folder: Path, name: str) -> Path | None:
+    """`folder`/`name`, or None if `name`, which comes from a downloaded file, leads out of the folder."""
+    return folder.joinpath(*name.replace("\\", "/").split("/")) if is_inside(name) else None
+
+
+def is_inside(name: str) -> bool:
+    """Whether the relative path `name` stays inside the folder that it is relative to."""
+    parts = name.replace("\\", "/").split("/")
+    return name != "" and parts[0] != "" and ".." not in parts and ":" not in parts[0] and "\0" not in name

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from anadil.corpora.reader import Options, Reject
-from anadil.corpora.recordings import Media, Recordings
+from anadil.corpora.recordings import Media, RecordingFinder
 from anadil.errors import AnadilError, Problem
 from anadil.manifest import Utterance
 
@@ -27,7 +27,7 @@ class Tier:
     timed: bool = True  # they last some time; points do not
 
 
-def choose(tiers: Sequence[Tier], options: Options, file: Path) -> list[Tier]:
+def choose_tiers(tiers: Sequence[Tier], options: Options, file: Path) -> list[Tier]:
     """The tiers with the name, or the pattern of names ("tx@*"), or the type that the user gave.
 
     If none is given: the only tier with text in it. Raises AnadilError listing the tiers if none fits, or several
@@ -71,7 +71,7 @@ DECIMALS = 6
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """What every annotation format has: two times in seconds, a text, perhaps a speaker."""
+    """What every annotation format has: two times in parse_seconds, a text, perhaps a speaker."""
 
     start: float
     end: float
@@ -82,19 +82,19 @@ class Segment:
 
 
 @dataclass(frozen=True, slots=True)
-class Annotated:
+class AnnotationFile:
     """One annotation file: its segments in its own time, and the recordings that it names."""
 
     segments: list[Segment]
     media: Sequence[Media] = ()
 
 
-def utterances_of(
+def read_annotation_files(
     source: Path,
     options: Options,
     reject: Reject,
     suffixes: Sequence[str],
-    read: Callable[[Path], Annotated],
+    read: Callable[[Path], AnnotationFile],
 ) -> Iterator[Utterance]:
     """Utterances of one annotation file, or of all in a folder and the folders in it.
 
@@ -102,19 +102,19 @@ def utterances_of(
     is one of many. Raises AnadilError if not one of the files can be used.
     """
     files = find_files(source, suffixes)
-    recordings = Recordings(options.audio, n_files=len(files))
+    recordings = RecordingFinder(options.audio, n_files=len(files))
     failures = []
     for file in files:
         try:
             annotated = read(file)
-            recording, shift_s = recordings.of(file, annotated.media)
+            recording, time_origin_s = recordings.find(file, annotated.media)
         except AnadilError as error:
             if source.is_file():
                 raise
             failures.append(error)
             reject(Problem(str(file), str(error).removeprefix(f"{file}: ")))
             continue
-        yield from spoken(annotated.segments, file, recording, shift_s, options, reject)
+        yield from segments_to_utterances(annotated.segments, file, recording, time_origin_s, options, reject)
     if len(failures) == len(files):
         alike = f"none of the {len(files):,} files in {source} can be used; the first: " if len(files) > 1 else ""
         raise AnadilError(f"{alike}{failures[0]}")
@@ -136,16 +136,16 @@ def find_files(source: Path, suffixes: Sequence[str]) -> list[Path]:
     return found
 
 
-def spoken(
-    segments: Iterable[Segment], file: Path, recording: Path, shift_s: float, options: Options, reject: Reject
+def segments_to_utterances(
+    segments: Iterable[Segment], file: Path, recording: Path, time_origin_s: float, options: Options, reject: Reject
 ) -> Iterator[Utterance]:
     """Utterances of a file's segments; those without text or without a length are rejected.
 
-    `shift_s` is added to the times: where in the recording the file's time starts.
+    `time_origin_s` is added to the times: where in the recording the file's time starts.
     """
     for segment in segments:
         where = f"{file}: {segment.place}" if segment.place else str(file)
-        start, end, text = segment.start + shift_s, segment.end + shift_s, squeeze(segment.text)
+        start, end, text = segment.start + time_origin_s, segment.end + time_origin_s, collapse_whitespace(segment.text)
         why = _why_not(start, end, text)
         if why:
             reject(Problem(where, why))
@@ -162,12 +162,12 @@ def spoken(
         )
 
 
-def squeeze(text: str) -> str:
+def collapse_whitespace(text: str) -> str:
     """One line: white space of any kind and length, line ends included, becomes one space."""
     return " ".join(text.split())
 
 
-def seconds(text: str) -> float:
+def parse_seconds(text: str) -> float:
     """A number of seconds as a file has it, "NaN" and infinity not being any. Raises ValueError."""
     number = float(text)
     if not math.isfinite(number):

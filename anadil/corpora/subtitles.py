@@ -16,7 +16,7 @@ import webvtt
 import webvtt.errors
 
 from anadil.corpora.reader import Options, Reject
-from anadil.corpora.segments import Annotated, Segment, squeeze, utterances_of
+from anadil.corpora.segments import AnnotationFile, Segment, collapse_whitespace, read_annotation_files
 from anadil.corpora.text_files import read_text
 from anadil.errors import AnadilError, Problem
 from anadil.manifest import Utterance
@@ -35,7 +35,9 @@ def utterances(source: Path, options: Options, reject: Reject) -> Iterator[Utter
     Tags for looks are taken out. `<v Name>` of WebVTT is the speaker; if several speak in one cue, none is, and
     `extra["voices"]` has them. Cues may overlap. talk.en.srt belongs to talk.wav.
     """
-    yield from utterances_of(source, options, reject, SUFFIXES, lambda file: Annotated(list(_cues(file, reject))))
+    yield from read_annotation_files(
+        source, options, reject, SUFFIXES, lambda file: AnnotationFile(list(_cues(file, reject)))
+    )
 
 
 def _cues(file: Path, reject: Reject) -> Iterator[Segment]:
@@ -51,7 +53,7 @@ def _subrip(text: str, file: Path, reject: Reject) -> Iterator[Segment]:
     starts = [index for index, line in enumerate(lines) if _has_times(line)]
     if not any(_TIMES.fullmatch(lines[index]) for index in starts):
         raise AnadilError(f"{file}: no subtitles: expected lines such as 00:00:01,000 --> 00:00:02,500")
-    before = squeeze(" ".join(_without_number(lines[: starts[0]])))
+    before = collapse_whitespace(" ".join(_without_number(lines[: starts[0]])))
     if before:
         reject(Problem(f"{file}:1", f"text before the first cue: {before[:60]!r}"))
     for index, end in zip(starts, [*starts[1:], None], strict=True):
@@ -62,7 +64,9 @@ def _subrip(text: str, file: Path, reject: Reject) -> Iterator[Segment]:
         inside = lines[index + 1 : end]
         content = _STYLE.sub("", "\n".join(_without_number(inside) if end is not None else inside))
         groups = times.groups()
-        yield Segment(_seconds(*groups[:5]), _seconds(*groups[5:]), squeeze(content), place=f"line {index + 1}")
+        yield Segment(
+            _seconds(*groups[:5]), _seconds(*groups[5:]), collapse_whitespace(content), place=f"line {index + 1}"
+        )
 
 
 def _has_times(line: str) -> bool:
@@ -90,12 +94,12 @@ def _webvtt(text: str, file: Path, reject: Reject) -> Iterator[Segment]:
     except (webvtt.errors.MalformedFileError, webvtt.errors.MalformedCaptionError) as error:
         raise AnadilError(f"{file}: not readable as WebVTT: {error}") from None
     for number, caption in enumerate(captions, start=1):
-        voices = [squeeze(html.unescape(name)) for name in _VOICE.findall(caption.raw_text)]
+        voices = [collapse_whitespace(html.unescape(name)) for name in _VOICE.findall(caption.raw_text)]
         several = len(set(voices)) > 1
         yield Segment(
             caption.start_time.in_milliseconds() / 1000,
             caption.end_time.in_milliseconds() / 1000,
-            squeeze(html.unescape(caption.text)),
+            collapse_whitespace(html.unescape(caption.text)),
             voices[0] if voices and not several else None,
             place=f"cue {number} ({caption.start})",
             extra={"voices": voices} if several else {},
@@ -105,7 +109,7 @@ def _webvtt(text: str, file: Path, reject: Reject) -> Iterator[Segment]:
 def format_srt(segments: Sequence[Segment]) -> str:
     """SubRip text with a cue for each segment, in one line; speakers have no place in it. Write it in UTF-8."""
     cues = [
-        f"{number}\n{_stamp(one.start, ',')} --> {_stamp(one.end, ',')}\n{squeeze(one.text)}\n"
+        f"{number}\n{_stamp(one.start, ',')} --> {_stamp(one.end, ',')}\n{collapse_whitespace(one.text)}\n"
         for number, one in enumerate(segments, start=1)
     ]
     return "\n".join(cues)
@@ -115,8 +119,8 @@ def format_vtt(segments: Sequence[Segment]) -> str:
     """WebVTT text with a cue for each segment, in one line, and its speaker as voice."""
     cues = ["WEBVTT\n"]
     for one in segments:
-        voice = f"<v {html.escape(squeeze(one.speaker), quote=False)}>" if one.speaker else ""
-        text = html.escape(squeeze(one.text), quote=False)
+        voice = f"<v {html.escape(collapse_whitespace(one.speaker), quote=False)}>" if one.speaker else ""
+        text = html.escape(collapse_whitespace(one.text), quote=False)
         cues.append(f"{_stamp(one.start, '.')} --> {_stamp(one.end, '.')}\n{voice}{text}\n")
     return "\n".join(cues)
 

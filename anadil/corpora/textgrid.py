@@ -14,7 +14,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from anadil.corpora.reader import Options, Reject
-from anadil.corpora.segments import Annotated, Segment, Tier, choose, squeeze, utterances_of
+from anadil.corpora.segments import (
+    AnnotationFile,
+    Segment,
+    Tier,
+    choose_tiers,
+    collapse_whitespace,
+    read_annotation_files,
+)
 from anadil.corpora.text_files import read_text
 from anadil.errors import AnadilError
 from anadil.manifest import Utterance
@@ -48,17 +55,17 @@ def utterances(source: Path, options: Options, reject: Reject) -> Iterator[Utter
     `options.tier_type` "intervals"; without these it must be the only interval tier with text. The names of several
     tiers are their speakers. Intervals without text are silence.
     """
-    yield from utterances_of(source, options, reject, SUFFIXES, lambda file: _read(file, options))
+    yield from read_annotation_files(source, options, reject, SUFFIXES, lambda file: _read(file, options))
 
 
-def _read(file: Path, options: Options) -> Annotated:
+def _read(file: Path, options: Options) -> AnnotationFile:
     tiers = parse(read_text(file), str(file))
     offered = [Tier(tier.name, tier.kind, len(tier.segments), timed=tier.kind == INTERVALS) for tier in tiers]
     if options.tier_type == INTERVALS:
         offered = [tier for tier in offered if tier.timed and tier.n_texts] or offered
-    names = [tier.name for tier in choose(offered, options, file)]
+    names = [tier.name for tier in choose_tiers(offered, options, file)]
     several = options.tier_type is not None or len(names) > 1
-    return Annotated(
+    return AnnotationFile(
         [
             replace(segment, speaker=tier.name if several else None, extra={"tier": tier.name})
             for tier in tiers
@@ -98,10 +105,10 @@ def _tier(tokens: _Tokens, what: str) -> _Tier:
         place = f"tier {name!r}, {'interval' if kind == 'IntervalTier' else 'point'} {index + 1}"
         start = tokens.number(place)
         end = tokens.number(place) if kind == "IntervalTier" else start
-        label = squeeze(tokens.string(place))
+        label = collapse_whitespace(tokens.string(place))
         if label:
             segments.append(Segment(start, end, label, place=place))
-    return _Tier(squeeze(name), INTERVALS if kind == "IntervalTier" else POINTS, segments)
+    return _Tier(collapse_whitespace(name), INTERVALS if kind == "IntervalTier" else POINTS, segments)
 
 
 class _Tokens:
@@ -179,4 +186,4 @@ def _filled(segments: Sequence[Segment], duration: float, name: str) -> Iterator
 
 
 def _quoted(text: str) -> str:
-    return '"' + squeeze(text).replace('"', '""') + '"'
+    return '"' + collapse_whitespace(text).replace('"', '""') + '"'

@@ -56,11 +56,11 @@ def test_words_are_grouped_by_channel_pause_and_speaker(tmp_path: Path, write_wa
 
 def test_a_pause_just_short_of_the_limit_parts_nothing(tmp_path: Path) -> None:
     words = [
-        ctm.Timed("a", "1", 0.0, 1.0, "x"),
-        ctm.Timed("a", "1", 1.49, 0.1, "y"),
-        ctm.Timed("a", "1", 2.1, 0.1, "z"),
+        ctm.TimedWord("a", "1", 0.0, 1.0, "x"),
+        ctm.TimedWord("a", "1", 1.49, 0.1, "y"),
+        ctm.TimedWord("a", "1", 2.1, 0.1, "z"),
     ]
-    assert [segment.text for segment in ctm.group(words)] == ["x y", "z"]
+    assert [segment.text for segment in ctm.group_words(words)] == ["x y", "z"]
 
 
 def test_what_is_no_ctm_is_an_error(tmp_path: Path) -> None:
@@ -70,7 +70,7 @@ def test_what_is_no_ctm_is_an_error(tmp_path: Path) -> None:
 
 
 words = st.builds(
-    lambda start, length, word, confidence, speaker: ctm.Timed(
+    lambda start, length, word, confidence, speaker: ctm.TimedWord(
         "rec", "1", start / 1000, length / 1000, word, confidence if confidence is None else confidence / 1000, speaker
     ),
     st.integers(0, 10**8), st.integers(0, 10**5),
@@ -80,7 +80,7 @@ words = st.builds(
 
 
 @given(written=st.lists(words, min_size=1, max_size=5))
-def test_what_is_written_is_read(tmp_path_factory: pytest.TempPathFactory, written: list[ctm.Timed]) -> None:
+def test_what_is_written_is_read(tmp_path_factory: pytest.TempPathFactory, written: list[ctm.TimedWord]) -> None:
     file = tmp_path_factory.getbasetemp() / "x.ctm"
     file.write_text(ctm.format_ctm(written), encoding="utf-8", newline="\n")
     assert ctm._words(file, lambda problem: pytest.fail(str(problem))) == written
@@ -89,4 +89,4 @@ def test_what_is_written_is_read(tmp_path_factory: pytest.TempPathFactory, writt
 @pytest.mark.parametrize("word", ["", "a b", "a\n"])
 def test_words_with_white_space_are_not_written(word: str) -> None:
     with pytest.raises(AnadilError, match="no place for white space"):
-        ctm.format_ctm([ctm.Timed("a", "1", 0, 1, word)])
+        ctm.format_ctm([ctm.TimedWord("a", "1", 0, 1, word)])

@@ -169,7 +169,7 @@ def test_webvtt_that_is_written_is_read(written: list[Segment]) -> None:
 @given(written=segments)
 def test_subrip_that_is_written_is_read(written: list[Segment]) -> None:
     written = [
-        Segment(one.start, one.end, subtitles.squeeze(subtitles._STYLE.sub("", one.text.replace(">", ""))))
+        Segment(one.start, one.end, subtitles.collapse_whitespace(subtitles._STYLE.sub("", one.text.replace(">", ""))))
         for one in written
     ]
     found = list(subtitles._subrip(subtitles.format_srt(written), Path("x"), lambda problem: pytest.fail(str(problem))))

@@ -105,7 +105,7 @@ def test_a_workbook(folder: Path) -> None:
 
 
 def test_a_workbook_that_is_a_bomb_or_none(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(workbook, "UNPACKED", 1000)
+    monkeypatch.setattr(workbook, "_MAX_UNPACKED_BYTES", 1000)
     with zipfile.ZipFile(folder / "t.xlsx", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("xl/workbook.xml", "x" * 1001)
     with pytest.raises(AnadilError, match="unpacks to 1,001 bytes"):
