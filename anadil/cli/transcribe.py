@@ -103,7 +103,7 @@ def plan_outputs(sources: list[Path], form: Format, out: Path | None, force: boo
     spaced = [str(source) for source in sources if form is Format.CTM and len(source.stem.split()) != 1]
     if spaced:
         raise AnadilError(
-            f"CTM has no place for white space in names: {', '.join(spaced[:3])}\n  next: rename these recordings"
+            f"CTM names cannot contain white space: {', '.join(spaced[:3])}\n  next: rename these recordings"
         )
     if out is None:
         if form in ALONE and len(sources) > 1:

@@ -125,7 +125,7 @@ def _release(folder: Path, options: Options) -> tuple[Path, list[Path]]:
     if folder.is_file() and folder.suffix.lower() == ".tsv":
         return folder.parent, [folder]
     if not folder.is_dir():
-        raise AnadilError(f"{folder} is no folder, archive or .tsv of Common Voice\n  next: check the path")
+        raise AnadilError(f"{folder} is not a folder, archive or .tsv of Common Voice\n  next: check the path")
     found = [inner for inner in _folders(folder, depth=3) if _tsv_files(inner)]
     if not found:
         unpacked = [unpack_if_archive(archive, options.unpack_to) for archive in archives_in(folder)]

@@ -109,7 +109,7 @@ def _code(locale: str) -> str:
 
 def _language_folder(folder: Path, options: Options) -> Path:
     if not folder.is_dir():
-        raise AnadilError(f"{folder} is no folder of FLEURS\n  next: check the path")
+        raise AnadilError(f"{folder} is not a folder of FLEURS\n  next: check the path")
     found = sorted({path.parent for split in SPLITS for path in folder.rglob(f"{split}.tsv")})
     if len(found) > 1 and options.language:
         found = [inner for inner in found if options.language in (inner.name, _code(inner.name))]

@@ -45,7 +45,7 @@ def utterances(source: Path, options: Options, reject: Reject) -> Iterator[Utter
 
 def _find(source: Path) -> list[Path]:
     if not source.is_dir():
-        raise AnadilError(f"{source} is no folder\n  next: give a data directory, with wav.scp and text in it")
+        raise AnadilError(f"{source} is not a folder\n  next: give a data directory, with wav.scp and text in it")
     if (source / "wav.scp").is_file() or (source / "text").is_file():
         return [source]
     found: list[Path] = []

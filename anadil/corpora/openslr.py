@@ -99,7 +99,7 @@ def _roots(source: Path, options: Options) -> list[Path]:
         source = source.parent
     roots = [unpack_if_archive(source, options.unpack_to)]
     if not roots[0].is_dir():
-        raise AnadilError(f"{source} is no folder, archive or .tsv\n  next: check the path")
+        raise AnadilError(f"{source} is not a folder, archive or .tsv\n  next: check the path")
     inside = (unpack_if_archive(archive, options.unpack_to) for archive in archives_in(roots[0]))
     return roots + [folder for folder in inside if not folder.is_relative_to(roots[0])]
 

@@ -46,7 +46,7 @@ def test_words_are_grouped_by_channel_pause_and_speaker(tmp_path: Path, write_wa
         Utterance(wav, 0.3, "öteki", 0.2, extra={"channel": "2"}),
     ]
     assert [problem.what.split("\n")[0][:60] for problem in rejected] == [
-        "'nan' is no number of seconds: 'talk A nan 0.1 bad'",
+        "'nan' is not a number of seconds: 'talk A nan 0.1 bad'",
         "a negative time: 'talk A -1 0.1 bad'",
         "3 columns, expected 5 to 8: 'talk A 1'",
         "3 columns, expected 5 to 8: '* * <ALT_BEGIN>'",
@@ -60,12 +60,12 @@ def test_a_pause_just_short_of_the_limit_parts_nothing(tmp_path: Path) -> None:
         ctm.TimedWord("a", "1", 1.49, 0.1, "y"),
         ctm.TimedWord("a", "1", 2.1, 0.1, "z"),
     ]
-    assert [segment.text for segment in ctm.group_words(words)] == ["x y", "z"]
+    assert [segment.text for segment in ctm._group_words(words)] == ["x y", "z"]
 
 
 def test_what_is_no_ctm_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "a.ctm").write_text("File type\n")
-    with pytest.raises(AnadilError, match="no words of CTM"):
+    with pytest.raises(AnadilError, match="not a CTM file"):
         read(tmp_path / "a.ctm")
 
 
@@ -88,5 +88,5 @@ def test_what_is_written_is_read(tmp_path_factory: pytest.TempPathFactory, writt
 
 @pytest.mark.parametrize("word", ["", "a b", "a\n"])
 def test_words_with_white_space_are_not_written(word: str) -> None:
-    with pytest.raises(AnadilError, match="no place for white space"):
+    with pytest.raises(AnadilError, match="cannot be empty or contain white space"):
         ctm.format_ctm([ctm.TimedWord("a", "1", 0, 1, word)])

@@ -124,7 +124,7 @@ def test_rows_may_be_parts_of_a_recording(folder: Path) -> None:
     assert found == [Utterance(str(folder / "a.wav"), 0.75, "x", 1.5, language="tr")]
     assert rejected == [
         (":3", "lasts -1 s (2 to 1 s)"),
-        (":4", "'nan' is no number of seconds"),
+        (":4", "'nan' is not a number of seconds"),
         (":5", "could not convert string to float: '0:01'"),
     ]
 
