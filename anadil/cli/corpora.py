@@ -40,7 +40,7 @@ command = corpora
 
 def tell(kind: CorpusKind) -> None:
     """All that is known of one kind."""
-    from anadil.corpora.importing import flag
+    from anadil.corpora.importing import option_flag
 
     facts = {
         "languages": kind.languages,
@@ -50,7 +50,7 @@ def tell(kind: CorpusKind) -> None:
         "get it": kind.get,
         "parts": kind.parts,
         "source": kind.source,
-        "options": " ".join(flag(option) for option in kind.takes),
+        "options": " ".join(option_flag(option) for option in kind.takes),
         "example": kind.example,
         "then": "anadil split: it has no splits of its own, or none that may be used" if not kind.splits else "",
     }
@@ -62,7 +62,7 @@ def tell(kind: CorpusKind) -> None:
 
 def show_table(kinds: list[CorpusKind]) -> None:
     """One line a kind, corpora first, then what has no size and no licence of its own."""
-    from anadil.corpora.importing import flag
+    from anadil.corpora.importing import option_flag
 
     public = [kind for kind in kinds if kind.sort == "corpus"]
     rows = [
@@ -71,7 +71,7 @@ def show_table(kinds: list[CorpusKind]) -> None:
     ]
     print_wide("public corpora", ["name", "what", "languages", "size", "licence", "get it"], rows)
     rows = [
-        [kind.name, kind.title, kind.source, " ".join(flag(option) for option in kind.takes)]
+        [kind.name, kind.title, kind.source, " ".join(option_flag(option) for option in kind.takes)]
         for kind in kinds
         if kind not in public
     ]

@@ -20,7 +20,7 @@ def download(
     part: Annotated[list[str] | None, typer.Option(help="Which part, if it has several; may be repeated.")] = None,
 ) -> None:
     """Fetch a corpus and unpack it. Run it again after a cut: it goes on where it stopped."""
-    from anadil.corpora.archive import is_archive, opened
+    from anadil.corpora.archive import is_archive, unpack_if_archive
     from anadil.corpora.catalog import find
     from anadil.errors import AnadilError
 
@@ -36,7 +36,7 @@ def download(
         archives = [path for path in fetched if is_archive(path)]
         for number, archive in enumerate(archives, start=1):
             try:
-                opened(archive, None)
+                unpack_if_archive(archive, None)
             except AnadilError as error:  # one of thousands must not keep the others packed
                 damaged.append(error)
                 report.warn(str(error))

@@ -11,7 +11,7 @@ from anadil.cli.console import ConsoleReporter, rich_table, verb
 
 if TYPE_CHECKING:
     from anadil.corpora.catalog import CorpusKind
-    from anadil.corpora.importing import Imported
+    from anadil.corpora.importing import ImportResult
 
 EXAMPLE = "Example: anadil import common-voice cv-corpus-tr.tar.gz --out data/tr"
 
@@ -64,7 +64,7 @@ import_speech.__name__ = "import"  # the verb, which is no name for a function
 command = import_speech
 
 
-def summary(found: Imported) -> list[tuple[str, int, list[str]]]:
+def summary(found: ImportResult) -> list[tuple[str, int, list[str]]]:
     """Reason, count and examples, the most frequent first."""
     return [
         (reason, len(problems), [str(problem).partition("\n")[0] for problem in problems[:SHOWN_EXAMPLES]])
@@ -72,9 +72,9 @@ def summary(found: Imported) -> list[tuple[str, int, list[str]]]:
     ]
 
 
-def figures(kind: CorpusKind, source: Path, out: Path, found: Imported) -> dict[str, Any]:
+def figures(kind: CorpusKind, source: Path, out: Path, found: ImportResult) -> dict[str, Any]:
     """The tables as JSON."""
-    from anadil.corpora.importing import hours
+    from anadil.corpora.importing import total_hours
 
     return {
         "kind": kind.name,
@@ -83,7 +83,7 @@ def figures(kind: CorpusKind, source: Path, out: Path, found: Imported) -> dict[
             split: {
                 "manifest": str(found.manifests[split]),
                 "utterances": len(utterances),
-                "hours": round(hours(utterances), 6),
+                "hours": round(total_hours(utterances), 6),
                 "speakers": len({utterance.speaker for utterance in utterances if utterance.speaker}),
             }
             for split, utterances in found.splits.items()
@@ -96,17 +96,17 @@ def figures(kind: CorpusKind, source: Path, out: Path, found: Imported) -> dict[
     }
 
 
-def show(out: Path, found: Imported) -> None:
+def show(out: Path, found: ImportResult) -> None:
     """Table of splits, and of what was rejected, on stdout."""
     from rich.console import Console
 
-    from anadil.corpora.importing import hours
+    from anadil.corpora.importing import total_hours
 
     console = Console(highlight=False, markup=False)
     rows = []
     for split, utterances in found.splits.items():
         speakers = {utterance.speaker for utterance in utterances if utterance.speaker}
-        length = hours(utterances)
+        length = total_hours(utterances)
         told = f"{len(speakers):,}" if speakers else "not told"
         counts = [f"{len(utterances):,}", f"{length:.2f}" if length >= 0.1 else f"{length:.4f}", told]
         rows.append([found.manifests[split].name, *counts])
@@ -121,7 +121,7 @@ def show(out: Path, found: Imported) -> None:
             print(f"      {example}")
 
 
-def say_next(kind: CorpusKind, out: Path, found: Imported, report: ConsoleReporter) -> None:
+def say_next(kind: CorpusKind, out: Path, found: ImportResult, report: ConsoleReporter) -> None:
     """The commands that follow. Splits that overlap with others are not checked against these."""
     official = {split: path for split, path in found.manifests.items() if split not in OVERLAPPING}
     manifests = " ".join(str(path) for path in (official or found.manifests).values())

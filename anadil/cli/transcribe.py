@@ -103,7 +103,7 @@ def plan_outputs(sources: list[Path], form: Format, out: Path | None, force: boo
     spaced = [str(source) for source in sources if form is Format.CTM and len(source.stem.split()) != 1]
     if spaced:
         raise AnadilError(
-            f"CTM does not allow white space in names: {', '.join(spaced[:3])}\n  next: rename these recordings"
+            f"CTM names cannot contain white space: {', '.join(spaced[:3])}\n  next: rename these recordings"
         )
     if out is None:
         if form in ALONE and len(sources) > 1:
@@ -154,7 +154,7 @@ def render(transcript: Transcript, source: Path, form: Format) -> str:
     if form is Format.CTM:
         words = ((word, max(0.0, word.end - word.start)) for word in transcript.words)
         return ctm.format_ctm(
-            [ctm.Timed(source.stem, "1", word.start, length, word.text, word.confidence) for word, length in words]
+            [ctm.TimedWord(source.stem, "1", word.start, length, word.text, word.confidence) for word, length in words]
         )
     utterances = cues(transcript)
     plain = {

@@ -17,17 +17,17 @@ import soundfile
 import soxr
 
 from anadil import audio
-from anadil.corpora.archive import opened
+from anadil.corpora.archive import unpack_if_archive
 from anadil.corpora.catalog import CorpusKind
 from anadil.corpora.reader import Options
 from anadil.errors import AnadilError, Problem
 from anadil.files import refuse_overwrite, whole_file
 from anadil.manifest import Utterance, write_manifest
 
-# Recordings to 16 kHz mono WAV, in blocks: an hour of stereo at 48 kHz would take 1.4 GB at once.
+# RecordingFinder to 16 kHz mono WAV, in blocks: an hour of stereo at 48 kHz would take 1.4 GB at once.
 
 SAMPLE_RATE = 16000  # Hz
-BLOCK = 2**20  # samples of each channel
+_BLOCK_SAMPLES = 2**20  # samples of each channel
 
 
 def convert_to_wav(source: Path, target: Path) -> None:
@@ -41,10 +41,10 @@ def convert_to_wav(source: Path, target: Path) -> None:
         ):
             stream = soxr.ResampleStream(file.samplerate, SAMPLE_RATE, 1, dtype="float32", quality="HQ")
             while True:
-                block = file.read(BLOCK, dtype="float32", always_2d=True)
+                block = file.read(_BLOCK_SAMPLES, dtype="float32", always_2d=True)
                 if not np.isfinite(block).all():
                     raise AnadilError(f"audio holds values that are no numbers (NaN or infinity): {source}")
-                last = len(block) < BLOCK
+                last = len(block) < _BLOCK_SAMPLES
                 mono = np.ascontiguousarray(block.mean(axis=1))
                 out.write(np.clip(stream.resample_chunk(mono, last=last), -1.0, 1.0))
                 if last:
@@ -77,7 +77,7 @@ R = TypeVar("R")
 
 
 @dataclass
-class Imported:
+class ImportResult:
     """What came of it: utterances by split and manifest, problems, and notes on what was used all the same."""
 
     splits: dict[str, list[Utterance]] = field(default_factory=dict)
@@ -105,22 +105,22 @@ def import_speech(
     wav: bool = False,
     force: bool = False,
     on_progress: Progress = lambda stage, done, total: None,
-) -> Imported:
+) -> ImportResult:
     """Read `source` as `kind`, write `out`/<split>.jsonl (all.jsonl without splits) and `out`/rejected.jsonl.
 
     Archives are unpacked below `out`/unpacked; the audio stays where it is, unless `wav` asks for 16 kHz mono WAV below
     `out`/wav. Raises AnadilError if the source is missing or not of the kind, takes no such option, there is nothing to
     import, or earlier manifests would be replaced without `force`.
     """
-    require_taken(kind, options)
+    _require_supported_options(kind, options)
     if kind.is_file and not source.exists():
         raise AnadilError(f"{source} is not there\n  expected: {kind.source}\n  next: check the path")
     for path in (out / REJECTED, *([out / CONVERTED] if wav else [])):
         refuse_overwrite(path, force)
-    found = Imported()
+    found = ImportResult()
     if kind.is_file:
-        source = opened(source, out / UNPACKED, lambda done, total: on_progress("unpacking", done, total))
-    options = replace(options, unpacked=out / UNPACKED)
+        source = unpack_if_archive(source, out / UNPACKED, lambda done, total: on_progress("unpacking", done, total))
+    options = replace(options, unpack_to=out / UNPACKED)
     read = list(kind.reader()(source, options, lambda problem: found.reject(problem.where, problem.what)))
     for split in sorted({_split_name(utterance) for utterance in read}):
         refuse_overwrite(out / f"{split}.jsonl", force)
@@ -135,30 +135,30 @@ def import_speech(
     return found
 
 
-def require_taken(kind: CorpusKind, options: Options) -> None:
+def _require_supported_options(kind: CorpusKind, options: Options) -> None:
     """Raise AnadilError naming the options that `kind` takes if one is given that it does not take."""
     given = [
-        each.name for each in fields(Options) if each.name != "unpacked" and getattr(options, each.name) is not None
+        each.name for each in fields(Options) if each.name != "unpack_to" and getattr(options, each.name) is not None
     ]
     wrong = [name for name in given if name not in kind.takes]
     if wrong:
-        taken = ", ".join(flag(name) for name in kind.takes)
+        taken = ", ".join(option_flag(name) for name in kind.takes)
         raise AnadilError(
-            f"{kind.name} takes no {', '.join(flag(name) for name in wrong)}\n"
+            f"{kind.name} takes no {', '.join(option_flag(name) for name in wrong)}\n"
             f"  it takes: {taken}\n  next: leave it away, or see anadil corpora {kind.name}"
         )
 
 
-def flag(name: str) -> str:
+def option_flag(name: str) -> str:
     """A field of Options as the command line writes it."""
     return "--lang" if name == "language" else f"--{name.replace('_', '-')}"
 
 
-def hours(utterances: Sequence[Utterance]) -> float:
+def total_hours(utterances: Sequence[Utterance]) -> float:
     return sum(utterance.duration or 0.0 for utterance in utterances) / 3600
 
 
-def _measure(utterances: Sequence[Utterance], found: Imported, on_progress: Progress) -> list[Utterance]:
+def _measure(utterances: Sequence[Utterance], found: ImportResult, on_progress: Progress) -> list[Utterance]:
     """Utterances with text and audio, their duration as the audio has it; the others are rejected."""
     paths = list(dict.fromkeys(utterance.audio_filepath for utterance in utterances))
     infos = dict(zip(paths, _in_threads(_probe, paths, "measuring", on_progress), strict=True))
@@ -206,7 +206,9 @@ def _with_duration(utterance: Utterance, info: audio.AudioInfo | AnadilError) ->
     return replace(utterance, duration=available) if to_the_end else utterance
 
 
-def _convert(utterances: Sequence[Utterance], folder: Path, found: Imported, on_progress: Progress) -> list[Utterance]:
+def _convert(
+    utterances: Sequence[Utterance], folder: Path, found: ImportResult, on_progress: Progress
+) -> list[Utterance]:
     """The same utterances with their recordings as WAV files in `folder`."""
     paths = list(dict.fromkeys(utterance.audio_filepath for utterance in utterances))
     targets = wav_names(paths, folder)
@@ -247,7 +249,7 @@ def _split_name(utterance: Utterance) -> str:
     return f"{name}_" if f"{name}.jsonl" == REJECTED else name
 
 
-def _write(out: Path, found: Imported) -> None:
+def _write(out: Path, found: ImportResult) -> None:
     for split, utterances in found.splits.items():
         found.manifests[split] = out / f"{split}.jsonl"
         write_manifest(found.manifests[split], utterances)

@@ -10,7 +10,7 @@ from typer.main import get_command
 
 from anadil.cli.main import app
 from anadil.corpora.catalog import KINDS, CorpusKind, find
-from anadil.corpora.importing import flag
+from anadil.corpora.importing import option_flag
 from anadil.corpora.reader import Options
 from anadil.errors import AnadilError
 
@@ -45,7 +45,7 @@ def test_the_commands_of_the_catalogue_have_only_known_options(kind: CorpusKind)
         verb: {name for option in commands[verb].params for name in option.opts} for verb in ("import", "download")
     }
     assert set(re.findall(r"--[\w-]+", kind.example)) <= known["import"]
-    assert set(re.findall(r"--[\w-]+", kind.example)) <= {*map(flag, kind.takes), "--out"}
+    assert set(re.findall(r"--[\w-]+", kind.example)) <= {*map(option_flag, kind.takes), "--out"}
     assert set(re.findall(r"--[\w-]+", kind.get)) <= known["download"]
 
 

@@ -13,7 +13,7 @@ import soundfile
 
 from anadil import audio
 from anadil.corpora.catalog import CorpusKind, find
-from anadil.corpora.importing import Imported, convert_to_wav, import_speech, wav_names
+from anadil.corpora.importing import ImportResult, convert_to_wav, import_speech, wav_names
 from anadil.corpora.reader import Options, Reject
 from anadil.errors import AnadilError, Problem
 from anadil.manifest import Utterance, read_manifest
@@ -40,7 +40,7 @@ def kind_of(utterances: list[Utterance], problems: tuple[Problem, ...] = ()) -> 
     return Fake  # type: ignore[return-value]
 
 
-def run(utterances: list[Utterance], out: Path, *problems: Problem, **options: Any) -> Imported:
+def run(utterances: list[Utterance], out: Path, *problems: Problem, **options: Any) -> ImportResult:
     return import_speech(kind_of(utterances, problems), Path("x"), Options(), out, **options)
 
 
@@ -194,7 +194,7 @@ def test_recordings_become_16_khz_wav_once_each(tmp_path: Path, write_wav: Write
 def test_conversion_in_blocks_is_the_conversion_of_the_whole(
     tmp_path: Path, write_wav: WriteWav, monkeypatch: pytest.MonkeyPatch, rate: int, channels: int
 ) -> None:
-    monkeypatch.setattr("anadil.corpora.importing.BLOCK", 1000)
+    monkeypatch.setattr("anadil.corpora.importing._BLOCK_SAMPLES", 1000)
     samples = np.random.default_rng(1).uniform(-0.5, 0.5, (rate * 2 + 777, channels))
     source = write_wav("a.wav", samples, rate)
     convert_to_wav(source, tmp_path / "b.wav")
