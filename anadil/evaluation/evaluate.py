@@ -1,4 +1,4 @@
-"""Score hypotheses against references: one Evaluation, off which every measure is read."""
+"""Score hypotheses against references: one Evaluation that holds every measure."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Evaluation:
     scored: tuple[Scored, ...]
     words: ErrorCounts
     characters: ErrorCounts
-    wer_interval: tuple[float, float] | None  # None: too little to say
+    wer_interval: tuple[float, float] | None  # None: too few utterances
     cer_interval: tuple[float, float] | None
     audio_s: float  # seconds of audio; nan if an utterance's duration is not known
     elapsed_s: float  # seconds the recognition took; 0 if it was not timed
@@ -56,7 +56,7 @@ class Evaluation:
         return self.elapsed_s / self.audio_s if self.elapsed_s > 0 and self.audio_s > 0 else None
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready summary, without the utterances. What is infinite or not known is None."""
+        """JSON-ready summary, without the utterances. Infinite and unknown values are None."""
         intervals = self.wer_interval, self.cer_interval
         unit = "utterances" if _speakers([one.utterance for one in self.scored]) is None else "speakers"
         return {

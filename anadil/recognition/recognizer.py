@@ -18,7 +18,7 @@ from anadil.recognition.pauses import cut_at_pauses
 from anadil.text.rules import TextRules
 
 BATCH_SECONDS = 60.0
-"""Audio recognised at a time: enough to keep two cores busy, 0.3 GB for QuartzNet 15x5."""
+"""Audio per batch: enough to keep two cores busy; takes 0.3 GB with QuartzNet 15x5."""
 
 Forward = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
 """Waveforms float32 (batch, samples) and sample counts int64 (batch,) to log-probs (batch, frames, labels + blank)
@@ -27,7 +27,7 @@ and frame counts (batch,)."""
 
 @dataclass(frozen=True)
 class Recognizer:
-    """Made by `anadil.load`."""
+    """A model that recognises speech. `anadil.load` makes it."""
 
     name: str
     rules: TextRules
@@ -53,7 +53,7 @@ class Recognizer:
     ) -> Transcript | list[Transcript]:
         """Recognise a file, an array, or a list of these.
 
-        An array is mono float (samples,) in [-1, 1] at `sample_rate` (default: the model's own). Recordings of any
+        An array is mono float (samples,) in [-1, 1] at `sample_rate` (default: the model's own). Recordings may have any
         length. Raises AnadilError if a file is missing or no audio.
         """
         if isinstance(source, str | Path | np.ndarray):

@@ -27,7 +27,7 @@ from anadil.training.transfer.source import Source, read_source, resolve_config
 from anadil.training.transfer.weights import Transferred, read_saved, tell, transfer
 
 CROWDED, CROWDED_SHARE = 0.8, 0.05
-"""Warn if more than 5 % of the utterances need labels in more than 80 % of their frames: CTC has no room for blanks."""
+"""Warn if more than 5 % of the utterances need labels in more than 80 % of their frames: then CTC has no room for blanks."""
 
 
 @dataclass(frozen=True)
@@ -176,7 +176,7 @@ def _grouped(rules: RulesByLanguage, utterances: Sequence[Utterance]) -> list[tu
 
 
 def _check(resolved: Resolved, named: dict[str, list[Utterance]], report: Reporter) -> list[Checked]:
-    """Training and validation utterances that can be used; those of training have their weights."""
+    """Check training and validation utterances; those of training get their weights."""
     config, acoustic = resolved.config, resolved.acoustic
     checked = []
     for name, utterances in named.items():
@@ -209,11 +209,11 @@ def _together(parts: list[Checked]) -> Checked:
 
 
 def make_augmenter(config: Config, examples: Sequence[Example], acoustic: AcousticModel) -> Augmenter:
-    """The waveform transforms of `config`. Raises AnadilError if a recording that they need cannot be used."""
+    """Return the waveform augmentation of `config`. Raises AnadilError if a recording that it needs cannot be used."""
 
     def may_last(index: int, seconds: float) -> bool:
-        """A changed speed must leave a frame for each label, and keep to the limits of training."""
-        room = config.training.batch_seconds  # auto is never less than the longest utterance
+        """Whether an utterance may last so long after a change of speed: CTC needs its frames, training its limits."""
+        room = config.training.batch_seconds  # auto is at least the longest utterance
         longest = config.data.max_duration if room == "auto" else min(config.data.max_duration, room)
         n_frames = acoustic.frame_count(round(seconds * acoustic.sample_rate))
         return config.data.min_duration <= seconds <= longest and n_frames >= min_ctc_frames(examples[index].labels)
@@ -232,9 +232,9 @@ def plan_steps(data: Prepared, epoch: int) -> list[list[int]]:
 
 
 def sampled_labels(data: Prepared, epoch: int) -> list[Sequence[int]] | None:
-    """Subwords of every training text drawn anew for an epoch, or None if the config does not ask for it.
+    """Sample subwords of every training text for an epoch; None if the config does not ask for it.
 
-    A draw that has more labels than the audio has frames is not used: the text keeps its likeliest subwords.
+    A sample with more labels than the audio has frames is not used: the text keeps its likeliest subwords.
     """
     alpha = data.config.tokenizer.sampling
     if not alpha:
@@ -266,8 +266,8 @@ def _resolve_tokenizer(
     if settings.labels != "auto":
         if settings.kind in SUBWORDS:
             raise AnadilError(
-                f"tokenizer.kind {settings.kind} makes its labels itself\n"
-                "  next: take tokenizer.labels out, or set tokenizer.path to what anadil tokenizer wrote"
+                f"tokenizer.kind {settings.kind} makes its own labels\n"
+                "  next: omit tokenizer.labels, or set tokenizer.path to what anadil tokenizer wrote"
             )
         return config, b""
     texts = [(rules, [utterance.text for utterance in utterances]) for rules, utterances in groups]
@@ -288,17 +288,17 @@ def _report_weights(examples: Sequence[Example], report: Reporter) -> None:
     pseudo = [example for example in examples if example.utterance.is_pseudo_label]
     if pseudo:
         hours = sum(example.duration for example in pseudo) / 3600
-        report.say(f"{hours:.2f} h of it ({len(pseudo):,} utterances) are pseudo labels")
+        report.say(f"{hours:.2f} h of these ({len(pseudo):,} utterances) have pseudo labels")
     weights = sorted({example.weight for example in examples})
     if weights[-1] != 1 or weights[0] != 1:
         report.say(f"weights in the loss from {weights[0]:g} to {weights[-1]:g}")
 
 
 def _compare_rates(checked: Checked, frame_s: float, report: Reporter) -> None:
-    """CTC needs a frame for each label: say how many there are, and warn before training if it is a near thing."""
+    """Report labels and frames per second; warn if many utterances have nearly as many labels as frames."""
     n_labels = sum(len(example.labels) for example in checked.examples)
     rate = n_labels / (3600 * checked.hours)
-    report.say(f"{rate:.1f} labels a second, {1 / frame_s:.1f} frames a second of the model")
+    report.say(f"{rate:.1f} labels per second, {1 / frame_s:.1f} model frames per second")
     n_crowded = crowded(checked.examples, frame_s)
     if n_crowded > CROWDED_SHARE * len(checked.examples):
         report.warn(
@@ -308,7 +308,7 @@ def _compare_rates(checked: Checked, frame_s: float, report: Reporter) -> None:
 
 
 def crowded(examples: Sequence[Example], frame_s: float) -> int:
-    """How many utterances need labels in more than `CROWDED` of the model's frames."""
+    """Count the utterances that need labels in more than `CROWDED` of the model's frames."""
     return sum(min_ctc_frames(example.labels) > CROWDED * example.duration / frame_s for example in examples)
 
 

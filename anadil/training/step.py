@@ -29,7 +29,7 @@ from anadil.training.run import Run
 # wrong in detail and right on average. Here it is even over the loud frames; pauses get blanks (figures in docs/LOG.md).
 
 LOUD = 0.4
-"""A frame counts as speech if its level in dB is this far from the utterance's quiet (5 %) to its loud (95 %) frames."""
+"""A frame is speech if its level in dB is above this share of the way from the utterance's 5th to its 95th percentile."""
 
 
 def flat_start_loss(
@@ -40,7 +40,7 @@ def flat_start_loss(
     speech: Tensor,
     weights: Tensor | None = None,
 ) -> Tensor:
-    """Mean negative log-prob in nats a frame; with `weights` (batch,) a frame counts as much as its utterance.
+    """Return the mean negative log-prob in nats per frame; `weights` (batch,) weigh the frames of each utterance.
 
     Log-probs (batch, frames, labels + blank), targets (batch, labels) int64; counts (batch,); `speech` boolean
     (batch, frames) from `speech_frames`.
@@ -55,7 +55,7 @@ def flat_start_loss(
 
 
 def speech_frames(waveforms: Tensor, frame_counts: Tensor, n_frames: int, samples_per_frame: int) -> Tensor:
-    """Which output frames are loud: boolean (batch, n_frames), false beyond each utterance."""
+    """Return which output frames are loud: boolean (batch, n_frames), false beyond each utterance."""
     power = F.avg_pool1d(waveforms.float().square().unsqueeze(1), samples_per_frame, ceil_mode=True).squeeze(1)
     level = 10 * torch.log10(power + 1e-10)
     level = F.pad(level, (0, max(0, n_frames - level.shape[1])), value=-100.0)[:, :n_frames]
@@ -66,7 +66,7 @@ def speech_frames(waveforms: Tensor, frame_counts: Tensor, n_frames: int, sample
 
 
 def even_segmentation(speech: Tensor, targets: Tensor, target_counts: Tensor, blank: int) -> Tensor:
-    """Label of every frame (batch, frames): the labels in equal shares of the speech frames, blanks elsewhere."""
+    """Return the label of every frame (batch, frames): equal shares of the speech frames for each label, blanks elsewhere."""
     passed = speech.cumsum(dim=1) - 0.5
     share = passed / speech.sum(dim=1, keepdim=True).clamp(min=1)
     index = (share * target_counts.unsqueeze(1)).floor().long()
@@ -138,7 +138,7 @@ def gradients(learner: Learner, micro_batches: Sequence[Batch], flat_start: bool
 
 
 def _loss(learner: Learner, batch: Batch, flat_start: bool) -> tuple[Tensor, Tensor, Tensor]:
-    """Mean over the batch, log-probs and frame counts."""
+    """Return the mean loss of the micro-batch, its log-probs and its frame counts."""
     acoustic, views = learner.data.acoustic, learner.settings.views
     augment = feature_augmentation(learner.data.config.augment, learner.masks, views)
     log_probs, frame_counts = learner.model(batch.waveforms, batch.sample_counts, augment)
@@ -157,7 +157,7 @@ def _loss(learner: Learner, batch: Batch, flat_start: bool) -> tuple[Tensor, Ten
 
 
 def _count(learner: Learner, batch: Batch, flat_start: bool) -> float:
-    """What the mean of a loss is taken over: labels, or frames, as much as their utterances weigh."""
+    """Return what the mean of the loss is taken over: labels, in the flat start frames, weighted by utterance."""
     if flat_start:
         counts = torch.tensor([learner.data.acoustic.frame_count(n) for n in batch.sample_counts.tolist()])
     else:
@@ -173,9 +173,9 @@ def optimizer_step(learner: Learner) -> None:
 
 
 def ctc_loss(log_probs: Tensor, frame_counts: Tensor, batch: Batch) -> Tensor:
-    """Negative log-likelihood of the batch in nats a label; log-probs (batch, frames, labels + blank), blank last.
+    """Return the negative log-likelihood of the batch in nats per label; log-probs (batch, frames, labels + blank), blank last.
 
-    With weights, each utterance's likelihood and its labels count as much as it weighs.
+    Weights multiply each utterance's log-likelihood and its number of labels.
     """
     losses = F.ctc_loss(
         log_probs.transpose(0, 1),
@@ -191,10 +191,10 @@ def ctc_loss(log_probs: Tensor, frame_counts: Tensor, batch: Batch) -> Tensor:
 
 
 def consistency_loss(log_probs: Tensor, frame_counts: Tensor, batch: Batch) -> Tensor:
-    """How far two views of each utterance are from each other, in nats a label (CR-CTC, arXiv:2410.05101).
+    """Return the distance of two views of each utterance, in nats per label (CR-CTC, arXiv:2410.05101).
 
     Log-probs (2 * batch, frames, labels + blank), first all utterances, then all again; frame counts (batch,). The mean of
-    both Kullback-Leibler divergences, summed over frames, where the view that is learnt from holds still.
+    both Kullback-Leibler divergences, summed over frames; no gradient flows into the view that is the target.
     """
     one, other = log_probs.chunk(2)
     apart = [

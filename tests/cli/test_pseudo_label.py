@@ -9,8 +9,8 @@ import pytest
 
 from anadil import audio
 from anadil.manifest import read_manifest
-from tests.cli.test_cli import anadil as run
-from tests.cli.test_cli import fails, files, succeeds
+from tests.support.command_line import anadil as run
+from tests.support.command_line import fails, files, succeeds
 from tests.support.lines import write_lines
 from tests.support.micro import TEXTS, micro_data, speak, write_config, write_corpus
 
@@ -58,7 +58,7 @@ def test_train_label_and_train_on_both(
     trained = succeeds(
         "train", config, f"data.train=[{micro / 'train.jsonl'},{out}]", "data.pseudo_label_weight=0.5", "--out", "run"
     )
-    assert f"({len(kept)} utterances) are pseudo labels" in trained.stderr
+    assert f"({len(kept)} utterances) have pseudo labels" in trained.stderr
     assert "weights in the loss from 0.5 to 1" in trained.stderr
     assert "of it with pseudo labels" in Path("run/best/README.md").read_text(encoding="utf-8")
     assert "pseudo_label_weight: 0.5" in Path("run/best/config.yaml").read_text(encoding="utf-8")

@@ -24,9 +24,8 @@ from anadil.training.transfer.freezing import apply_freezing, block_depths, froz
 from anadil.training.transfer.lora import insert_lora, is_lora, merged_state
 from anadil.training.transfer.settings import InitSettings
 from tests.support.hugging_face import write, write_mms
-from tests.training.test_checkpoint import EVERY_STEP, assert_resumes_exactly
-from tests.training.test_train import Told
-from tests.training.transfer.test_weights import data_of, log_probs, prepared, spoken, weights_of
+from tests.support.runs import EVERY_STEP, Told, assert_resumes_exactly
+from tests.support.transfer import data_of, log_probs, prepared, spoken, weights_of
 
 
 def run_data(folder: Path, micro: Path, source: Path, letters: str = "abc", **init: Any) -> dict[str, Any]:
@@ -91,7 +90,7 @@ def test_single_settings_change_and_what_it_does_not_have_is_refused(tmp_path: P
     assert start.config.model.kind == "wav2vec2" and start.config.model.layerdrop == 0
     assert start.start is not None and [label.kind for label in start.start.labels] == ["same"] * 4
     for changes, message in (
-        ({"features": {"mels": 40}, "model": {"kind": "hubert"}}, "features of its own"),
+        ({"features": {"mels": 40}, "model": {"kind": "hubert"}}, "has its own features"),
         ({"init": {"from": str(micro / "run/best"), "adapter": "tur"}}, "no model of Hugging Face"),
         ({"model": {"kind": "wav2vec2", "num_hidden_layers": 3}}, "not there"),
     ):
