@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import dataclasses
 import importlib
@@ -9,6 +10,7 @@ import importlib.util
 import json
 import math
 import os
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -221,6 +223,8 @@ def _read(path: Path) -> dict[str, str]:
 
 
 METRICS, PICTURE = "metrics.csv", "metrics.svg"
+DRAW_EVERY_S = 5.0
+"""Drawing takes 0.2 s, which very short epochs would notice. The picture is always drawn at the end."""
 
 
 class Logs:
@@ -229,6 +233,7 @@ class Logs:
     def __init__(self, out: Path, trackers: Trackers) -> None:
         self.path, self.trackers = out / METRICS, trackers
         self.tensorboard = TensorBoardLogger(root_dir=out, name="tensorboard", version="")
+        self._drawn_at, self._is_drawn = -math.inf, True
 
     def row(self, row: dict[str, float | int | None], step: int) -> None:
         """The figures of an epoch; None stays empty. Raises AnadilError if they cannot be written."""
@@ -243,7 +248,9 @@ class Logs:
             self.tensorboard.log_metrics(figures, step=step)
         except (OSError, ValueError) as error:  # TensorBoard's writer turns a full disk into a ValueError
             raise self._no_space(error) from error
-        draw_metrics(self.path)
+        self._is_drawn = False
+        if time.monotonic() - self._drawn_at >= DRAW_EVERY_S:
+            self._draw()
         self.trackers.log(figures, step)
 
     def samples(self, text: str, step: int) -> None:
@@ -261,9 +268,16 @@ class Logs:
         drop_samples_after(self.path.parent / SAMPLES, epoch)
 
     def close(self, failed: bool = False) -> None:
-        """TensorBoard's file: a later run may clear the folder."""
+        """Close TensorBoard's file, as a later run may clear the folder, and draw the last epochs."""
+        if not self._is_drawn:
+            with contextlib.suppress(AnadilError):  # a full disk, which the next epoch or the run itself reports
+                self._draw()
         self.trackers.close(failed)
         self.tensorboard.finalize("")
+
+    def _draw(self) -> None:
+        draw_metrics(self.path)
+        self._drawn_at, self._is_drawn = time.monotonic(), True
 
     def _no_space(self, error: Exception) -> AnadilError:
         return AnadilError(f"could not write the logs in {self.path.parent}: {error}\n  next: free disk space")
