@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import pytest
@@ -13,6 +12,7 @@ from anadil.manifest import read_manifest
 from anadil.training.monitoring.logs import describe_samples, pick
 from anadil.training.run import Run, Validation
 from anadil.training.train import train
+from tests.support.curves import curves
 from tests.support.micro import TEXTS, micro_config
 from tests.support.runs import Crash, CrashAt, metrics
 from tests.support.validation import result_of
@@ -53,8 +53,7 @@ def test_samples_and_curves_of_a_run_that_crashed_hold_each_epoch_once(tmp_path:
         f"epoch {i}" for i in range(1, 5)
     ]
     assert "cut o" not in text
-    root = ET.fromstring((tmp_path / "run/metrics.svg").read_text(encoding="utf-8"))
-    lines = [line.get("points", "") for line in root.iter("{http://www.w3.org/2000/svg}polyline")]
-    assert [len(line.split()) for line in lines] == [4] * 5  # CER, WER, two losses, lr
+    drawn = curves((tmp_path / "run/metrics.svg").read_text(encoding="utf-8"))
+    assert [len(points) for points in drawn.values()] == [4] * 5  # CER, WER, two losses, lr
     (events, _) = sorted((tmp_path / "run/tensorboard").iterdir())
     assert b"reference" in events.read_bytes()
