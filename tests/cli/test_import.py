@@ -114,7 +114,7 @@ def test_when_nothing_can_be_used_the_reasons_are_told(release: Path, tmp_path: 
 def test_wrong_kinds_options_and_sources_are_told(release: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     assert "did you mean 'common-voice'" in fails("import", "comon-voice", release, "--out", out)
-    assert "it takes: --lang\n" in fails("import", "voxforge", release, "--out", out, "--tier", "x")
+    assert "it supports: --lang\n" in fails("import", "voxforge", release, "--out", out, "--tier", "x")
     assert "is not there" in fails("import", "fleurs", tmp_path / "none", "--out", out)
     assert "is damaged" in fails("import", "fleurs", make_broken(tmp_path), "--out", out)
     assert not out.exists()
