@@ -25,7 +25,7 @@ def test_the_module_of_each_kind_reads_it(kind: CorpusKind) -> None:
     if kind.fetched:
         assert list(inspect.signature(kind.downloader()).parameters) == ["language", "parts", "out", "progress"]
         return
-    with pytest.raises(AnadilError, match=f"{kind.name} is nothing to download\n  these are: common-voice, voxforge"):
+    with pytest.raises(AnadilError, match=f"{kind.name} cannot be downloaded\n  these can: common-voice, voxforge"):
         kind.downloader()
 
 
@@ -54,5 +54,5 @@ def test_a_kind_is_found_however_it_is_written() -> None:
     assert len({kind.name for kind in KINDS}) == len(KINDS)
     with pytest.raises(AnadilError, match=r"unknown kind of source 'commonvoice'; did you mean 'common-voice'\?"):
         find("commonvoice")
-    with pytest.raises(AnadilError, match="known are: common-voice, voxforge, .*ctm\n  next: anadil corpora"):
+    with pytest.raises(AnadilError, match="known kinds: common-voice, voxforge, .*ctm\n  next: anadil corpora"):
         find("xyz")
