@@ -62,7 +62,7 @@ class TrainingSettings(BaseModel):
     average_last: int = Field(0, ge=0)  # also judge the mean of the weights of so many epochs; 0, 1: do not
     patience: int | None = Field(None, ge=1)  # end after so many epochs without a better validation CER
     stop_on_collapse: bool = True  # end a run that emits blanks alone and learns nothing any more
-    loggers: list[Literal["wandb", "mlflow"]] = []  # besides metrics.csv and TensorBoard
+    loggers: list[Literal["wandb", "mlflow"]] = []  # of 0.1.0, in saved configs; training refuses all but []
     checkpoint_minutes: float = Field(5.0, gt=0)  # what a crash may cost; --resume goes on from there
     validate_every: int = Field(1, ge=1)  # epochs
     seed: int = Field(0, ge=0)

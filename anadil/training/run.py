@@ -55,10 +55,9 @@ CHECKPOINTS = "checkpoints"
 BATCH = "batch_seconds.txt"
 """What `training.batch_seconds: auto` came to: a resumed run takes the same."""
 EPOCHS = "epochs"
-TRACKERS = "trackers.json"
 OUTPUTS = (
     BATCH, "best", "last", CHECKPOINTS, EPOCHS, "metrics.csv", "metrics.svg", "validation.txt", "hypotheses.jsonl", "tensorboard",
-    "init.json", "start.safetensors", TRACKERS,
+    "init.json", "start.safetensors",
 )  # fmt: skip
 
 

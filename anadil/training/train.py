@@ -19,7 +19,7 @@ from anadil.models.summary import count_parameters, layer_table
 from anadil.settings import dump
 from anadil.text.tokenizer import tokenizer_files
 from anadil.training.averages import PLAIN, Averages, describe
-from anadil.training.checkpoint import Resumable, flat, identity_of, restore_checkpoint, save_checkpoint
+from anadil.training.checkpoint import Resumable, identity_of, restore_checkpoint, save_checkpoint
 from anadil.training.config import Config
 from anadil.training.distributed.sharding import refuse_layerdrop, refuse_unshardable
 from anadil.training.distributed.workers import agree, is_first, members, pieces_of, share_of, together
@@ -29,10 +29,9 @@ from anadil.training.monitoring.logs import (
     HYPOTHESES,
     Logs,
     Pace,
-    Trackers,
     describe_samples,
     figures,
-    require_trackers,
+    refuse_loggers,
     tell,
     write_hypotheses,
 )
@@ -67,7 +66,7 @@ def train(
     report = (report or Silent()) if is_first() else Silent()
     if is_first() and not resume:
         refuse_run(out, force)
-    require_trackers(config.training.loggers)
+    refuse_loggers(config.training.loggers)
     refuse_unshardable(config.training, math.prod(members(config.training)))
     with together(config.training, report):
         seed_everything(config.training.seed, verbose=False)
@@ -90,18 +89,13 @@ def train(
         learner = replace(learner, pull=pull_to_start(data.acoustic.network, data.config.init, out))
         report.table(f"Layers, a frame every {1000 * data.acoustic.frame_s:g} ms", *layer_table(data.acoustic))
         report.say(f"computing on {fabric.device}, {fabric.strategy.precision.precision} (training.precision)")
-        settings = dict(flat(config.model_dump(mode="json", by_alias=True)))
-        logs, failed = None, True
-        if fabric.is_global_zero:
-            logs = Logs(out, Trackers(config.training.loggers, config.name, settings, out, report))
+        logs = Logs(out) if fabric.is_global_zero else None
         try:
             with stop_on_interrupt() as stop:
-                run = _fit(learner, judge, report, logs, out, stop, resume)
-            failed = False
-            return run
+                return _fit(learner, judge, report, logs, out, stop, resume)
         finally:
             if logs is not None:
-                logs.close(failed)
+                logs.close()
 
 
 def _fit(

@@ -1,21 +1,15 @@
-"""The figures of each epoch: metrics.csv, a picture of its curves, TensorBoard, and trackers that are asked for."""
+"""The figures of each epoch: metrics.csv, a picture of its curves, and TensorBoard."""
 
 from __future__ import annotations
 
 import contextlib
 import csv
 import dataclasses
-import importlib
-import importlib.util
-import json
 import math
-import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from lightning_fabric.loggers.tensorboard import TensorBoardLogger
@@ -30,7 +24,7 @@ from anadil.training.learner import Learner
 from anadil.training.monitoring.chart import Chart, Points, svg
 from anadil.training.monitoring.memory import peak_memory_mb
 from anadil.training.monitoring.report import Reporter
-from anadil.training.run import TRACKERS, Run
+from anadil.training.run import Run
 from anadil.training.validation import Look
 
 # What a validation heard, for people: a few sentences of each epoch, and all of the best epoch's.
@@ -110,116 +104,15 @@ def _finite(errors: int, n_units: int) -> float | None:
     return errors / n_units
 
 
-# Weights & Biases and MLflow, where they are installed and asked for (`training.loggers`).
-
-Result = TypeVar("Result")
-
-PROJECT = "anadil"
-LONGEST_PARAMETER = 500
-
-
-class Tracker(Protocol):
-    id: str
-
-    def log(self, figures: Mapping[str, float], step: int) -> None: ...
-
-    def close(self, failed: bool) -> None: ...
-
-
-class WandbTracker:
-    """The project is "anadil" unless WANDB_PROJECT names another."""
-
-    def __init__(self, name: str, settings: Mapping[str, Any], out: Path, known: str | None) -> None:
-        wandb = importlib.import_module("wandb")
-        project = os.environ.get("WANDB_PROJECT", PROJECT)
-        self._run = wandb.init(
-            project=project, name=name, config=dict(settings), dir=str(out), id=known, resume="allow" if known else None
-        )
-        self.id = str(self._run.id)
-
-    def log(self, figures: Mapping[str, float], step: int) -> None:
-        self._run.log(dict(figures), step=step)
-
-    def close(self, failed: bool) -> None:
-        self._run.finish(exit_code=int(failed))
-
-
-class MlflowTracker:
-    """The experiment is "anadil" unless MLFLOW_EXPERIMENT_NAME or MLFLOW_EXPERIMENT_ID names another."""
-
-    def __init__(self, name: str, settings: Mapping[str, Any], out: Path, known: str | None) -> None:
-        self._mlflow: Any = importlib.import_module("mlflow")
-        if not {"MLFLOW_EXPERIMENT_NAME", "MLFLOW_EXPERIMENT_ID"} & os.environ.keys():
-            self._mlflow.set_experiment(PROJECT)
-        self.id = str(self._mlflow.start_run(run_id=known, run_name=name).info.run_id)
-        if known is None:
-            self._mlflow.log_params({key: str(value)[:LONGEST_PARAMETER] for key, value in settings.items()})
-
-    def log(self, figures: Mapping[str, float], step: int) -> None:
-        self._mlflow.log_metrics(dict(figures), step=step)
-
-    def close(self, failed: bool) -> None:
-        self._mlflow.end_run(status="FAILED" if failed else "FINISHED")
-
-
-KINDS: dict[str, Callable[[str, Mapping[str, Any], Path, str | None], Tracker]] = {
-    "wandb": WandbTracker,
-    "mlflow": MlflowTracker,
-}
-
-
-def require_trackers(names: Sequence[str]) -> None:
-    """Raise AnadilError if one that is asked for is not installed."""
-    missing = [name for name in names if importlib.util.find_spec(name) is None]
-    if missing:
+def refuse_loggers(names: Sequence[str]) -> None:
+    """Raise AnadilError if `training.loggers` names a tracker: 0.1.0 wrote to two of them, and its configs hold the key."""
+    if names:
         raise AnadilError(
-            f"training.loggers: {', '.join(missing)} is not installed\n  next: pip install {' '.join(missing)}, "
-            "or leave it out: metrics.csv and TensorBoard are always written"
+            f"training.loggers: {', '.join(names)}: Anadil does not write to trackers, only [] is allowed\n"
+            "  metrics.csv and TensorBoard logs are always written; Weights & Biases imports the latter "
+            "(wandb sync RUN/tensorboard), MLflow takes the rows of metrics.csv (mlflow.log_metrics)\n"
+            "  next: delete the key, or add training.loggers=[]"
         )
-
-
-class Trackers:
-    """All that are asked for. What goes wrong with one is told once, and costs its figures, not the run."""
-
-    def __init__(
-        self, names: Sequence[str], name: str, settings: Mapping[str, Any], out: Path, report: Reporter
-    ) -> None:
-        self._report = report
-        self._open: dict[str, Tracker] = {}
-        known = _read(out / TRACKERS)  # of the run that is resumed
-        for kind in names:
-            tracker = self._try(kind, partial(KINDS[kind], name, settings, out, known.get(kind)))
-            if tracker is not None:
-                self._open[kind] = tracker
-        ids = known | {kind: tracker.id for kind, tracker in self._open.items()}
-        if ids != known:
-            with whole_file(out / TRACKERS) as beside:
-                beside.write_text(json.dumps(ids) + "\n", encoding="utf-8")
-
-    def log(self, figures: Mapping[str, float], step: int) -> None:
-        for kind, tracker in list(self._open.items()):
-            self._try(kind, partial(tracker.log, figures, step))
-
-    def close(self, failed: bool) -> None:
-        for kind, tracker in list(self._open.items()):
-            self._try(kind, partial(tracker.close, failed))
-        self._open.clear()
-
-    def _try(self, kind: str, action: Callable[[], Result]) -> Result | None:
-        try:
-            return action()
-        except Exception as error:  # whatever a network and two foreign libraries can raise
-            self._open.pop(kind, None)
-            self._report.warn(f"{kind} gets no more figures: {type(error).__name__}: {error}")
-            return None
-
-
-def _read(path: Path) -> dict[str, str]:
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return {str(key): str(value) for key, value in data.items()} if isinstance(data, dict) else {}
 
 
 METRICS, PICTURE = "metrics.csv", "metrics.svg"
@@ -228,10 +121,10 @@ DRAW_EVERY_S = 5.0
 
 
 class Logs:
-    """Where a run's figures go, all in the folder `out` and to `trackers`."""
+    """Where a run's figures go, all in the folder `out`."""
 
-    def __init__(self, out: Path, trackers: Trackers) -> None:
-        self.path, self.trackers = out / METRICS, trackers
+    def __init__(self, out: Path) -> None:
+        self.path = out / METRICS
         self.tensorboard = TensorBoardLogger(root_dir=out, name="tensorboard", version="")
         self._drawn_at, self._is_drawn = -math.inf, True
 
@@ -251,7 +144,6 @@ class Logs:
         self._is_drawn = False
         if time.monotonic() - self._drawn_at >= DRAW_EVERY_S:
             self._draw()
-        self.trackers.log(figures, step)
 
     def samples(self, text: str, step: int) -> None:
         """A few sentences and what was heard. Raises AnadilError if they cannot be written."""
@@ -267,12 +159,11 @@ class Logs:
         drop_metrics_after(self.path, epoch)
         drop_samples_after(self.path.parent / SAMPLES, epoch)
 
-    def close(self, failed: bool = False) -> None:
+    def close(self) -> None:
         """Close TensorBoard's file, as a later run may clear the folder, and draw the last epochs."""
         if not self._is_drawn:
             with contextlib.suppress(AnadilError):  # a full disk, which the next epoch or the run itself reports
                 self._draw()
-        self.trackers.close(failed)
         self.tensorboard.finalize("")
 
     def _draw(self) -> None:
