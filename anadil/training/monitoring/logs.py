@@ -1,4 +1,4 @@
-"""The figures of each epoch: metrics.csv, a picture of its curves, TensorBoard, and trackers that are asked for."""
+"""The figures of each epoch: metrics.csv, a picture of its curves, and TensorBoard."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import contextlib
 import csv
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -66,6 +66,17 @@ def drop_samples_after(path: Path, epoch: int) -> None:
         kept.append(line)
     with whole_file(path) as beside:
         beside.write_text("".join(kept), encoding="utf-8")
+
+
+def refuse_loggers(names: Sequence[str]) -> None:
+    """Raise AnadilError if `training.loggers` names a tracker: 0.1.0 wrote to two of them, and its configs hold the key."""
+    if names:
+        raise AnadilError(
+            f"training.loggers: {', '.join(names)}: Anadil does not write to trackers, only [] is allowed\n"
+            "  metrics.csv and TensorBoard logs are always written; Weights & Biases imports the latter "
+            "(wandb sync RUN/tensorboard), MLflow takes the rows of metrics.csv (mlflow.log_metrics)\n"
+            "  next: delete the key, or add training.loggers=[]"
+        )
 
 
 METRICS, PICTURE = "metrics.csv", "metrics.svg"

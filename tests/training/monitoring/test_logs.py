@@ -1,4 +1,4 @@
-"""What a run leaves to look at: samples, hypotheses, curves, trackers."""
+"""What a run leaves to look at: samples, hypotheses, curves."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from anadil.errors import AnadilError
 from anadil.evaluation.evaluate import score
 from anadil.evaluation.evaluate import write_hypotheses as as_evaluate_does
 from anadil.manifest import read_manifest
@@ -57,3 +58,15 @@ def test_samples_and_curves_of_a_run_that_crashed_hold_each_epoch_once(tmp_path:
     assert [len(points) for points in drawn.values()] == [4] * 5  # CER, WER, two losses, lr
     (events, _) = sorted((tmp_path / "run/tensorboard").iterdir())
     assert b"reference" in events.read_bytes()
+
+
+# --- the key of 0.1.0's trackers
+
+
+def test_trackers_are_refused_with_what_to_do_before_anything_is_done(tmp_path: Path, micro: Path) -> None:
+    config = micro_config(micro / "train.jsonl", loggers=["wandb", "mlflow"])  # a model saved with it still loads
+    with pytest.raises(
+        AnadilError, match=r"training\.loggers: wandb, mlflow: .*\n.*wandb sync.*\n  next: delete the key"
+    ):
+        train(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
