@@ -67,7 +67,7 @@ def check(
         rules, model, limits = resolve_rules(parts, settings, lang, report)
         for part in parts:
             report.say(f"{part.path}: {part.split}, {len(part.utterances):,} utterances{pseudo_of(part)}")
-        found = examine(parts, rules.default, limits, model, audio, report.progress)
+        found = examine(parts, rules, limits, model, audio, report.progress)
         if without and out:
             for path, n in write_without(parts, found, without, out):
                 report.say(f"{path}: {n:,} utterances left out")
