@@ -275,5 +275,5 @@ def test_without_key_client_or_language_the_message_says_where_to_go(
 def test_an_archive_that_is_not_as_published_is_told(client: ModuleType, tmp_path: Path) -> None:
     (tmp_path / "1.tar.gz").write_bytes(b"abcd")
     client.download_dataset = lambda *arguments, **named: tmp_path / "1.tar.gz"  # type: ignore[attr-defined]
-    with pytest.raises(AnadilError, match="is not as published: it has 4 bytes where 3 are published"):
+    with pytest.raises(AnadilError, match="is not as published: it has 4 bytes, but 3 are published"):
         fetch(tmp_path)
