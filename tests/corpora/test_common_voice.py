@@ -142,9 +142,9 @@ def test_rows_that_are_broken_are_named(tmp_path: Path) -> None:
     found, rejected = read(tmp_path)
     assert len(found) == 1
     assert [str(problem) for problem in sorted(rejected, key=lambda problem: problem.where)] == [
-        f"{path}:3: the path of the clip is empty or leads out of the corpus: '../../etc/passwd'",
-        f"{path}:4: the path of the clip is empty or leads out of the corpus: ''",
-        f"{path}:5: 3 columns where the header has 10",
+        f"{path}:3: the clip's path is empty or leads out of the corpus: '../../etc/passwd'",
+        f"{path}:4: the clip's path is empty or leads out of the corpus: ''",
+        f"{path}:5: 3 columns, but the header has 10",
         f"{path}:7: not UTF-8 at byte 2 of the line",
     ]
 
