@@ -1,4 +1,4 @@
-"""A manifest through a recogniser: what `evaluate` scores."""
+"""Recognising and scoring a manifest."""
 
 from __future__ import annotations
 

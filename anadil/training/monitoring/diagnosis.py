@@ -21,8 +21,7 @@ from anadil.training.config import TrainingSettings
 from anadil.training.learner import Learner
 from anadil.training.monitoring.report import Reporter
 from anadil.training.prepare import CROWDED, CROWDED_SHARE, crowded
-from anadil.training.run import Run
-from anadil.training.validation import Look
+from anadil.training.run import Run, ValidationResult
 
 # Whether a recogniser is right but for an exchange of letters: its labels are in another order than its weights.
 
@@ -190,29 +189,29 @@ OTHER_PITCH = 1.7
 N_HEARD = 20
 
 
-def watch(learner: Learner, run: Run, look: Look, report: Reporter) -> None:
+def watch(learner: Learner, run: Run, result: ValidationResult, report: Reporter) -> None:
     """After each validation: warn of a cause that is found for the first time. Raises AnadilError if the run is dead."""
     settings = learner.settings
     mean_loss = float(np.mean(run.losses))
     ctc_steps = run.step - settings.flat_start_steps - settings.warmup_steps
     whole_epoch = run.step - len(run.losses) >= settings.flat_start_steps  # its losses are of one kind
-    if look.validation.cer >= HOPELESS and ctc_steps >= BEGINS_AFTER:
-        for name, cause in _causes(learner, run, look, mean_loss if whole_epoch else None):
+    if result.validation.cer >= HOPELESS and ctc_steps >= BEGINS_AFTER:
+        for name, cause in _causes(learner, run, result, mean_loss if whole_epoch else None):
             if name not in run.warned:
                 run.warned.append(name)
-                report.warn(f"CER {look.validation.cer:.1%} after {run.step:,} steps: {cause}")
-    elif look.validation.cer < HOPELESS and "labels" not in run.warned:
-        _warn_of_exchange(look, run, report)
+                report.warn(f"CER {result.validation.cer:.1%} after {run.step:,} steps: {cause}")
+    elif result.validation.cer < HOPELESS and "labels" not in run.warned:
+        _warn_of_exchange(result, run, report)
     if whole_epoch:
         run.lowest_loss = min(run.lowest_loss, mean_loss)
-    _stop_if_dead(learner, run, look, mean_loss, ctc_steps)
+    _stop_if_dead(learner, run, result, mean_loss, ctc_steps)
 
 
-def _causes(learner: Learner, run: Run, look: Look, mean_loss: float | None) -> list[tuple[str, str]]:
+def _causes(learner: Learner, run: Run, result: ValidationResult, mean_loss: float | None) -> list[tuple[str, str]]:
     """Name and message of each cause that shows; one that says where to look if none does."""
     data, settings = learner.data, learner.settings
     found: list[tuple[str, str]] = []
-    exchange = _exchange(look)
+    exchange = _exchange(result)
     if exchange:
         return [("labels", exchange)]
     if mean_loss is not None and mean_loss > RISEN * run.lowest_loss:
@@ -242,8 +241,8 @@ def _causes(learner: Learner, run: Run, look: Look, mean_loss: float | None) -> 
     return found
 
 
-def _exchange(look: Look) -> str | None:
-    found = find_exchange(look.references, look.hypotheses)
+def _exchange(result: ValidationResult) -> str | None:
+    found = find_exchange(result.references, result.hypotheses)
     if found is None:
         return None
     shown = ", ".join(f"{heard!r} for {meant!r}" for heard, meant in list(found.letters.items())[:6])
@@ -255,8 +254,8 @@ def _exchange(look: Look) -> str | None:
     )
 
 
-def _warn_of_exchange(look: Look, run: Run, report: Reporter) -> None:
-    found = _exchange(look)
+def _warn_of_exchange(result: ValidationResult, run: Run, report: Reporter) -> None:
+    found = _exchange(result)
     if found:
         run.warned.append("labels")
         report.warn(found)
@@ -324,8 +323,8 @@ def _readable(examples: Sequence[Example], read: Callable[..., np.ndarray]) -> l
     return found
 
 
-def _stop_if_dead(learner: Learner, run: Run, look: Look, mean_loss: float, ctc_steps: int) -> None:
-    if ctc_steps < 0 or any(hypothesis.strip() for hypothesis in look.hypotheses):
+def _stop_if_dead(learner: Learner, run: Run, result: ValidationResult, mean_loss: float, ctc_steps: int) -> None:
+    if ctc_steps < 0 or any(hypothesis.strip() for hypothesis in result.hypotheses):
         run.dead_looks = 0
         return
     if run.dead_looks == 0:
