@@ -137,8 +137,8 @@ def resolve_rules(
     manifests: Sequence[CheckedManifest], settings: Config | None, lang: str | None, report: Reporter
 ) -> tuple[RulesByLanguage, Model | None, AudioLimits]:
     """Text rules, model and limits as `anadil train` resolves them; without a config, rules of `lang` alone."""
-    from anadil.data.examples import MAX_DURATION_S, MIN_DURATION_S
     from anadil.doctor.audio import AudioLimits
+    from anadil.manifest import MAX_DURATION_S, MIN_DURATION_S
     from anadil.text.rules import RulesByLanguage, TextSettings, text_rules
 
     if settings is None:

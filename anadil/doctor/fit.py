@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-from anadil.data.examples import Example, min_ctc_frames, require_frames
+from anadil.decoding.ctc import min_ctc_frames, require_frames
 from anadil.doctor import findings as kinds
 from anadil.doctor.audio import Heard
 from anadil.doctor.findings import Finding, found
@@ -98,10 +98,10 @@ def label_findings(
         duration = one.utterance.duration
         if not text or not duration:
             continue
-        example = Example(one.utterance, tuple(rules.encode(text)))
+        labels = rules.encode(text)
         n_frames = frames_of(round(duration * sample_rate))
         try:
-            require_frames(example, n_frames)
+            require_frames(labels, n_frames, duration)
         except AnadilError as error:
-            n_missing = min_ctc_frames(example.labels) - n_frames
+            n_missing = min_ctc_frames(labels) - n_frames
             yield found(kinds.TOO_MANY_LABELS, one.utterance, str(error), n_missing)
