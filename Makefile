@@ -3,7 +3,7 @@ PYTHON ?= python3
 OUT ?= demo
 BIN := .venv/bin
 
-.PHONY: install demo test lint clean
+.PHONY: install demo test lint docs clean
 
 install: .venv/demo.installed
 
@@ -22,8 +22,15 @@ lint: .venv/dev.installed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy anadil
 
+# README, guides and all else in docs/ as a site in site/; a link to a page or an anchor that is not there fails
+PAGES := README.md CONTRIBUTING.md CHANGELOG.md docs anadil/text/languages/README.md
+docs: .venv/docs.installed
+	rm -rf .site site && mkdir -p .site/source
+	tar cf - $(PAGES) | tar xf - -C .site/source
+	$(BIN)/zensical build --clean --strict
+
 clean:
-	rm -rf .venv
+	rm -rf .venv .site site
 
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
