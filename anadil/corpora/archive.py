@@ -33,7 +33,7 @@ ALWAYS_ALLOWED_BYTES = 16 * 2**20
 
 MEMBER_BYTES = 512  # what even an empty file costs in a tar, and about what it costs on the disk
 CHUNK_BYTES = 2**20
-NOTE = ".anadil-unpacked.json"
+MARKER = ".anadil-unpacked.json"
 
 T = TypeVar("T")
 Progress = Callable[[int, int], None]  # bytes of the archive done, in all
@@ -46,13 +46,13 @@ def is_archive(path: Path) -> bool:
     return path.name.lower().endswith(SUFFIXES) and not path.name.startswith("._") and path.is_file()
 
 
-def stem(path: Path) -> str:
+def archive_stem(path: Path) -> str:
     """Name without the archive's suffix: "tr.tar.gz" is "tr"."""
     suffix = max((suffix for suffix in SUFFIXES if path.name.lower().endswith(suffix)), key=len, default="")
     return path.name[: len(path.name) - len(suffix)] or path.name
 
 
-def opened(source: Path, unpacked: Path | None, on_progress: Progress = lambda done, total: None) -> Path:
+def unpack_if_archive(source: Path, unpacked: Path | None, on_progress: Progress = lambda done, total: None) -> Path:
     """A folder to read `source` from: itself, or what it holds if it is an archive.
 
     An archive goes to a folder of its name below `unpacked`; without that, or if it was unpacked there before, to one
@@ -60,16 +60,16 @@ def opened(source: Path, unpacked: Path | None, on_progress: Progress = lambda d
     """
     if not is_archive(source):
         return source
-    beside = source.parent / stem(source)
+    beside = source.parent / archive_stem(source)
     if unpacked is None or _is_from(beside, source):
         return unpack(source, beside, on_progress)
-    return unpack(source, unpacked / stem(source), on_progress)
+    return unpack(source, unpacked / archive_stem(source), on_progress)
 
 
 def archives_in(folder: Path) -> list[Path]:
     """Archives in a folder that no folder of the same name stands beside, which a user unpacked."""
     found = [path for path in sorted(folder.iterdir()) if is_archive(path)]
-    return [path for path in found if not _unpacked_by_hand(folder / stem(path))]
+    return [path for path in found if not _unpacked_by_hand(folder / archive_stem(path))]
 
 
 def unpack(archive: Path, target: Path, on_progress: Progress = lambda done, total: None) -> Path:
@@ -113,7 +113,7 @@ def _fill(folder: Path, archive: Path, packed: int, on_progress: Progress) -> No
     except _BROKEN as error:
         reason = str(error).partition("\n")[0].rstrip(":") or type(error).__name__
         raise AnadilError(f"{archive} is damaged or no archive: {reason}\n  next: fetch it again") from error
-    (folder / NOTE).write_text(json.dumps(_identity(archive)), encoding="utf-8")
+    (folder / MARKER).write_text(json.dumps(_identity(archive)), encoding="utf-8")
 
 
 class _Budget:
@@ -184,7 +184,7 @@ def _write(folder: Path, name: str, content: IO[bytes] | None, size: int, archiv
     if content is None:
         path.mkdir(parents=True, exist_ok=True)
         return
-    if path in (folder, folder / NOTE):
+    if path in (folder, folder / MARKER):
         raise _refused(archive, name, "is no name for a file")
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "wb") as out:
@@ -230,11 +230,11 @@ def _identity(archive: Path) -> dict[str, object]:
 def _is_from(folder: Path, archive: Path) -> bool:
     """Whether `folder` was unpacked by us from this very archive."""
     try:
-        return bool(json.loads((folder / NOTE).read_text(encoding="utf-8")) == _identity(archive))
+        return bool(json.loads((folder / MARKER).read_text(encoding="utf-8")) == _identity(archive))
     except (OSError, ValueError):
         return False
 
 
 def _unpacked_by_hand(folder: Path) -> bool:
     """A folder with content and without our note."""
-    return folder.is_dir() and not (folder / NOTE).exists() and any(os.scandir(folder))
+    return folder.is_dir() and not (folder / MARKER).exists() and any(os.scandir(folder))

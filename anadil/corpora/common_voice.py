@@ -18,10 +18,11 @@ from pathlib import Path
 from typing import Any
 
 from anadil import audio
-from anadil.corpora.archive import archives_in, opened
-from anadil.corpora.download import Progress, Remote, difference
-from anadil.corpora.lines import is_inside, raw_lines, read_lines
+from anadil.corpora.archive import archives_in, unpack_if_archive
+from anadil.corpora.download import Progress, RemoteFile, difference
 from anadil.corpora.reader import Options, Reject
+from anadil.corpora.recordings import is_inside
+from anadil.corpora.text_files import raw_lines, stream_lines
 from anadil.errors import AnadilError, Problem
 from anadil.manifest import Utterance
 
@@ -40,7 +41,7 @@ def utterances(source: Path, options: Options, reject: Reject) -> Iterator[Utter
     Every row is an utterance, the one after the header too. Votes and all other columns that are filled stay in `extra`.
     Raises AnadilError if there is no release of Common Voice in `source`, or not just one language.
     """
-    folder, files = _release(opened(source, options.unpacked), options)
+    folder, files = _release(unpack_if_archive(source, options.unpack_to), options)
     durations = _durations(folder / "clip_durations.tsv")
     reported = _reported(folder / "reported.tsv")
     sources = dict(_side_table(folder / "validated_sentences.tsv", "sentence_id", "source"))
@@ -78,7 +79,7 @@ def read_rows(path: Path, reject: Reject, required: tuple[str, ...]) -> Iterator
     """
     quoted = _is_csv(path)
     names: list[str] = []
-    for line in read_lines(path, reject):
+    for line in stream_lines(path, reject):
         cells = line.text.split("\t")
         if not names:
             names = cells
@@ -124,11 +125,11 @@ def _release(folder: Path, options: Options) -> tuple[Path, list[Path]]:
     if folder.is_file() and folder.suffix.lower() == ".tsv":
         return folder.parent, [folder]
     if not folder.is_dir():
-        raise AnadilError(f"{folder} is no folder, archive or .tsv of Common Voice\n  next: check the path")
+        raise AnadilError(f"{folder} is not a folder, archive or .tsv of Common Voice\n  next: check the path")
     found = [inner for inner in _folders(folder, depth=3) if _tsv_files(inner)]
     if not found:
-        opened_here = [opened(archive, options.unpacked) for archive in archives_in(folder)]
-        found = [inner for root in opened_here for inner in _folders(root, depth=3) if _tsv_files(inner)]
+        unpacked = [unpack_if_archive(archive, options.unpack_to) for archive in archives_in(folder)]
+        found = [inner for root in unpacked for inner in _folders(root, depth=3) if _tsv_files(inner)]
     if len(found) > 1 and options.language:
         found = [inner for inner in found if inner.name == options.language]
     if len(found) != 1:
@@ -231,7 +232,7 @@ def download(language: str | None, parts: Sequence[str], out: Path, progress: Pr
         ) from error
     except Exception as error:  # whatever a client that changes often, or the library below it, raises
         raise _failed(error) from error
-    if wrong := difference(Remote(page, archive.name, chosen.get("sizeBytes"), _checksum(chosen)), archive):
+    if wrong := difference(RemoteFile(page, archive.name, chosen.get("sizeBytes"), _checksum(chosen)), archive):
         raise AnadilError(f"{archive} is not as published: {wrong}\n  next: delete it and run the same command again")
     return [archive]
 

@@ -35,7 +35,7 @@ Progress = Callable[[str, float, float], None]  # what, bytes done, bytes in all
 
 
 @dataclass(frozen=True, slots=True)
-class Remote:
+class RemoteFile:
     """One file of a corpus."""
 
     url: str
@@ -44,7 +44,7 @@ class Remote:
     checksum: str | None = None  # "sha256:..." or "md5:...", where it is published
 
 
-def fetch_all(files: Sequence[Remote], out: Path, progress: Progress = lambda *step: None) -> list[Path]:
+def fetch_all(files: Sequence[RemoteFile], out: Path, progress: Progress = lambda *step: None) -> list[Path]:
     """Fetch files into `out`, those that are there already only if they are not as published."""
     fetched = []
     for number, file in enumerate(files, start=1):
@@ -54,7 +54,7 @@ def fetch_all(files: Sequence[Remote], out: Path, progress: Progress = lambda *s
     return fetched
 
 
-def fetch(file: Remote, target: Path, progress: Progress = lambda *step: None) -> Path:
+def fetch(file: RemoteFile, target: Path, progress: Progress = lambda *step: None) -> Path:
     """Fetch one file to `target`, or find it there. Returns `target`.
 
     What has come stays in `TARGET.partial` when the network fails, and the next call goes on from there, if the server
@@ -125,7 +125,7 @@ class _Partial:
             path.unlink(missing_ok=True)
 
 
-def _complete(file: Remote, partial: _Partial, progress: Progress) -> bool:
+def _complete(file: RemoteFile, partial: _Partial, progress: Progress) -> bool:
     """Fill `partial` to its end. Returns whether it was put together from more than one answer."""
     pieces: list[int] = []
 
@@ -168,7 +168,7 @@ def _wait_for(error: Exception, failures: int) -> float | None:
     return wait
 
 
-def _receive(file: Remote, partial: _Partial, progress: Progress) -> int | None:
+def _receive(file: RemoteFile, partial: _Partial, progress: Progress) -> int | None:
     """One request: append to `partial` or begin anew. Returns the byte it began at, None if all was there."""
     begin, known = partial.size, partial.version()
     if begin and (known is None or known["url"] != file.url):
@@ -257,7 +257,7 @@ def _open(url: str, headers: dict[str, str]) -> Any:
     return urllib.request.urlopen(urllib.request.Request(url, headers=plain | headers), timeout=TIMEOUT_S)
 
 
-def _require_room(file: Remote, size: int | None, path: Path) -> None:
+def _require_room(file: RemoteFile, size: int | None, path: Path) -> None:
     if file.size is not None and size is not None and size != file.size:
         raise AnadilError(
             f"{file.url} has {size:,} bytes, {file.size:,} are published: it is not the file that is meant\n"
@@ -271,7 +271,7 @@ def _require_room(file: Remote, size: int | None, path: Path) -> None:
         )
 
 
-def difference(file: Remote, path: Path) -> str | None:
+def difference(file: RemoteFile, path: Path) -> str | None:
     """How the file at `path` differs from the published one."""
     size = path.stat().st_size
     if file.size is not None and size != file.size:

@@ -10,10 +10,11 @@ import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from anadil.corpora.archive import archives_in, opened, stem
-from anadil.corpora.download import Progress, Remote, fetch_all, read_page
-from anadil.corpora.lines import read_lines, safe_path
+from anadil.corpora.archive import archive_stem, archives_in, unpack_if_archive
+from anadil.corpora.download import Progress, RemoteFile, fetch_all, read_page
 from anadil.corpora.reader import Options, Reject
+from anadil.corpora.recordings import safe_path
+from anadil.corpora.text_files import stream_lines
 from anadil.errors import AnadilError, Problem
 from anadil.manifest import Utterance
 
@@ -36,13 +37,13 @@ def utterances(source: Path, options: Options, reject: Reject) -> Iterator[Utter
 
     Raises AnadilError if `source` holds no split, or several languages and none is chosen.
     """
-    folder = _language_folder(opened(source, options.unpacked), options)
+    folder = _language_folder(unpack_if_archive(source, options.unpack_to), options)
     locale = folder.name if folder.name in LOCALES else None
     for split in SPLITS:
         if not (folder / f"{split}.tsv").is_file():
             continue
         places = _audio_folders(folder, split, options)
-        for line in read_lines(folder / f"{split}.tsv", reject):
+        for line in stream_lines(folder / f"{split}.tsv", reject):
             cells = line.text.split("\t")
             if len(cells) != N_COLUMNS:
                 reject(Problem(line.where, f"{len(cells)} columns, a row of FLEURS has {N_COLUMNS}"))
@@ -80,7 +81,7 @@ def download(language: str | None, parts: Sequence[str], out: Path, progress: Pr
             raise AnadilError(f"{listing} does not list {path}\n  next: has FLEURS moved? See anadil corpora fleurs")
         checksum = listed[path].get("lfs", {}).get("oid")
         files.append(
-            Remote(
+            RemoteFile(
                 f"{HOST}/datasets/google/fleurs/resolve/main/{path}",
                 f"{locale}/{name}",
                 listed[path].get("size"),
@@ -108,7 +109,7 @@ def _code(locale: str) -> str:
 
 def _language_folder(folder: Path, options: Options) -> Path:
     if not folder.is_dir():
-        raise AnadilError(f"{folder} is no folder of FLEURS\n  next: check the path")
+        raise AnadilError(f"{folder} is not a folder of FLEURS\n  next: check the path")
     found = sorted({path.parent for split in SPLITS for path in folder.rglob(f"{split}.tsv")})
     if len(found) > 1 and options.language:
         found = [inner for inner in found if options.language in (inner.name, _code(inner.name))]
@@ -133,8 +134,8 @@ def _audio_folders(folder: Path, split: str, options: Options) -> list[Path]:
     for place in (folder / "audio", folder):
         if place.is_dir():
             for archive in archives_in(place):
-                if stem(archive) == split:
-                    unpacked = options.unpacked / folder.name if options.unpacked else None
-                    inside = opened(archive, unpacked)
+                if archive_stem(archive) == split:
+                    unpacked = options.unpack_to / folder.name if options.unpack_to else None
+                    inside = unpack_if_archive(archive, unpacked)
                     places = [inside / split, inside, *places]
     return places

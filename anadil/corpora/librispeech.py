@@ -6,10 +6,11 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from anadil.corpora.archive import archives_in, opened
-from anadil.corpora.download import Progress, Remote, fetch_all
-from anadil.corpora.lines import read_lines, safe_path
+from anadil.corpora.archive import archives_in, unpack_if_archive
+from anadil.corpora.download import Progress, RemoteFile, fetch_all
 from anadil.corpora.reader import Options, Reject
+from anadil.corpora.recordings import safe_path
+from anadil.corpora.text_files import stream_lines
 from anadil.errors import AnadilError, Problem
 from anadil.manifest import Utterance
 
@@ -34,9 +35,9 @@ def utterances(source: Path, options: Options, reject: Reject) -> Iterator[Utter
 
     Raises AnadilError if there is no transcript in `source`.
     """
-    roots = [opened(source, options.unpacked)]
+    roots = [unpack_if_archive(source, options.unpack_to)]
     if source.is_dir():
-        roots += [opened(archive, options.unpacked) for archive in archives_in(source)]
+        roots += [unpack_if_archive(archive, options.unpack_to) for archive in archives_in(source)]
     seen: set[str] = set()
     for root in roots:
         if not root.is_dir():
@@ -61,7 +62,7 @@ def download(language: str | None, parts: Sequence[str], out: Path, progress: Pr
         raise AnadilError(
             f"LibriSpeech has no part {unknown[0]!r}; it has: {', '.join(MD5)}\n  next: choose with --part"
         )
-    files = [Remote(f"{ROOT}/{part}.tar.gz", f"{part}.tar.gz", None, f"md5:{MD5[part]}") for part in parts or MD5]
+    files = [RemoteFile(f"{ROOT}/{part}.tar.gz", f"{part}.tar.gz", None, f"md5:{MD5[part]}") for part in parts or MD5]
     return fetch_all(files, out, progress)
 
 
@@ -78,7 +79,7 @@ def _read_chapter(
     subset, speaker = Path(os.path.abspath(folder)).parts[-3:-1]
     original = subset in SUBSETS
     recordings = {path.stem: path for path in sorted(folder.iterdir(), reverse=True) if path.suffix.lower() in _AUDIO}
-    for line in read_lines(transcript, reject):
+    for line in stream_lines(transcript, reject):
         name, _, text = line.text.strip().replace("\t", " ", 1).partition(" ")
         if safe_path(folder, name) is None:
             reject(Problem(line.where, f"no name of a recording: {name!r}"))
@@ -102,7 +103,7 @@ def _speakers(root: Path, reject: Reject) -> dict[str, dict[str, str]]:
     near = [Path(os.path.abspath(root)), *Path(os.path.abspath(root)).parents[:2], *sorted(root.glob("*/"))]
     path = next((folder / "SPEAKERS.TXT" for folder in near if (folder / "SPEAKERS.TXT").is_file()), None)
     about = {}
-    for line in read_lines(path, reject) if path else ():
+    for line in stream_lines(path, reject) if path else ():
         cells = [cell.strip() for cell in line.text.split("|")]
         if not line.text.startswith(";") and len(cells) >= 5:
             about[cells[0]] = {"gender": {"F": "female", "M": "male"}.get(cells[1], cells[1])}

@@ -10,10 +10,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from anadil.corpora.archive import opened
-from anadil.corpora.download import Progress, Remote, fetch_all, read_page
-from anadil.corpora.lines import read_lines, safe_path
+from anadil.corpora.archive import unpack_if_archive
+from anadil.corpora.download import Progress, RemoteFile, fetch_all, read_page
 from anadil.corpora.reader import Options, Reject
+from anadil.corpora.recordings import safe_path
+from anadil.corpora.text_files import stream_lines
 from anadil.errors import AnadilError, Problem
 from anadil.manifest import Utterance
 
@@ -31,7 +32,7 @@ def utterances(source: Path, options: Options, reject: Reject) -> Iterator[Utter
 
     Raises AnadilError if there are no transcripts in `source`.
     """
-    root = opened(source, options.unpacked)
+    root = unpack_if_archive(source, options.unpack_to)
     files = [(folder, split) for folder in _language_folders(root) for split in SPLITS if _has(folder, split)]
     if not files:
         raise AnadilError(
@@ -41,7 +42,7 @@ def utterances(source: Path, options: Options, reject: Reject) -> Iterator[Utter
     for folder, split in files:
         small = _small_sets(folder / split / "limited_supervision", reject)
         gender = _genders(folder / "metainfo.txt", reject)
-        for line in read_lines(folder / split / "transcripts.txt", reject):
+        for line in stream_lines(folder / split / "transcripts.txt", reject):
             handle, _, text = (part.strip() for part in line.text.partition("\t"))
             speaker, *book = handle.split("_")
             if not text or len(book) != 2 or safe_path(folder, handle) is None:
@@ -74,7 +75,7 @@ def download(language: str | None, parts: Sequence[str], out: Path, progress: Pr
         checksum, _, file = line.partition(" ")
         sums[file.strip().lstrip("*").rpartition("/")[2]] = checksum
     published = f"md5:{sums[name]}" if name in sums else None
-    return fetch_all([Remote(f"{ROOT}/{name}", name, None, published)], out, progress)
+    return fetch_all([RemoteFile(f"{ROOT}/{name}", name, None, published)], out, progress)
 
 
 def _language_folders(root: Path) -> list[Path]:
@@ -104,7 +105,7 @@ def _small_sets(folder: Path, reject: Reject) -> dict[str, list[str]]:
     """Names of the sets ("9hr", "1hr/3") by utterance; the ten hours are 9hr and all of 1hr together."""
     sets: dict[str, list[str]] = defaultdict(list)
     for path in sorted(folder.rglob("handles.txt")) if folder.is_dir() else ():
-        for line in read_lines(path, reject):
+        for line in stream_lines(path, reject):
             sets[line.text.strip()].append(path.parent.relative_to(folder).as_posix())
     return dict(sets)
 
@@ -112,5 +113,5 @@ def _small_sets(folder: Path, reject: Reject) -> dict[str, list[str]]:
 def _genders(path: Path, reject: Reject) -> dict[str, str]:
     """By speaker, from `SPEAKER | GENDER | PARTITION | MINUTES | BOOK ID | TITLE | CHAPTER`."""
     names = {"F": "female", "M": "male"}
-    rows = [line.text.split("|") for line in read_lines(path, reject)] if path.is_file() else []
+    rows = [line.text.split("|") for line in stream_lines(path, reject)] if path.is_file() else []
     return {row[0].strip(): names[row[1].strip()] for row in rows if len(row) > 1 and row[1].strip() in names}

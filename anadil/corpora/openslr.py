@@ -13,10 +13,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from anadil import audio
-from anadil.corpora.archive import archives_in, opened
-from anadil.corpora.download import Progress, Remote, fetch_all, read_page
-from anadil.corpora.lines import Line, read_lines, safe_path
+from anadil.corpora.archive import archives_in, unpack_if_archive
+from anadil.corpora.download import Progress, RemoteFile, fetch_all, read_page
 from anadil.corpora.reader import Options, Reject
+from anadil.corpora.recordings import safe_path
+from anadil.corpora.text_files import Line, stream_lines
 from anadil.errors import AnadilError, Problem
 from anadil.files import whole_file
 from anadil.manifest import Utterance
@@ -78,7 +79,7 @@ def utterances(source: Path, options: Options, reject: Reject) -> Iterator[Utter
     texts: dict[str, str] = {}
     for index in indexes:
         gender = re.search("female|male", index.stem)
-        for line in read_lines(index, reject):
+        for line in stream_lines(index, reject):
             found = _read_line(line, index, recordings, reject)
             if found is None or _said_before(found, texts, line, reject):
                 continue
@@ -96,10 +97,10 @@ def utterances(source: Path, options: Options, reject: Reject) -> Iterator[Utter
 def _roots(source: Path, options: Options) -> list[Path]:
     if source.is_file() and source.suffix.lower() == ".tsv":
         source = source.parent
-    roots = [opened(source, options.unpacked)]
+    roots = [unpack_if_archive(source, options.unpack_to)]
     if not roots[0].is_dir():
-        raise AnadilError(f"{source} is no folder, archive or .tsv\n  next: check the path")
-    inside = (opened(archive, options.unpacked) for archive in archives_in(roots[0]))
+        raise AnadilError(f"{source} is not a folder, archive or .tsv\n  next: check the path")
+    inside = (unpack_if_archive(archive, options.unpack_to) for archive in archives_in(roots[0]))
     return roots + [folder for folder in inside if not folder.is_relative_to(roots[0])]
 
 
@@ -174,14 +175,14 @@ def _license(root: Path) -> str | None:
 def download(language: str | None, parts: Sequence[str], out: Path, progress: Progress) -> list[Path]:
     """Fetch one set (`--part SLR41`), or the only one there is in a language. Raises AnadilError."""
     number = _choose(language, parts)
-    files = [Remote(f"{ROOT}/{number}/{name}", name) for name in _files(number, language)]
+    files = [RemoteFile(f"{ROOT}/{number}/{name}", name) for name in _files(number, language)]
     if number in _CROWD_SUMS:
         sums = read_page(f"{ROOT}/{number}/asr_{_CROWD[number].split()[1]}.sha256").decode("utf-8", "replace")
         listed = {
             name.rpartition("/")[2]: found for found, name in re.findall(r"(?m)^([0-9a-f]{64})[ \t*]+(\S+)$", sums)
         }
         files = [
-            Remote(file.url, file.name, None, f"sha256:{listed[file.name]}") if file.name in listed else file
+            RemoteFile(file.url, file.name, None, f"sha256:{listed[file.name]}") if file.name in listed else file
             for file in files
         ]
     fetched = fetch_all(files, out, progress)

@@ -16,10 +16,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from anadil.corpora.archive import archives_in, opened
-from anadil.corpora.download import Progress, Remote, fetch_all, read_page
-from anadil.corpora.lines import raw_lines
+from anadil.corpora.archive import archives_in, unpack_if_archive
+from anadil.corpora.download import Progress, RemoteFile, fetch_all, read_page
 from anadil.corpora.reader import Options, Reject
+from anadil.corpora.text_files import raw_lines
 from anadil.errors import AnadilError, Problem
 from anadil.manifest import Utterance
 
@@ -97,16 +97,16 @@ def _upload_folders(source: Path, options: Options, reject: Reject) -> Iterator[
 
 def _opened(source: Path, options: Options, reject: Reject) -> Iterator[Path]:
     if not source.is_dir():
-        yield opened(source, options.unpacked)
+        yield unpack_if_archive(source, options.unpack_to)
         return
     for name, inner, _ in os.walk(source):
         inner[:] = sorted(
             each for each in inner if not each.startswith(".") and each.lower() not in ("wav", "flac", "etc")
         )
-        unpacked = options.unpacked / os.path.relpath(name, source) if options.unpacked else None
+        unpacked = options.unpack_to / os.path.relpath(name, source) if options.unpack_to else None
         for archive in archives_in(Path(name)):
             try:
-                yield opened(archive, unpacked)
+                yield unpack_if_archive(archive, unpacked)
             except AnadilError as error:  # one damaged upload among thousands
                 reject(Problem(str(archive), str(error).partition("\n")[0]))
 
@@ -207,7 +207,7 @@ def download(language: str | None, parts: Sequence[str], out: Path, progress: Pr
     if not names:
         raise AnadilError(f"{folder} lists no .tgz files\n  next: open it in a browser; has VoxForge moved?")
     files = [
-        Remote(urllib.parse.urljoin(folder, link), name) for name, link in sorted(names.items()) if _is_plain(name)
+        RemoteFile(urllib.parse.urljoin(folder, link), name) for name, link in sorted(names.items()) if _is_plain(name)
     ]
     return fetch_all(files, out, progress)
 

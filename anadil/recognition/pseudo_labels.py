@@ -139,11 +139,11 @@ def pseudo_label(
     )
     for index, hypothesis in sorted(hypotheses.items()):
         piece = pieces[index]
-        told = {"pred_text": hypothesis.text, CONFIDENCE: hypothesis.confidence}
+        marks = {"pred_text": hypothesis.text, CONFIDENCE: hypothesis.confidence}
         if not hypothesis.text:
-            reject(piece, "nothing heard", **told)
+            reject(piece, "empty hypothesis", **marks)
         elif hypothesis.confidence < least:
-            reject(piece, f"confidence below {least:g}", **told)
+            reject(piece, f"confidence below {least:g}", **marks)
         else:
             found.kept.append(_labelled(piece, hypothesis, name))
             if piece.language and piece.language != recognizer.rules.language:

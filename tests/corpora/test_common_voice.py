@@ -145,8 +145,8 @@ def test_an_archive_is_read_as_downloaded(tmp_path: Path) -> None:
         tar.add(tmp_path / "in/cv-corpus-17.0", "cv-corpus-17.0")
     (tmp_path / "downloads").mkdir()
     (tmp_path / "cv-tr.tar.gz").rename(tmp_path / "downloads/cv-tr.tar.gz")
-    assert len(read(tmp_path / "downloads", unpacked=tmp_path / "other")[0]) == 1
-    ((one,), _) = read(tmp_path / "downloads/cv-tr.tar.gz", unpacked=tmp_path / "out")
+    assert len(read(tmp_path / "downloads", unpack_to=tmp_path / "other")[0]) == 1
+    ((one,), _) = read(tmp_path / "downloads/cv-tr.tar.gz", unpack_to=tmp_path / "out")
     assert one.audio_filepath == str(tmp_path / "out/cv-tr/cv-corpus-17.0/tr/clips/common_voice_tr_1.mp3")
 
 
