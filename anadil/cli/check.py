@@ -67,7 +67,7 @@ def check(
         rules, model, limits = resolve_rules(parts, settings, lang, report)
         for part in parts:
             report.say(f"{part.path}: {part.split}, {len(part.utterances):,} utterances{pseudo_of(part)}")
-        found = examine(parts, rules.default, limits, model, audio, report.progress)
+        found = examine(parts, rules, limits, model, audio, report.progress)
         if without and out:
             for path, n in write_without(parts, found, without, out):
                 report.say(f"{path}: {n:,} utterances left out")
@@ -137,8 +137,8 @@ def resolve_rules(
     manifests: Sequence[CheckedManifest], settings: Config | None, lang: str | None, report: Reporter
 ) -> tuple[RulesByLanguage, Model | None, AudioLimits]:
     """Text rules, model and limits as `anadil train` resolves them; without a config, rules of `lang` alone."""
-    from anadil.data.examples import MAX_DURATION_S, MIN_DURATION_S
     from anadil.doctor.audio import AudioLimits
+    from anadil.manifest import MAX_DURATION_S, MIN_DURATION_S
     from anadil.text.rules import RulesByLanguage, TextSettings, text_rules
 
     if settings is None:

@@ -52,8 +52,7 @@ def transcribe(
     force: Annotated[bool, typer.Option("--force", help="Replace earlier transcripts.")] = False,
 ) -> None:
     """Recognise recordings of any length. One that cannot be read is named, the others are still recognised (exit status 1)."""
-    from anadil.audio import probe
-    from anadil.data.examples import file_notes
+    from anadil.audio import file_notes, probe
     from anadil.errors import AnadilError
     from anadil.recognition.load import load
 

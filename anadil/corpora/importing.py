@@ -7,10 +7,8 @@ import os
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 import soundfile
@@ -22,7 +20,7 @@ from anadil.corpora.catalog import CorpusKind
 from anadil.corpora.reader import Options
 from anadil.errors import AnadilError, Problem
 from anadil.files import refuse_overwrite, whole_file
-from anadil.manifest import Utterance, write_manifest
+from anadil.manifest import Utterance, measured, probe_all, write_manifest
 
 END_TOLERANCE_S = 0.2
 """Tables and annotations may go that far past the end of the audio: encoders pad (MP3: up to 0.1 s), tools round."""
@@ -34,8 +32,6 @@ _BLOCK_SAMPLES = 2**20
 """Samples of each channel that are converted at a time: an hour of stereo at 48 kHz takes 1.4 GB as a whole."""
 
 Progress = Callable[[str, float, float], None]  # stage, done, total
-T = TypeVar("T")
-R = TypeVar("R")
 
 
 @dataclass
@@ -86,12 +82,12 @@ def import_speech(
     read = list(kind.reader()(source, options, lambda problem: result.reject(problem.where, problem.what)))
     for split in sorted({_split_name(utterance) for utterance in read}):
         refuse_overwrite(out / f"{split}.jsonl", force)
-    measured = _measure(read, result, on_progress)
+    usable = _measure(read, result, on_progress)
     if wav:
-        measured = _convert(measured, out / _CONVERTED, result, on_progress)
-    for utterance in measured:
+        usable = _convert(usable, out / _CONVERTED, result, on_progress)
+    for utterance in usable:
         result.splits.setdefault(_split_name(utterance), []).append(utterance)
-    if not measured and not result.rejected:
+    if not usable and not result.rejected:
         raise AnadilError(f"{source} holds no utterances\n  expected: {kind.source}\n  next: check the path")
     _write(out, result)
     return result
@@ -123,23 +119,14 @@ def _require_supported_options(kind: CorpusKind, options: Options) -> None:
 
 def _measure(utterances: Sequence[Utterance], found: ImportResult, on_progress: Progress) -> list[Utterance]:
     """Utterances with text and audio, their duration as the audio has it; the others are rejected."""
-    paths = list(dict.fromkeys(utterance.audio_filepath for utterance in utterances))
-    infos = dict(zip(paths, _in_threads(_probe, paths, "measuring", on_progress), strict=True))
-    measured = []
+    infos = probe_all(utterances, lambda done, total: on_progress("measuring", done, total))
+    usable = []
     for utterance in utterances:
         try:
-            measured.append(_with_duration(utterance, infos[utterance.audio_filepath]))
+            usable.append(_with_duration(utterance, infos[utterance.audio_filepath]))
         except AnadilError as error:
             found.reject(utterance.source or utterance.audio_filepath, error)
-    return measured
-
-
-def _probe(path: str) -> audio.AudioInfo | AnadilError:
-    try:
-        _require_utf8(path)
-        return audio.probe(path)
-    except AnadilError as error:
-        return error
+    return usable
 
 
 def _with_duration(utterance: Utterance, info: audio.AudioInfo | AnadilError) -> Utterance:
@@ -147,26 +134,16 @@ def _with_duration(utterance: Utterance, info: audio.AudioInfo | AnadilError) ->
         _require_utf8(value)
     if not utterance.text.strip():
         raise AnadilError("empty text")
-    if isinstance(info, AnadilError):
-        raise info
-    if info.duration <= 0:
-        raise AnadilError(f"audio has no samples: {utterance.audio_filepath}")
-    available = info.duration - utterance.offset
-    if available <= 0 or utterance.offset < 0:
-        raise AnadilError(
-            f"starts at {utterance.offset:.2f} s, outside of {utterance.audio_filepath} ({info.duration:.2f} s)"
-        )
-    if utterance.duration is None:
-        return replace(utterance, duration=available)
-    if utterance.duration <= 0:
-        raise AnadilError(f"lasts {utterance.duration:g} s: there is nothing to hear")
-    if utterance.duration > available + END_TOLERANCE_S:
+    with_duration = measured(utterance, info)
+    if isinstance(info, AnadilError) or utterance.duration is None:
+        return with_duration
+    excess = utterance.offset + utterance.duration - info.duration
+    if excess > END_TOLERANCE_S:
         end = utterance.offset + utterance.duration
         raise AnadilError(f"ends at {end:.2f} s, past the end of {utterance.audio_filepath} ({info.duration:.2f} s)")
-    to_the_end = utterance.duration > available or (
-        not utterance.offset and utterance.duration > available - END_TOLERANCE_S
-    )
-    return replace(utterance, duration=available) if to_the_end else utterance
+    if not utterance.offset and excess > -END_TOLERANCE_S:  # the whole recording
+        return replace(utterance, duration=info.duration)
+    return with_duration
 
 
 def _convert(
@@ -183,7 +160,8 @@ def _convert(
             return error
         return None
 
-    errors = dict(zip(paths, _in_threads(convert, paths, "converting", on_progress), strict=True))
+    outcomes = audio.in_threads(convert, paths, lambda done: on_progress("converting", done, len(paths)))
+    errors = dict(zip(paths, outcomes, strict=True))
     converted = []
     for utterance in utterances:
         error = errors[utterance.audio_filepath]
@@ -228,16 +206,6 @@ def _convert_to_wav(source: Path, target: Path) -> None:
                     break
     except (soundfile.LibsndfileError, RuntimeError) as error:
         raise AnadilError(f"could not be converted: {source} ({error})") from error
-
-
-def _in_threads(do: Callable[[T], R], items: Sequence[T], stage: str, on_progress: Progress) -> list[R]:
-    """libsndfile and soxr release the interpreter's lock."""
-    results = []
-    with ThreadPoolExecutor(max_workers=min(8, 2 * (os.cpu_count() or 1))) as pool:
-        for result in pool.map(do, items):
-            results.append(result)
-            on_progress(stage, len(results), len(items))
-    return results
 
 
 def _split_name(utterance: Utterance) -> str:

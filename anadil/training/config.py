@@ -9,7 +9,8 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, Field, model_validator
 
 from anadil.data.augment.settings import AugmentSettings
-from anadil.data.examples import LARGEST, MAX_DURATION_S, MIN_DURATION_S
+from anadil.data.examples import LARGEST
+from anadil.manifest import MAX_DURATION_S, MIN_DURATION_S
 from anadil.models.acoustic import ModelSettings
 from anadil.models.features import FeatureSettings
 from anadil.models.hugging_face.network import W2vBertSettings, Wav2Vec2Settings

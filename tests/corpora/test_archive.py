@@ -78,8 +78,8 @@ BAD_MEMBERS = {
     "hard link": (special("a/link", tarfile.LNKTYPE, "../../evil"), "is a link"),
     "device": (special("a/null", tarfile.CHRTYPE), "special file"),
     "pipe": (special("a/pipe", tarfile.FIFOTYPE), "special file"),
-    "no name": (tarfile.TarInfo("."), "no name for a file"),
-    "our note": (tarfile.TarInfo(MARKER), "no name for a file"),
+    "no name": (tarfile.TarInfo("."), "not a valid file name"),
+    "our marker": (tarfile.TarInfo(MARKER), "not a valid file name"),
 }
 
 
@@ -145,7 +145,7 @@ def test_a_damaged_archive_is_named_and_nothing_is_left(name: str, tmp_path: Pat
     whole = MAKERS[name](tmp_path / name).read_bytes()
     for damaged in (b"", whole[: len(whole) // 2], b"<html>not found</html>", whole[:10]):
         (tmp_path / name).write_bytes(damaged)
-        with pytest.raises(AnadilError, match=r"(is damaged|is cut off).*\n  next: fetch it again"):
+        with pytest.raises(AnadilError, match=r"(is damaged|is cut off).*\n  next: download it again"):
             unpack(tmp_path / name, tmp_path / "out")
         assert [path.name for path in tmp_path.iterdir()] == [name]
 

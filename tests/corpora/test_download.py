@@ -98,9 +98,9 @@ def test_parts_that_do_not_fit_together_are_fetched_again_in_one_piece(server: S
 @pytest.mark.parametrize(
     ("size", "checksum", "message"),
     [
-        (None, "sha256:" + "0" * 64, f"its sha256 checksum is {hashlib.sha256(CONTENT).hexdigest()} where 0000"),
+        (None, "sha256:" + "0" * 64, f"its sha256 checksum is {hashlib.sha256(CONTENT).hexdigest()}, but 0000"),
         (None, "md5:" + "0" * 32, "its md5 checksum is"),
-        (7, None, "has 1,024,000 bytes, 7 are published"),
+        (7, None, "has 1,024,000 bytes, but 7 are published"),
     ],
 )
 def test_a_file_that_is_not_the_published_one_is_not_kept(
@@ -113,7 +113,7 @@ def test_a_file_that_is_not_the_published_one_is_not_kept(
 
 def test_a_cut_that_the_server_does_not_own_up_to_is_noticed_by_the_size(server: Server, tmp_path: Path) -> None:
     server.honest_length, server.cuts = False, [1000]
-    with pytest.raises(AnadilError, match="it has 1,000 bytes where 1,024,000 are published"):
+    with pytest.raises(AnadilError, match="it has 1,000 bytes, but 1,024,000 are published"):
         fetch(RemoteFile(server.url, "a.bin", len(CONTENT)), tmp_path / "a.bin")
 
 
@@ -148,7 +148,7 @@ def test_a_refusal_is_told_at_once(server: Server, tmp_path: Path, waits: list[f
 
 
 def test_a_server_that_is_not_there_is_named(tmp_path: Path, waits: list[float]) -> None:
-    with pytest.raises(AnadilError, match=r"could not fetch http://127.0.0.1:9/a: .*\(6 tries\)"):
+    with pytest.raises(AnadilError, match=r"could not download http://127.0.0.1:9/a: .*\(6 tries\)"):
         read_page("http://127.0.0.1:9/a")
     assert waits == [1, 2, 4, 8, 16]
 
@@ -164,7 +164,7 @@ def test_too_little_room_is_told_before_anything_is_written(
 
 
 def test_only_web_addresses_are_fetched(tmp_path: Path) -> None:
-    with pytest.raises(AnadilError, match="file:///etc/passwd is no web address"):
+    with pytest.raises(AnadilError, match="file:///etc/passwd is not a web address"):
         fetch(RemoteFile("file:///etc/passwd", "a"), tmp_path / "a")
 
 
@@ -172,5 +172,5 @@ def test_a_page_is_read_and_an_endless_one_refused(server: Server, monkeypatch: 
     server.statuses = [500]
     assert read_page(server.url) == CONTENT
     monkeypatch.setattr(download, "MAX_PAGE_BYTES", 1000)
-    with pytest.raises(AnadilError, match="larger than any listing"):
+    with pytest.raises(AnadilError, match="larger than a listing can be"):
         read_page(server.url)

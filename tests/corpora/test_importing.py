@@ -100,15 +100,15 @@ def test_what_cannot_be_used_is_listed_with_its_reason(tmp_path: Path, write_wav
         ("t:3", "audio file is empty (0 bytes)"),
         (str(tmp_path / "text.wav"), "not readable as audio"),
         ("t:5", "audio has no samples"),
-        ("t:6", f"starts at 2.00 s, outside of {clip} (2.00 s)"),
+        ("t:6", f"offset 2 s is outside of {clip} (2.00 s)"),
         ("t:7", f"ends at 2.50 s, past the end of {clip} (2.00 s)"),
-        ("t:8", "lasts 0 s"),
-        ("t:9", f"starts at -0.50 s, outside of {clip} (2.00 s)"),
+        ("t:8", "duration is 0 s"),
+        ("t:9", f"offset -0.5 s is outside of {clip} (2.00 s)"),
         ("t:11", "audio file not found"),
     ]
     counts = {reason: len(problems) for reason, problems in found.reasons.items()}
     assert next(iter(counts.items())) == ("audio file not found", 2)
-    assert counts["starts at … s, outside of … (… s)"] == 2 and sum(counts.values()) == 11
+    assert counts["offset … s is outside of … (… s)"] == 2 and sum(counts.values()) == 11
     assert [one.text for one in read_manifest(tmp_path / "out/all.jsonl")] == ["good"]
 
 

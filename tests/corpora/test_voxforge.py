@@ -116,7 +116,7 @@ def test_utf_16_and_encodings_that_cannot_be_told_apart(tmp_path: Path) -> None:
     old = upload(tmp_path, "b-20080318-x", ("1",), prompts_original=b"1 " + "Привет".encode("koi8-r"))
     found, rejected = read(tmp_path, language="ru")
     assert [one.text for one in found] == ["Привет"]
-    assert rejected[0].startswith(f"{old}/etc/prompts-original:1: not UTF-8; which encoding 'ru' had is not known")
+    assert rejected[0].startswith(f"{old}/etc/prompts-original:1: not UTF-8; the older encoding of 'ru' is not known")
 
 
 def test_archives_unpacked_folders_and_damaged_ones_together(tmp_path: Path) -> None:
