@@ -5,8 +5,6 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from tests.test_layering import ROAD
-
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "anadil"
 PAGE = (ROOT / "docs/ARCHITECTURE.md").read_text(encoding="utf-8")
@@ -25,12 +23,6 @@ def named_files() -> set[str]:
 def test_every_file_is_described() -> None:
     there = {path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py")}
     assert named_files() == {name for name in there if not name.endswith("/__init__.py")}
-
-
-def test_the_packages_are_in_their_order() -> None:
-    order = re.search(r"^ {4}text -> .*$", PAGE, re.MULTILINE)
-    assert order is not None
-    assert [name.strip() for name in order[0].split("->")] == ROAD
 
 
 def test_paths_elsewhere_on_the_page_are_there() -> None:

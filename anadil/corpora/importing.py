@@ -160,8 +160,8 @@ def _convert(
             return error
         return None
 
-    results = audio.in_threads(convert, paths, lambda done: on_progress("converting", done, len(paths)))
-    errors = dict(zip(paths, results, strict=True))
+    outcomes = audio.in_threads(convert, paths, lambda done: on_progress("converting", done, len(paths)))
+    errors = dict(zip(paths, outcomes, strict=True))
     converted = []
     for utterance in utterances:
         error = errors[utterance.audio_filepath]

@@ -112,7 +112,7 @@ def test_files_manifests_and_folders_are_told_apart_by_what_they_hold(
     first, second = read_manifest(out)
     assert (first.speaker, first.language, first.extra["original_text"]) == ("ayşe", None, "said")
     assert (second.speaker, second.language, second.audio_filepath) == (None, "en", str(named))
-    assert "1 utterances have a text already: it was not used" in result.stderr
+    assert "1 utterances already have a text: it was not used" in result.stderr
     assert manifest.read_text(encoding="utf-8").count("said") == 1
 
 
