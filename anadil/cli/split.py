@@ -196,7 +196,7 @@ def _report_warnings(report: ConsoleReporter, result: SplitResult, plan: Plan, n
     links, n = result.links, len(result.utterances)
     if links.n_unnamed:
         report.warn(
-            f"{links.n_unnamed:,} of {n:,} utterances have no speaker: each of their recordings counts as a speaker"
+            f"{links.n_unnamed:,} of {n:,} utterances have no speaker: each recording counts as a speaker of its own"
         )
     if links.n_repeated:
         report.warn(f"{links.n_repeated:,} utterances repeat the clip (file and offset) of another line; all are kept")
