@@ -1,8 +1,8 @@
-"""Section `augment` of a config: a probability and a range for each transform; what is not named stays off.
+"""Section `augment` of a config: a probability and ranges for each transform; a transform that is not named is off.
 
-Audio is changed in the order of the fields: first what the speaker does (speed, tempo, pitch), then the room and what
-else is heard in it (reverb, background), the microphone (white_noise, gain, clipping) and the line (telephone, codec);
-then the features (time_warp, spec_augment, spec_cutout).
+Transforms are applied in the order of the fields: first the speaker (speed, tempo, pitch), then the room (reverb,
+background), the microphone (white_noise, gain, clipping) and the line (telephone, codec); then the features (time_warp,
+spec_augment, spec_cutout).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ Probability = Annotated[float, Field(ge=0, le=1)]
 
 
 def _two_ends(value: object) -> object:
-    """A single number is a range of one value."""
+    """A number as a range of one value."""
     return (value, value) if isinstance(value, int | float) and not isinstance(value, bool) else value
 
 
@@ -39,7 +39,7 @@ BitRates = Annotated[tuple[float, float], BeforeValidator(_two_ends), _between(6
 
 
 class SpeedSettings(BaseModel):
-    """Another speed, pitch with it, as of a tape: a rate of 0.9 is slower, lower and longer."""
+    """Change speed and pitch together, as with a tape: a rate of 0.9 is slower, lower and longer."""
 
     model_config = SECTION
 
@@ -48,7 +48,7 @@ class SpeedSettings(BaseModel):
 
 
 class TempoSettings(BaseModel):
-    """Another speed, the pitch kept: a rate of 0.9 is slower and longer."""
+    """Change the speed and keep the pitch: a rate of 0.9 is slower and longer."""
 
     model_config = SECTION
 
@@ -57,7 +57,7 @@ class TempoSettings(BaseModel):
 
 
 class PitchSettings(BaseModel):
-    """Another pitch, timbre with it, the speed kept."""
+    """Change the pitch, and the timbre with it, and keep the speed."""
 
     model_config = SECTION
 
@@ -66,18 +66,18 @@ class PitchSettings(BaseModel):
 
 
 class ReverbSettings(BaseModel):
-    """A room: impulse responses of your own, or generated ones."""
+    """Reverberation, with impulse responses of your own or generated ones."""
 
     model_config = SECTION
 
     probability: Probability = 0.1
-    manifest: Paths = []  # of impulse responses; none: decaying noise, after the two figures below
-    rt60: Seconds = (0.1, 0.6)  # seconds until the echo has lost 60 dB
-    direct_db: Decibels = (0.0, 12.0)  # energy of the direct sound over that of the echo
+    manifest: Paths = []  # of impulse responses; none: decaying noise with the two parameters below
+    rt60: Seconds = (0.1, 0.6)  # seconds until the reverberation has decayed by 60 dB
+    direct_db: Decibels = (0.0, 12.0)  # energy of the direct sound relative to the reverberation
 
 
 class BackgroundSettings(BaseModel):
-    """Noise, music or other speech from recordings of your own, looped or cut at random."""
+    """Noise, music or other speech from recordings of your own, looped, or cut at random."""
 
     model_config = SECTION
 
@@ -87,6 +87,8 @@ class BackgroundSettings(BaseModel):
 
 
 class WhiteNoiseSettings(BaseModel):
+    """White Gaussian noise."""
+
     model_config = SECTION
 
     probability: Probability = 0.2
@@ -94,6 +96,8 @@ class WhiteNoiseSettings(BaseModel):
 
 
 class GainSettings(BaseModel):
+    """Change the level."""
+
     model_config = SECTION
 
     probability: Probability = 0.3
@@ -101,7 +105,7 @@ class GainSettings(BaseModel):
 
 
 class ClippingSettings(BaseModel):
-    """The peaks cut off `overload_db` below the highest."""
+    """Clip peaks at `overload_db` below the highest one."""
 
     model_config = SECTION
 
@@ -110,7 +114,7 @@ class ClippingSettings(BaseModel):
 
 
 class TelephoneSettings(BaseModel):
-    """300 to 3400 Hz at 8 kHz; `mu_law` is the share of calls that are coded in 8 bits as by ITU-T G.711."""
+    """300 to 3400 Hz at 8 kHz; `mu_law` is the share of utterances that are coded in 8 bits as in ITU-T G.711."""
 
     model_config = SECTION
 
@@ -119,17 +123,17 @@ class TelephoneSettings(BaseModel):
 
 
 class CodecSettings(BaseModel):
-    """Coded at a low bit rate and decoded again."""
+    """Encode at a low bit rate, and decode."""
 
     model_config = SECTION
 
-    probability: Probability = 0.005  # the dearest by far: 8 ms of a core for a second of audio (docs/LOG.md)
+    probability: Probability = 0.005  # by far the slowest: 8 ms of one core for a second of audio (docs/LOG.md)
     formats: Annotated[list[Literal["mp3", "opus"]], Field(min_length=1)] = ["mp3", "opus"]
     kbps: BitRates = (8.0, 24.0)
 
 
 class TimeWarpSettings(BaseModel):
-    """A point of the utterance moves by up to `shift` of its length, all else with it (Park et al. 2019, 3.1)."""
+    """Move a point of the utterance by up to `shift` of its length, and stretch the rest (Park et al. 2019, 3.1)."""
 
     model_config = SECTION
 
@@ -138,7 +142,7 @@ class TimeWarpSettings(BaseModel):
 
 
 class SpecAugmentSettings(BaseModel):
-    """Bands of frequency and stretches of time set to the mean."""
+    """Mask bands of frequency and spans of time with the mean."""
 
     model_config = SECTION
 
@@ -150,7 +154,7 @@ class SpecAugmentSettings(BaseModel):
 
 
 class SpecCutoutSettings(BaseModel):
-    """Rectangles of the features set to the mean."""
+    """Mask rectangles of the features with the mean."""
 
     model_config = SECTION
 
@@ -161,7 +165,7 @@ class SpecCutoutSettings(BaseModel):
 
 
 class AugmentSettings(BaseModel):
-    """Section `augment`. The defaults are the measured ones; the rest is for those who turn it on."""
+    """Section `augment`. What is on by default was measured to help; the rest is optional."""
 
     model_config = SECTION
 

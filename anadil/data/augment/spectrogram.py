@@ -1,4 +1,4 @@
-"""Spectrograms as pictures."""
+"""Spectrograms as images."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from anadil.errors import AnadilError
 
 WINDOW_S, RANGE_DB = 0.025, 80.0
-N_BANDS = 64  # as features commonly have
+N_BANDS = 64  # a common number of features
 LARGEST = (400, 160)  # columns and rows of a picture
 N_COLOURS = 33  # steps of 2.5 dB: half the file that 256 colours take
 
