@@ -12,8 +12,8 @@ import soundfile
 
 from anadil import audio
 from anadil.manifest import read_manifest
-from tests.cli.test_cli import anadil as run
-from tests.cli.test_cli import fails, succeeds
+from tests.support.command_line import anadil as run
+from tests.support.command_line import fails, succeeds
 from tests.support.diagnoses import babble
 from tests.support.lines import write_lines
 from tests.support.micro import TEXTS, micro_data, write_config, write_corpus

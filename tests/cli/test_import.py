@@ -17,9 +17,9 @@ from anadil.cli.main import app
 from anadil.corpora import librispeech
 from anadil.corpora.catalog import KINDS
 from anadil.manifest import read_manifest
-from tests.corpora.test_archive import make_tar
-from tests.corpora.test_common_voice import COLUMNS, ROW, write_tsv
-from tests.corpora.test_download import Server, server, waits
+from tests.support.archives import make_tar
+from tests.support.common_voice import COLUMNS, ROW, write_tsv
+from tests.support.download_server import Server, server, waits
 
 __all__ = ["server", "waits"]
 

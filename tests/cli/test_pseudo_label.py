@@ -9,8 +9,8 @@ import pytest
 
 from anadil import audio
 from anadil.manifest import read_manifest
-from tests.cli.test_cli import anadil as run
-from tests.cli.test_cli import fails, files, succeeds
+from tests.support.command_line import anadil as run
+from tests.support.command_line import fails, files, succeeds
 from tests.support.lines import write_lines
 from tests.support.micro import TEXTS, micro_data, speak, write_config, write_corpus
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import shutil
 import stat
@@ -16,19 +15,9 @@ import pytest
 from anadil.corpora import archive
 from anadil.corpora.archive import NOTE, archives_in, is_archive, opened, stem, unpack
 from anadil.errors import AnadilError
+from tests.support.archives import make_tar
 
 CONTENT = {"tr/train.tsv": "ş\n".encode(), "tr/clips/a.mp3": bytes(range(256)) * 40, "./tr/empty.txt": b""}
-
-
-def make_tar(path: Path, files: dict[str, bytes], mode: str = "w:gz", **members: tarfile.TarInfo) -> Path:
-    with tarfile.open(path, mode) as tar:  # type: ignore[call-overload]
-        for name, content in files.items():
-            info = tarfile.TarInfo(name)
-            info.size = len(content)
-            tar.addfile(info, io.BytesIO(content))
-        for member in members.values():
-            tar.addfile(member, io.BytesIO(b"x" * member.size))
-    return path
 
 
 def make_zip(path: Path, files: dict[str, bytes], attributes: int = 0) -> Path:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import csv
 import sys
 import tarfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -15,30 +15,7 @@ from anadil.corpora.common_voice import utterances
 from anadil.corpora.reader import Options
 from anadil.errors import AnadilError, Problem
 from anadil.manifest import Utterance
-
-COLUMNS = {  # of releases, as they were published
-    "4": "client_id path sentence up_votes down_votes age gender accent",
-    "6.1": "client_id path sentence up_votes down_votes age gender accent locale segment",
-    "17": "client_id path sentence_id sentence sentence_domain up_votes down_votes age gender accents variant locale segment",
-}
-ROW = {
-    "client_id": "abc",
-    "path": "common_voice_tr_1.mp3",
-    "sentence": "Merhaba.",
-    "sentence_id": "s1",
-    "up_votes": "2",
-    "down_votes": "0",
-    "age": "twenties",
-    "locale": "tr",
-}
-
-
-def write_tsv(path: Path, columns: str, rows: Sequence[dict[str, str]], end: str = "\n") -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    names = columns.split(" ")
-    lines = [names, *([row.get(name, "") for name in names] for row in rows)]
-    path.write_text("".join("\t".join(line) + end for line in lines), encoding="utf-8", newline="")
-    return path
+from tests.support.common_voice import COLUMNS, ROW, write_tsv
 
 
 def read(source: Path, **options: Any) -> tuple[list[Utterance], list[Problem]]:

@@ -17,7 +17,7 @@ from anadil.corpora.importing import Imported, convert_to_wav, import_speech, wa
 from anadil.corpora.reader import Options, Reject
 from anadil.errors import AnadilError, Problem
 from anadil.manifest import Utterance, read_manifest
-from tests.corpora.test_common_voice import COLUMNS, ROW, write_tsv
+from tests.support.common_voice import COLUMNS, ROW, write_tsv
 
 WriteWav = Callable[..., Path]
 

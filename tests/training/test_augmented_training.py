@@ -21,7 +21,8 @@ from anadil.training.config import Config
 from anadil.training.monitoring.report import Silent
 from anadil.training.prepare import make_augmenter
 from anadil.training.train import train
-from tests.support.micro import micro_data, write_lines
+from tests.support.lines import write_lines
+from tests.support.micro import micro_data
 
 
 class Told(Silent):

@@ -15,9 +15,8 @@ from anadil.training.averages import Averages, mean_of
 from anadil.training.config import Config, TrainingSettings
 from anadil.training.train import train
 from tests.support.micro import micro_config, micro_data
+from tests.support.runs import Crash, CrashAt, Told, metrics, no_space
 from tests.support.validation import script_validation
-from tests.training.test_checkpoint import Crash, CrashAt
-from tests.training.test_train import Told, metrics, no_space
 
 
 def settings_of(**fields: object) -> TrainingSettings:

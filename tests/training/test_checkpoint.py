@@ -11,35 +11,26 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
 
 from anadil.errors import AnadilError
 from anadil.training import checkpoint as module
 from anadil.training.config import Config
 from anadil.training.train import train
 from tests.support.killing import DEATHS, process_of
-from tests.support.micro import micro_config, micro_data, write_config, write_lines
+from tests.support.lines import write_lines
+from tests.support.micro import micro_config, micro_data, write_config
+from tests.support.runs import (
+    EVERY_STEP,
+    Crash,
+    CrashAt,
+    Told,
+    assert_same_run,
+    metrics,
+    no_space,
+)
 from tests.support.validation import script_validation
-from tests.training.test_train import Told, metrics, no_space
 
-EVERY_STEP = 1e-9
 SETTINGS: dict[str, Any] = {"epochs": 5, "batch_seconds": 2.5, "flat_start_steps": 10}
-
-
-class Crash(BaseException):
-    """Nothing catches it, as nothing catches `kill -9`."""
-
-
-class CrashAt(Told):
-    def __init__(self, step: int) -> None:
-        super().__init__()
-        self.left = step
-
-    def progress(self, stage: str, done: float, total: float, note: str = "") -> None:
-        if stage == "training":
-            self.left -= 1
-            if self.left < 0:
-                raise Crash
 
 
 def data_of(micro: Path, checkpoint_minutes: float = EVERY_STEP) -> dict[str, Any]:
@@ -52,25 +43,6 @@ def data_of(micro: Path, checkpoint_minutes: float = EVERY_STEP) -> dict[str, An
 
 def config_of(micro: Path, checkpoint_minutes: float = EVERY_STEP) -> Config:
     return Config.model_validate(data_of(micro, checkpoint_minutes))
-
-
-def assert_same_run(one: Path, other: Path) -> None:
-    for name in ("best", "last"):
-        weights, others = (load_file(run / name / "model.safetensors") for run in (one, other))
-        assert all(torch.equal(weights[key], others[key]) for key in weights)
-    timed = ("minutes", "audio_s_per_s", "memory_mb", "data_wait")
-    rows = [[{k: v for k, v in row.items() if k not in timed} for row in metrics(run)] for run in (one, other)]
-    assert rows[0] == rows[1]
-
-
-def assert_resumes_exactly(config: Config, folder: Path, crash_after: int = 3) -> None:
-    """Train without a disturbance in folder/undisturbed, and with a crash in folder/run: both end alike."""
-    train(config, folder / "undisturbed")
-    with pytest.raises(Crash):
-        train(config, folder / "run", CrashAt(crash_after))
-    torch.manual_seed(99)
-    train(config, folder / "run", resume=True)
-    assert_same_run(folder / "run", folder / "undisturbed")
 
 
 @pytest.fixture(scope="module")

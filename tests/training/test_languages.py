@@ -12,9 +12,9 @@ from anadil.errors import AnadilError
 from anadil.training.config import Config
 from anadil.training.prepare import prepare
 from anadil.training.train import train
-from tests.support.micro import micro_data, write_lines
-from tests.training.test_checkpoint import EVERY_STEP, Crash, CrashAt, assert_same_run
-from tests.training.test_train import Told, metrics
+from tests.support.lines import write_lines
+from tests.support.micro import micro_data
+from tests.support.runs import EVERY_STEP, Crash, CrashAt, Told, assert_same_run, metrics
 
 
 def mixed(folder: Path, micro: Path, turkish: str | None = "tr", n_turkish: int = 2) -> dict[str, Any]:

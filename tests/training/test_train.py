@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import csv
-import errno
 import json
 import math
 import os
@@ -11,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +29,9 @@ from anadil.training.monitoring import diagnosis
 from anadil.training.prepare import Prepared, prepare
 from anadil.training.run import Run, stop_on_interrupt
 from anadil.training.train import train
-from tests.support.micro import TEXTS, micro_config, micro_data, write_config, write_corpus, write_lines
+from tests.support.lines import write_lines
+from tests.support.micro import TEXTS, micro_config, micro_data, write_config, write_corpus
+from tests.support.runs import Told, entries, metrics, no_space
 from tests.support.validation import script_validation
 
 WEIGHTS = "model.safetensors"
@@ -42,40 +42,8 @@ COLUMNS = [
 ]  # fmt: skip
 
 
-class Told:
-    """A reporter that keeps what it is told; `on_say` is called with each message."""
-
-    def __init__(self, on_say: Callable[[str], None] = lambda text: None) -> None:
-        self.said: list[str] = []
-        self.warned: list[str] = []
-        self.tables: list[str] = []
-        self.on_say = on_say
-
-    def say(self, text: str) -> None:
-        self.said.append(text)
-        self.on_say(text)
-
-    def warn(self, text: str) -> None:
-        self.warned.append(text)
-
-    def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-        self.tables.append(title)
-
-    def progress(self, stage: str, done: float, total: float, note: str = "") -> None:
-        assert 0 <= done <= total
-
-
 def config_of(micro: Path, **training: Any) -> Config:
     return micro_config(micro / "train.jsonl", micro / "train.jsonl", **training)
-
-
-def metrics(run: Path) -> list[dict[str, str]]:
-    with open(run / "metrics.csv", newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
-
-
-def entries(folder: Path) -> set[str]:
-    return {path.name for path in folder.iterdir()} if folder.exists() else set()
 
 
 # --- a run that goes well
@@ -332,10 +300,6 @@ def test_a_model_that_emits_letters_is_not_warned_of(
     told = Told()
     train(config_of(micro), tmp_path / "run", told)
     assert told.warned == []
-
-
-def no_space(*args: Any) -> None:
-    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def no_space_says_safetensors(*args: Any) -> None:

@@ -14,7 +14,8 @@ from anadil.data.augment.copies import augment_manifest
 from anadil.data.augment.settings import AugmentSettings
 from anadil.errors import AnadilError
 from anadil.manifest import read_manifest
-from tests.support.micro import speak, write_lines
+from tests.support.lines import write_lines
+from tests.support.micro import speak
 
 TEXTS = ("ab c", "cab", "b")
 

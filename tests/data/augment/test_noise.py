@@ -9,7 +9,7 @@ import pytest
 from anadil.data.augment.level import active_power
 from anadil.data.augment.noise import Recordings, add_background, add_white_noise
 from anadil.errors import AnadilError
-from tests.support.micro import write_lines
+from tests.support.lines import write_lines
 from tests.support.signals import RATE, power_db, sine, speech_with_pauses
 
 SPEECH = speech_with_pauses()

@@ -25,8 +25,8 @@ from anadil.training.distributed.sharding import _blocks, local, refuse_layerdro
 from anadil.training.learner import Learner
 from anadil.training.train import train
 from tests.support.micro import BLOCKS, micro_data
-from tests.training.distributed.test_workers import assert_same_course, data_of, posix
-from tests.training.test_train import metrics
+from tests.support.runs import metrics
+from tests.support.workers import assert_same_course, data_of, posix
 
 STATES = ("network", "optimizer", "ema", "precision")
 

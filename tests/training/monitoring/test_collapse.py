@@ -21,9 +21,10 @@ from anadil.training.monitoring import diagnosis as module
 from anadil.training.monitoring.diagnosis import find_exchange, strange_sound, watch
 from anadil.training.run import Run, Validation, ValidationResult
 from anadil.training.train import train
-from tests.support.micro import TEXTS, micro_config, micro_data, write_lines
+from tests.support.lines import write_lines
+from tests.support.micro import TEXTS, micro_config, micro_data
+from tests.support.runs import Told
 from tests.support.validation import result_of, script_validation
-from tests.training.test_train import Told
 
 # --- letters in another order
 

@@ -21,8 +21,9 @@ from anadil.training.monitoring import find_lr as finder
 from anadil.training.monitoring.chart import Chart, svg
 from anadil.training.monitoring.dry_run import dry_run
 from anadil.training.monitoring.find_lr import RangeTest, explain, find_lr
-from tests.support.micro import micro_config, micro_data, write_config, write_lines
-from tests.training.test_train import Told, entries
+from tests.support.lines import write_lines
+from tests.support.micro import micro_config, micro_data, write_config
+from tests.support.runs import Told, entries
 
 
 def test_a_dry_run_tells_memory_speed_and_the_end_and_writes_nothing(tmp_path: Path, micro: Path) -> None:

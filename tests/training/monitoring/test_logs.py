@@ -14,9 +14,8 @@ from anadil.training.monitoring.logs import describe_samples, pick
 from anadil.training.run import Run, Validation
 from anadil.training.train import train
 from tests.support.micro import TEXTS, micro_config
+from tests.support.runs import Crash, CrashAt, metrics
 from tests.support.validation import result_of
-from tests.training.test_checkpoint import Crash, CrashAt
-from tests.training.test_train import metrics
 
 
 def test_the_best_epochs_hypotheses_are_as_evaluate_writes_them(tmp_path: Path, micro: Path) -> None:

@@ -18,9 +18,8 @@ from anadil.training.train import train
 from anadil.training.transfer.freezing import apply_freezing, block_depths, frozen_names, is_frozen, lr_factors
 from anadil.training.transfer.settings import InitSettings
 from tests.support.micro import BLOCKS
-from tests.training.test_checkpoint import EVERY_STEP, Crash, CrashAt, assert_same_run
-from tests.training.test_train import Told
-from tests.training.transfer.test_weights import data_of, prepared, spoken, weights_of
+from tests.support.runs import EVERY_STEP, Crash, CrashAt, Told, assert_same_run
+from tests.support.transfer import data_of, prepared, spoken, weights_of
 
 
 def init_of(**fields: Any) -> InitSettings:

@@ -24,9 +24,8 @@ from anadil.training.transfer.freezing import apply_freezing, block_depths, froz
 from anadil.training.transfer.lora import insert_lora, is_lora, merged_state
 from anadil.training.transfer.settings import InitSettings
 from tests.support.hugging_face import write, write_mms
-from tests.training.test_checkpoint import EVERY_STEP, assert_resumes_exactly
-from tests.training.test_train import Told
-from tests.training.transfer.test_weights import data_of, log_probs, prepared, spoken, weights_of
+from tests.support.runs import EVERY_STEP, Told, assert_resumes_exactly
+from tests.support.transfer import data_of, log_probs, prepared, spoken, weights_of
 
 
 def run_data(folder: Path, micro: Path, source: Path, letters: str = "abc", **init: Any) -> dict[str, Any]:

@@ -17,8 +17,8 @@ from anadil.training.transfer.freezing import apply_freezing, lr_factors
 from anadil.training.transfer.lora import insert_lora, is_lora, merged_state, projection_of
 from anadil.training.transfer.settings import InitSettings
 from tests.support.micro import micro_data
-from tests.training.test_checkpoint import EVERY_STEP, assert_resumes_exactly
-from tests.training.transfer.test_weights import data_of, log_probs, prepared, spoken, weights_of
+from tests.support.runs import EVERY_STEP, assert_resumes_exactly
+from tests.support.transfer import data_of, log_probs, prepared, spoken, weights_of
 
 LAYERS = 2
 

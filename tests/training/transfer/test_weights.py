@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
 from anadil.cli.main import main
@@ -21,51 +20,15 @@ from anadil.models.conformer import ConformerSettings
 from anadil.models.nemo.read import load_nemo
 from anadil.text.relatives import label_inits
 from anadil.training.config import Config, load_config
-from anadil.training.prepare import Prepared, prepare
 from anadil.training.train import train
 from anadil.training.transfer import weights as module
 from anadil.training.transfer.weights import NOISE, map_rows
-from tests.support.micro import BLOCKS, micro_data, write_config, write_lines
-from tests.training.test_train import Told
+from tests.support.micro import BLOCKS, micro_data, write_config
+from tests.support.runs import Told
+from tests.support.transfer import data_of, log_probs, prepared, spoken, weights_of
 
 HEAD = "decoder.decoder_layers.0."
 LABELS = [" ", "a", "b", "c"]  # of the source
-
-
-def spoken(folder: Path, micro: Path, letters: str = "abc", name: str = "t.jsonl") -> Path:
-    """The source's recordings with other letters for its a, b and c."""
-    folder.mkdir(exist_ok=True)
-    table = str.maketrans(dict(zip("abc", letters, strict=True)))
-    lines = [json.loads(line) for line in (micro / "train.jsonl").read_text(encoding="utf-8").splitlines()]
-    return write_lines(
-        folder / name,
-        [
-            {"audio_filepath": str(micro / line["audio_filepath"]), "text": line["text"].translate(table)}
-            for line in lines
-        ],
-    )
-
-
-def data_of(manifest: Path, micro: Path, language: str = "und", init: dict[str, Any] | None = None) -> dict[str, Any]:
-    """A config of another language that leaves features and model to the source."""
-    data = micro_data(manifest, manifest, epochs=2)
-    del data["features"], data["model"], data["training"]["flat_start_steps"]
-    return data | {"language": language, "init": {"from": str(micro / "run/best")} | (init or {})}
-
-
-def prepared(data: dict[str, Any], out: Path, told: Told | None = None) -> Prepared:
-    return prepare(Config.model_validate(data), out, told or Told())
-
-
-def weights_of(model: Path) -> dict[str, Tensor]:
-    return load_file(model / "model.safetensors")
-
-
-def log_probs(acoustic: torch.nn.Module) -> Tensor:
-    samples = torch.randn(2, 16000, generator=torch.Generator().manual_seed(1))
-    with torch.no_grad():
-        output: Tensor = acoustic.eval()(samples, torch.tensor([16000, 12000]))[0]
-    return output
 
 
 # --- the head
