@@ -12,6 +12,7 @@ from anadil.cli.main import app
 from tests.support.earlier_versions import copy_made
 from tests.support.micro import TEXTS
 
+
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     made = copy_made(tmp_path / "made")
