@@ -66,7 +66,8 @@ def _utterance(
     if problem is not None:
         reject(Problem(where, problem))
         return
-    audio = locate_with_suffix(columns[0], folders) or folders[-3] / f"{columns[0]}.wav"
+    expected = folders[-3] / f"{columns[0]}.wav"  # in wavs/; importing.py rejects it as missing
+    audio = locate_with_suffix(columns[0], folders) or expected
     yield Utterance(str(audio), text=text, speaker=speaker, language=options.language, extra=dict(extra), source=where)
 
 
