@@ -309,5 +309,5 @@ def test_what_pympi_writes_is_read(tmp_path: Path, talk: Path) -> None:
 
 @pytest.mark.parametrize("bad", [Segment(0, 1, "a\x01"), Segment(1, 1, "a"), Segment(-1, 1, "a")])
 def test_what_elan_cannot_hold_is_not_written(bad: Segment) -> None:
-    with pytest.raises(AnadilError, match=r"cannot hold|ELAN has no annotation"):
+    with pytest.raises(AnadilError, match=r"cannot hold|ELAN does not allow an annotation"):
         elan.format_eaf({"tx": [bad]})
