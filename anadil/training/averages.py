@@ -1,8 +1,8 @@
-"""Averages of weights: often better than the weights themselves, and as cheap to use. Validation decides.
+"""Averages of weights, which are often better than the weights themselves; validation decides which are used.
 
-A moving average over steps (Polyak and Juditsky 1992, its decay warmed up so that it forgets the random start), and
-the plain mean of the last epochs (Izmailov et al., arXiv:1803.05407, here without its learning rate). Running statistics
-of batch norms are averaged like weights: they are averages of the same data, and the weights lie close to each other.
+There are two. One is an exponential moving average over steps (Polyak and Juditsky 1992); its decay is warmed up, so that
+the random start is forgotten. The other is the mean of the last epochs (Izmailov et al., arXiv:1803.05407, without their
+learning rate). Running statistics of batch norms are averaged like weights. Why not torch.optim.swa_utils: docs/libraries.md.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from anadil.training.distributed.sharding import local, part_of, whole
 from anadil.training.run import EPOCHS
 
 SPARE = 3
-"""Files of epochs kept beyond those that are averaged: a run may go on from an earlier checkpoint."""
+"""Epochs kept beyond those that are averaged: a resumed run may start from an earlier checkpoint."""
 
 PLAIN = ""
-"""Name of the weights as they are."""
+"""Name of the network's own weights."""
 
 
 class Averages:
-    """Follows a network through a run; its files are in `out`/epochs."""
+    """The averages of a network during a run. The weights of the last epochs are files in `out`/epochs."""
 
     def __init__(self, network: nn.Module, settings: TrainingSettings, out: Path) -> None:
         self.network, self.decay, self.span = network, settings.ema_decay, settings.average_last
@@ -40,50 +40,51 @@ class Averages:
 
     @torch.no_grad()
     def after_step(self, step: int) -> None:
-        """Move the average; `step` counts from 1. The decay is at most (1 + step) / (10 + step)."""
+        """Update the moving average; `step` counts from 1. The decay is at most (1 + step) / (10 + step)."""
         if self.ema is None or self.decay is None:
             return
         share = 1 - min(self.decay, (1 + step) / (10 + step))
-        kept, now = [], []
+        averaged, current = [], []
         for name, tensor in self.network.state_dict().items():
             if tensor.is_floating_point():
-                kept.append(local(self.ema[name]))
-                now.append(local(tensor))
+                averaged.append(local(self.ema[name]))
+                current.append(local(tensor))
             else:
-                self.ema[name].copy_(tensor)  # counts
-        torch._foreach_lerp_(kept, now, share)
+                self.ema[name].copy_(tensor)  # the batch counts of batch norms
+        torch._foreach_lerp_(averaged, current, share)
 
     def after_epoch(self, epoch: int) -> None:
-        """Keep the epoch's weights, if the last few are to be averaged. Raises AnadilError if they cannot be written."""
+        """Write the epoch's weights, if epochs are averaged. Raises AnadilError if they cannot be written."""
         if self.span < 2:
             return
         with whole_file(self._file(epoch)) as beside:
             try:
                 save_file({name: tensor.cpu().contiguous() for name, tensor in _copied(self.network).items()}, beside)
-            except SafetensorError as error:  # its own name for an I/O error
+            except SafetensorError as error:  # how safetensors reports an I/O error
                 raise OSError(str(error)) from error
         self._file(epoch - self.span - SPARE).unlink(missing_ok=True)
 
     def candidates(self, epoch: int) -> dict[str, dict[str, Tensor] | None]:
-        """Weights that could be used after `epoch`, by name; None for the network's own."""
-        found: dict[str, dict[str, Tensor] | None] = {PLAIN: None}
+        """Weights to choose from after `epoch`, by name; None stands for the network's own."""
+        candidates: dict[str, dict[str, Tensor] | None] = {PLAIN: None}
         if self.ema is not None:
-            found["ema"] = self.ema
-        files = [self._file(one) for one in range(max(1, epoch - self.span + 1), epoch + 1)] if self.span > 1 else []
-        files = [file for file in files if file.is_file()]  # a full disk may have cost some
-        if len(files) > 1:
-            found["average"] = mean_of(files)
-        return found
+            candidates["ema"] = self.ema
+        if self.span > 1:
+            files = [self._file(earlier) for earlier in range(max(1, epoch - self.span + 1), epoch + 1)]
+            files = [file for file in files if file.is_file()]  # some are missing if the disk was full
+            if len(files) > 1:
+                candidates["average"] = mean_of(files)
+        return candidates
 
     def over(self, network: nn.Module, first: bool) -> Averages:
-        """The same of a `network` that holds the weights whole, for the first process; all are to call it together."""
-        other = copy.copy(self)
-        other.network, other.ema = network, whole(self.ema, first)
-        return other
+        """The same averages for a `network` with whole weights, on the first process. All processes must call it."""
+        averages = copy.copy(self)
+        averages.network, averages.ema = network, whole(self.ema, first)
+        return averages
 
     @contextmanager
     def in_place(self, weights: dict[str, Tensor] | None) -> Iterator[None]:
-        """For as long as the block lasts, the network has these weights."""
+        """Give the network these weights (None: its own) within a `with` block."""
         if weights is None:
             yield
             return
@@ -95,7 +96,7 @@ class Averages:
             self.network.load_state_dict(own)
 
     def restore(self, ema: dict[str, Tensor] | None) -> None:
-        """What a checkpoint holds."""
+        """Set the moving average to that of a checkpoint, whose tensors are whole."""
         if self.ema is not None and ema is not None:
             for name, tensor in ema.items():
                 self.ema[name].copy_(part_of(tensor, self.ema[name]))
@@ -105,20 +106,22 @@ class Averages:
 
 
 def mean_of(files: list[Path]) -> dict[str, Tensor]:
-    """Mean of the weights in these files, counts as in the last. Raises AnadilError if one cannot be read."""
+    """Mean of the weights in these files; integers are those of the last. Raises AnadilError if one cannot be read."""
     total: dict[str, Tensor] = {}
     for file in files:
         try:
             weights = load_file(file)
         except (OSError, SafetensorError) as error:
-            raise AnadilError(f"{file} cannot be read: {error}\n  next: delete it; --resume goes on without") from error
+            raise AnadilError(
+                f"{file} cannot be read: {error}\n  next: delete it; --resume continues without it"
+            ) from error
         for name, tensor in weights.items():
             total[name] = total[name] + tensor if name in total and tensor.is_floating_point() else tensor
     return {name: tensor / len(files) if tensor.is_floating_point() else tensor for name, tensor in total.items()}
 
 
 def describe(name: str, settings: TrainingSettings) -> str:
-    """What a candidate is, in words; nothing for the weights as they are."""
+    """Describe a candidate for the model card; empty for the network's own weights."""
     return {
         "ema": f"moving average over steps, decay {settings.ema_decay:g}" if settings.ema_decay else "",
         "average": f"mean of the last {settings.average_last} epochs",
