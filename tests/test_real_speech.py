@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from anadil.cli.train import judge
 from anadil.evaluation.evaluate import Evaluation
 from anadil.export.onnx import export_folder
 from anadil.manifest import read_manifest, write_manifest
@@ -38,7 +37,7 @@ def train_and_test(yesno: Path, out: Path, seed: int) -> Evaluation:
     torch.set_num_threads(1)  # sums in one order: the same result on one core or many
     manifest = f"data.train={yesno / 'train.jsonl'}"
     config = load_config(ROOT / "configs" / "yesno.yaml", [manifest, f"training.seed={seed}"])
-    train(config, out / "run", judge)
+    train(config, out / "run")
     export_folder(out / "run" / "last", out / "exported")
     evaluation, unknown = evaluate_manifest(load(out / "exported"), read_manifest(yesno / "test.jsonl"))
     assert not unknown
@@ -69,7 +68,7 @@ def test_mboshi_trains_from_its_opus_files(shared: Path, tmp_path: Path) -> None
     )
     labels = config.tokenizer.labels
     assert len(labels) == 32 and "ώ" in labels and "ε" in labels
-    train(config, tmp_path / "run", judge)
+    train(config, tmp_path / "run")
     with open(tmp_path / "run" / "metrics.csv", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert float(rows[-1]["valid_cer"]) < 0.95
@@ -90,14 +89,14 @@ def test_an_english_model_moves_to_mboshi(shared: Path, tmp_path: Path) -> None:
     tiny = ["training.epochs=3", "training.batch_seconds=12", "training.accelerator=cpu", "features.mels=40"]
     english = [f"data.train={clips(shared, 'english', 12, tmp_path / 'en.jsonl')}", "data.valid=[]", "language=en"]
     settings = load_config(ROOT / "configs/few-hours.yaml", [*english, *tiny, f"model={{blocks: {blocks}}}"])
-    train(settings, tmp_path / "en", judge)
+    train(settings, tmp_path / "en")
     source = load_model(tmp_path / "en/last")
     mboshi = clips(shared, "mboshi", 12, tmp_path / "mdw.jsonl")
     changes = [f"init.from={tmp_path / 'en/last'}", f"data.train={mboshi}", f"data.valid={mboshi}", *tiny]
     settings = load_config(
         ROOT / "configs/transfer.yaml", [*changes, "language=mdw", "init.freeze=encoder", "init.unfreeze_after=2"]
     )
-    train(settings, tmp_path / "mdw", judge)
+    train(settings, tmp_path / "mdw")
     model = load_model(tmp_path / "mdw/last")
     assert model.rules.language == "mdw" and "á" in model.rules.labels and "j" not in model.rules.labels
     account = json.loads((tmp_path / "mdw/init.json").read_text(encoding="utf-8"))
@@ -115,7 +114,7 @@ def test_turkish_common_voice_mp3_is_decoded_resampled_and_transcribed(
 ) -> None:
     clips = sorted((shared / "speech" / "common_voice" / "tr" / "clips").glob("*.mp3"))[:5]
     config = load_config(ROOT / "configs" / "yesno.yaml", [f"data.train={yesno / 'train.jsonl'}", "training.epochs=1"])
-    train(config, tmp_path / "run", judge)
+    train(config, tmp_path / "run")
     export_folder(tmp_path / "run" / "last", tmp_path / "exported")
     command = [sys.executable, "-m", "anadil.cli.main", "transcribe", str(tmp_path / "exported"), *map(str, clips)]
     done = subprocess.run([*command, "--format", "json"], capture_output=True, text=True, check=True)

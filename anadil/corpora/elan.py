@@ -20,8 +20,16 @@ import defusedxml.ElementTree
 
 from anadil.corpora.reader import Options, Reject
 from anadil.corpora.recordings import Media
-from anadil.corpora.segments import Annotated, Segment, Tier, choose, seconds, squeeze, utterances_of
-from anadil.corpora.text_files import LIMIT
+from anadil.corpora.segments import (
+    AnnotationFile,
+    Segment,
+    Tier,
+    choose_tiers,
+    collapse_whitespace,
+    parse_seconds,
+    read_annotation_files,
+)
+from anadil.corpora.text_files import MAX_BYTES
 from anadil.errors import AnadilError
 from anadil.manifest import Utterance
 
@@ -65,10 +73,10 @@ def utterances(source: Path, options: Options, reject: Reject) -> Iterator[Utter
     parent's, and those with the same one are joined in their order (a tier of words gives sentences). Boundaries
     that ELAN leaves open are spread evenly, as ELAN draws them: `extra["interpolated"]`.
     """
-    yield from utterances_of(source, options, reject, SUFFIXES, lambda file: _read(file, options))
+    yield from read_annotation_files(source, options, reject, SUFFIXES, lambda file: _read(file, options))
 
 
-def _read(file: Path, options: Options) -> Annotated:
+def _read(file: Path, options: Options) -> AnnotationFile:
     root = _parse(file)
     header = root.find("HEADER")
     media = []
@@ -83,18 +91,20 @@ def _read(file: Path, options: Options) -> Annotated:
     for tier in tiers.values():
         _set_times(tier.annotations, slots)
     offered = [Tier(tier.name, tier.kind, sum(bool(one.text) for one in tier.annotations)) for tier in tiers.values()]
-    chosen = choose(offered, options, file)
+    chosen = choose_tiers(offered, options, file)
     by_name = options.tier_type is not None or len(chosen) > 1
     segments = []
     for tier in (tiers[one.name] for one in chosen):
         speaker = _participant(tier, tiers) or (tier.name if by_name else None)
         segments += [replace(segment, speaker=speaker) for segment in _segments(tier, by_key)]
-    return Annotated(segments, media)
+    return AnnotationFile(segments, media)
 
 
 def _parse(file: Path) -> ElementTree.Element:
-    if file.stat().st_size > LIMIT:
-        raise AnadilError(f"{file}: larger than {LIMIT:,} bytes, which no annotation should be\n  next: check the path")
+    if file.stat().st_size > MAX_BYTES:
+        raise AnadilError(
+            f"{file}: larger than {MAX_BYTES:,} bytes, which no annotation should be\n  next: check the path"
+        )
     try:
         root: ElementTree.Element | None = defusedxml.ElementTree.parse(file, forbid_dtd=True).getroot()
     except defusedxml.DefusedXmlException as error:
@@ -113,13 +123,13 @@ def _media(descriptor: ElementTree.Element, file: Path) -> Iterator[Media]:
     """The same recording by its relative path first: the absolute one is of the annotator's machine."""
     origin = descriptor.get("TIME_ORIGIN", "0")
     try:
-        shift_s = seconds(origin) / 1000
+        time_origin_s = parse_seconds(origin) / 1000
     except ValueError:
         raise AnadilError(f"{file}: TIME_ORIGIN {origin!r} is no number of milliseconds") from None
     for key in ("RELATIVE_MEDIA_URL", "MEDIA_URL"):
         url = descriptor.get(key)
         if url:
-            yield Media(url, shift_s)
+            yield Media(url, time_origin_s)
 
 
 def _slots(root: ElementTree.Element, file: Path) -> dict[str, float | None]:
@@ -128,7 +138,7 @@ def _slots(root: ElementTree.Element, file: Path) -> dict[str, float | None]:
     for slot in root.iterfind("TIME_ORDER/TIME_SLOT"):
         value = slot.get("TIME_VALUE")
         try:
-            slots[slot.get("TIME_SLOT_ID", "")] = None if value is None else seconds(value)
+            slots[slot.get("TIME_SLOT_ID", "")] = None if value is None else parse_seconds(value)
         except ValueError:
             slots[slot.get("TIME_SLOT_ID", "")] = math.nan  # its annotations are rejected, and the rest is not
     return slots
@@ -151,7 +161,7 @@ def _tiers(root: ElementTree.Element, file: Path) -> dict[str, _Tier]:
             tier.annotations.append(
                 _Annotation(
                     key=one.get("ANNOTATION_ID", ""),
-                    text=squeeze(one.findtext("ANNOTATION_VALUE") or ""),
+                    text=collapse_whitespace(one.findtext("ANNOTATION_VALUE") or ""),
                     parent=one.get("ANNOTATION_REF"),
                     previous=one.get("PREVIOUS_ANNOTATION"),
                     slots=(slots[0], slots[1]) if slots[0] is not None and slots[1] is not None else None,
@@ -280,7 +290,7 @@ def _add(tier: ElementTree.Element, segment: Segment, number: int, times: list[t
     start, end = round(1000 * segment.start), round(1000 * segment.end)
     if not 0 <= start < end:
         raise AnadilError(f"ELAN has no annotation from {segment.start:g} to {segment.end:g} s: {segment.text!r}")
-    text = squeeze(segment.text)
+    text = collapse_whitespace(segment.text)
     unfit = _NOT_XML.search(text)
     if unfit:
         raise AnadilError(f"an .eaf file cannot hold the character U+{ord(unfit[0]):04X}, in {text!r}")

@@ -18,8 +18,8 @@ from typing import Any
 from anadil.corpora import table
 from anadil.corpora.reader import Options, Reject
 from anadil.corpora.recordings import locate
-from anadil.corpora.segments import squeeze
-from anadil.corpora.table import AUDIO, SPEAKER, TEXT
+from anadil.corpora.segments import collapse_whitespace
+from anadil.corpora.table import AUDIO_COLUMNS, SPEAKER_COLUMNS, TEXT_COLUMNS
 from anadil.corpora.text_files import read_lines
 from anadil.errors import AnadilError, Problem
 from anadil.files import whole_file
@@ -47,9 +47,11 @@ def utterances(source: Path, options: Options, reject: Reject) -> Iterator[Utter
     for split, rows in _load(library, source).items():
         features = rows.features or rows._resolve_features().features
         audio = _audio_column(library, features, options, source)
-        text = _column(options.text_column, TEXT, list(features), "--text-column", source)
+        text = _column(options.text_column, TEXT_COLUMNS, list(features), "--text-column", source)
         assert text is not None
-        speaker = _column(options.speaker_column, SPEAKER, list(features), "--speaker-column", source, required=False)
+        speaker = _column(
+            options.speaker_column, SPEAKER_COLUMNS, list(features), "--speaker-column", source, required=False
+        )
         is_audio = isinstance(features[audio], library.Audio)
         bare = rows.cast_column(audio, library.Audio(decode=False)) if is_audio else rows
         where = f"{source}: {split}" if split else str(source)
@@ -57,7 +59,7 @@ def utterances(source: Path, options: Options, reject: Reject) -> Iterator[Utter
 
 
 def _audio_folder(source: Path, metadata: list[Path], options: Options, reject: Reject) -> Iterator[Utterance]:
-    """Recordings with metadata.csv or metadata.jsonl beside or above them; read here, as `datasets` wants torchcodec.
+    """RecordingFinder with metadata.csv or metadata.jsonl beside or above them; read here, as `datasets` wants torchcodec.
 
     The split is the folder with such a name that a recording is in.
     """
@@ -85,9 +87,9 @@ def _json_lines(file: Path, options: Options, reject: Reject) -> Iterator[Uttera
     names = list(dict.fromkeys(key for _, _, row in rows for key in row))
     columns = [
         _column(options.audio_column, ["file_name"], names, "--audio-column", file),
-        _column(options.text_column, TEXT, names, "--text-column", file),
+        _column(options.text_column, TEXT_COLUMNS, names, "--text-column", file),
     ]
-    speaker = _column(options.speaker_column, SPEAKER, names, "--speaker-column", file, required=False)
+    speaker = _column(options.speaker_column, SPEAKER_COLUMNS, names, "--speaker-column", file, required=False)
     assert columns[0] is not None and columns[1] is not None
     whole = ((where, number, {**dict.fromkeys(names), **row}) for where, number, row in rows)
     yield from _utterances(whole, (columns[0], columns[1], speaker), "", file, options, reject)
@@ -150,7 +152,7 @@ def _utterances(
     audio, text, speaker = columns
     for where, number, row in rows:
         try:
-            if not isinstance(row[text], str) or not squeeze(row[text]):
+            if not isinstance(row[text], str) or not collapse_whitespace(row[text]):
                 raise ValueError("no text")
             path = _recording(row[audio], split, number, source, options)
         except ValueError as error:
@@ -159,7 +161,7 @@ def _utterances(
         extra = {key: value for key, value in row.items() if key not in columns and _plain(value)}
         yield Utterance(
             str(path),
-            text=squeeze(row[text]),
+            text=collapse_whitespace(row[text]),
             speaker=None if speaker is None or row[speaker] is None else str(row[speaker]),
             language=options.language,
             extra=extra | ({"split": split} if split else {}),
@@ -202,7 +204,7 @@ def _written(content: bytes, name: str, split: str, number: int, source: Path, o
 
 def _audio_column(library: Any, features: Mapping[str, Any], options: Options, source: Path) -> str:
     sounds = [name for name, feature in features.items() if isinstance(feature, library.Audio)]
-    known = sounds if sounds else list(AUDIO)
+    known = sounds if sounds else list(AUDIO_COLUMNS)
     column = _column(options.audio_column, known, list(features), "--audio-column", source)
     assert column is not None
     return column

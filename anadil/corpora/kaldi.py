@@ -9,7 +9,7 @@ from pathlib import Path
 
 from anadil.corpora.reader import Options, Reject
 from anadil.corpora.recordings import locate
-from anadil.corpora.segments import DECIMALS, seconds, squeeze
+from anadil.corpora.segments import DECIMALS, collapse_whitespace, parse_seconds
 from anadil.corpora.text_files import read_lines
 from anadil.errors import AnadilError, Problem
 from anadil.manifest import Utterance
@@ -45,7 +45,7 @@ def utterances(source: Path, options: Options, reject: Reject) -> Iterator[Utter
 
 def _find(source: Path) -> list[Path]:
     if not source.is_dir():
-        raise AnadilError(f"{source} is no folder\n  next: give a data directory, with wav.scp and text in it")
+        raise AnadilError(f"{source} is not a folder\n  next: give a data directory, with wav.scp and text in it")
     if (source / "wav.scp").is_file() or (source / "text").is_file():
         return [source]
     found: list[Path] = []
@@ -128,7 +128,7 @@ def _utterances(tables: _Directory, split: str | None, options: Options, reject:
         yield Utterance(
             str(audio),
             duration,
-            squeeze(text),
+            collapse_whitespace(text),
             start,
             speaker=(tables.speakers or {}).get(key),
             language=tables.languages.get(key, options.language),
@@ -140,14 +140,14 @@ def _utterances(tables: _Directory, split: str | None, options: Options, reject:
 def _stretch(tables: _Directory, key: str) -> tuple[str, float, float | None]:
     """Recording, start and end in seconds; an end of None is that of the recording."""
     if tables.segments is None:
-        return key, 0.0, seconds(tables.durations[key]) if key in tables.durations else None
+        return key, 0.0, parse_seconds(tables.durations[key]) if key in tables.durations else None
     columns = tables.segments[key].split()
     if len(columns) not in (3, 4):
         raise AnadilError(
             f"its line in segments has {len(columns) + 1} columns, expected UTTERANCE RECORDING START END"
         )
-    end = seconds(columns[2])
-    return columns[0], seconds(columns[1]), None if end == -1 else end
+    end = parse_seconds(columns[2])
+    return columns[0], parse_seconds(columns[1]), None if end == -1 else end
 
 
 def _placed(folder: Path, options: Options) -> Callable[[str], Path]:

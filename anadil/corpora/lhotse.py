@@ -14,13 +14,13 @@ from typing import Any
 
 from anadil.corpora.reader import Options, Reject
 from anadil.corpora.recordings import locate
-from anadil.corpora.segments import Segment, spoken
+from anadil.corpora.segments import Segment, segments_to_utterances
 from anadil.errors import AnadilError, Problem
 from anadil.manifest import Utterance
 
-LONGEST_LINE = 1 << 24
+_MAX_LINE_BYTES = 1 << 24
 """Bytes of one line: a cut of an hour with word alignments has some 2 MB."""
-LARGEST = 1 << 33
+_MAX_FILE_BYTES = 1 << 33
 """Bytes of an unpacked file: four million cuts."""
 
 _NAME = re.compile(r"(?P<before>.*?)[-_.]?(?P<kind>cuts|recordings|supervisions)[-_.]?(?P<after>.*)")
@@ -110,10 +110,10 @@ def _supervisions(file: Path, recordings: dict[str, _Record], options: Options, 
 
 
 def _utterance(
-    supervision: _Record, recording: _Record, shift_s: float, cut: _Record, where: str, split: str | None, file: Path,
+    supervision: _Record, recording: _Record, time_origin_s: float, cut: _Record, where: str, split: str | None, file: Path,
     options: Options, reject: Reject,
 ) -> Iterator[Utterance]:  # fmt: skip
-    """The utterance of a supervision whose times count from `shift_s` in the recording."""
+    """The utterance of a supervision whose times count from `time_origin_s` in the recording."""
     audio = _audio(recording, file, options)
     start = _number(supervision, "start")
     segment = Segment(start, start + _number(supervision, "duration"), _text(supervision, "text") or "")
@@ -126,7 +126,7 @@ def _utterance(
     extra |= {key: supervision[key] for key in ("gender",) if supervision.get(key)} | (
         {"split": split} if split else {}
     )
-    for one in spoken([segment], Path(where), audio, shift_s, options, reject):
+    for one in segments_to_utterances([segment], Path(where), audio, time_origin_s, options, reject):
         yield replace(one, speaker=speaker, language=language or options.language, extra=extra)
 
 
@@ -175,9 +175,9 @@ def _lines(file: Path) -> Iterator[bytes]:
     n_bytes = 0
     with gzip.open(file) if packed else open(file, "rb") as lines:
         try:
-            while line := lines.readline(LONGEST_LINE + 1):
+            while line := lines.readline(_MAX_LINE_BYTES + 1):
                 n_bytes += len(line)
-                if len(line) > LONGEST_LINE or n_bytes > LARGEST:
+                if len(line) > _MAX_LINE_BYTES or n_bytes > _MAX_FILE_BYTES:
                     raise AnadilError(f"{file}: unpacks to more than a manifest can be ({n_bytes:,} bytes)")
                 yield line
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:

@@ -8,7 +8,7 @@ from pathlib import Path
 from anadil.audio import EXTENSIONS
 from anadil.corpora.reader import Options, Reject
 from anadil.corpora.recordings import locate
-from anadil.corpora.segments import squeeze
+from anadil.corpora.segments import collapse_whitespace
 from anadil.corpora.text_files import read_lines
 from anadil.errors import AnadilError, Problem
 from anadil.manifest import Utterance
@@ -55,13 +55,13 @@ def _utterance(
     reject: Reject,
 ) -> Iterator[Utterance]:
     extra: dict[str, str] = {"id": columns[0]}
-    speaker, text = None, squeeze(columns[1])
+    speaker, text = None, collapse_whitespace(columns[1])
     if named is not None:
         more = dict(zip(named[2:], columns[2:], strict=True))
         speaker = more.pop("speaker_name", None) or None
         extra |= more
     elif len(columns) == 3 and columns[2]:
-        extra["raw_text"], text = columns[1], squeeze(columns[2])
+        extra["raw_text"], text = columns[1], collapse_whitespace(columns[2])
     if why is None and not text:
         why = "no text"
     if why is not None:

@@ -18,29 +18,29 @@ from openpyxl.utils.exceptions import InvalidFileException
 from anadil.audio import EXTENSIONS
 from anadil.corpora.reader import Options, Reject
 from anadil.corpora.recordings import locate
-from anadil.corpora.segments import Segment, seconds, spoken, squeeze
+from anadil.corpora.segments import Segment, collapse_whitespace, parse_seconds, segments_to_utterances
 from anadil.corpora.text_files import read_text
 from anadil.errors import AnadilError, Problem
 from anadil.manifest import Utterance
 
 # Excel workbooks as rows of text, with limits: a workbook is a zip archive, and may come from anyone.
 
-UNPACKED = 1 << 30
+_MAX_UNPACKED_BYTES = 1 << 30
 """Bytes that the parts of a workbook may have together: a million rows of 100 characters have 0.2 GB."""
-COLUMNS = 1000
+_MAX_COLUMNS = 1000
 
 
-def read_workbook(path: Path) -> dict[str, list[tuple[int, list[str]]]]:
+def _read_workbook(path: Path) -> dict[str, list[tuple[int, list[str]]]]:
     """The sheets that hold anything, each its rows with their numbers; formulas by the value that Excel saved.
 
-    Raises AnadilError if it is no workbook, or unpacks to more than UNPACKED bytes.
+    Raises AnadilError if it is no workbook, or unpacks to more than _MAX_UNPACKED_BYTES bytes.
     """
     if not path.is_file():
         raise AnadilError(f"file not found: {path}\n  next: check the path")
     try:
         with zipfile.ZipFile(path) as archive:
             n_bytes = sum(part.file_size for part in archive.infolist())
-        if n_bytes > UNPACKED:
+        if n_bytes > _MAX_UNPACKED_BYTES:
             raise AnadilError(
                 f"{path}: unpacks to {n_bytes:,} bytes, more than a table can be\n  next: save it as CSV UTF-8"
             )
@@ -58,7 +58,7 @@ def read_workbook(path: Path) -> dict[str, list[tuple[int, list[str]]]]:
 def _rows(sheet: openpyxl.worksheet._read_only.ReadOnlyWorksheet) -> list[tuple[int, list[str]]]:
     sheet.reset_dimensions()  # what the file says of its size is wrong in some
     found = []
-    for number, row in enumerate(sheet.iter_rows(values_only=True, max_col=COLUMNS), start=1):
+    for number, row in enumerate(sheet.iter_rows(values_only=True, max_col=_MAX_COLUMNS), start=1):
         cells = [_text(value) for value in row]
         while cells and not cells[-1]:
             cells.pop()
@@ -76,10 +76,21 @@ def _text(value: object) -> str:
     return str(value)
 
 
-AUDIO = ("audio_filepath", "audio_file", "audio", "path", "file_name", "filename", "file", "wav", "recording", "clip")
-TEXT = ("sentence", "text", "transcription", "transcript", "normalized_text", "utterance")
-SPEAKER = ("speaker", "speaker_id", "client_id", "spk")
-START, END = ("start", "start_time", "begin"), ("end", "end_time", "stop")
+AUDIO_COLUMNS = (
+    "audio_filepath",
+    "audio_file",
+    "audio",
+    "path",
+    "file_name",
+    "filename",
+    "file",
+    "wav",
+    "recording",
+    "clip",
+)
+TEXT_COLUMNS = ("sentence", "text", "transcription", "transcript", "normalized_text", "utterance")
+SPEAKER_COLUMNS = ("speaker", "speaker_id", "client_id", "spk")
+_START_COLUMNS, _END_COLUMNS = ("start", "start_time", "begin"), ("end", "end_time", "stop")
 """Columns that are taken if the user names none, in any letter case; start and end only together, in seconds."""
 
 _DELIMITERS = "\t,;|"
@@ -108,7 +119,7 @@ def utterances(source: Path, options: Options, reject: Reject) -> Iterator[Utter
         raise AnadilError(f"{source}: not a kind of workbook that is read\n  next: save it as .xlsx or as CSV UTF-8")
     rows = _workbook_rows(source, options) if source.suffix.lower() in _WORKBOOKS else _text_rows(source, options)
     (_, header), *body = rows
-    names = [squeeze(name) for name in header]
+    names = [collapse_whitespace(name) for name in header]
     columns = _columns(names, options, source)
     folders = [*([options.audio] if options.audio else []), source.parent]
     for where, cells in body:
@@ -140,12 +151,12 @@ def _utterance(
     audio = next((path for path in found if path is not None), folders[0] / name)
     used = {columns.audio, columns.text, columns.speaker, *(columns.times or ())}
     extra = {key: cells[i] for i, key in enumerate(names) if i not in used and key and cells[i].strip()}
-    speaker = None if columns.speaker is None else squeeze(cells[columns.speaker]) or None
-    text = squeeze(cells[columns.text])
+    speaker = None if columns.speaker is None else collapse_whitespace(cells[columns.speaker]) or None
+    text = collapse_whitespace(cells[columns.text])
     if columns.times is not None:
-        start, end = (seconds(cells[i].replace(",", ".")) for i in columns.times)
+        start, end = (parse_seconds(cells[i].replace(",", ".")) for i in columns.times)
         segment = Segment(start, end, text, speaker, extra=dict(extra))
-        yield from spoken([segment], Path(where), audio, 0.0, options, reject)
+        yield from segments_to_utterances([segment], Path(where), audio, 0.0, options, reject)
         return
     if not text:
         raise ValueError("no text")
@@ -177,10 +188,10 @@ def _columns(names: list[str], options: Options, source: Path) -> _Columns:
             )
         return found[0] if len(found) == 1 else None
 
-    audio = find(options.audio_column, AUDIO, "--audio-column", required=True)
-    text = find(options.text_column, TEXT, "--text-column", required=True)
-    speaker = find(options.speaker_column, SPEAKER, "--speaker-column", required=False)
-    start, end = find(None, START, "", required=False), find(None, END, "", required=False)
+    audio = find(options.audio_column, AUDIO_COLUMNS, "--audio-column", required=True)
+    text = find(options.text_column, TEXT_COLUMNS, "--text-column", required=True)
+    speaker = find(options.speaker_column, SPEAKER_COLUMNS, "--speaker-column", required=False)
+    start, end = find(None, _START_COLUMNS, "", required=False), find(None, _END_COLUMNS, "", required=False)
     assert audio is not None and text is not None
     if audio == text:
         raise AnadilError(f"{source}: column {names[audio]!r} cannot be both audio and text")
@@ -194,13 +205,13 @@ def _listed(names: Sequence[str]) -> str:
 
 def _workbook_rows(source: Path, options: Options) -> list[_Row]:
     """The rows of the one sheet whose first row fits."""
-    sheets = read_workbook(source)
+    sheets = _read_workbook(source)
     if not sheets:
         raise AnadilError(f"{source}: the workbook is empty\n  next: check the file")
     fitting, failures = [], []
     for name, rows in sheets.items():
         try:
-            _columns([squeeze(cell) for cell in rows[0][1]], options, Path(f"{source} sheet {name!r}"))
+            _columns([collapse_whitespace(cell) for cell in rows[0][1]], options, Path(f"{source} sheet {name!r}"))
             fitting.append(rows)
         except AnadilError as error:
             failures.append(error)
@@ -241,7 +252,9 @@ def _delimiter(header: str, source: Path, options: Options) -> str:
     present = [one for one in _DELIMITERS if one in bare]
     if len(present) > 1:
         asked = {one for one in (options.audio_column, options.text_column, options.speaker_column) if one}
-        parted = {one: {squeeze(cell) for cell in next(csv.reader([header], delimiter=one))} for one in present}
+        parted = {
+            one: {collapse_whitespace(cell) for cell in next(csv.reader([header], delimiter=one))} for one in present
+        }
         present = [one for one in present if asked <= parted[one] and (asked or _known(parted[one]))] or present
     if len(present) == 1:
         return present[0]
@@ -254,7 +267,7 @@ def _delimiter(header: str, source: Path, options: Options) -> str:
 
 def _known(names: set[str]) -> bool:
     lower = {name.lower() for name in names}
-    return bool(lower & set(AUDIO) and lower & set(TEXT))
+    return bool(lower & set(AUDIO_COLUMNS) and lower & set(TEXT_COLUMNS))
 
 
 def _tabbed(text: str, source: Path, skipped: int) -> list[_Row]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -17,15 +17,13 @@ from anadil.errors import AnadilError
 from anadil.settings import SECTION, parse
 from anadil.text.casing import casing_family
 from anadil.text.language_files import find_language, language_rules_of, with_own_file
-from anadil.text.language_rules import PUNCTUATION, LanguageRules, Policy
+from anadil.text.language_rules import LanguageRules, Policy
 from anadil.text.normalize import Normalizer
 from anadil.text.subwords import Subwords
 from anadil.text.units import is_sign
 
 VERSION = 3
 """Of the rules' meaning. Raised when the same settings would normalise a text differently."""
-
-__all__ = ["PUNCTUATION", "VERSION", "TextRules", "TextSettings", "TokenizerSettings", "rules_from_dict", "text_rules"]
 
 SUBWORDS = ("bpe", "unigram")
 
@@ -176,6 +174,18 @@ class TextRules:
     def _unit(self) -> re.Pattern[str]:
         longest_first = sorted((label for label in self.labels if not is_sign(label)), key=len, reverse=True)
         return re.compile("|".join(re.escape(label) for label in longest_first) or r"(?!)")
+
+
+@dataclass(frozen=True, slots=True)
+class RulesByLanguage:
+    """The text rules of a data set: `default` for all of it, or each language its own. All have the same labels."""
+
+    default: TextRules
+    by_language: Mapping[str, TextRules] = field(default_factory=dict)  # empty if the data hold one language
+
+    def of(self, language: str | None) -> TextRules:
+        """Rules for a text in `language`; None: the default language."""
+        return self.by_language.get(language or self.default.language, self.default)
 
 
 def text_rules(language: str, text: TextSettings, labels: Sequence[str] = (), subwords: bytes = b"") -> TextRules:

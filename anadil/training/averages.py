@@ -1,8 +1,9 @@
-"""Averages of weights, which are often better than the weights themselves; validation decides which are used.
+"""Averages of weights, which often have a lower error rate than the weights themselves. Validation decides.
 
-There are two. One is an exponential moving average over steps (Polyak and Juditsky 1992); its decay is warmed up, so that
-the random start is forgotten. The other is the mean of the last epochs (Izmailov et al., arXiv:1803.05407, without their
-learning rate). Running statistics of batch norms are averaged like weights. Why not torch.optim.swa_utils: docs/libraries.md.
+There are two: a moving average over steps (EMA; Polyak and Juditsky 1992), whose decay is warmed up so that it forgets
+the random start; and the mean of the last epochs (Izmailov et al., arXiv:1803.05407, without its learning rate). Running
+statistics of batch norms are averaged like weights: they are averages of the same data, and the weights differ little.
+Why not torch.optim.swa_utils: docs/libraries.md.
 """
 
 from __future__ import annotations
@@ -24,14 +25,14 @@ from anadil.training.distributed.sharding import local, part_of, whole
 from anadil.training.run import EPOCHS
 
 SPARE = 3
-"""Epochs kept beyond those that are averaged: a resumed run may start from an earlier checkpoint."""
+"""So many more epochs than are averaged keep their file: a run may be resumed from an earlier checkpoint."""
 
 PLAIN = ""
-"""Name of the network's own weights."""
+"""The name of the weights that are not averaged."""
 
 
 class Averages:
-    """The averages of a network during a run. The weights of the last epochs are files in `out`/epochs."""
+    """The averages of a network during a run; files of epochs are in `out`/epochs."""
 
     def __init__(self, network: nn.Module, settings: TrainingSettings, out: Path) -> None:
         self.network, self.decay, self.span = network, settings.ema_decay, settings.average_last
@@ -54,37 +55,36 @@ class Averages:
         torch._foreach_lerp_(averaged, current, share)
 
     def after_epoch(self, epoch: int) -> None:
-        """Write the epoch's weights, if epochs are averaged. Raises AnadilError if they cannot be written."""
+        """Save the epoch's weights, if the last epochs are averaged. Raises AnadilError if they cannot be written."""
         if self.span < 2:
             return
         with whole_file(self._file(epoch)) as beside:
             try:
                 save_file({name: tensor.cpu().contiguous() for name, tensor in _copied(self.network).items()}, beside)
-            except SafetensorError as error:  # how safetensors reports an I/O error
+            except SafetensorError as error:  # its own name for an I/O error
                 raise OSError(str(error)) from error
         self._file(epoch - self.span - SPARE).unlink(missing_ok=True)
 
     def candidates(self, epoch: int) -> dict[str, dict[str, Tensor] | None]:
-        """Weights to choose from after `epoch`, by name; None stands for the network's own."""
-        candidates: dict[str, dict[str, Tensor] | None] = {PLAIN: None}
+        """Return the candidates after `epoch` by name: weights, or None for those of the network."""
+        found: dict[str, dict[str, Tensor] | None] = {PLAIN: None}
         if self.ema is not None:
-            candidates["ema"] = self.ema
-        if self.span > 1:
-            files = [self._file(earlier) for earlier in range(max(1, epoch - self.span + 1), epoch + 1)]
-            files = [file for file in files if file.is_file()]  # some are missing if the disk was full
-            if len(files) > 1:
-                candidates["average"] = mean_of(files)
-        return candidates
+            found["ema"] = self.ema
+        files = [self._file(one) for one in range(max(1, epoch - self.span + 1), epoch + 1)] if self.span > 1 else []
+        files = [file for file in files if file.is_file()]  # a full disk may have prevented some
+        if len(files) > 1:
+            found["average"] = mean_of(files)
+        return found
 
     def over(self, network: nn.Module, first: bool) -> Averages:
-        """The same averages for a `network` with whole weights, on the first process. All processes must call it."""
-        averages = copy.copy(self)
-        averages.network, averages.ema = network, whole(self.ema, first)
-        return averages
+        """The same of a `network` that holds the weights whole, for the first process; all are to call it together."""
+        other = copy.copy(self)
+        other.network, other.ema = network, whole(self.ema, first)
+        return other
 
     @contextmanager
     def in_place(self, weights: dict[str, Tensor] | None) -> Iterator[None]:
-        """Give the network these weights (None: its own) within a `with` block."""
+        """Give the network these weights inside the block."""
         if weights is None:
             yield
             return
@@ -96,7 +96,7 @@ class Averages:
             self.network.load_state_dict(own)
 
     def restore(self, ema: dict[str, Tensor] | None) -> None:
-        """Set the moving average to that of a checkpoint, whose tensors are whole."""
+        """Restore the moving average from a checkpoint."""
         if self.ema is not None and ema is not None:
             for name, tensor in ema.items():
                 self.ema[name].copy_(part_of(tensor, self.ema[name]))
@@ -106,22 +106,20 @@ class Averages:
 
 
 def mean_of(files: list[Path]) -> dict[str, Tensor]:
-    """Mean of the weights in these files; integers are those of the last. Raises AnadilError if one cannot be read."""
+    """Return the mean of the weights in these files; counts are those of the last. Raises AnadilError if one cannot be read."""
     total: dict[str, Tensor] = {}
     for file in files:
         try:
             weights = load_file(file)
         except (OSError, SafetensorError) as error:
-            raise AnadilError(
-                f"{file} cannot be read: {error}\n  next: delete it; --resume continues without it"
-            ) from error
+            raise AnadilError(f"{file} cannot be read: {error}\n  next: delete it; --resume goes on without") from error
         for name, tensor in weights.items():
             total[name] = total[name] + tensor if name in total and tensor.is_floating_point() else tensor
     return {name: tensor / len(files) if tensor.is_floating_point() else tensor for name, tensor in total.items()}
 
 
 def describe(name: str, settings: TrainingSettings) -> str:
-    """Describe a candidate for the model card; empty for the network's own weights."""
+    """Describe a candidate in words; empty for the weights that are not averaged."""
     return {
         "ema": f"moving average over steps, decay {settings.ema_decay:g}" if settings.ema_decay else "",
         "average": f"mean of the last {settings.average_last} epochs",

@@ -9,9 +9,7 @@ from pathlib import Path
 import pytest
 
 from anadil.manifest import Utterance, read_manifest, read_manifests, write_manifest
-from tests.cli.test_cli import anadil, fails, files, plain_output, succeeds
-
-__all__ = ["plain_output"]
+from tests.support.command_line import anadil, fails, files, succeeds
 
 SETS = ("train", "valid", "test")
 

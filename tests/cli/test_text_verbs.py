@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from anadil.manifest import read_manifest
-from tests.support.micro import write_lines
+from tests.support.lines import write_lines
 
 RECORDS = [
     {"audio_filepath": "a.wav", "duration": 1.5, "text": "İstanbul’da 5 km, Dr. Ali!", "speaker": "x", "mine": [1]},

@@ -3,7 +3,7 @@ from __future__ import annotations
 import csv
 import sys
 import tarfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -15,30 +15,7 @@ from anadil.corpora.common_voice import utterances
 from anadil.corpora.reader import Options
 from anadil.errors import AnadilError, Problem
 from anadil.manifest import Utterance
-
-COLUMNS = {  # of releases, as they were published
-    "4": "client_id path sentence up_votes down_votes age gender accent",
-    "6.1": "client_id path sentence up_votes down_votes age gender accent locale segment",
-    "17": "client_id path sentence_id sentence sentence_domain up_votes down_votes age gender accents variant locale segment",
-}
-ROW = {
-    "client_id": "abc",
-    "path": "common_voice_tr_1.mp3",
-    "sentence": "Merhaba.",
-    "sentence_id": "s1",
-    "up_votes": "2",
-    "down_votes": "0",
-    "age": "twenties",
-    "locale": "tr",
-}
-
-
-def write_tsv(path: Path, columns: str, rows: Sequence[dict[str, str]], end: str = "\n") -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    names = columns.split(" ")
-    lines = [names, *([row.get(name, "") for name in names] for row in rows)]
-    path.write_text("".join("\t".join(line) + end for line in lines), encoding="utf-8", newline="")
-    return path
+from tests.support.common_voice import COLUMNS, ROW, write_tsv
 
 
 def read(source: Path, **options: Any) -> tuple[list[Utterance], list[Problem]]:
@@ -142,9 +119,9 @@ def test_rows_that_are_broken_are_named(tmp_path: Path) -> None:
     found, rejected = read(tmp_path)
     assert len(found) == 1
     assert [str(problem) for problem in sorted(rejected, key=lambda problem: problem.where)] == [
-        f"{path}:3: the path of the clip is empty or leads out of the corpus: '../../etc/passwd'",
-        f"{path}:4: the path of the clip is empty or leads out of the corpus: ''",
-        f"{path}:5: 3 columns where the header has 10",
+        f"{path}:3: the clip's path is empty or leads out of the corpus: '../../etc/passwd'",
+        f"{path}:4: the clip's path is empty or leads out of the corpus: ''",
+        f"{path}:5: 3 columns, but the header has 10",
         f"{path}:7: not UTF-8 at byte 2 of the line",
     ]
 
@@ -168,8 +145,8 @@ def test_an_archive_is_read_as_downloaded(tmp_path: Path) -> None:
         tar.add(tmp_path / "in/cv-corpus-17.0", "cv-corpus-17.0")
     (tmp_path / "downloads").mkdir()
     (tmp_path / "cv-tr.tar.gz").rename(tmp_path / "downloads/cv-tr.tar.gz")
-    assert len(read(tmp_path / "downloads", unpacked=tmp_path / "other")[0]) == 1
-    ((one,), _) = read(tmp_path / "downloads/cv-tr.tar.gz", unpacked=tmp_path / "out")
+    assert len(read(tmp_path / "downloads", unpack_to=tmp_path / "other")[0]) == 1
+    ((one,), _) = read(tmp_path / "downloads/cv-tr.tar.gz", unpack_to=tmp_path / "out")
     assert one.audio_filepath == str(tmp_path / "out/cv-tr/cv-corpus-17.0/tr/clips/common_voice_tr_1.mp3")
 
 
@@ -275,5 +252,5 @@ def test_without_key_client_or_language_the_message_says_where_to_go(
 def test_an_archive_that_is_not_as_published_is_told(client: ModuleType, tmp_path: Path) -> None:
     (tmp_path / "1.tar.gz").write_bytes(b"abcd")
     client.download_dataset = lambda *arguments, **named: tmp_path / "1.tar.gz"  # type: ignore[attr-defined]
-    with pytest.raises(AnadilError, match="is not as published: it has 4 bytes where 3 are published"):
+    with pytest.raises(AnadilError, match="is not as published: it has 4 bytes, but 3 are published"):
         fetch(tmp_path)

@@ -51,7 +51,7 @@ def test_whole_recordings(recipe: Path) -> None:
     assert rejected.pop("text: u4").startswith("its recording is not there: 'audio/gone.wav', looked for in ")
     assert rejected.pop("text: u7").startswith("wav.scp points into an archive or a stream: 'raw.ark:1234'")
     assert rejected == {
-        "text: u2": "'nan' is no number of seconds",
+        "text: u2": "'nan' is not a number of seconds",
         "text: u5": "no text",
         "text: u6": "not in wav.scp",
         "text:7": "u1 comes twice; the first line counts",
@@ -102,5 +102,5 @@ def test_what_is_no_data_directory_is_an_error(tmp_path: Path) -> None:
         read(tmp_path)
     with pytest.raises(AnadilError, match="is no whole data directory: text not there"):
         read(fill(tmp_path / "decode", wav_scp="u1 a.wav\n"))
-    with pytest.raises(AnadilError, match="is no folder"):
+    with pytest.raises(AnadilError, match="is not a folder"):
         read(tmp_path / "decode/wav.scp")

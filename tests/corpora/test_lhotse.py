@@ -141,11 +141,11 @@ def test_archives_that_are_bombs_or_damaged(tmp_path: Path, wav: str, monkeypatc
     source.write_bytes(source.read_bytes()[:-20])
     with pytest.raises(AnadilError, match="the archive is damaged"):
         read(source)
-    monkeypatch.setattr(lhotse, "LONGEST_LINE", 1000)
+    monkeypatch.setattr(lhotse, "_MAX_LINE_BYTES", 1000)
     source.write_bytes(gzip.compress(b" " * 10**6))
     with pytest.raises(AnadilError, match="unpacks to more than a manifest can be"):
         read(source)
-    monkeypatch.setattr(lhotse, "LARGEST", 10_000)
+    monkeypatch.setattr(lhotse, "_MAX_FILE_BYTES", 10_000)
     source.write_bytes(gzip.compress(b"\n" * 10**6))
     with pytest.raises(AnadilError, match=r"unpacks to more .*10,001 bytes"):
         read(source)

@@ -166,7 +166,7 @@ def test_recordings_with_their_texts(tmp_path: Path, write_wav: Callable[..., Pa
         ("/latin.wav", f"{tmp_path / 'latin.txt'}: not UTF-8 at line 1, byte 1"),
         ("/mute.wav", "a recording without a text: no .txt or .lab of the same name"),
         ("/two.mp3", "several recordings have this name: two.mp3, two.wav"),
-        ("/film.mp4", "no audio that can be read"),
+        ("/film.mp4", "not an audio format that Anadil reads"),
     ]
 
 
@@ -178,5 +178,5 @@ def test_texts_and_recordings_in_folders_of_their_own(tmp_path: Path, write_wav:
     assert read(folder, tmp_path / "txt", audio=tmp_path / "wav")[0] == [Utterance(str(wav), text="x")]
     with pytest.raises(AnadilError, match="found 0 recordings and 1 texts"):
         read(folder, tmp_path / "txt")
-    with pytest.raises(AnadilError, match="is no folder"):
+    with pytest.raises(AnadilError, match="is not a folder"):
         read(folder, wav)

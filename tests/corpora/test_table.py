@@ -105,7 +105,7 @@ def test_a_workbook(folder: Path) -> None:
 
 
 def test_a_workbook_that_is_a_bomb_or_none(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(workbook, "UNPACKED", 1000)
+    monkeypatch.setattr(workbook, "_MAX_UNPACKED_BYTES", 1000)
     with zipfile.ZipFile(folder / "t.xlsx", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("xl/workbook.xml", "x" * 1001)
     with pytest.raises(AnadilError, match="unpacks to 1,001 bytes"):
@@ -124,7 +124,7 @@ def test_rows_may_be_parts_of_a_recording(folder: Path) -> None:
     assert found == [Utterance(str(folder / "a.wav"), 0.75, "x", 1.5, language="tr")]
     assert rejected == [
         (":3", "lasts -1 s (2 to 1 s)"),
-        (":4", "'nan' is no number of seconds"),
+        (":4", "'nan' is not a number of seconds"),
         (":5", "could not convert string to float: '0:01'"),
     ]
 

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.support.micro import write_lines
+from tests.support.lines import write_lines
 
 BLOCK = """
 import json, sys

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from anadil.errors import AnadilError
-from anadil.text.alphabet import labels_from_text
+from anadil.text.alphabet import label_warnings, labels_from_text
 from anadil.text.changes import changes
 from anadil.text.rules import TextRules, TextSettings, describe_rules, first_rules, rules_from_dict, text_rules
 
@@ -160,7 +160,7 @@ def test_what_was_done_is_counted_with_examples() -> None:
 def test_labels_from_text_warn_of_what_cannot_be_learnt() -> None:
     found = labels_from_text(rules("tr"), ["a b c"] * 5 + ["ж q\u0307"])
     assert found.labels == (" ", "a", "b", "c", "q", "\u0307", "ж")
-    rare, orphans, strange = found.warnings
+    rare, orphans, strange = label_warnings([(rules("tr"), found)])
     assert " " not in labels_from_text(rules("tr"), ["a b"]).rare
     assert "fewer than 5 times" in rare and "'ж' (U+0436 CYRILLIC SMALL LETTER ZHE) x 1" in rare
     assert "U+0307 COMBINING DOT ABOVE" in orphans

@@ -10,8 +10,8 @@ from anadil.errors import AnadilError
 from anadil.models.nemo.config import Findings
 from anadil.text.casing import lower
 from anadil.text.invisible import JOINERS
-from anadil.text.language_rules import LanguageRules
-from anadil.text.rules import PUNCTUATION, TextRules, TextSettings, changed_labels, rules_from_dict, text_rules
+from anadil.text.language_rules import PUNCTUATION, LanguageRules
+from anadil.text.rules import TextRules, TextSettings, changed_labels, rules_from_dict, text_rules
 from anadil.text.units import is_sign
 
 WORD_START = "▁"

@@ -19,8 +19,7 @@ from anadil.training.config import TrainingSettings
 from anadil.training.learner import Learner
 from anadil.training.monitoring.report import Reporter
 from anadil.training.prepare import CROWDED, CROWDED_SHARE, crowded
-from anadil.training.run import Run
-from anadil.training.validation import Look
+from anadil.training.run import Run, ValidationResult
 
 LOOK_AT_STEP = 200
 """Steps of CTC after which a model that emits only blanks is reported."""
@@ -50,7 +49,7 @@ LARGEST_SHARE = 0.5
 """A permutation must at least halve the errors: on hypotheses that are merely bad, none can."""
 
 
-def watch(learner: Learner, run: Run, result: Look, report: Reporter) -> None:
+def watch(learner: Learner, run: Run, result: ValidationResult, report: Reporter) -> None:
     """After each validation: warn of every cause found for the first time. Raises AnadilError if the run is dead."""
     settings = learner.settings
     mean_loss = float(np.mean(run.losses))
@@ -72,7 +71,7 @@ def watch(learner: Learner, run: Run, result: Look, report: Reporter) -> None:
     _stop_if_dead(learner, run, result, mean_loss, ctc_steps)
 
 
-def _causes(learner: Learner, run: Run, result: Look, mean_loss: float | None) -> list[tuple[str, str]]:
+def _causes(learner: Learner, run: Run, result: ValidationResult, mean_loss: float | None) -> list[tuple[str, str]]:
     """Name and message of each likely cause; if there is none, one that says where to look."""
     data, settings = learner.data, learner.settings
     permutation = _explain_permutation(result)
@@ -106,7 +105,7 @@ def _causes(learner: Learner, run: Run, result: Look, mean_loss: float | None) -
     return causes
 
 
-def _stop_if_dead(learner: Learner, run: Run, result: Look, mean_loss: float, ctc_steps: int) -> None:
+def _stop_if_dead(learner: Learner, run: Run, result: ValidationResult, mean_loss: float, ctc_steps: int) -> None:
     if ctc_steps < 0 or any(hypothesis.strip() for hypothesis in result.hypotheses):
         run.dead_looks = 0
         return
@@ -267,7 +266,7 @@ def find_label_permutation(references: Sequence[str], hypotheses: Sequence[str])
     return LabelPermutation(moved, cer, best_cer) if best_cer <= LARGEST_SHARE * cer and len(moved) > 1 else None
 
 
-def _explain_permutation(result: Look) -> str | None:
+def _explain_permutation(result: ValidationResult) -> str | None:
     permutation = find_label_permutation(result.references, result.hypotheses)
     if permutation is None:
         return None

@@ -19,9 +19,8 @@ from anadil.training.distributed.workers import share_of
 from anadil.training.learner import Learner, add_adapters, assemble, make_fabric
 from anadil.training.monitoring.memory import peak_memory_mb, resolve_batch_seconds
 from anadil.training.monitoring.report import Reporter, Silent
-from anadil.training.prepare import prepare
-from anadil.training.step import gradients, move
-from anadil.training.train import plan_steps
+from anadil.training.prepare import plan_steps, prepare
+from anadil.training.step import gradients, optimizer_step
 
 TIMED_STEPS = 3
 
@@ -89,7 +88,7 @@ def dry_run(config: Config, out: Path, report: Reporter | None = None) -> DryRun
     by_epochs, by_clock = settings.epoch_limit * epoch_s, 60 * (settings.max_minutes or math.inf)
     return DryRun(
         count_parameters(data.acoustic),
-        sum(example.duration for example in data.train) / 3600,
+        data.hours,
         sizes[longest],
         loss,
         peak_memory_mb(learner.fabric.device),
@@ -105,7 +104,7 @@ def dry_run(config: Config, out: Path, report: Reporter | None = None) -> DryRun
 
 def _step(learner: Learner, loader: Loader, indices: Sequence[int]) -> float:
     found = gradients(learner, _pieces(learner, loader, indices), learner.settings.flat_start_steps > 0)
-    move(learner)  # the moments take memory too
+    optimizer_step(learner)  # the moments take memory too
     return found.loss
 
 

@@ -23,9 +23,8 @@ from anadil.training.learner import Learner, add_adapters, assemble, make_fabric
 from anadil.training.monitoring.chart import Chart, svg
 from anadil.training.monitoring.memory import resolve_batch_seconds
 from anadil.training.monitoring.report import Reporter, Silent
-from anadil.training.prepare import prepare, sampled_labels
-from anadil.training.step import gradients, move
-from anadil.training.train import plan_steps
+from anadil.training.prepare import plan_steps, prepare, sampled_labels
+from anadil.training.step import gradients, optimizer_step
 from anadil.training.transfer.freezing import apply_freezing
 
 PICTURE, TABLE = "find-lr.svg", "find-lr.csv"
@@ -109,7 +108,7 @@ def find_lr(config: Config, out: Path, report: Reporter | None = None, force: bo
         for _ in range(flat_steps):
             _set_rate(learner, rate)
             gradients(learner, [next(batches)], flat_start=True)
-            move(learner)
+            optimizer_step(learner)
     tests.append(_range_test(learner, batches, False, report))
     found = FoundRate(tests)
     _write(found, out)
@@ -125,7 +124,7 @@ def _range_test(learner: Learner, batches: Iterator[Batch], flat_start: bool, re
         found = gradients(learner, [next(batches)], flat_start)
         if found.broken(learner.settings):
             break
-        move(learner)
+        optimizer_step(learner)
         mean = SMOOTHING * mean + (1 - SMOOTHING) * found.loss
         rates.append(rate)
         losses.append(found.loss)

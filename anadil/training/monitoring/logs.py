@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import csv
-import dataclasses
 import math
 import time
 from collections.abc import Mapping, Sequence
@@ -13,19 +12,16 @@ from pathlib import Path
 
 import numpy as np
 from lightning_fabric.loggers.tensorboard import TensorBoardLogger
-from rapidfuzz.distance import Levenshtein
 
-from anadil.data.examples import Example
+from anadil.data.batches import Loader
 from anadil.errors import AnadilError
 from anadil.files import whole_file
-from anadil.manifest import write_manifest
 from anadil.training.averages import PLAIN
 from anadil.training.learner import Learner
 from anadil.training.monitoring.chart import Chart, Points, svg
 from anadil.training.monitoring.memory import peak_memory_mb
 from anadil.training.monitoring.report import Reporter
-from anadil.training.run import Run
-from anadil.training.validation import Look
+from anadil.training.run import Run, ValidationResult
 
 # What a validation heard, for people: a few sentences of each epoch, and all of the best epoch's.
 
@@ -33,27 +29,27 @@ SAMPLES, HYPOTHESES = "validation.txt", "hypotheses.jsonl"
 _EPOCH = "epoch "
 
 
-def pick(look: Look) -> dict[str, int]:
+def pick(result: ValidationResult) -> dict[str, int]:
     """Kind of sample to its place: three whose kind is the same in each epoch, three that this one went by."""
-    n = len(look.references)
-    by_length = sorted(range(n), key=lambda i: (len(look.references[i]), i))
-    by_errors = sorted(range(n), key=lambda i: (character_rate(look.references[i], look.hypotheses[i]), i))
+    n = len(result.references)
+    by_length = sorted(range(n), key=lambda i: (len(result.references[i]), i))
+    by_errors = sorted(range(n), key=lambda i: (result.scored[i].characters.rate, i))
     places = {"short": by_length[0], "usual": by_length[n // 2], "long": by_length[-1]}
     return places | {"best": by_errors[0], "middling": by_errors[n // 2], "worst": by_errors[-1]}
 
 
-def describe_samples(look: Look, epoch: int, step: int) -> str:
+def describe_samples(result: ValidationResult, run: Run) -> str:
     """Lines for `SAMPLES`; each picked sentence once."""
     kinds: dict[int, list[str]] = {}
-    for kind, place in pick(look).items():
+    for kind, place in pick(result).items():
         kinds.setdefault(place, []).append(kind)
-    lines = [f"{_EPOCH}{epoch}, step {step}: CER {look.validation.cer:.2%}, WER {look.validation.wer:.2%}"]
+    lines = [f"{_EPOCH}{run.epoch}, step {run.step}: CER {result.validation.cer:.2%}, WER {result.validation.wer:.2%}"]
     for place, named in kinds.items():
-        rate = character_rate(look.references[place], look.hypotheses[place])
+        one = result.scored[place]
         lines += [
-            f"  {', '.join(named)} (CER {rate:.0%})",
-            f"    said  {look.references[place]}",
-            f"    heard {look.hypotheses[place]}",
+            f"  {', '.join(named)} (CER {one.characters.rate:.0%})",
+            f"    reference   {one.reference}",
+            f"    hypothesis  {one.hypothesis}",
         ]
     return "\n".join(lines) + "\n"
 
@@ -70,38 +66,6 @@ def drop_samples_after(path: Path, epoch: int) -> None:
         kept.append(line)
     with whole_file(path) as beside:
         beside.write_text("".join(kept), encoding="utf-8")
-
-
-def write_hypotheses(path: Path, examples: Sequence[Example], look: Look) -> None:
-    """As `anadil evaluate` writes them: the reference as it was scored, `pred_text`, `wer` and `cer`."""
-    write_manifest(
-        path,
-        (
-            dataclasses.replace(
-                example.utterance,
-                text=said,
-                extra=example.utterance.extra
-                | {
-                    "pred_text": heard,
-                    "wer": _finite(Levenshtein.distance(said.split(), heard.split()), len(said.split())),
-                    "cer": _finite(Levenshtein.distance(said, heard), len(said)),
-                },
-            )
-            for example, said, heard in zip(examples, look.references, look.hypotheses, strict=True)
-        ),
-    )
-
-
-def character_rate(said: str, heard: str) -> float:
-    """CER of one sentence; infinite if nothing was said and something heard."""
-    rate = _finite(Levenshtein.distance(said, heard), len(said))
-    return math.inf if rate is None else rate
-
-
-def _finite(errors: int, n_units: int) -> float | None:
-    if n_units == 0:
-        return None if errors else 0.0
-    return errors / n_units
 
 
 def refuse_loggers(names: Sequence[str]) -> None:
@@ -121,57 +85,59 @@ DRAW_EVERY_S = 5.0
 
 
 class Logs:
-    """Where a run's figures go, all in the folder `out`."""
+    """The figures and samples of each epoch, written below the folder `out`; does nothing unless `enabled`.
 
-    def __init__(self, out: Path) -> None:
-        self.path = out / METRICS
-        self.tensorboard = TensorBoardLogger(root_dir=out, name="tensorboard", version="")
+    A context manager: leaving the block draws the last epochs and closes TensorBoard's file.
+    """
+
+    def __init__(self, out: Path, enabled: bool = True) -> None:
+        self._out, self.path = out, out / METRICS
+        self._tensorboard = TensorBoardLogger(root_dir=out, name="tensorboard", version="") if enabled else None
         self._drawn_at, self._is_drawn = -math.inf, True
 
-    def row(self, row: dict[str, float | int | None], step: int) -> None:
-        """The figures of an epoch; None stays empty. Raises AnadilError if they cannot be written."""
+    def __enter__(self) -> Logs:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._tensorboard is None:
+            return
+        if not self._is_drawn:
+            with contextlib.suppress(AnadilError):  # a full disk is reported by the run itself
+                self._draw()
+        self._tensorboard.finalize("")
+
+    def epoch(self, row: dict[str, float | int | None], samples: str | None, step: int) -> None:
+        """Write an epoch's figures (None stays empty) and sample sentences. Raises AnadilError if it cannot be written."""
+        if self._tensorboard is None:
+            return
         new = not self.path.exists()
-        figures = {key: value for key, value in row.items() if value is not None}
         try:
             with open(self.path, "a", newline="", encoding="utf-8") as file:
                 writer = csv.DictWriter(file, fieldnames=list(row))
                 if new:
                     writer.writeheader()
                 writer.writerow(row)
-            self.tensorboard.log_metrics(figures, step=step)
+            figures = {key: value for key, value in row.items() if value is not None}
+            self._tensorboard.log_metrics(figures, step=step)
+            if samples:
+                with open(self._out / SAMPLES, "a", encoding="utf-8") as file:
+                    file.write(samples)
+                self._tensorboard.experiment.add_text("validation", f"```\n{samples}```", step)
         except (OSError, ValueError) as error:  # TensorBoard's writer turns a full disk into a ValueError
-            raise self._no_space(error) from error
+            raise AnadilError(f"could not write the logs in {self._out}: {error}\n  next: free disk space") from error
         self._is_drawn = False
         if time.monotonic() - self._drawn_at >= DRAW_EVERY_S:
             self._draw()
-
-    def samples(self, text: str, step: int) -> None:
-        """A few sentences and what was heard. Raises AnadilError if they cannot be written."""
-        try:
-            with open(self.path.parent / SAMPLES, "a", encoding="utf-8") as file:
-                file.write(text)
-            self.tensorboard.experiment.add_text("validation", f"```\n{text}```", step)
-        except (OSError, ValueError) as error:
-            raise self._no_space(error) from error
-
-    def drop_after(self, epoch: int) -> None:
-        """Take out the epochs that a resumed run goes through again. Raises AnadilError if files cannot be written."""
-        drop_metrics_after(self.path, epoch)
-        drop_samples_after(self.path.parent / SAMPLES, epoch)
-
-    def close(self) -> None:
-        """Close TensorBoard's file, as a later run may clear the folder, and draw the last epochs."""
-        if not self._is_drawn:
-            with contextlib.suppress(AnadilError):  # a full disk, which the next epoch or the run itself reports
-                self._draw()
-        self.tensorboard.finalize("")
 
     def _draw(self) -> None:
         draw_metrics(self.path)
         self._drawn_at, self._is_drawn = time.monotonic(), True
 
-    def _no_space(self, error: Exception) -> AnadilError:
-        return AnadilError(f"could not write the logs in {self.path.parent}: {error}\n  next: free disk space")
+    def drop_after(self, epoch: int) -> None:
+        """Take out the epochs that a resumed run goes through again. Raises AnadilError if files cannot be written."""
+        if self._tensorboard is not None:
+            drop_metrics_after(self.path, epoch)
+            drop_samples_after(self._out / SAMPLES, epoch)
 
 
 def draw_metrics(path: Path) -> None:
@@ -230,28 +196,42 @@ def drop_metrics_after(path: Path, epoch: int) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """Of an epoch: seconds of audio a second, and the share of the time in which steps waited for audio."""
+    """Of an epoch: seconds of audio per second, and the share of the time in which steps waited for audio."""
 
     audio_s_per_s: float
     data_wait: float
 
 
-def tell(looks: Mapping[str, Look], chosen: str, run: Run, report: Reporter) -> None:
-    found = looks[chosen]
+class Stopwatch:
+    """Measures the pace of an epoch, from its construction to `read`."""
+
+    def __init__(self, run: Run, loader: Loader) -> None:
+        self._started, self._audio_s, self._waited_s = time.monotonic(), run.audio_s, loader.waited_s
+
+    def read(self, run: Run, loader: Loader) -> Pace:
+        elapsed_s = time.monotonic() - self._started
+        return Pace((run.audio_s - self._audio_s) / elapsed_s, (loader.waited_s - self._waited_s) / elapsed_s)
+
+
+def report_epoch(results: Mapping[str, ValidationResult], chosen: str, run: Run, report: Reporter) -> None:
+    """Report an epoch's error rates, by weights and by language, and one sentence, another one each epoch."""
+    found = results[chosen]
     show = run.epoch % len(found.references)
-    others = "".join(f"  {name or 'plain'} {look.validation.cer:6.2%}" for name, look in looks.items())
+    others = "".join(f"  {name or 'plain'} {result.validation.cer:6.2%}" for name, result in results.items())
     report.say(
         f"epoch {run.epoch:3d}  step {run.step:6,}  {run.minutes:5.1f} min"
         f"  valid CER {found.validation.cer:6.2%}  WER {found.validation.wer:6.2%}"
-        + (f"  (CER by weights:{others})" if len(looks) > 1 else "")
-        + f"\n    said  {found.references[show]}\n    heard {found.hypotheses[show]}"
+        + (f"  (CER by weights:{others})" if len(results) > 1 else "")
+        + f"\n    reference   {found.references[show]}\n    hypothesis  {found.hypotheses[show]}"
         + "".join(f"\n    CER {cer:6.2%}  {name}" for name, cer in found.validation.cer_by_language.items())
     )
 
 
-def figures(learner: Learner, run: Run, pace: Pace, looks: Mapping[str, Look]) -> dict[str, float | int | None]:
+def figures(
+    learner: Learner, run: Run, pace: Pace, results: Mapping[str, ValidationResult]
+) -> dict[str, float | int | None]:
     """A row of metrics.csv. The columns `valid_` are of the plain weights, those of averages have their own."""
-    found = looks[PLAIN].validation if looks else None
+    found = results[PLAIN].validation if results else None
     memory = peak_memory_mb(learner.fabric.device)
     row: dict[str, float | int | None] = {
         "epoch": run.epoch,
@@ -272,6 +252,6 @@ def figures(learner: Learner, run: Run, pace: Pace, looks: Mapping[str, Look]) -
         ("average", learner.settings.average_last > 1),
     ):
         if wanted:
-            row[f"{name}_cer"] = looks[name].validation.cer if name in looks else None
+            row[f"{name}_cer"] = results[name].validation.cer if name in results else None
     by_language = found.cer_by_language if found else {}
-    return row | {f"valid_cer_{name}": by_language.get(name) for name in sorted(learner.data.rules_of)}
+    return row | {f"valid_cer_{name}": by_language.get(name) for name in learner.data.rules_by_language.by_language}

@@ -6,7 +6,8 @@ import copy
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -192,8 +193,19 @@ def is_out_of_memory(error: BaseException) -> bool:
     )
 
 
-def explain_out_of_memory(batch: Batch, sample_rate: int, batch_seconds: float) -> str:
-    """Which number to lower."""
+@contextmanager
+def explaining_out_of_memory(batches: Sequence[Batch], sample_rate: int, batch_seconds: float) -> Iterator[None]:
+    """Turn running out of memory inside the block into an AnadilError that names the number to lower."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        largest = max(batches, key=lambda batch: batch.waveforms.numel())
+        raise AnadilError(_explain_out_of_memory(largest, sample_rate, batch_seconds)) from error
+
+
+def _explain_out_of_memory(batch: Batch, sample_rate: int, batch_seconds: float) -> str:
     n, longest = len(batch.indices), float(batch.sample_counts.max()) / sample_rate
     what = f"out of memory in a batch of {n * longest:.1f} s of audio ({n} x {longest:.1f} s with padding)"
     if n == 1:

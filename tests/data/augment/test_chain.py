@@ -20,7 +20,7 @@ from anadil.data.examples import Example
 from anadil.errors import AnadilError
 from anadil.manifest import Utterance
 from anadil.settings import parse
-from tests.support.micro import write_lines
+from tests.support.lines import write_lines
 from tests.support.signals import EXTREMES, RATE, speech_with_pauses
 
 SPEECH = speech_with_pauses(2)

@@ -14,7 +14,7 @@ from anadil.data.augment.preview import write_preview
 from anadil.data.augment.settings import AugmentSettings
 from anadil.data.augment.spectrogram import LARGEST, log_spectrogram, png
 from anadil.errors import AnadilError
-from tests.support.micro import write_lines
+from tests.support.lines import write_lines
 from tests.support.signals import EXTREMES, RATE, sine
 
 CHOSEN = AugmentSettings.model_validate({"speed": {"rate": 0.8}, "telephone": {}, "time_warp": {}, "spec_cutout": {}})

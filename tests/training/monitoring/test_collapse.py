@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Callable
 from pathlib import Path
@@ -10,18 +11,18 @@ import pytest
 import soundfile
 
 from anadil import audio
-from anadil.cli.train import judge
 from anadil.data.examples import Example
 from anadil.errors import AnadilError
 from anadil.manifest import Utterance, read_manifest
 from anadil.training.config import Config
 from anadil.training.monitoring import diagnosis as module
 from anadil.training.monitoring.diagnosis import explain_bandwidth, explain_rates, find_label_permutation, watch
-from anadil.training.run import Run, Validation
+from anadil.training.run import Run, Validation, ValidationResult
 from anadil.training.train import train
-from anadil.training.validation import Judgement, Look
-from tests.support.micro import TEXTS, micro_config, micro_data, write_lines
-from tests.training.test_train import Told
+from tests.support.lines import write_lines
+from tests.support.micro import TEXTS, micro_config, micro_data
+from tests.support.runs import Told
+from tests.support.validation import result_of, script_validation
 
 # --- letters in another order
 
@@ -69,7 +70,7 @@ def test_a_run_whose_labels_are_permuted_is_told_so(tmp_path: Path, micro: Path)
     ]
     valid = write_lines(tmp_path / "valid.jsonl", rows)
     told = Told()
-    train(micro_config(micro / "train.jsonl", valid, epochs=40, validate_every=8), tmp_path / "run", judge, told)
+    train(micro_config(micro / "train.jsonl", valid, epochs=40, validate_every=8), tmp_path / "run", told)
     (warning,) = told.warned
     assert "if letters were exchanged one for one" in warning and "'a' for 'b'" in warning
     assert "compare tokenizer.labels with those of the model in init.from" in warning
@@ -78,16 +79,16 @@ def test_a_run_whose_labels_are_permuted_is_told_so(tmp_path: Path, micro: Path)
 # --- causes
 
 
-def state(cer: float = 1.0, step: int = 2000, losses: float = 3.0, **run: Any) -> tuple[Any, Run, Look]:
+def state(cer: float = 1.0, step: int = 2000, losses: float = 3.0, **run: Any) -> tuple[Any, Run, ValidationResult]:
     config = Config.model_validate(micro_data(Path("train.jsonl")))
     example = Example(Utterance("gone.wav", duration=2.0), (0, 1, 2))
     data = SimpleNamespace(config=config, train=[example], valid=[], acoustic=SimpleNamespace(frame_s=0.04))
     learner = SimpleNamespace(data=data, settings=config.training)
-    look = Look(Validation(3.0, cer, 1.0), ["abc"], ["c"])
+    look = result_of(Validation(3.0, cer, 1.0), ["abc"], ["c"])
     return learner, Run(Path("run"), 10_000, 1.0, 1, 5.0, step=step, epoch=9, losses=[losses] * 10, **run), look
 
 
-def warnings_of(learner: Any, run: Run, look: Look) -> list[str]:
+def warnings_of(learner: Any, run: Run, look: ValidationResult) -> list[str]:
     told = Told()
     watch(learner, run, look, told)
     return told.warned
@@ -169,14 +170,11 @@ def test_training_from_the_telephone_and_validation_that_is_not(
 # --- the end
 
 
-def blanks(*_: object) -> Judgement:
-    return Judgement(1.0, 1.0, [""] * len(TEXTS))
-
-
 def test_a_dead_run_is_stopped_with_what_to_do_and_can_go_on(
     tmp_path: Path, micro: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "DEAD_STEPS", 6)
+    script_validation(monkeypatch, itertools.repeat(1.0), hypothesis="")
 
     def config(**training: Any) -> Config:
         same = {"epochs": 9, "lr": 1e-9, "min_lr": 0, "flat_start_steps": 2, "warmup_steps": 1}
@@ -185,9 +183,9 @@ def test_a_dead_run_is_stopped_with_what_to_do_and_can_go_on(
     with pytest.raises(
         AnadilError, match=r"the run is dead: .* only blanks in 3 validations over 6 steps.*\n.*--find-lr"
     ):
-        train(config(), tmp_path / "run", blanks)
+        train(config(), tmp_path / "run")
     assert (tmp_path / "run/last/model.safetensors").is_file()
-    run = train(config(stop_on_collapse=False), tmp_path / "run", blanks, resume=True)
+    run = train(config(stop_on_collapse=False), tmp_path / "run", resume=True)
     assert run.epoch == 9
 
 
@@ -195,9 +193,9 @@ def test_a_run_whose_loss_falls_is_slow_and_not_dead(
     tmp_path: Path, micro: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "DEAD_STEPS", 6)
+    script_validation(monkeypatch, itertools.repeat(1.0), hypothesis="")
     run = train(
         micro_config(micro / "train.jsonl", micro / "train.jsonl", epochs=9, flat_start_steps=0),
         tmp_path / "run",
-        blanks,
     )
     assert run.epoch == 9

@@ -24,8 +24,9 @@ from anadil.training.monitoring.chart import Chart, svg
 from anadil.training.monitoring.dry_run import dry_run
 from anadil.training.monitoring.find_lr import RangeTest, explain, find_lr
 from tests.support.curves import curves
-from tests.support.micro import micro_config, micro_data, write_config, write_lines
-from tests.training.test_train import Told, entries
+from tests.support.lines import write_lines
+from tests.support.micro import micro_config, micro_data, write_config
+from tests.support.runs import Told, entries
 
 
 def test_a_dry_run_tells_memory_speed_and_the_end_and_writes_nothing(tmp_path: Path, micro: Path) -> None:
@@ -57,11 +58,11 @@ def test_the_longest_batch_is_tried_and_too_little_memory_is_named(
 ) -> None:
     seen: list[int] = []
 
-    def no_memory(learner: object, pieces: list[Batch], *_: object) -> None:
-        seen.append(pieces[0].waveforms.numel())
+    def no_memory(learner: object, batch: Batch, *_: object) -> None:
+        seen.append(batch.waveforms.numel())
         raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
 
-    monkeypatch.setattr(step_module, "_gradients", no_memory)
+    monkeypatch.setattr(step_module, "_loss", no_memory)
     with pytest.raises(AnadilError, match=r"out of memory in a batch of [\d.]+ s.*\n.*training.batch_seconds") as e:
         dry_run(micro_config(micro / "train.jsonl"), tmp_path / "run")
     (n_samples,) = seen
