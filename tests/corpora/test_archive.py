@@ -94,6 +94,46 @@ def test_what_could_write_elsewhere_is_refused_and_nothing_is_left(name: str, tm
     assert sorted(tmp_path.rglob("*")) == before
 
 
+OUTSIDE = {"parent": "../evil", "inside": "a/../../evil", "absolute": "/{tmp}/evil"}
+
+
+@pytest.mark.skipif(not hasattr(tarfile, "data_filter"), reason="Python 3.11.0 to 3.11.3")
+@pytest.mark.parametrize("with_filter", [True, False])
+@pytest.mark.parametrize("kind", list(OUTSIDE))
+def test_tarfiles_filter_stops_what_our_checks_would_let_through(
+    kind: str, with_filter: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Our checks of tar members are taken out: without the filter the file is written outside, with it nowhere."""
+    monkeypatch.setattr(archive, "_require_plain", lambda member, folder, packed: None)
+    monkeypatch.setattr(archive, "_path_inside", lambda folder, name, packed: folder / name)
+    if not with_filter:
+        monkeypatch.setattr(archive, "_DATA_FILTER", lambda member, folder: member)
+    name = OUTSIDE[kind].format(tmp=str(tmp_path).lstrip("/"))
+    packed = make_tar(tmp_path / "in.tar", {"good.txt": b"good", name: b"evil"}, "w")
+    if kind == "absolute":  # the filter makes it a path inside
+        unpack(packed, tmp_path / "out")
+        written = [path for path in tmp_path.rglob("evil") if path.is_file()]
+        assert [(tmp_path / "out") in path.parents for path in written] == [with_filter]
+    elif with_filter:
+        with pytest.raises(AnadilError, match="is refused: .* is not plain data .*outside the destination"):
+            unpack(packed, tmp_path / "out")
+        assert not list(tmp_path.rglob("evil"))
+    else:
+        unpack(packed, tmp_path / "out")
+        assert (tmp_path / "evil").read_bytes() == b"evil"
+
+
+@pytest.mark.skipif(not hasattr(tarfile, "data_filter"), reason="Python 3.11.0 to 3.11.3")
+@pytest.mark.parametrize("kind", ["symlink", "hard link", "device", "pipe"])
+def test_tarfiles_filter_stops_links_and_devices_too(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(archive, "_require_plain", lambda member, folder, packed: None)
+    packed = make_tar(tmp_path / "in.tar", {}, "w", bad=BAD_MEMBERS[kind][0])
+    with pytest.raises(AnadilError, match="is refused: .* is not plain data"):
+        unpack(packed, tmp_path / "out")
+
+
 @pytest.mark.parametrize(
     ("name", "attributes", "why"),
     [
