@@ -3,7 +3,7 @@ PYTHON ?= python3
 OUT ?= demo
 BIN := .venv/bin
 
-.PHONY: install demo test lint clean
+.PHONY: install demo test lint wheel docs clean
 
 install: .venv/demo.installed
 
@@ -22,8 +22,19 @@ lint: .venv/dev.installed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy anadil
 
+# Build the wheel, install it into an empty environment and try it there
+wheel: .venv/bin/python
+	$(BIN)/python .ci/wheel.py
+
+# README, guides and all else in docs/ as a site in site/; a link to a page or an anchor that is not there fails
+PAGES := README.md CONTRIBUTING.md CHANGELOG.md docs anadil/text/languages/README.md
+docs: .venv/docs.installed
+	rm -rf .site site && mkdir -p .site/source
+	tar cf - $(PAGES) | tar xf - -C .site/source
+	$(BIN)/zensical build --clean --strict
+
 clean:
-	rm -rf .venv
+	rm -rf .venv .site site
 
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

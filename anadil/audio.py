@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
+from collections import deque
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import soundfile
@@ -15,8 +20,14 @@ from anadil.errors import AnadilError
 EXTENSIONS = frozenset({".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aiff", ".aif", ".au", ".caf", ".w64"})
 """What libsndfile reads, by file name; the content decides in the end."""
 
+T = TypeVar("T")
+R = TypeVar("R")
+
 _UNKNOWN_SIZE = 0x7FFFF000
 """Programs that write WAV into a pipe promise the most they can, about 2 or 4 GiB: such a file was not cut off."""
+
+_MAX_WAITING = 256
+"""Tasks handed to the threads at a time: memory must not grow with the number of recordings."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +53,47 @@ def probe(path: str | Path) -> AudioInfo:
     if cut and int(cut[2]) > 0 and int(cut[2]) < int(cut[1]) < _UNKNOWN_SIZE:
         promised = info.duration * int(cut[1]) / int(cut[2])
     return AudioInfo(info.duration, info.samplerate, info.channels, promised)
+
+
+def file_notes(info: AudioInfo) -> list[str]:
+    """What a user should know about a file that is used all the same."""
+    notes = []
+    if info.promised > info.duration:
+        notes.append("cut off: the header promises more samples than the file has (used as far as it goes)")
+    if info.channels > 1:
+        notes.append(f"{info.channels} channels, mixed down to one")
+    return notes
+
+
+def in_threads(
+    function: Callable[[T], R],
+    items: Iterable[T],
+    on_progress: Callable[[int], None] = lambda done: None,
+    n_threads: int | None = None,
+) -> list[R]:
+    """Return `function(item)` for each item, in order; libsndfile, soxr and NumPy release the interpreter's lock.
+
+    The first exception is raised, and tasks that wait are cancelled. `on_progress` gets the number of items done.
+    `n_threads`: by default two per core, at most 8, for functions that wait for the disk.
+    """
+    results: list[R] = []
+    waiting: deque[Future[R]] = deque()
+
+    def take() -> None:
+        results.append(waiting.popleft().result())
+        on_progress(len(results))
+
+    pool = ThreadPoolExecutor(n_threads or min(8, 2 * (os.cpu_count() or 1)))
+    try:
+        for item in items:
+            waiting.append(pool.submit(function, item))
+            if len(waiting) >= _MAX_WAITING:
+                take()
+        while waiting:
+            take()
+    finally:
+        pool.shutdown(cancel_futures=True)
+    return results
 
 
 def read(path: str | Path, sample_rate: int, offset: float = 0.0, duration: float | None = None) -> np.ndarray:
@@ -83,6 +135,9 @@ def write(path: str | Path, samples: np.ndarray, sample_rate: int) -> None:
 
 
 def _require_file(path: str | Path) -> None:
+    written = str(path).encode("utf-8", "backslashreplace").decode("utf-8")
+    if written != str(path):  # neither libsndfile nor a manifest takes such a name
+        raise AnadilError(f"not UTF-8: {written}; rename the file or folder")
     if not Path(path).is_file():
         raise AnadilError(f"audio file not found: {path}")
 

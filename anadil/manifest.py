@@ -7,15 +7,22 @@ import math
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from anadil.audio import AudioInfo, in_threads, probe
 from anadil.errors import AnadilError, Problem, summarize
 from anadil.files import whole_file
 
 PSEUDO_LABEL, CONFIDENCE, PSEUDO_LABEL_MODEL = "pseudo_label", "confidence", "pseudo_label_model"
 """Keys of `extra` in a line whose text a model wrote: true, how sure it was, and which model."""
+
+MIN_DURATION_S, MAX_DURATION_S = 0.1, 20.0
+"""The utterances that training uses, unless the config says otherwise."""
+
+DURATION_TOLERANCE_S = 0.05
+"""Manifests round; MP3 headers are off by up to a frame (18 ms over 100 Common Voice clips)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +108,57 @@ def refuse_pseudo_labels(utterances: Sequence[Utterance], use: str) -> None:
             f"give {use} texts that people wrote: a model that is measured by a model's texts seems better than it is"
         )
         raise AnadilError(summarize(found, "utterances", len(utterances), step, shown=3))
+
+
+def probe_all(
+    utterances: Iterable[Utterance], on_progress: Callable[[int, int], None] = lambda done, total: None
+) -> dict[str, AudioInfo | AnadilError]:
+    """Measure each recording once, by `audio_filepath`; the error in its place if it is missing or no audio."""
+
+    def probe_or_error(path: str) -> AudioInfo | AnadilError:
+        try:
+            return probe(path)
+        except AnadilError as error:
+            return error
+
+    paths = list(dict.fromkeys(utterance.audio_filepath for utterance in utterances))
+    infos = in_threads(probe_or_error, paths, lambda done: on_progress(done, len(paths)))
+    return dict(zip(paths, infos, strict=True))
+
+
+def measured(utterance: Utterance, info: AudioInfo | AnadilError) -> Utterance:
+    """The utterance with its true duration: what the manifest says, at most to the end of the recording `info`.
+
+    Raises AnadilError if `info` is an error, the recording is empty, or the utterance is empty or lies outside of it.
+    """
+    if isinstance(info, AnadilError):
+        raise info
+    path, offset = utterance.audio_filepath, utterance.offset
+    if info.duration <= 0:
+        raise AnadilError(f"audio has no samples: {path}")
+    if not 0 <= offset < info.duration:
+        raise AnadilError(f"offset {offset:g} s is outside of {path} ({info.duration:.2f} s)")
+    available = info.duration - offset
+    if utterance.duration is None:
+        return replace(utterance, duration=available)
+    if utterance.duration <= 0:
+        raise AnadilError(f"duration is {utterance.duration:g} s: expected more than 0")
+    return replace(utterance, duration=min(utterance.duration, available))
+
+
+def duration_error_s(utterance: Utterance, info: AudioInfo) -> float:
+    """Seconds by which the manifest's duration exceeds what the recording has after the offset (negative: falls short).
+
+    0 if the manifest gives none, within `DURATION_TOLERANCE_S`, for a segment that ends before the recording does, and
+    if the recording was cut off but its header still promises what the manifest says.
+    """
+    if utterance.duration is None:
+        return 0.0
+    error = utterance.duration - (info.duration - utterance.offset)
+    promised_error = utterance.duration - (info.promised - utterance.offset)
+    if min(error, promised_error) > DURATION_TOLERANCE_S or (error < -DURATION_TOLERANCE_S and utterance.offset == 0):
+        return error
+    return 0.0
 
 
 def write_manifest(path: str | Path, utterances: Iterable[Utterance]) -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import json
 import struct
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -169,3 +170,31 @@ def test_an_error_page_saved_as_audio_is_called_what_it_is(tmp_path: Path) -> No
     (tmp_path / "notes.mp3").write_text("a list of recordings")
     with pytest.raises(AnadilError, match=r"notes.mp3 \(it holds no audio of the kind that its name says\)"):
         audio.probe(tmp_path / "notes.mp3")
+
+
+def test_a_name_that_is_not_utf8_is_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "caf\udce9.wav"
+    for function in (audio.probe, lambda path: audio.read(path, 16000)):
+        with pytest.raises(AnadilError, match=r"^not UTF-8: .*caf\\udce9.wav; rename the file or folder$"):
+            function(path)
+
+
+def test_threads_give_results_in_order_and_report_each() -> None:
+    progress: list[int] = []
+    assert audio.in_threads(lambda n: n * n, range(1000), progress.append) == [n * n for n in range(1000)]
+    assert progress == list(range(1, 1001))
+    assert audio.in_threads(str, []) == []
+
+
+def test_the_first_error_in_a_thread_is_raised_and_what_waits_is_not_begun() -> None:
+    begun: list[int] = []
+
+    def fail_at_3(n: int) -> None:
+        begun.append(n)
+        if n == 3:
+            raise AnadilError("number 3")
+        time.sleep(0.001)
+
+    with pytest.raises(AnadilError, match="number 3"):
+        audio.in_threads(fail_at_3, range(100_000), n_threads=2)
+    assert len(begun) < 1000

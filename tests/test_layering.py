@@ -89,6 +89,12 @@ def test_every_module_has_its_place_on_the_road() -> None:
     assert tops == {*ROAD, *FREE, "__init__"} - {"lm", "serving"}
 
 
+def test_the_page_on_the_architecture_has_this_order() -> None:
+    page = (ROOT / "docs/ARCHITECTURE.md").read_text(encoding="utf-8")
+    order = page.split("    text -> ")[1].split("\n\n")[0]
+    assert ["text", *(name.strip() for name in order.split("->"))] == ROAD
+
+
 def test_no_module_is_a_drawer() -> None:
     drawers = {"util", "utils", "common", "helper", "helpers", "misc"}
     assert [name_of(path) for path in SOURCES if drawers & set(path.with_suffix("").parts)] == []

@@ -23,17 +23,17 @@ def train(
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the run.", show_default="runs/NAME")] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with the run in --out that was interrupted or killed.")
+        bool, typer.Option("--resume", help="Continue the run in --out that was interrupted or killed.")
     ] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace an earlier run in --out.")] = False,
     dry_run: Annotated[
         bool,
         typer.Option(
-            "--dry-run", help="Try the longest batch; tell memory, speed and the expected end. Writes nothing."
+            "--dry-run", help="Try the longest batch; report memory, speed and the expected end. Writes nothing."
         ),
     ] = False,
     find_lr: Annotated[
-        bool, typer.Option("--find-lr", help="Try learning rates and suggest one; OUT/find-lr.svg shows the losses.")
+        bool, typer.Option("--find-lr", help="Test learning rates and suggest one; OUT/find-lr.svg shows the losses.")
     ] = False,
 ) -> None:
     """Train a model: writes OUT/best and OUT/last (model folders), OUT/metrics.csv and TensorBoard logs."""
@@ -52,7 +52,7 @@ def train(
     with ConsoleReporter() as report:
         run = train_model(settings, out, report, force, resume)
     name = "best" if run.best else "last"
-    if is_first():  # torchrun starts many of us
+    if is_first():  # torchrun starts several processes
         report.say(f"\n{run.minutes:.1f} minutes; next: anadil export {out / name} --out {out / 'exported'}")
         print(out / name)
 

@@ -29,15 +29,15 @@ class Format(enum.StrEnum):
 
 
 ENDINGS = {Format.TEXT: ".txt", Format.TEXTGRID: ".TextGrid", Format.AUDACITY: ".txt"}
-"""Of files, where it is not the format's name."""
+"""File name endings, where they differ from the format's name."""
 ALONE = (Format.SRT, Format.VTT, Format.TEXTGRID, Format.EAF, Format.AUDACITY)
-"""Formats whose files are about one recording."""
+"""Formats that hold one recording per file."""
 
 
 @verb
 def transcribe(
     model: Annotated[Path, typer.Argument(help="Exported folder (fast, without PyTorch), model folder or .nemo.")],
-    audio: Annotated[list[Path], typer.Argument(help="Audio files, and folders that are searched for some.")],
+    audio: Annotated[list[Path], typer.Argument(help="Audio files, and folders to search for them.")],
     form: Annotated[
         Format,
         typer.Option(
@@ -47,13 +47,12 @@ def transcribe(
         ),
     ] = Format.TEXT,
     out: Annotated[
-        Path | None, typer.Option(help="Folder for one file a recording; without it, everything goes to stdout.")
+        Path | None, typer.Option(help="Folder for one file per recording; without it, everything goes to stdout.")
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace earlier transcripts.")] = False,
 ) -> None:
-    """Recognise recordings of any length. One that cannot be read is named, and the others are still done (exit status 1)."""
-    from anadil.audio import probe
-    from anadil.data.examples import file_notes
+    """Recognise recordings of any length. One that cannot be read is named, the others are still recognised (exit status 1)."""
+    from anadil.audio import file_notes, probe
     from anadil.errors import AnadilError
     from anadil.recognition.load import load
 
@@ -79,7 +78,7 @@ def transcribe(
 
 
 def find_audio(paths: list[Path]) -> list[Path]:
-    """Files as given; folders searched for names that libsndfile reads. Raises AnadilError if there are none."""
+    """Return the files, and in folders those that libsndfile reads, by name. Raises AnadilError if a folder has none."""
     from anadil.audio import EXTENSIONS
     from anadil.errors import AnadilError
 
@@ -96,20 +95,20 @@ def find_audio(paths: list[Path]) -> list[Path]:
 
 
 def plan_outputs(sources: list[Path], form: Format, out: Path | None, force: bool) -> dict[Path, Path]:
-    """Where each transcript goes under `out`. Raises AnadilError before any work if names clash or files exist."""
+    """Return the output file of each recording. Raises AnadilError before any work if names clash or files exist."""
     from anadil.errors import AnadilError
     from anadil.files import refuse_overwrite
 
     spaced = [str(source) for source in sources if form is Format.CTM and len(source.stem.split()) != 1]
     if spaced:
         raise AnadilError(
-            f"CTM has no place for white space in names: {', '.join(spaced[:3])}\n  next: rename these recordings"
+            f"CTM names cannot contain white space: {', '.join(spaced[:3])}\n  next: rename these recordings"
         )
     if out is None:
         if form in ALONE and len(sources) > 1:
             raise AnadilError(
-                f"a file of format {form} is about one recording, and there are {len(sources):,}\n"
-                "  next: add --out DIR, for one file a recording"
+                f"a file of format {form} holds one recording, and there are {len(sources):,}\n"
+                "  next: add --out DIR, for one file per recording"
             )
         return {}
     suffix = ENDINGS.get(form, f".{form}")
@@ -119,7 +118,8 @@ def plan_outputs(sources: list[Path], form: Format, out: Path | None, force: boo
         targets = {source: out / (source.name + suffix) for source in sources}
         if len(set(targets.values())) < len(sources):
             raise AnadilError(
-                f"several recordings would be written to {clashes[0]}\n  next: one folder at a time, each with its own --out"
+                f"several recordings would be written to {clashes[0]}\n"
+                "  next: transcribe one folder at a time, each with its own --out"
             )
     for target in targets.values():
         refuse_overwrite(target, force)
@@ -142,7 +142,7 @@ def deliver(transcript: Transcript, source: Path, form: Format, target: Path | N
 
 
 def render(transcript: Transcript, source: Path, form: Format) -> str:
-    """A transcript in one of the formats with times."""
+    """Return a transcript in a format that has times."""
     if form is Format.JSON:
         import json
 
@@ -153,7 +153,7 @@ def render(transcript: Transcript, source: Path, form: Format) -> str:
     if form is Format.CTM:
         words = ((word, max(0.0, word.end - word.start)) for word in transcript.words)
         return ctm.format_ctm(
-            [ctm.Timed(source.stem, "1", word.start, length, word.text, word.confidence) for word, length in words]
+            [ctm.TimedWord(source.stem, "1", word.start, length, word.text, word.confidence) for word, length in words]
         )
     utterances = cues(transcript)
     plain = {

@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-import itertools
 import json
-import os
 from collections import Counter
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
 from anadil import audio
+from anadil.decoding.ctc import require_frames
 from anadil.errors import AnadilError, Problem
-from anadil.manifest import Utterance
+from anadil.manifest import Utterance, duration_error_s, measured, probe_all
 from anadil.text.rules import TextRules
-
-DURATION_TOLERANCE_S = 0.05
-"""Manifests round; MP3 headers are off by up to a frame (18 ms over 100 Common Voice clips)."""
-
-MIN_DURATION_S, MAX_DURATION_S = 0.1, 20.0
-"""What training uses unless the config says otherwise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,17 +57,16 @@ def check(
     label and one more between two equal labels. Durations in seconds; utterances outside the limits are set aside.
     """
     checked = Checked(total=len(utterances))
-    paths = list(dict.fromkeys(utterance.audio_filepath for utterance in utterances))
-    infos: dict[str, audio.AudioInfo | AnadilError] = {}
-    with ThreadPoolExecutor(max_workers=min(8, 2 * (os.cpu_count() or 1))) as pool:
-        for done, (path, info) in enumerate(zip(paths, pool.map(_probe, paths), strict=True), start=1):
-            infos[path] = info
-            on_progress(done, len(paths))
-    checked.notes.update(note for info in infos.values() for note in file_notes(info))
+    infos = probe_all(utterances, on_progress)
+    checked.notes.update(
+        note for info in infos.values() if not isinstance(info, AnadilError) for note in audio.file_notes(info)
+    )
     for utterance in utterances:
+        info = infos[utterance.audio_filepath]
         try:
-            measured = _measure(utterance, infos[utterance.audio_filepath], checked.notes)
-            example = Example(measured, tuple(_encode(utterance, rules)))
+            with_duration = measured(utterance, info)
+            _note_duration(utterance, info, checked.notes)
+            example = Example(with_duration, tuple(_encode(utterance, rules)))
             if not min_duration <= example.duration <= max_duration:
                 side = (
                     "shorter than data.min_duration"
@@ -84,7 +75,7 @@ def check(
                 )
                 checked.notes[f"set aside, {side}"] += 1
                 continue
-            require_frames(example, frames_of(round(example.duration * sample_rate)))
+            require_frames(example.labels, frames_of(round(example.duration * sample_rate)), example.duration)
         except AnadilError as error:
             checked.problems.append(Problem(utterance.source or utterance.audio_filepath, str(error)))
         else:
@@ -92,52 +83,13 @@ def check(
     return checked
 
 
-def min_ctc_frames(labels: Sequence[int]) -> int:
-    """Fewest frames a CTC path for `labels` can have: a blank must part two equal neighbours (Graves et al. 2006)."""
-    return len(labels) + sum(a == b for a, b in itertools.pairwise(labels))
-
-
-def _probe(path: str) -> audio.AudioInfo | AnadilError:
-    try:
-        return audio.probe(path)
-    except AnadilError as error:
-        return error
-
-
-def file_notes(info: audio.AudioInfo | AnadilError) -> list[str]:
-    """What a user should know about a file that is used all the same."""
-    if isinstance(info, AnadilError):
-        return []
-    notes = []
-    if info.promised > info.duration:
-        notes.append("cut off: the header promises more samples than the file has (used as far as it goes)")
-    if info.channels > 1:
-        notes.append(f"{info.channels} channels, mixed down to one")
-    return notes
-
-
-def _measure(utterance: Utterance, info: audio.AudioInfo | AnadilError, notes: Counter[str]) -> Utterance:
-    """The utterance with the duration that its audio really has."""
-    if isinstance(info, AnadilError):
-        raise info
-    available = info.duration - utterance.offset
-    if info.duration <= 0:
-        raise AnadilError(f"audio has no samples: {utterance.audio_filepath}")
-    if available <= 0:
-        raise AnadilError(
-            f"offset {utterance.offset:g} s lies past the end of {utterance.audio_filepath} ({info.duration:.2f} s)"
-        )
-    duration = available if utterance.duration is None else utterance.duration
-    if duration <= 0:
-        raise AnadilError('"duration" is 0: there is nothing to hear')
-    if (
-        duration > available + DURATION_TOLERANCE_S
-        and info.promised - utterance.offset < duration - DURATION_TOLERANCE_S
-    ):
+def _note_duration(utterance: Utterance, info: audio.AudioInfo | AnadilError, notes: Counter[str]) -> None:
+    assert not isinstance(info, AnadilError)
+    error_s = duration_error_s(utterance, info)
+    if error_s > 0:
         notes["manifest says longer than the audio is (the audio's length counts)"] += 1
-    elif utterance.offset == 0 and duration < available - DURATION_TOLERANCE_S:
+    elif error_s < 0:
         notes["manifest says shorter than the audio is (taken as a segment from the start)"] += 1
-    return replace(utterance, duration=min(duration, available))
 
 
 def _encode(utterance: Utterance, rules: TextRules) -> list[int]:
@@ -146,16 +98,6 @@ def _encode(utterance: Utterance, rules: TextRules) -> list[int]:
         why = "empty text" if not utterance.text.strip() else f"nothing is left of the text {utterance.text!r}"
         raise AnadilError(why)
     return rules.encode(text)
-
-
-def require_frames(example: Example, n_frames: int) -> None:
-    """Raise AnadilError if CTC cannot place the labels in so many frames."""
-    needed, n_labels = min_ctc_frames(example.labels), len(example.labels)
-    if needed > n_frames:
-        raise AnadilError(
-            f"text too long for its audio: {n_labels} labels and {needed - n_labels} repeats need {needed} frames, "
-            f"the model makes {n_frames} of {example.duration:.2f} s"
-        )
 
 
 # How much an utterance counts in training: the manifest's key "weight", and the config's for pseudo labels.

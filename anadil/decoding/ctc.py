@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+
+from anadil.errors import AnadilError
 
 # Best-path CTC decoding: the likeliest label of every frame, repeats collapsed, blanks dropped. NumPy only.
 
@@ -89,3 +92,18 @@ def ctc_log_prob(log_probs: np.ndarray, labels: Sequence[int], blank: int) -> fl
         reached[2:] = np.logaddexp(reached[2:], forward[:-2] + leap)
         forward = reached + row
     return float(np.logaddexp.reduce(forward[-2:]))
+
+
+def min_ctc_frames(labels: Sequence[int]) -> int:
+    """Fewest frames that a CTC path for `labels` can have: a blank must separate equal neighbours (Graves et al. 2006)."""
+    return len(labels) + sum(a == b for a, b in itertools.pairwise(labels))
+
+
+def require_frames(labels: Sequence[int], n_frames: int, duration_s: float) -> None:
+    """Raise AnadilError if the `n_frames` that a model makes of `duration_s` seconds are too few for `labels`."""
+    needed, n_labels = min_ctc_frames(labels), len(labels)
+    if needed > n_frames:
+        raise AnadilError(
+            f"text too long for its audio: {n_labels} labels and {needed - n_labels} repeats need {needed} frames, "
+            f"the model makes {n_frames} of {duration_s:.2f} s"
+        )

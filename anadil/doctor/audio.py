@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import math
 import os
 from collections import defaultdict
-from collections.abc import Callable, Generator, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,11 +14,10 @@ import numpy as np
 import soundfile
 
 from anadil import audio
-from anadil.data.examples import DURATION_TOLERANCE_S
 from anadil.doctor import findings as kinds
 from anadil.doctor.findings import Finding, Severity, found
 from anadil.errors import AnadilError
-from anadil.manifest import Utterance
+from anadil.manifest import DURATION_TOLERANCE_S, Utterance, duration_error_s
 
 # Measure recordings sample by sample, each decoded once, block by block: memory does not grow with their length.
 
@@ -224,43 +221,28 @@ def hear(
     findings: list[Finding] = []
     rates: dict[int, list[int]] = defaultdict(list)
     channels: dict[int, list[int]] = defaultdict(list)
-    done = 0
-    files = {path: [utterances[i] for i in indices] for path, indices in by_file.items()}
-    with contextlib.closing(_measured(files)) as results:
-        for path, (info, sounds) in results:
-            indices = by_file[path]
-            if isinstance(info, AnadilError):
-                findings += _unusable(path, info, [utterances[i] for i in indices])
-            else:
-                rates[info.sample_rate] += indices
-                channels[info.channels] += indices
-                findings += _file_findings(info, [utterances[i] for i in indices], sounds)
-                for i, sound in zip(indices, sounds, strict=True):
-                    duration = min(sound.duration, utterances[i].duration or sound.duration)
-                    heard[i] = Heard(replace(utterances[i], duration=duration), sound)
-                    findings += _stretch_findings(utterances[i], info, sound, alone=len(indices) == 1)
-            done += len(indices)
-            on_progress(done)
+
+    def decode(path: str) -> tuple[audio.AudioInfo | AnadilError, list[Sound]]:
+        parts = [utterances[i] for i in by_file[path]]
+        return measure(path, [(one.offset, one.duration if _is_part(one, len(parts)) else None) for one in parts])
+
+    n_done = np.cumsum([len(indices) for indices in by_file.values()]).tolist()  # utterances, by number of files
+    results = audio.in_threads(decode, by_file, lambda done: on_progress(n_done[done - 1]), os.cpu_count())
+    for (path, indices), (info, sounds) in zip(by_file.items(), results, strict=True):
+        parts = [utterances[i] for i in indices]
+        if isinstance(info, AnadilError):
+            findings += _unusable(path, info, parts)
+            continue
+        rates[info.sample_rate] += indices
+        channels[info.channels] += indices
+        findings += _file_findings(info, parts, sounds)
+        for i, sound in zip(indices, sounds, strict=True):
+            duration = min(sound.duration, utterances[i].duration or sound.duration)
+            heard[i] = Heard(replace(utterances[i], duration=duration), sound)
+            findings += _stretch_findings(utterances[i], info, sound, alone=len(indices) == 1)
     findings += _rate_findings(heard, rates, limits.sample_rate)
     findings += _channel_findings(heard, channels)
     return heard, findings
-
-
-Measured = tuple[audio.AudioInfo | AnadilError, list[Sound]]
-
-
-def _measured(parts: dict[str, list[Utterance]]) -> Generator[tuple[str, Measured], None, None]:
-    """In parallel: decoding and numpy leave other threads their turn."""
-
-    def listen(path: str) -> Measured:
-        some = parts[path]
-        return measure(path, [(one.offset, one.duration if _is_part(one, len(some)) else None) for one in some])
-
-    pool = ThreadPoolExecutor(max_workers=os.cpu_count() or 1)
-    try:
-        yield from zip(parts, pool.map(listen, parts), strict=True)
-    finally:  # at an interrupt, what waits is not begun
-        pool.shutdown(cancel_futures=True)
 
 
 def length_findings(heard: Sequence[Heard], limits: AudioLimits) -> Iterator[Finding]:
@@ -317,15 +299,12 @@ def _stretch_findings(utterance: Utterance, info: audio.AudioInfo, sound: Sound,
         return
     if sound.duration == 0:
         return  # told by _file_findings
-    available = info.duration - utterance.offset
-    missing = (promised or 0.0) - available
-    cut = info.promised - utterance.offset >= (promised or 0.0) - DURATION_TOLERANCE_S and info.promised > info.duration
-    if promised is not None and missing > DURATION_TOLERANCE_S and not cut:
-        what = f"the manifest says {promised:.2f} s, the audio has {available:.2f} s"
-        yield found(kinds.WRONG_DURATION, utterance, what, missing)
-    elif promised is not None and alone and utterance.offset == 0 and missing < -DURATION_TOLERANCE_S:
-        what = f"the manifest says {promised:.2f} s, the audio has {available:.2f} s: the rest is not used"
-        yield found(kinds.WRONG_DURATION, utterance, what, -missing)
+    error_s = duration_error_s(utterance, info)
+    facts = f"the manifest says {promised or 0.0:.2f} s, the audio has {info.duration - utterance.offset:.2f} s"
+    if error_s > 0:
+        yield found(kinds.WRONG_DURATION, utterance, facts, error_s)
+    elif error_s < 0 and alone:
+        yield found(kinds.WRONG_DURATION, utterance, f"{facts}: the rest is not used", -error_s)
     if sound.level_db < SILENT_DB:
         yield found(kinds.SILENT, utterance, f"its loudest 0.3 s have {_dbfs(sound.level_db)}", sound.level_db)
         return

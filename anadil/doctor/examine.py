@@ -17,7 +17,7 @@ from anadil.doctor.splits import TEST, TRAIN, VALID, SplitData, between, splits_
 from anadil.doctor.text import character_findings, read_texts
 from anadil.errors import AnadilError, Problem
 from anadil.manifest import Utterance, iter_manifest, write_manifest
-from anadil.text.rules import TextRules
+from anadil.text.rules import RulesByLanguage
 
 OnProgress = Callable[[str, int, int], None]
 _READING = "reading texts"
@@ -125,7 +125,7 @@ def read_parts(
 
 def examine(
     parts: Sequence[CheckedManifest],
-    rules: TextRules,
+    rules: RulesByLanguage,
     limits: AudioLimits,
     model: Model | None = None,
     listen: bool = True,
@@ -150,7 +150,7 @@ def examine(
         findings += more
     else:
         heard = [Heard(one) for one in everything]
-    labels = rules.labels if model and not model.labels_from_training else ()
+    labels = rules.default.labels if model and not model.labels_from_training else ()
     splits: list[SplitData] = []
     start = 0
     for name, part_of_it in by_split.items():

@@ -8,13 +8,13 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-from anadil.data.examples import Example, min_ctc_frames, require_frames
+from anadil.decoding.ctc import min_ctc_frames, require_frames
 from anadil.doctor import findings as kinds
 from anadil.doctor.audio import Heard
 from anadil.doctor.findings import Finding, found
 from anadil.doctor.text import normalized
 from anadil.errors import AnadilError
-from anadil.text.rules import TextRules, describe
+from anadil.text.rules import RulesByLanguage, describe
 
 DEVIATIONS = 3.0
 LEAST_DEVIATION = 0.15  # of the logarithm: three are a factor of 1.6, and nothing less is strange
@@ -74,7 +74,11 @@ def _deviations(logs: np.ndarray, speakers: Sequence[Sequence[int]]) -> np.ndarr
 
 
 def label_findings(
-    heard: Sequence[Heard], rules: TextRules, sample_rate: int, frames_of: Callable[[int], int], from_training: bool
+    heard: Sequence[Heard],
+    by_language: RulesByLanguage,
+    sample_rate: int,
+    frames_of: Callable[[int], int],
+    from_training: bool,
 ) -> Iterator[Finding]:
     """Texts that have no labels, or more than CTC can place in the model's frames.
 
@@ -82,7 +86,8 @@ def label_findings(
     that no rule spells, which are never made labels.
     """
     for one in heard:
-        text = normalized(one.utterance.text, rules)
+        rules = by_language.of(one.utterance.language)
+        text = normalized(one.utterance, by_language)
         unknown = rules.unknown_characters(text)
         if unknown:
             digits = rules.language_rules.digits == "spell" and "".join(filter(str.isdecimal, unknown))
@@ -93,10 +98,10 @@ def label_findings(
         duration = one.utterance.duration
         if not text or not duration:
             continue
-        example = Example(one.utterance, tuple(rules.encode(text)))
+        labels = rules.encode(text)
         n_frames = frames_of(round(duration * sample_rate))
         try:
-            require_frames(example, n_frames)
+            require_frames(labels, n_frames, duration)
         except AnadilError as error:
-            n_missing = min_ctc_frames(example.labels) - n_frames
+            n_missing = min_ctc_frames(labels) - n_frames
             yield found(kinds.TOO_MANY_LABELS, one.utterance, str(error), n_missing)

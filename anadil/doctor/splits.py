@@ -14,7 +14,7 @@ from anadil.doctor.audio import SILENT_DB, Heard
 from anadil.doctor.findings import Finding, Severity, found
 from anadil.doctor.text import Texts, holding
 from anadil.manifest import Utterance
-from anadil.text.rules import TextRules, describe
+from anadil.text.rules import RulesByLanguage, describe
 
 TRAIN, VALID, TEST = "train", "valid", "test"
 _WORDS = {
@@ -68,7 +68,7 @@ def within(split: SplitData) -> Iterator[Finding]:
             yield found(kinds.DUPLICATE_AUDIO, split.heard[i].utterance, what, len(copies), severity)
 
 
-def between(splits: Sequence[SplitData], rules: TextRules, labels: Collection[str] = ()) -> Iterator[Finding]:
+def between(splits: Sequence[SplitData], rules: RulesByLanguage, labels: Collection[str] = ()) -> Iterator[Finding]:
     """What two splits share, told at the later one; and which characters training never has.
 
     `labels` that a config lists: a character without one is told by label_findings, one with one does not stop training.
@@ -116,7 +116,7 @@ def _shared_speakers(earlier: SplitData, later: SplitData) -> Iterator[Finding]:
         yield found(kinds.SHARED_SPEAKER, mine, what, len(mine))
 
 
-def _unseen(split: SplitData, new: set[str], rules: TextRules, severity: Severity | None) -> Iterator[Finding]:
+def _unseen(split: SplitData, new: set[str], rules: RulesByLanguage, severity: Severity | None) -> Iterator[Finding]:
     for character, holders in holding(split.utterances, new, rules).items():
         n = split.texts.characters[character]
         what = f"{describe(character)} is there {n:,} times, in training never: {holders[0].text!r}"

@@ -8,7 +8,7 @@ from array import array
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import numpy as np
 
@@ -16,8 +16,8 @@ from anadil.doctor import findings as kinds
 from anadil.doctor.findings import Finding, Severity, found
 from anadil.errors import AnadilError
 from anadil.manifest import Utterance
-from anadil.text.alphabet import doubtful, labels_from_counts
-from anadil.text.rules import TextRules, describe
+from anadil.text.alphabet import doubtful, labels_from_counts, rare_labels
+from anadil.text.rules import RulesByLanguage, TextRules, describe
 
 # Letters that look like others: which pairs there are, and which of them stand in a text by mistake.
 # A Cyrillic "а" in a Latin word looks right, is another label to the recogniser, and is never learned. But the Greek
@@ -192,11 +192,17 @@ _AT_ONCE = 5000  # texts
 class Texts:
     """What is known of the texts of a split: normalised text is not kept, a million lines of it would not fit."""
 
-    characters: Counter[str] = field(default_factory=Counter)  # of the normalised texts, spaces not counted
+    by_language: dict[str, Counter[str]] = field(default_factory=dict)  # characters of normalised texts, without spaces
     hashes: array[int] = field(default_factory=lambda: array("q"))  # one a text; 0: no text
     n_characters: array[int] = field(default_factory=lambda: array("i"))  # without spaces
     words: set[int] = field(default_factory=set)  # hashes
-    doubtful: dict[str, list[Utterance]] = field(default_factory=dict)  # with a character that is not the alphabet's
+    # utterances with a character that is not in the alphabet, by language and character
+    doubtful: dict[tuple[str, str], list[Utterance]] = field(default_factory=dict)
+
+    @cached_property
+    def characters(self) -> Counter[str]:
+        """Characters of the normalised texts in all languages, without spaces."""
+        return sum(self.by_language.values(), Counter())
 
 
 class _Alphabet:
@@ -229,34 +235,48 @@ class _Alphabet:
 
 def read_texts(
     utterances: Sequence[Utterance],
-    rules: TextRules,
+    rules: RulesByLanguage,
     allowed: Collection[str] = (),
     on_progress: Callable[[int], None] = lambda done: None,
 ) -> tuple[Texts, list[Finding]]:
-    """Normalise every text once. `allowed` are symbols that are labels, and so meant."""
+    """Normalise every text once, by the rules of its language. `allowed` are symbols that are labels."""
     texts, findings = Texts(), []
-    alphabet = _Alphabet(rules, allowed)
+    alphabets: dict[str, _Alphabet] = {}
     for start in range(0, len(utterances), _AT_ONCE):
         some = utterances[start : start + _AT_ONCE]
         normal = []
         for utterance in some:
-            text, wrong = _normal(utterance, rules)
+            text, wrong = _normal(utterance, rules.of(utterance.language))
             normal.append(text)
             findings += wrong
             texts.hashes.append(hash(text) or 1 if text else 0)
             texts.n_characters.append(len(text) - text.count(" "))
-        joined = "\n".join(normal)
-        texts.characters.update(characters_of(joined))
-        texts.words.update(map(hash, set(joined.split())))
-        alphabet.meet(characters_of("".join(one.text for one in some)).keys() | texts.characters.keys())
-        for utterance, text in zip(some, normal, strict=True):
-            findings += _line_findings(utterance, text, alphabet)
-            for character in set(alphabet.doubtful.findall(text)):
-                texts.doubtful.setdefault(character, []).append(utterance)
+        languages = [rules.of(one.language).language for one in some]
+        for language in dict.fromkeys(languages):
+            if language not in alphabets:
+                alphabets[language] = _Alphabet(rules.of(language), allowed)
+            pairs = [
+                (one.text, text) for one, text, its in zip(some, normal, languages, strict=True) if its == language
+            ]
+            _meet(language, pairs, texts, alphabets[language])
+        for utterance, text, language in zip(some, normal, languages, strict=True):
+            findings += _line_findings(utterance, text, alphabets[language])
+            for character in set(alphabets[language].doubtful.findall(text)):
+                texts.doubtful.setdefault((language, character), []).append(utterance)
         on_progress(start + len(some))
-    for gap in (" ", "\n"):
-        del texts.characters[gap]
+    for characters in texts.by_language.values():
+        for gap in (" ", "\n"):
+            del characters[gap]
     return texts, findings
+
+
+def _meet(language: str, pairs: Sequence[tuple[str, str]], texts: Texts, alphabet: _Alphabet) -> None:
+    """Count the characters and words of texts in one language, each given as written and normalised."""
+    joined = "\n".join(normal for _, normal in pairs)
+    characters = texts.by_language.setdefault(language, Counter())
+    characters.update(characters_of(joined))
+    texts.words.update(map(hash, set(joined.split())))
+    alphabet.meet(characters_of("".join(written for written, _ in pairs)).keys() | characters.keys())
 
 
 def characters_of(text: str) -> Counter[str]:
@@ -297,18 +317,19 @@ def _line_findings(utterance: Utterance, normal: str, alphabet: _Alphabet) -> It
 
 
 def character_findings(
-    utterances: Sequence[Utterance], texts: Texts, rules: TextRules
+    utterances: Sequence[Utterance], texts: Texts, rules: RulesByLanguage
 ) -> tuple[list[Finding], Counter[str]]:
     """Rare characters and look-alikes of the training texts, and how often letters of a second script seem meant."""
-    letters = labels_from_counts(rules, texts.characters)
+    letters = {name: labels_from_counts(rules.of(name), counts) for name, counts in texts.by_language.items()}
+    rare = rare_labels(sum((labels.counts for labels in letters.values()), Counter()))
     findings = []
-    for character, holders in holding(utterances, letters.rare, rules).items():
-        n = letters.rare[character]
+    for character, holders in holding(utterances, rare, rules).items():
+        n = rare[character]
         what = f"{describe(character)} is there {n} time{'s' if n > 1 else ''}: {holders[0].text!r}"
         findings.append(found(kinds.RARE_CHARACTER, holders, what, n))
-    for character, holders in sorted(texts.doubtful.items()):
-        kind = kinds.ORPHAN_MARK if character in letters.orphans else kinds.OUTSIDE_ALPHABET
-        n = texts.characters[character]
+    for (language, character), holders in sorted(texts.doubtful.items()):
+        kind = kinds.ORPHAN_MARK if character in letters[language].orphans else kinds.OUTSIDE_ALPHABET
+        n = texts.by_language[language][character]
         what = f"{describe(character)} is there {n:,} time{'s' if n > 1 else ''}: {holders[0].text!r}"
         findings.append(found(kind, holders, what, n))
     suspects = candidates(texts.characters)
@@ -317,7 +338,7 @@ def character_findings(
     pattern = _in_both_cases(suspects)
     hits = [one for one in utterances if pattern.search(one.text)]
     mistakes, meant = look_alikes(
-        [normalized(one.text, rules) for one in hits], texts.characters, lambda word: hash(word) in texts.words
+        [normalized(one, rules) for one in hits], texts.characters, lambda word: hash(word) in texts.words
     )
     for one in mistakes:
         twins = f"{one.n:,} of it beside {one.n_right:,} of its twin {describe(one.right)}"
@@ -328,26 +349,26 @@ def character_findings(
 
 
 def holding(
-    utterances: Sequence[Utterance], characters: Collection[str], rules: TextRules
+    utterances: Sequence[Utterance], characters: Collection[str], rules: RulesByLanguage
 ) -> dict[str, list[Utterance]]:
     """The utterances with each of these characters in their normalised text."""
     holders: dict[str, list[Utterance]] = {character: [] for character in characters}
     pattern = _in_both_cases(characters)
     for utterance in utterances if holders else ():
         if pattern.search(unicodedata.normalize("NFC", utterance.text)):
-            for character in set(normalized(utterance.text, rules)).intersection(holders):
+            for character in set(normalized(utterance, rules)).intersection(holders):
                 holders[character].append(utterance)
     hidden = {character for character, found_in in holders.items() if not found_in}  # text.map makes them of others
     for utterance in utterances if hidden else ():
-        for character in set(normalized(utterance.text, rules)).intersection(hidden):
+        for character in set(normalized(utterance, rules)).intersection(hidden):
             holders[character].append(utterance)
     return {character: found_in for character, found_in in holders.items() if found_in}
 
 
-def normalized(text: str, rules: TextRules) -> str:
-    """Empty where the rules fail, which `read_texts` tells."""
+def normalized(utterance: Utterance, rules: RulesByLanguage) -> str:
+    """The normalised text; empty where the rules fail, which `read_texts` reports."""
     try:
-        return rules.normalize(text)
+        return rules.of(utterance.language).normalize(utterance.text)
     except AnadilError:
         return ""
 

@@ -12,11 +12,19 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from anadil import audio
-from anadil.data.examples import MAX_DURATION_S, MIN_DURATION_S
 from anadil.errors import AnadilError
 from anadil.evaluation.calibration import Threshold, thresholds
 from anadil.evaluation.errors import ErrorCounts, character_errors, total
-from anadil.manifest import CONFIDENCE, PSEUDO_LABEL, PSEUDO_LABEL_MODEL, Utterance, refuse_pseudo_labels
+from anadil.manifest import (
+    CONFIDENCE,
+    MAX_DURATION_S,
+    MIN_DURATION_S,
+    PSEUDO_LABEL,
+    PSEUDO_LABEL_MODEL,
+    Utterance,
+    measured,
+    refuse_pseudo_labels,
+)
 from anadil.recognition.pauses import cut_file
 from anadil.recognition.recognize_manifest import measure
 from anadil.recognition.recognizer import Recognizer
@@ -80,8 +88,8 @@ def calibrate(
     Raises AnadilError if a text is itself a pseudo label, or an utterance cannot be scored.
     """
     refuse_pseudo_labels(valid, "calibration")
-    measured = measure(valid, recognizer.rules)
-    used = [one for one in measured if limits.shortest_s <= (one.duration or 0.0) <= limits.longest_s]
+    valid = measure(valid, recognizer.rules)
+    used = [one for one in valid if limits.shortest_s <= (one.duration or 0.0) <= limits.longest_s]
 
     def unreadable(index: int, error: AnadilError) -> None:
         raise AnadilError(f"{used[index].source}: {error}") from error
@@ -96,7 +104,7 @@ def calibrate(
     found = thresholds(
         [hypothesis.confidence for hypothesis in in_order], counts, speakers if len(speakers) == len(used) else None
     )
-    return Calibration(found, total(counts), len(used), len(measured) - len(used))
+    return Calibration(found, total(counts), len(used), len(valid) - len(used))
 
 
 def stretches_of(labelled: Sequence[Utterance]) -> Labelled:
@@ -139,11 +147,11 @@ def pseudo_label(
     )
     for index, hypothesis in sorted(hypotheses.items()):
         piece = pieces[index]
-        told = {"pred_text": hypothesis.text, CONFIDENCE: hypothesis.confidence}
+        marks = {"pred_text": hypothesis.text, CONFIDENCE: hypothesis.confidence}
         if not hypothesis.text:
-            reject(piece, "nothing heard", **told)
+            reject(piece, "empty hypothesis", **marks)
         elif hypothesis.confidence < least:
-            reject(piece, f"confidence below {least:g}", **told)
+            reject(piece, f"confidence below {least:g}", **marks)
         else:
             found.kept.append(_labelled(piece, hypothesis, name))
             if piece.language and piece.language != recognizer.rules.language:
@@ -171,7 +179,7 @@ def _cut(
     for done, utterance in enumerate(utterances, start=1):
         on_progress("measuring", done, len(utterances))
         try:
-            whole = _measured(utterance)
+            whole = measured(utterance, audio.probe(utterance.audio_filepath))
             assert whole.duration is not None
             parts = [whole]
             if whole.duration > limits.longest_s:
@@ -195,17 +203,6 @@ def _cut(
             else:
                 seen.add((recording, part.offset, duration))
                 yield part
-
-
-def _measured(utterance: Utterance) -> Utterance:
-    """With the duration that its audio has. Raises AnadilError if there is nothing to hear."""
-    if _writable(utterance.audio_filepath) != utterance.audio_filepath:
-        raise AnadilError("the file's name is not UTF-8; rename it")
-    available = audio.probe(utterance.audio_filepath).duration - utterance.offset
-    duration = available if utterance.duration is None else min(utterance.duration, available)
-    if duration <= 0:
-        raise AnadilError(f"nothing to hear in {utterance.audio_filepath} from {utterance.offset:g} s on")
-    return replace(utterance, duration=duration)
 
 
 def _recognize(

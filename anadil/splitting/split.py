@@ -14,18 +14,15 @@ What is promised, for the same seed, shares and `disjoint`:
 from __future__ import annotations
 
 import difflib
-import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from anadil import audio
 from anadil.errors import AnadilError, Problem, summarize
-from anadil.manifest import Utterance
+from anadil.manifest import Utterance, measured, probe_all
 from anadil.splitting.assign import EXCLUDED, FREE, HELD_OUT, REST, Draw, Lengths, Sides, hold_out, shared
 from anadil.splitting.links import BOTH, SPEAKER, TEXT, Links, absolute_paths, find_links, speaker_name
 
@@ -177,21 +174,13 @@ def measure(
     """Fill in missing durations from the audio; how many. Raises AnadilError naming each file that has none."""
     missing = [i for i, one in enumerate(utterances) if one.duration is None]
     filled, problems = list(utterances), []
-    paths = list(dict.fromkeys(utterances[i].audio_filepath for i in missing))
-    lengths: dict[str, float | AnadilError] = {}
-    with ThreadPoolExecutor(max_workers=min(8, 2 * (os.cpu_count() or 1))) as pool:
-        for done, (path, length) in enumerate(zip(paths, pool.map(_length, paths), strict=True), start=1):
-            lengths[path] = length
-            on_progress(done, len(paths))
+    infos = probe_all((utterances[i] for i in missing), on_progress)
     for i in missing:
-        one, length = utterances[i], lengths[utterances[i].audio_filepath]
-        if isinstance(length, AnadilError):
-            problems.append(Problem(one.source or one.audio_filepath, f'no "duration", and {length}'))
-        elif length <= one.offset:
-            what = f'no "duration", and offset {one.offset:g} s is past the end of the audio ({length:.2f} s)'
-            problems.append(Problem(one.source or one.audio_filepath, what))
-        else:
-            filled[i] = replace(one, duration=length - one.offset)
+        one = utterances[i]
+        try:
+            filled[i] = measured(one, infos[one.audio_filepath])
+        except AnadilError as error:
+            problems.append(Problem(one.source or one.audio_filepath, f'no "duration", and {error}'))
     if problems:
         step = "put the audio where the manifest says, take these lines out, or fill in durations (anadil import does)"
         raise AnadilError(summarize(problems, "utterances", len(utterances), step))
@@ -275,13 +264,6 @@ def _reasons(links: Links, side: Sides, name: str) -> dict[int, str]:
         f"its speaker is in {others}, its sentence in {name}"
         for i, is_held in zip(aside.tolist(), held.tolist(), strict=True)
     }  # fmt: skip
-
-
-def _length(path: str) -> float | AnadilError:
-    try:
-        return audio.probe(path).duration
-    except AnadilError as error:
-        return error
 
 
 def _hours(length: float) -> float:

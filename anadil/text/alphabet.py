@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from anadil.text.changes import alphabet_of, outside_alphabet
@@ -21,10 +21,14 @@ class Labels:
 
     labels: tuple[str, ...]
     counts: Counter[str]
-    rare: Counter[str]  # labels seen too seldom
+    unspelled: Counter[str]  # digits that no rule spells, which are not labels
     orphans: tuple[str, ...]  # combining marks that compose with nothing
     strange: tuple[str, ...]  # characters that are not in the language's alphabet
-    warnings: tuple[str, ...]  # the same in words, for `anadil train` and `anadil tokenizer`
+
+    @property
+    def rare(self) -> Counter[str]:
+        """Labels seen too seldom."""
+        return rare_labels(self.counts)
 
 
 def labels_from_text(rules: TextRules, texts: Iterable[str], kind: Units = "char") -> Labels:
@@ -42,10 +46,25 @@ def labels_from_counts(rules: TextRules, seen: Counter[str]) -> Labels:
     if rules.language_rules.digits == "spell":
         for unit in [unit for unit in counts if any(character.isdecimal() for character in unit)]:
             unspelled[unit] = counts.pop(unit)
-    rare = Counter({unit: n for unit, n in sorted(counts.items()) if n < RARE and unit != " "})
     orphans, strange = doubtful(rules, "".join(counts))
-    warnings = [*_digits(rules, unspelled), *_warnings(rules, rare, orphans, strange)]
-    return Labels(tuple(sorted(counts)), counts, rare, orphans, strange, tuple(warnings))
+    return Labels(tuple(sorted(counts)), counts, unspelled, orphans, strange)
+
+
+def rare_labels(counts: Counter[str]) -> Counter[str]:
+    """Labels seen fewer than RARE times, with their counts; the space is none."""
+    return Counter({unit: n for unit, n in sorted(counts.items()) if n < RARE and unit != " "})
+
+
+def label_warnings(groups: Sequence[tuple[TextRules, Labels]]) -> tuple[str, ...]:
+    """What a user should look at, in words, for `anadil train` and `anadil tokenizer`; one group per language.
+
+    Whether a label is rare is counted over all languages, which share the labels.
+    """
+    counts = sum((labels.counts for _, labels in groups), Counter[str]())
+    warnings = [warning for rules, labels in groups for warning in _digits(rules, labels.unspelled)]
+    warnings += _rare(rare_labels(counts))
+    warnings += [w for rules, labels in groups for w in _doubtful(rules, labels.orphans, labels.strange)]
+    return tuple(dict.fromkeys(warnings))
 
 
 def doubtful(rules: TextRules, characters: Iterable[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -61,13 +80,16 @@ def _digits(rules: TextRules, unspelled: Counter[str]) -> Iterable[str]:
         yield f"digits that no rule spells are not made labels: {listed}{rules.why_digits(min(unspelled))}"
 
 
-def _warnings(rules: TextRules, rare: Counter[str], orphans: Iterable[str], strange: Iterable[str]) -> Iterable[str]:
+def _rare(rare: Counter[str]) -> Iterable[str]:
     if rare:
         listed = ", ".join(f"{_named(unit)} x {count}" for unit, count in rare.items())
         yield (
             f"letters seen fewer than {RARE} times, too few to be learnt: {listed}\n"
             "  next: map or drop them (text.map, text.drop), or find more speech that has them"
         )
+
+
+def _doubtful(rules: TextRules, orphans: Iterable[str], strange: Iterable[str]) -> Iterable[str]:
     if orphans:
         yield (
             f"marks that stand alone, because no letter composes with them: {describe(orphans)}\n"

@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from anadil.errors import AnadilError
 from anadil.files import whole_folder
 from anadil.settings import SECTION, dump, parse, read_yaml
-from anadil.text.alphabet import Labels, labels_from_text
+from anadil.text.alphabet import Labels, label_warnings, labels_from_text
 from anadil.text.rules import SUBWORDS, TextRules
 from anadil.text.subwords import Subwords, train_subwords
 from anadil.text.units import Units
@@ -49,7 +49,7 @@ def make_tokenizer(groups: Sequence[tuple[TextRules, Sequence[str]]], kind: Toke
     """
     units: Units = "char" if kind == "bpe" or kind == "unigram" else kind
     found = [labels_from_text(rules, texts, units) for rules, texts in groups]
-    warnings = tuple(dict.fromkeys(warning for labels in found for warning in labels.warnings))
+    warnings = label_warnings([(rules, labels) for (rules, _), labels in zip(groups, found, strict=True)])
     if kind != "bpe" and kind != "unigram":
         counts = sum((labels.counts for labels in found), Counter[str]())
         return Tokenizer(kind, tuple(sorted(counts)), b"", counts, warnings)

@@ -9,7 +9,8 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, Field, model_validator
 
 from anadil.data.augment.settings import AugmentSettings
-from anadil.data.examples import LARGEST, MAX_DURATION_S, MIN_DURATION_S
+from anadil.data.examples import LARGEST
+from anadil.manifest import MAX_DURATION_S, MIN_DURATION_S
 from anadil.models.acoustic import ModelSettings
 from anadil.models.features import FeatureSettings
 from anadil.models.hugging_face.network import W2vBertSettings, Wav2Vec2Settings
@@ -66,7 +67,7 @@ class TrainingSettings(BaseModel):
     average_last: int = Field(0, ge=0)  # also validate the mean of the weights of so many epochs; 0, 1: off
     patience: int | None = Field(None, ge=1)  # stop after so many epochs without a better validation CER
     stop_on_collapse: bool = True  # stop a run that emits blanks alone and no longer learns
-    loggers: list[Literal["wandb", "mlflow"]] = []  # besides metrics.csv and TensorBoard
+    loggers: list[Literal["wandb", "mlflow"]] = []  # of 0.1.0, in saved configs; training refuses all but []
     checkpoint_minutes: float = Field(5.0, gt=0)  # between two checkpoints, from which --resume goes on
     validate_every: int = Field(1, ge=1)  # epochs
     seed: int = Field(0, ge=0)

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from anadil.data.augment.chain import Augmenter
 from anadil.data.batches import plan_languages
-from anadil.data.examples import Checked, Example, check, min_ctc_frames, weighed
+from anadil.data.examples import Checked, Example, check, weighed
+from anadil.decoding.ctc import min_ctc_frames
 from anadil.errors import AnadilError, Problem, summarize
 from anadil.files import whole_file
 from anadil.manifest import Utterance, read_manifests, refuse_pseudo_labels

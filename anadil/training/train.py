@@ -24,7 +24,15 @@ from anadil.training.distributed.sharding import refuse_layerdrop, refuse_unshar
 from anadil.training.distributed.workers import agree, is_first, members, pieces_of, share_of, together
 from anadil.training.learner import Learner, add_adapters, assemble, make_fabric, with_whole_weights
 from anadil.training.monitoring.diagnosis import watch
-from anadil.training.monitoring.logs import HYPOTHESES, Logs, Stopwatch, describe_samples, figures, report_epoch
+from anadil.training.monitoring.logs import (
+    HYPOTHESES,
+    Logs,
+    Stopwatch,
+    describe_samples,
+    figures,
+    refuse_loggers,
+    report_epoch,
+)
 from anadil.training.monitoring.memory import resolve_batch_seconds, with_batch_seconds
 from anadil.training.monitoring.report import Reporter, Silent
 from anadil.training.optimizers import begin_thaw
@@ -48,6 +56,7 @@ def train(config: Config, out: Path, report: Reporter | None = None, force: bool
     report = (report or Silent()) if is_first() else Silent()
     if is_first() and not resume:
         refuse_run(out, force)
+    refuse_loggers(config.training.loggers)
     refuse_unshardable(config.training, math.prod(members(config.training)))
     with together(config.training, report):
         learner = _set_up(config, out, report, resume)

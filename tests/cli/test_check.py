@@ -42,7 +42,7 @@ def test_a_good_corpus_has_nothing_to_find(corpus: Path) -> None:
 
 def test_what_would_be_worth_a_look_leaves_the_status_0(corpus: Path) -> None:
     result = succeeds("check", add(corpus, text="abc 5"), "--no-audio")
-    assert "the audio was not looked at" in result.stdout
+    assert "the audio was not decoded" in result.stdout
     assert re.search(r"symbols +1 +0\.00 +look at it", result.stdout)
     assert "train.jsonl:6: '5' (U+0035 DIGIT FIVE) in 'abc 5'\n  mend: write them" in result.stdout
     assert f"anadil check {corpus}/train.jsonl --without symbols --out cleaned" in result.stdout

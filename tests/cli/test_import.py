@@ -85,7 +85,7 @@ def test_import_tells_what_came_and_what_was_rejected(release: Path, tmp_path: P
     result = anadil("import", "common-voice", release, "--out", tmp_path / "out")
     assert result.exit_code == 0
     assert re.search(r"train\.jsonl +2 +0\.0006 +1 ", result.stdout) and re.search(r"test\.jsonl +1 ", result.stdout)
-    assert f"rejected: 2, all listed in {tmp_path / 'out/rejected.jsonl'}" in result.stdout
+    assert f"rejected: 2, listed in {tmp_path / 'out/rejected.jsonl'}" in result.stdout
     assert "1 x audio file not found\n" in result.stdout and "1 x empty text\n" in result.stdout
     assert f"{release / 'train.tsv'}:4: audio file not found" in result.stdout
     assert f"next: anadil check {tmp_path / 'out/train.jsonl'} {tmp_path / 'out/test.jsonl'}" in result.stderr
@@ -107,14 +107,14 @@ def test_when_nothing_can_be_used_the_reasons_are_told(release: Path, tmp_path: 
     for clip in (release / "clips").iterdir():
         clip.unlink()
     error = fails("import", "common-voice", release, "--out", tmp_path / "out", "--json")
-    assert "nothing of " in error and "all 5 are rejected:\n  audio file not found (4), as " in error
+    assert "nothing in " in error and "all 5 entries were rejected:\n  audio file not found (4), for example " in error
     assert (tmp_path / "out/rejected.jsonl").read_text().count("\n") == 5
 
 
 def test_wrong_kinds_options_and_sources_are_told(release: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     assert "did you mean 'common-voice'" in fails("import", "comon-voice", release, "--out", out)
-    assert "it takes: --lang\n" in fails("import", "voxforge", release, "--out", out, "--tier", "x")
+    assert "it supports: --lang\n" in fails("import", "voxforge", release, "--out", out, "--tier", "x")
     assert "is not there" in fails("import", "fleurs", tmp_path / "none", "--out", out)
     assert "is damaged" in fails("import", "fleurs", make_broken(tmp_path), "--out", out)
     assert not out.exists()
@@ -173,7 +173,7 @@ def test_a_corpus_is_fetched_unpacked_and_imported(
 
 
 def test_what_cannot_be_fetched_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert "table is nothing to download" in fails("download", "table", "--out", tmp_path)
+    assert "table cannot be downloaded" in fails("download", "table", "--out", tmp_path)
     assert "fleurs has no parts" in fails("download", "fleurs", "--lang", "tr", "--part", "x", "--out", tmp_path)
     assert "VoxForge has no language None" in fails("download", "voxforge", "--out", tmp_path)
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from anadil.corpora import archive
-from anadil.corpora.archive import NOTE, archives_in, is_archive, opened, stem, unpack
+from anadil.corpora.archive import MARKER, archive_stem, archives_in, is_archive, unpack, unpack_if_archive
 from anadil.errors import AnadilError
 from tests.support.archives import make_tar
 
@@ -33,7 +33,7 @@ def listing(folder: Path) -> dict[str, bytes]:
     return {
         path.relative_to(folder).as_posix(): path.read_bytes()
         for path in folder.rglob("*")
-        if path.is_file() and path.name != NOTE
+        if path.is_file() and path.name != MARKER
     }
 
 
@@ -78,8 +78,8 @@ BAD_MEMBERS = {
     "hard link": (special("a/link", tarfile.LNKTYPE, "../../evil"), "is a link"),
     "device": (special("a/null", tarfile.CHRTYPE), "special file"),
     "pipe": (special("a/pipe", tarfile.FIFOTYPE), "special file"),
-    "no name": (tarfile.TarInfo("."), "no name for a file"),
-    "our note": (tarfile.TarInfo(NOTE), "no name for a file"),
+    "no name": (tarfile.TarInfo("."), "not a valid file name"),
+    "our marker": (tarfile.TarInfo(MARKER), "not a valid file name"),
 }
 
 
@@ -145,7 +145,7 @@ def test_a_damaged_archive_is_named_and_nothing_is_left(name: str, tmp_path: Pat
     whole = MAKERS[name](tmp_path / name).read_bytes()
     for damaged in (b"", whole[: len(whole) // 2], b"<html>not found</html>", whole[:10]):
         (tmp_path / name).write_bytes(damaged)
-        with pytest.raises(AnadilError, match=r"(is damaged|is cut off).*\n  next: fetch it again"):
+        with pytest.raises(AnadilError, match=r"(is damaged|is cut off).*\n  next: download it again"):
             unpack(tmp_path / name, tmp_path / "out")
         assert [path.name for path in tmp_path.iterdir()] == [name]
 
@@ -176,9 +176,9 @@ def test_a_folder_that_somebody_else_filled_is_not_touched(tmp_path: Path) -> No
     (tmp_path / "a").mkdir()
     (tmp_path / "a/mine").write_text("mine")
     with pytest.raises(AnadilError, match="exists already and was not unpacked from"):
-        opened(packed, None)
+        unpack_if_archive(packed, None)
     assert archives_in(tmp_path) == []  # unpacked by hand: the folder is read instead
-    assert opened(packed, tmp_path / "out") == tmp_path / "out/a"
+    assert unpack_if_archive(packed, tmp_path / "out") == tmp_path / "out/a"
     assert [path.name for path in (tmp_path / "a").iterdir()] == ["mine"]
 
 
@@ -186,5 +186,10 @@ def test_a_source_that_is_no_archive_stays_itself(tmp_path: Path) -> None:
     (tmp_path / "cuts.jsonl.gz").write_bytes(b"")
     (tmp_path / "._a.zip").write_bytes(b"")  # what macOS leaves beside a file
     assert [is_archive(path) for path in sorted(tmp_path.iterdir())] == [False, False]
-    assert opened(tmp_path / "cuts.jsonl.gz", None) == tmp_path / "cuts.jsonl.gz"
-    assert [stem(Path(name)) for name in ("tr.tar.gz", "x.y.TGZ", "a.zip", "b.wav")] == ["tr", "x.y", "a", "b.wav"]
+    assert unpack_if_archive(tmp_path / "cuts.jsonl.gz", None) == tmp_path / "cuts.jsonl.gz"
+    assert [archive_stem(Path(name)) for name in ("tr.tar.gz", "x.y.TGZ", "a.zip", "b.wav")] == [
+        "tr",
+        "x.y",
+        "a",
+        "b.wav",
+    ]

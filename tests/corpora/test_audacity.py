@@ -48,8 +48,8 @@ def test_labels_as_audacity_exports_them(tmp_path: Path, wav: Path) -> None:
         (": line 5", "lasts -0.5 s (4 to 3.5 s)"),
         (": line 7", "no text (6 to 7 s)"),
         (":4", "a point label, which has no length: 'click' at 3 s"),
-        (":6", "no label: expected START<tab>END<tab>TEXT, found 'nan\\t5.0\\tnot a time'"),
-        (":8", "no label: expected START<tab>END<tab>TEXT, found 'hello'"),
+        (":6", "not a label: expected START<tab>END<tab>TEXT, found 'nan\\t5.0\\tnot a time'"),
+        (":8", "not a label: expected START<tab>END<tab>TEXT, found 'hello'"),
     ]
 
 
@@ -89,7 +89,7 @@ def test_names_are_found_in_any_unicode_form(tmp_path: Path, write_wav: Callable
 
 def test_a_text_that_is_no_labels_is_an_error(tmp_path: Path, wav: Path) -> None:
     (tmp_path / "talk.txt").write_text("Once upon a time\nthere was\n")
-    with pytest.raises(AnadilError, match="no labels of Audacity"):
+    with pytest.raises(AnadilError, match="not an Audacity label file"):
         read(tmp_path / "talk.txt")
 
 

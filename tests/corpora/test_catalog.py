@@ -10,7 +10,7 @@ from typer.main import get_command
 
 from anadil.cli.main import app
 from anadil.corpora.catalog import KINDS, CorpusKind, find
-from anadil.corpora.importing import flag
+from anadil.corpora.importing import option_flag
 from anadil.corpora.reader import Options
 from anadil.errors import AnadilError
 
@@ -25,7 +25,7 @@ def test_the_module_of_each_kind_reads_it(kind: CorpusKind) -> None:
     if kind.fetched:
         assert list(inspect.signature(kind.downloader()).parameters) == ["language", "parts", "out", "progress"]
         return
-    with pytest.raises(AnadilError, match=f"{kind.name} is nothing to download\n  these are: common-voice, voxforge"):
+    with pytest.raises(AnadilError, match=f"{kind.name} cannot be downloaded\n  these can: common-voice, voxforge"):
         kind.downloader()
 
 
@@ -45,7 +45,7 @@ def test_the_commands_of_the_catalogue_have_only_known_options(kind: CorpusKind)
         verb: {name for option in commands[verb].params for name in option.opts} for verb in ("import", "download")
     }
     assert set(re.findall(r"--[\w-]+", kind.example)) <= known["import"]
-    assert set(re.findall(r"--[\w-]+", kind.example)) <= {*map(flag, kind.takes), "--out"}
+    assert set(re.findall(r"--[\w-]+", kind.example)) <= {*map(option_flag, kind.takes), "--out"}
     assert set(re.findall(r"--[\w-]+", kind.get)) <= known["download"]
 
 
@@ -54,5 +54,5 @@ def test_a_kind_is_found_however_it_is_written() -> None:
     assert len({kind.name for kind in KINDS}) == len(KINDS)
     with pytest.raises(AnadilError, match=r"unknown kind of source 'commonvoice'; did you mean 'common-voice'\?"):
         find("commonvoice")
-    with pytest.raises(AnadilError, match="known are: common-voice, voxforge, .*ctm\n  next: anadil corpora"):
+    with pytest.raises(AnadilError, match="known kinds: common-voice, voxforge, .*ctm\n  next: anadil corpora"):
         find("xyz")

@@ -119,9 +119,9 @@ def test_rows_that_are_broken_are_named(tmp_path: Path) -> None:
     found, rejected = read(tmp_path)
     assert len(found) == 1
     assert [str(problem) for problem in sorted(rejected, key=lambda problem: problem.where)] == [
-        f"{path}:3: the path of the clip is empty or leads out of the corpus: '../../etc/passwd'",
-        f"{path}:4: the path of the clip is empty or leads out of the corpus: ''",
-        f"{path}:5: 3 columns where the header has 10",
+        f"{path}:3: the clip's path is empty or leads out of the corpus: '../../etc/passwd'",
+        f"{path}:4: the clip's path is empty or leads out of the corpus: ''",
+        f"{path}:5: 3 columns, but the header has 10",
         f"{path}:7: not UTF-8 at byte 2 of the line",
     ]
 
@@ -145,8 +145,8 @@ def test_an_archive_is_read_as_downloaded(tmp_path: Path) -> None:
         tar.add(tmp_path / "in/cv-corpus-17.0", "cv-corpus-17.0")
     (tmp_path / "downloads").mkdir()
     (tmp_path / "cv-tr.tar.gz").rename(tmp_path / "downloads/cv-tr.tar.gz")
-    assert len(read(tmp_path / "downloads", unpacked=tmp_path / "other")[0]) == 1
-    ((one,), _) = read(tmp_path / "downloads/cv-tr.tar.gz", unpacked=tmp_path / "out")
+    assert len(read(tmp_path / "downloads", unpack_to=tmp_path / "other")[0]) == 1
+    ((one,), _) = read(tmp_path / "downloads/cv-tr.tar.gz", unpack_to=tmp_path / "out")
     assert one.audio_filepath == str(tmp_path / "out/cv-tr/cv-corpus-17.0/tr/clips/common_voice_tr_1.mp3")
 
 
@@ -252,5 +252,5 @@ def test_without_key_client_or_language_the_message_says_where_to_go(
 def test_an_archive_that_is_not_as_published_is_told(client: ModuleType, tmp_path: Path) -> None:
     (tmp_path / "1.tar.gz").write_bytes(b"abcd")
     client.download_dataset = lambda *arguments, **named: tmp_path / "1.tar.gz"  # type: ignore[attr-defined]
-    with pytest.raises(AnadilError, match="is not as published: it has 4 bytes where 3 are published"):
+    with pytest.raises(AnadilError, match="is not as published: it has 4 bytes, but 3 are published"):
         fetch(tmp_path)

@@ -11,8 +11,10 @@ from tests.support.download_server import CONTENT, Server, server, waits
 
 __all__ = ["server", "waits"]
 from anadil.corpora import download
-from anadil.corpora.download import TRIES, Remote, fetch, fetch_all, read_page
+from anadil.corpora.download import TRIES, RemoteFile, fetch, fetch_all, read_page
 from anadil.errors import AnadilError
+
+__all__ = ["server", "waits"]
 
 OTHER = CONTENT[::-1]
 
@@ -23,19 +25,19 @@ def names(folder: Path) -> list[str]:
 
 def test_a_file_comes_whole_with_progress_and_is_not_fetched_twice(server: Server, tmp_path: Path) -> None:
     heard: list[tuple[str, float, float]] = []
-    file = Remote(server.url, "sub/a.bin", len(CONTENT), server.sha256)
+    file = RemoteFile(server.url, "sub/a.bin", len(CONTENT), server.sha256)
     for _ in range(2):
         (path,) = fetch_all([file], tmp_path, lambda *step: heard.append(step))
     assert path.read_bytes() == CONTENT and names(tmp_path / "sub") == ["a.bin"]
     assert server.asked == [None]
     assert heard[-1] == ("sub/a.bin", len(CONTENT), len(CONTENT)) and len(heard) > 2
-    fetch_all([file, Remote(server.url, "b.bin")], tmp_path, lambda *step: heard.append(step))
+    fetch_all([file, RemoteFile(server.url, "b.bin")], tmp_path, lambda *step: heard.append(step))
     assert heard[-1] == ("files", 2, 2)
 
 
 def test_a_cut_connection_is_taken_up_where_it_broke(server: Server, tmp_path: Path, waits: list[float]) -> None:
     server.cuts = [300_000, 0, 300_000]
-    fetch(Remote(server.url, "a.bin", checksum=server.sha256), tmp_path / "a.bin")
+    fetch(RemoteFile(server.url, "a.bin", checksum=server.sha256), tmp_path / "a.bin")
     assert server.asked == [None, "bytes=300000-", "bytes=300000-", "bytes=600000-"]
     assert (tmp_path / "a.bin").read_bytes() == CONTENT and names(tmp_path) == ["a.bin"]
     assert waits == [1, 2, 1]  # an answer without anything new doubles the wait, progress starts it anew
@@ -44,9 +46,9 @@ def test_a_cut_connection_is_taken_up_where_it_broke(server: Server, tmp_path: P
 def test_the_next_run_goes_on_where_the_last_one_gave_up(server: Server, tmp_path: Path, waits: list[float]) -> None:
     server.cuts = [500_000] + [0] * TRIES
     with pytest.raises(AnadilError, match=r"cut after 500,000 of 1,024,000 bytes \(6 tries\)\n  next: run the same"):
-        fetch(Remote(server.url, "a.bin"), tmp_path / "a.bin")
+        fetch(RemoteFile(server.url, "a.bin"), tmp_path / "a.bin")
     assert waits == [1, 2, 4, 8, 16] and names(tmp_path) == ["a.bin.partial", "a.bin.partial.json"]
-    fetch(Remote(server.url, "a.bin"), tmp_path / "a.bin")
+    fetch(RemoteFile(server.url, "a.bin"), tmp_path / "a.bin")
     assert server.asked[-1] == "bytes=500000-" and (tmp_path / "a.bin").read_bytes() == CONTENT
     assert names(tmp_path) == ["a.bin"]
 
@@ -54,14 +56,14 @@ def test_the_next_run_goes_on_where_the_last_one_gave_up(server: Server, tmp_pat
 @pytest.mark.parametrize("etag", [None, '"one"', 'W/"weak"'])
 def test_a_server_that_cannot_send_parts_sends_it_all_again(server: Server, tmp_path: Path, etag: str | None) -> None:
     server.ranges, server.cuts, server.etag = False, [300_000], etag
-    fetch(Remote(server.url, "a.bin"), tmp_path / "a.bin")
+    fetch(RemoteFile(server.url, "a.bin"), tmp_path / "a.bin")
     assert (tmp_path / "a.bin").read_bytes() == CONTENT and server.asked == [None, "bytes=300000-"]
 
 
 def test_one_that_always_breaks_off_and_cannot_resume_is_given_up(server: Server, tmp_path: Path) -> None:
     server.ranges, server.cuts = False, [300_000] * 50
     with pytest.raises(AnadilError, match="6 tries"):
-        fetch(Remote(server.url, "a.bin"), tmp_path / "a.bin")
+        fetch(RemoteFile(server.url, "a.bin"), tmp_path / "a.bin")
     assert len(server.asked) == TRIES
 
 
@@ -76,7 +78,7 @@ def test_a_file_that_changes_between_two_tries_is_not_spliced(
             state.content, state.etag = OTHER[:-7], etags[1]  # another size: without an ETag nothing else tells
 
     server.on_request = change
-    fetch(Remote(server.url, "a.bin"), tmp_path / "a.bin")
+    fetch(RemoteFile(server.url, "a.bin"), tmp_path / "a.bin")
     assert (tmp_path / "a.bin").read_bytes() == OTHER[:-7]
     assert len(server.asked) == (2 if etags[0] == '"one"' else 3)  # If-Range has the server send the new one at once
 
@@ -90,7 +92,7 @@ def test_parts_that_do_not_fit_together_are_fetched_again_in_one_piece(server: S
 
     server.on_request = change
     checksum = f"md5:{hashlib.md5(OTHER).hexdigest()}"
-    fetch(Remote(server.url, "a.bin", checksum=checksum.upper().replace("MD5", "md5")), tmp_path / "a.bin")
+    fetch(RemoteFile(server.url, "a.bin", checksum=checksum.upper().replace("MD5", "md5")), tmp_path / "a.bin")
     assert (tmp_path / "a.bin").read_bytes() == OTHER
     assert server.asked == [None, "bytes=300000-", None]
 
@@ -98,44 +100,44 @@ def test_parts_that_do_not_fit_together_are_fetched_again_in_one_piece(server: S
 @pytest.mark.parametrize(
     ("size", "checksum", "message"),
     [
-        (None, "sha256:" + "0" * 64, f"its sha256 checksum is {hashlib.sha256(CONTENT).hexdigest()} where 0000"),
+        (None, "sha256:" + "0" * 64, f"its sha256 checksum is {hashlib.sha256(CONTENT).hexdigest()}, but 0000"),
         (None, "md5:" + "0" * 32, "its md5 checksum is"),
-        (7, None, "has 1,024,000 bytes, 7 are published"),
+        (7, None, "has 1,024,000 bytes, but 7 are published"),
     ],
 )
 def test_a_file_that_is_not_the_published_one_is_not_kept(
     server: Server, tmp_path: Path, size: int | None, checksum: str | None, message: str
 ) -> None:
     with pytest.raises(AnadilError, match=message):
-        fetch(Remote(server.url, "a.bin", size, checksum), tmp_path / "a.bin")
+        fetch(RemoteFile(server.url, "a.bin", size, checksum), tmp_path / "a.bin")
     assert names(tmp_path) == [] and server.asked == [None]  # once: it came in one piece
 
 
 def test_a_cut_that_the_server_does_not_own_up_to_is_noticed_by_the_size(server: Server, tmp_path: Path) -> None:
     server.honest_length, server.cuts = False, [1000]
-    with pytest.raises(AnadilError, match="it has 1,000 bytes where 1,024,000 are published"):
-        fetch(Remote(server.url, "a.bin", len(CONTENT)), tmp_path / "a.bin")
+    with pytest.raises(AnadilError, match="it has 1,000 bytes, but 1,024,000 are published"):
+        fetch(RemoteFile(server.url, "a.bin", len(CONTENT)), tmp_path / "a.bin")
 
 
 def test_another_file_of_that_name_is_left_alone(server: Server, tmp_path: Path) -> None:
     (tmp_path / "a.bin").write_text("mine")
     with pytest.raises(AnadilError, match="is there already, but its sha256 checksum"):
-        fetch(Remote(server.url, "a.bin", checksum=server.sha256), tmp_path / "a.bin")
+        fetch(RemoteFile(server.url, "a.bin", checksum=server.sha256), tmp_path / "a.bin")
     assert (tmp_path / "a.bin").read_text() == "mine" and server.asked == []
 
 
 def test_all_that_came_before_the_last_rename_is_not_fetched_again(server: Server, tmp_path: Path) -> None:
     server.cuts = [300_000] + [0] * TRIES
     with pytest.raises(AnadilError):
-        fetch(Remote(server.url, "a.bin"), tmp_path / "a.bin")
+        fetch(RemoteFile(server.url, "a.bin"), tmp_path / "a.bin")
     (tmp_path / "a.bin.partial").write_bytes(CONTENT)
-    fetch(Remote(server.url, "a.bin"), tmp_path / "a.bin")
+    fetch(RemoteFile(server.url, "a.bin"), tmp_path / "a.bin")
     assert server.asked[-1] == f"bytes={len(CONTENT)}-" and (tmp_path / "a.bin").read_bytes() == CONTENT
 
 
 def test_a_busy_server_is_waited_for_as_long_as_it_asks(server: Server, tmp_path: Path, waits: list[float]) -> None:
     server.statuses, server.retry_after = [503, 429], "7"
-    fetch(Remote(server.url, "a.bin"), tmp_path / "a.bin")
+    fetch(RemoteFile(server.url, "a.bin"), tmp_path / "a.bin")
     assert waits == [7, 7] and (tmp_path / "a.bin").read_bytes() == CONTENT
 
 
@@ -143,12 +145,12 @@ def test_a_busy_server_is_waited_for_as_long_as_it_asks(server: Server, tmp_path
 def test_a_refusal_is_told_at_once(server: Server, tmp_path: Path, waits: list[float], status: int) -> None:
     server.statuses = [status]
     with pytest.raises(AnadilError, match=f"the server answers {status}"):
-        fetch(Remote(server.url, "a.bin"), tmp_path / "a.bin")
+        fetch(RemoteFile(server.url, "a.bin"), tmp_path / "a.bin")
     assert (waits, len(server.asked)) == ([], 1)
 
 
 def test_a_server_that_is_not_there_is_named(tmp_path: Path, waits: list[float]) -> None:
-    with pytest.raises(AnadilError, match=r"could not fetch http://127.0.0.1:9/a: .*\(6 tries\)"):
+    with pytest.raises(AnadilError, match=r"could not download http://127.0.0.1:9/a: .*\(6 tries\)"):
         read_page("http://127.0.0.1:9/a")
     assert waits == [1, 2, 4, 8, 16]
 
@@ -159,18 +161,18 @@ def test_too_little_room_is_told_before_anything_is_written(
     usage = type("usage", (), {"free": len(CONTENT) - 1})
     monkeypatch.setattr(download.shutil, "disk_usage", lambda path: usage)
     with pytest.raises(AnadilError, match="are free in"):
-        fetch(Remote(server.url, "a.bin"), tmp_path / "a.bin")
+        fetch(RemoteFile(server.url, "a.bin"), tmp_path / "a.bin")
     assert names(tmp_path) == []
 
 
 def test_only_web_addresses_are_fetched(tmp_path: Path) -> None:
-    with pytest.raises(AnadilError, match="file:///etc/passwd is no web address"):
-        fetch(Remote("file:///etc/passwd", "a"), tmp_path / "a")
+    with pytest.raises(AnadilError, match="file:///etc/passwd is not a web address"):
+        fetch(RemoteFile("file:///etc/passwd", "a"), tmp_path / "a")
 
 
 def test_a_page_is_read_and_an_endless_one_refused(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     server.statuses = [500]
     assert read_page(server.url) == CONTENT
     monkeypatch.setattr(download, "MAX_PAGE_BYTES", 1000)
-    with pytest.raises(AnadilError, match="larger than any listing"):
+    with pytest.raises(AnadilError, match="larger than a listing can be"):
         read_page(server.url)

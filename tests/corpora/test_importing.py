@@ -13,7 +13,7 @@ import soundfile
 
 from anadil import audio
 from anadil.corpora.catalog import CorpusKind, find
-from anadil.corpora.importing import Imported, convert_to_wav, import_speech, wav_names
+from anadil.corpora.importing import ImportResult, _convert_to_wav, _wav_paths, import_speech
 from anadil.corpora.reader import Options, Reject
 from anadil.errors import AnadilError, Problem
 from anadil.manifest import Utterance, read_manifest
@@ -40,7 +40,7 @@ def kind_of(utterances: list[Utterance], problems: tuple[Problem, ...] = ()) -> 
     return Fake  # type: ignore[return-value]
 
 
-def run(utterances: list[Utterance], out: Path, *problems: Problem, **options: Any) -> Imported:
+def run(utterances: list[Utterance], out: Path, *problems: Problem, **options: Any) -> ImportResult:
     return import_speech(kind_of(utterances, problems), Path("x"), Options(), out, **options)
 
 
@@ -100,15 +100,15 @@ def test_what_cannot_be_used_is_listed_with_its_reason(tmp_path: Path, write_wav
         ("t:3", "audio file is empty (0 bytes)"),
         (str(tmp_path / "text.wav"), "not readable as audio"),
         ("t:5", "audio has no samples"),
-        ("t:6", f"starts at 2.00 s, outside of {clip} (2.00 s)"),
+        ("t:6", f"offset 2 s is outside of {clip} (2.00 s)"),
         ("t:7", f"ends at 2.50 s, past the end of {clip} (2.00 s)"),
-        ("t:8", "lasts 0 s"),
-        ("t:9", f"starts at -0.50 s, outside of {clip} (2.00 s)"),
+        ("t:8", "duration is 0 s"),
+        ("t:9", f"offset -0.5 s is outside of {clip} (2.00 s)"),
         ("t:11", "audio file not found"),
     ]
     counts = {reason: len(problems) for reason, problems in found.reasons.items()}
     assert next(iter(counts.items())) == ("audio file not found", 2)
-    assert counts["starts at … s, outside of … (… s)"] == 2 and sum(counts.values()) == 11
+    assert counts["offset … s is outside of … (… s)"] == 2 and sum(counts.values()) == 11
     assert [one.text for one in read_manifest(tmp_path / "out/all.jsonl")] == ["good"]
 
 
@@ -153,11 +153,11 @@ def test_a_source_without_utterances_or_that_is_not_there_is_told(tmp_path: Path
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("common-voice", {"tier": "x"}, "common-voice takes no --tier\n  it takes: --lang\n"),
+        ("common-voice", {"tier": "x"}, "common-voice does not support --tier\n  it supports: --lang\n"),
         (
             "ctm",
             {"tier_type": "x", "text_column": "t"},
-            "takes no --tier-type, --text-column\n  it takes: --lang, --audio",
+            "does not support --tier-type, --text-column\n  it supports: --lang, --audio",
         ),
         ("table", {"tier": "x"}, "--audio-column, --text-column, --speaker-column"),
     ],
@@ -194,10 +194,10 @@ def test_recordings_become_16_khz_wav_once_each(tmp_path: Path, write_wav: Write
 def test_conversion_in_blocks_is_the_conversion_of_the_whole(
     tmp_path: Path, write_wav: WriteWav, monkeypatch: pytest.MonkeyPatch, rate: int, channels: int
 ) -> None:
-    monkeypatch.setattr("anadil.corpora.importing.BLOCK", 1000)
+    monkeypatch.setattr("anadil.corpora.importing._BLOCK_SAMPLES", 1000)
     samples = np.random.default_rng(1).uniform(-0.5, 0.5, (rate * 2 + 777, channels))
     source = write_wav("a.wav", samples, rate)
-    convert_to_wav(source, tmp_path / "b.wav")
+    _convert_to_wav(source, tmp_path / "b.wav")
     whole = audio.read(source, 16000)
     found, _ = soundfile.read(str(tmp_path / "b.wav"), dtype="float32")
     assert len(found) == len(whole)
@@ -211,20 +211,20 @@ def test_a_recording_that_breaks_in_the_middle_is_rejected(tmp_path: Path, write
     soundfile.write(str(bad), samples, 16000, subtype="FLOAT")
     found = run([Utterance(good, text="a"), Utterance(str(bad), text="b", source="t:2")], tmp_path / "out", wav=True)
     assert [str(problem) for problem in found.rejected] == [
-        f"t:2: audio holds values that are no numbers (NaN or infinity): {bad}"
+        f"t:2: audio contains values that are not numbers (NaN or infinity): {bad}"
     ]
     assert sorted(path.name for path in (tmp_path / "out/wav").iterdir()) == ["good.wav"]
 
 
 def test_two_recordings_never_get_one_name() -> None:
-    names = wav_names(["/x/a.wav", "/x/a.mp3", "/x/b/a.wav"], Path("out"))
+    names = _wav_paths(["/x/a.wav", "/x/a.mp3", "/x/b/a.wav"], Path("out"))
     assert names == {
         "/x/a.wav": Path("out/a.wav.wav"),
         "/x/a.mp3": Path("out/a.mp3.wav"),
         "/x/b/a.wav": Path("out/b/a.wav"),
     }
-    assert wav_names(["/x/y/a.wav"], Path("out")) == {"/x/y/a.wav": Path("out/a.wav")}
-    assert wav_names([], Path("out")) == {}
+    assert _wav_paths(["/x/y/a.wav"], Path("out")) == {"/x/y/a.wav": Path("out/a.wav")}
+    assert _wav_paths([], Path("out")) == {}
 
 
 # --- real clips

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from anadil.corpora import voxforge
-from anadil.corpora.download import Remote
+from anadil.corpora.download import RemoteFile
 from anadil.corpora.reader import Options
 from anadil.corpora.voxforge import utterances
 from anadil.errors import AnadilError, Problem
@@ -116,7 +116,7 @@ def test_utf_16_and_encodings_that_cannot_be_told_apart(tmp_path: Path) -> None:
     old = upload(tmp_path, "b-20080318-x", ("1",), prompts_original=b"1 " + "Привет".encode("koi8-r"))
     found, rejected = read(tmp_path, language="ru")
     assert [one.text for one in found] == ["Привет"]
-    assert rejected[0].startswith(f"{old}/etc/prompts-original:1: not UTF-8; which encoding 'ru' had is not known")
+    assert rejected[0].startswith(f"{old}/etc/prompts-original:1: not UTF-8; the older encoding of 'ru' is not known")
 
 
 def test_archives_unpacked_folders_and_damaged_ones_together(tmp_path: Path) -> None:
@@ -130,12 +130,12 @@ def test_archives_unpacked_folders_and_damaged_ones_together(tmp_path: Path) -> 
     (tmp_path / "c-20080318-x").rename(source / "c-20080318-x")  # unpacked by hand, its archive still there
     (source / "d-20080318-x.tgz").write_bytes(b"cut")
     for out in (tmp_path / "out", source / "out"):  # OUT may lie below the source
-        found, rejected = read(source, unpacked=out)
+        found, rejected = read(source, unpack_to=out)
         assert sorted(one.speaker or "" for one in found) == ["a", "b", "c"]
         assert all(Path(one.audio_filepath).is_file() for one in found)
         assert len(rejected) == 1 and "d-20080318-x.tgz is damaged" in rejected[0]
         assert not (source / "b-20080318-x").exists()
-    found, rejected = read(source, unpacked=tmp_path / "out")  # what the run before unpacked is there twice now
+    found, rejected = read(source, unpack_to=tmp_path / "out")  # what the run before unpacked is there twice now
     assert len(found) == 3 and sum("the same upload is in" in problem for problem in rejected) == 2
 
 
@@ -157,7 +157,7 @@ PAGE = """<html><a href="?C=N;O=D">Name</a><a href="/downloads/">up</a>
 
 
 def test_the_listing_tells_what_to_fetch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[Remote] = []
+    asked: list[RemoteFile] = []
     pages: list[str] = []
 
     def page(url: str) -> bytes:

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from anadil.data.examples import Checked, check, min_ctc_frames
+from anadil.data.examples import Checked, check
+from anadil.decoding.ctc import min_ctc_frames
 from anadil.manifest import Utterance, read_manifest
 from anadil.text.alphabet import labels_from_text
 from anadil.text.rules import TextSettings, text_rules
@@ -39,8 +40,8 @@ PROBLEMS = [
     ({"audio_filepath": "0.wav"}, "audio file not found: .*0.wav", {}),
     ({"audio_filepath": "text.wav"}, "not readable as audio", {}),
     ({"audio_filepath": "none.wav"}, "audio has no samples", {}),
-    ({"offset": 1.0}, r"offset 1 s lies past the end of .*1s.wav \(1.00 s\)", {"offset": 0.89}),
-    ({"duration": 0.0}, '"duration" is 0', {"duration": 0.1}),
+    ({"offset": 1.0}, r"offset 1 s is outside of .*1s.wav \(1.00 s\)", {"offset": 0.89}),
+    ({"duration": 0.0}, "duration is 0 s", {"duration": 0.1}),
     ({"text": " "}, "empty text", {"text": "a"}),
     ({"text": "?!"}, r"nothing is left of the text '\?!'", {"text": "?a"}),
     ({"text": "Acz"}, r"'c' \(U\+0063 LATIN SMALL LETTER C\), 'z' .* in 'acz'", {"text": "AbA"}),

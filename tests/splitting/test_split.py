@@ -332,7 +332,7 @@ def test_missing_durations_are_measured_or_named(tmp_path: Path, write_wav: Call
     with pytest.raises(AnadilError) as caught:
         measure([*bad, *filled])
     assert 'm:1: no "duration", and audio file not found' in str(caught.value)
-    assert 'm:2: no "duration", and offset 2 s is past the end of the audio (1.50 s)' in str(caught.value)
+    assert f'm:2: no "duration", and offset 2 s is outside of {path} (1.50 s)' in str(caught.value)
     assert "2 of 5 utterances" in str(caught.value) and "anadil import" in str(caught.value)
     with pytest.raises(AnadilError, match="nothing to hear"):
         measure([Utterance(path, 0.0)])

@@ -10,7 +10,7 @@ import numpy as np
 
 from anadil.doctor.audio import AudioLimits
 from anadil.doctor.examine import Model, Report, examine, read_parts
-from anadil.text.rules import TextSettings, text_rules
+from anadil.text.rules import RulesByLanguage, TextSettings, text_rules
 from tests.support.lines import write_lines
 
 LIMITS = AudioLimits(0.1, 20)
@@ -37,11 +37,13 @@ def diagnose(
 ) -> Report:
     """Check `records` as train.jsonl, and `others` by the names of their splits."""
     paths = [write_lines(folder / f"{name}.jsonl", some) for name, some in {"train": records, **others}.items()]
-    return examine(read_parts(paths), text_rules(language, TextSettings(), labels), limits, model, listen)
+    return examine(
+        read_parts(paths), RulesByLanguage(text_rules(language, TextSettings(), labels)), limits, model, listen
+    )
 
 
 def diagnose_texts(*manifests: Path) -> Report:
-    return examine(read_parts(manifests), text_rules("und", TextSettings(), ()), LIMITS, listen=False)
+    return examine(read_parts(manifests), RulesByLanguage(text_rules("und", TextSettings(), ())), LIMITS, listen=False)
 
 
 def kinds_in(report: Report) -> dict[str, int]:

@@ -12,7 +12,8 @@ from pydantic import ValidationError
 from anadil.errors import AnadilError
 from anadil.manifest import Utterance
 from anadil.text.changes import changes
-from anadil.text.rules import PUNCTUATION, TextRules, TextSettings, rules_from_dict, text_rules
+from anadil.text.language_rules import PUNCTUATION
+from anadil.text.rules import TextRules, TextSettings, rules_from_dict, text_rules
 from anadil.training.config import Config
 from anadil.training.monitoring.report import Silent
 from anadil.training.prepare import resolve

@@ -289,7 +289,7 @@ def test_a_model_that_emits_blanks_alone_is_warned_of_once(
     told = Told()
     train(config_of(micro, lr=1e-6, min_lr=0, flat_start_steps=0), tmp_path / "run", told)
     (warning,) = told.warned
-    assert warning.startswith("after 2 steps the model emits blanks alone")
+    assert warning.startswith("after 2 steps the model emits only blanks")
     assert "the learning rate 1e-06 is low" in warning
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import Lock
@@ -19,9 +18,7 @@ from anadil.data.augment.settings import AugmentSettings
 from anadil.data.augment.steps import STEPS, Done, Step, steps
 from anadil.errors import AnadilError, Problem, summarize
 from anadil.files import refuse_overwrite, whole_folder
-from anadil.manifest import Utterance, read_manifest, write_manifest
-
-AT_ONCE = 256  # copies handed to the threads
+from anadil.manifest import Utterance, measured, probe_all, read_manifest, write_manifest
 
 MOST_HZ = 48000
 """Copies of recordings above this come at this rate; there is nothing to gain for speech."""
@@ -78,7 +75,7 @@ def augment_manifest(
     chains = Chains(settings)
     utterances = read_manifest(manifest)
     refuse_to_replace_sources(utterances, folder)
-    rates = [min(rate, MOST_HZ) for rate in probe_all(utterances)]
+    rates = [min(rate, MOST_HZ) for rate in sample_rates(utterances)]
     for rate in set(rates):
         chains.at(rate)  # what is wrong with a noise is told before anything is made
     outcome = Outcome(target, originals=len(utterances))
@@ -94,20 +91,19 @@ def augment_manifest(
         write_flac(beside / name, samples, rate)
         return copied(utterances[index], folder / name, len(samples) / rate, history), history
 
-    made: list[Utterance] = []
-    with whole_folder(folder) as beside, ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
-        for start in range(0, len(tasks), AT_ONCE):
-            for copy in pool.map(lambda task: make(task, beside), tasks[start : start + AT_ONCE]):
-                if copy is None:
-                    outcome.unchanged += 1
-                else:
-                    made.append(copy[0])
-                    outcome.counts.update(done["transform"] for done in copy[1])
-                    outcome.scaled += any("scaled_db" in done for done in copy[1])
-                on_progress(len(made) + outcome.unchanged, len(tasks))
-    write_manifest(target, [*utterances, *made])
-    outcome.copies = len(made)
-    outcome.audio_s = sum(copy.duration or 0.0 for copy in made)
+    with whole_folder(folder) as beside:
+        results = audio.in_threads(
+            lambda task: make(task, beside), tasks, lambda done: on_progress(done, len(tasks)), os.cpu_count()
+        )
+    made = [copy for copy in results if copy is not None]
+    outcome.unchanged = len(tasks) - len(made)
+    for _, history in made:
+        outcome.counts.update(done["transform"] for done in history)
+        outcome.scaled += any("scaled_db" in done for done in history)
+    copies = [copy for copy, _ in made]
+    write_manifest(target, [*utterances, *copies])
+    outcome.copies = len(copies)
+    outcome.audio_s = sum(copy.duration or 0.0 for copy in copies)
     return outcome
 
 
@@ -131,15 +127,22 @@ def refuse_to_replace_sources(utterances: Sequence[Utterance], folder: Path) -> 
             )
 
 
-def probe_all(utterances: Sequence[Utterance]) -> list[int]:
+def sample_rates(utterances: Sequence[Utterance]) -> list[int]:
     """The sample rate of each recording. Raises AnadilError naming every one that cannot be used."""
-    with ThreadPoolExecutor(max_workers=min(8, 2 * (os.cpu_count() or 1))) as pool:
-        found = list(pool.map(_probe, utterances))
-    problems = [one for one in found if isinstance(one, Problem)]
+    infos = probe_all(utterances)
+    rates, problems = [], []
+    for utterance in utterances:
+        info = infos[utterance.audio_filepath]
+        try:
+            measured(utterance, info)
+        except AnadilError as error:
+            problems.append(Problem(utterance.source, str(error)))
+        if isinstance(info, audio.AudioInfo):
+            rates.append(info.sample_rate)
     if problems:
         next_step = "mend them, or take them out of the manifest"
         raise AnadilError(summarize(problems, "utterances", len(utterances), next_step))
-    return [one for one in found if not isinstance(one, Problem)]
+    return rates
 
 
 def load(utterance: Utterance, rate: int) -> np.ndarray:
@@ -172,15 +175,3 @@ def copied(utterance: Utterance, path: Path, seconds: float, history: list[Done]
         duration=round(seconds, 6),
         extra=utterance.extra | {"augmented": [*earlier, *history]},
     )
-
-
-def _probe(utterance: Utterance) -> int | Problem:
-    try:
-        info = audio.probe(utterance.audio_filepath)
-    except AnadilError as error:
-        return Problem(utterance.source, str(error))
-    if info.duration <= utterance.offset:
-        return Problem(
-            utterance.source, f"nothing to hear in {utterance.audio_filepath} from {utterance.offset:g} s on"
-        )
-    return info.sample_rate

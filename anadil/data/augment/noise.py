@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-import os
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from threading import Lock
 
 import numpy as np
@@ -14,7 +12,7 @@ import numpy as np
 from anadil import audio
 from anadil.data.augment.level import active_power, mean_power
 from anadil.errors import AnadilError, Problem, summarize
-from anadil.manifest import Utterance, read_manifests
+from anadil.manifest import Utterance, measured, probe_all, read_manifests
 
 CACHE_S = 3600.0 * 2
 """Recordings kept decoded, in order of the manifest: 460 MB at 16 kHz. Of the others, the stretch needed is read."""
@@ -60,12 +58,16 @@ class Recordings:
     def __init__(self, manifests: Sequence[str], sample_rate: int, cache_s: float = CACHE_S) -> None:
         self.sample_rate = sample_rate
         found = read_manifests(manifests)
-        with ThreadPoolExecutor(max_workers=min(8, 2 * (os.cpu_count() or 1))) as pool:
-            measured = list(pool.map(_measure, found))
-        problems = [one for one in measured if isinstance(one, Problem)]
+        infos = probe_all(found)
+        self._recordings: list[tuple[Utterance, float]] = []  # with the seconds that are there
+        problems = []
+        for one in found:
+            try:
+                self._recordings.append((one, measured(one, infos[one.audio_filepath]).duration or 0.0))
+            except AnadilError as error:
+                problems.append(Problem(one.source, str(error)))
         if problems:
             raise AnadilError(summarize(problems, "recordings", len(found), f"mend {', '.join(manifests)}"))
-        self._recordings = [one for one in measured if not isinstance(one, Problem)]
         # settled here, not as room is left: a cut of a resampled file differs from a resampled cut in its first samples
         self._keep = np.cumsum([seconds for _, seconds in self._recordings]) <= cache_s
         self._decoded: dict[int, np.ndarray] = {}
@@ -116,15 +118,3 @@ def _looped(samples: np.ndarray, start: int, n_samples: int) -> np.ndarray:
     if start + n_samples <= len(samples):
         return samples[start : start + n_samples]
     return np.resize(np.concatenate([samples[start:], samples[:start]]), n_samples)
-
-
-def _measure(utterance: Utterance) -> tuple[Utterance, float] | Problem:
-    """The recording and its seconds that are there."""
-    try:
-        available = audio.probe(utterance.audio_filepath).duration - utterance.offset
-    except AnadilError as error:
-        return Problem(utterance.source, str(error))
-    seconds = available if utterance.duration is None else min(utterance.duration, available)
-    if seconds <= 0:
-        return Problem(utterance.source, f"nothing to hear in {utterance.audio_filepath} ({seconds:.2f} s)")
-    return utterance, seconds

@@ -12,7 +12,7 @@ import numpy as np
 import soundfile
 
 from anadil.data.augment.chain import STREAMS, apply, stream
-from anadil.data.augment.copies import Chains, load, probe_all
+from anadil.data.augment.copies import Chains, load, sample_rates
 from anadil.data.augment.settings import AugmentSettings
 from anadil.data.augment.spectrogram import N_BANDS, log_spectrogram, png
 from anadil.data.augment.steps import Done, within_range
@@ -53,7 +53,7 @@ def write_preview(
     utterances = read_manifest(manifest)
     places = sorted({int((i + 0.5) * len(utterances) / n_examples) for i in range(n_examples)})
     chosen = [utterances[place] for place in places]
-    rates = probe_all(chosen)
+    rates = sample_rates(chosen)
     sections, names = [], []
     for done, (place, utterance, rate) in enumerate(zip(places, chosen, rates, strict=True), start=1):
         shown = figures(utterance, min(rate, MOST_HZ), chains, seed, place)

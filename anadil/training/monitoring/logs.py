@@ -1,11 +1,12 @@
-"""The figures of each epoch: metrics.csv, a picture of its curves, TensorBoard, and trackers that are asked for."""
+"""The figures of each epoch: metrics.csv, a picture of its curves, and TensorBoard."""
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -67,25 +68,43 @@ def drop_samples_after(path: Path, epoch: int) -> None:
         beside.write_text("".join(kept), encoding="utf-8")
 
 
+def refuse_loggers(names: Sequence[str]) -> None:
+    """Raise AnadilError if `training.loggers` names a tracker: 0.1.0 wrote to two of them, and its configs hold the key."""
+    if names:
+        raise AnadilError(
+            f"training.loggers: {', '.join(names)}: Anadil does not write to trackers, only [] is allowed\n"
+            "  metrics.csv and TensorBoard logs are always written; Weights & Biases imports the latter "
+            "(wandb sync RUN/tensorboard), MLflow takes the rows of metrics.csv (mlflow.log_metrics)\n"
+            "  next: delete the key, or add training.loggers=[]"
+        )
+
+
 METRICS, PICTURE = "metrics.csv", "metrics.svg"
+DRAW_EVERY_S = 5.0
+"""Drawing takes 0.2 s, which very short epochs would notice. The picture is always drawn at the end."""
 
 
 class Logs:
     """The figures and samples of each epoch, written below the folder `out`; does nothing unless `enabled`.
 
-    A context manager: leaving the block closes TensorBoard's file.
+    A context manager: leaving the block draws the last epochs and closes TensorBoard's file.
     """
 
     def __init__(self, out: Path, enabled: bool = True) -> None:
         self._out, self.path = out, out / METRICS
         self._tensorboard = TensorBoardLogger(root_dir=out, name="tensorboard", version="") if enabled else None
+        self._drawn_at, self._is_drawn = -math.inf, True
 
     def __enter__(self) -> Logs:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._tensorboard is not None:
-            self._tensorboard.finalize("")
+        if self._tensorboard is None:
+            return
+        if not self._is_drawn:
+            with contextlib.suppress(AnadilError):  # a full disk is reported by the run itself
+                self._draw()
+        self._tensorboard.finalize("")
 
     def epoch(self, row: dict[str, float | int | None], samples: str | None, step: int) -> None:
         """Write an epoch's figures (None stays empty) and sample sentences. Raises AnadilError if it cannot be written."""
@@ -100,13 +119,19 @@ class Logs:
                 writer.writerow(row)
             figures = {key: value for key, value in row.items() if value is not None}
             self._tensorboard.log_metrics(figures, step=step)
-            draw_metrics(self.path)
             if samples:
                 with open(self._out / SAMPLES, "a", encoding="utf-8") as file:
                     file.write(samples)
                 self._tensorboard.experiment.add_text("validation", f"```\n{samples}```", step)
         except (OSError, ValueError) as error:  # TensorBoard's writer turns a full disk into a ValueError
             raise AnadilError(f"could not write the logs in {self._out}: {error}\n  next: free disk space") from error
+        self._is_drawn = False
+        if time.monotonic() - self._drawn_at >= DRAW_EVERY_S:
+            self._draw()
+
+    def _draw(self) -> None:
+        draw_metrics(self.path)
+        self._drawn_at, self._is_drawn = time.monotonic(), True
 
     def drop_after(self, epoch: int) -> None:
         """Take out the epochs that a resumed run goes through again. Raises AnadilError if files cannot be written."""

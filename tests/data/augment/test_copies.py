@@ -122,7 +122,7 @@ def test_every_recording_that_cannot_be_used_is_named_and_nothing_written(manife
     with pytest.raises(AnadilError) as caught:
         augment_manifest(manifest, tmp_path / "out", SPEED_AND_GAIN)
     assert "train.jsonl:2: audio file not found" in str(caught.value)
-    assert "train.jsonl:4: nothing to hear" in str(caught.value)
+    assert "train.jsonl:4: offset 99 s is outside of" in str(caught.value)
     assert not (tmp_path / "out").exists()
 
 

@@ -1,18 +1,19 @@
-"""What a run leaves to look at: samples, hypotheses, curves, trackers."""
+"""What a run leaves to look at: samples, hypotheses, curves."""
 
 from __future__ import annotations
 
-import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import pytest
 
+from anadil.errors import AnadilError
 from anadil.evaluation.evaluate import score
 from anadil.evaluation.evaluate import write_hypotheses as as_evaluate_does
 from anadil.manifest import read_manifest
 from anadil.training.monitoring.logs import describe_samples, pick
 from anadil.training.run import Run, Validation
 from anadil.training.train import train
+from tests.support.curves import curves
 from tests.support.micro import TEXTS, micro_config
 from tests.support.runs import Crash, CrashAt, metrics
 from tests.support.validation import result_of
@@ -53,8 +54,19 @@ def test_samples_and_curves_of_a_run_that_crashed_hold_each_epoch_once(tmp_path:
         f"epoch {i}" for i in range(1, 5)
     ]
     assert "cut o" not in text
-    root = ET.fromstring((tmp_path / "run/metrics.svg").read_text(encoding="utf-8"))
-    lines = [line.get("points", "") for line in root.iter("{http://www.w3.org/2000/svg}polyline")]
-    assert [len(line.split()) for line in lines] == [4] * 5  # CER, WER, two losses, lr
+    drawn = curves((tmp_path / "run/metrics.svg").read_text(encoding="utf-8"))
+    assert [len(points) for points in drawn.values()] == [4] * 5  # CER, WER, two losses, lr
     (events, _) = sorted((tmp_path / "run/tensorboard").iterdir())
     assert b"reference" in events.read_bytes()
+
+
+# --- the key of 0.1.0's trackers
+
+
+def test_trackers_are_refused_with_what_to_do_before_anything_is_done(tmp_path: Path, micro: Path) -> None:
+    config = micro_config(micro / "train.jsonl", loggers=["wandb", "mlflow"])  # a model saved with it still loads
+    with pytest.raises(
+        AnadilError, match=r"training\.loggers: wandb, mlflow: .*\n.*wandb sync.*\n  next: delete the key"
+    ):
+        train(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import subprocess
 import sys
@@ -15,8 +16,7 @@ import pytest
 
 from anadil import audio
 from anadil.corpora import synthetic
-from anadil.corpora import synthetic as espeak
-from anadil.corpora.synthetic import VOICES, Voice, sentences, synthesize, synthesize_corpus, vary_digits
+from anadil.corpora.synthetic import VOICES, Synthesizer, Voice, sentences, synthesize_corpus, vary_digits
 from anadil.errors import AnadilError
 from anadil.manifest import Utterance, read_manifest
 from anadil.text.numbers import spell_integers
@@ -77,7 +77,7 @@ def test_the_training_sentences_hold_all_labels(seed: int) -> None:
 
 
 def test_an_unknown_language_names_those_there_are() -> None:
-    with pytest.raises(AnadilError, match=r"language 'xx'; there are some in: tr\n  next"):
+    with pytest.raises(AnadilError, match=r"language 'xx'; there are sentences for: tr\n  next"):
         sentences("xx")
 
 
@@ -98,6 +98,15 @@ def test_text_without_numbers_stays() -> None:
 
 
 # ---- one utterance
+
+
+@functools.cache
+def synthesizer() -> Synthesizer:
+    return Synthesizer()
+
+
+def synthesize(text: str, voice: Voice, sample_rate: int = 16000) -> np.ndarray:
+    return synthesizer().synthesize(text, voice, sample_rate)
 
 
 def test_synthesize_gives_speech_at_the_rate_asked_for() -> None:
@@ -143,7 +152,7 @@ def test_nothing_is_printed(capfd: pytest.CaptureFixture[str]) -> None:
     ("voice", "message"),
     [
         (Voice("tr", "nobody"), "no variant 'nobody'"),
-        (Voice("xx", "m3"), "does not speak the language 'xx'"),
+        (Voice("xx", "m3"), "does not have the language 'xx'"),
         (Voice("tr", "m3", rate=20), "rate 20 of voice tr[+]m3 must be 80 to 450"),
         (Voice("tr", "m3", pitch=100), "pitch 100 of voice tr[+]m3 must be 0 to 99"),
     ],
@@ -154,7 +163,7 @@ def test_a_bad_voice_is_refused(voice: Voice, message: str) -> None:
 
 
 def test_silence_is_refused() -> None:
-    with pytest.raises(AnadilError, match="says nothing for '...' with voice tr[+]m3"):
+    with pytest.raises(AnadilError, match="produces no sound for '...' with voice tr[+]m3"):
         synthesize("...", Voice("tr", "m3"))
 
 
@@ -165,13 +174,13 @@ def test_without_espeak_the_message_names_the_extra(monkeypatch: pytest.MonkeyPa
 
 
 def test_a_data_path_too_long_for_espeak_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    loader = espeak._loader()
+    loader = synthetic._loader()
     far = tmp_path / ("x" * 160) / "espeak-ng-data"
     far.parent.mkdir()
     far.symlink_to(loader.get_data_path(), target_is_directory=True)
     monkeypatch.setattr(loader, "get_data_path", lambda: str(far))
-    with pytest.raises(AnadilError, match="espeak-ng takes 159 at most"):
-        espeak.Speaker()
+    with pytest.raises(AnadilError, match="espeak-ng allows at most 159"):
+        Synthesizer()
 
 
 # ---- a corpus
@@ -233,10 +242,9 @@ def test_manifests_can_be_read_back(corpus: Corpus, folder: Path) -> None:
 DIGEST = """
 import hashlib, sys
 from pathlib import Path
-from anadil.corpora.synthetic import Voice, synthesize
-from anadil.corpora.synthetic import synthesize_corpus
+from anadil.corpora.synthetic import Synthesizer, Voice, synthesize_corpus
 if sys.argv[3]:
-    synthesize(sys.argv[3], Voice("tr", "f2"))
+    Synthesizer().synthesize(sys.argv[3], Voice("tr", "f2"), 16000)
 corpus = synthesize_corpus(Path(sys.argv[1]), "tr", seed=int(sys.argv[2]), hours=0.005, n_valid=6, n_test=9)
 digest = hashlib.sha256()
 for split in ("valid", "test", "train"):
@@ -276,7 +284,7 @@ def test_training_sentences_come_again_with_other_voices_and_numbers(
 
 
 def test_too_few_sentences_or_no_time_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(AnadilError, match="sentences are too few for 500 to validate with, 500 to test with"):
+    with pytest.raises(AnadilError, match="sentences are too few for 500 validation and 500 test sentences"):
         synthesize_corpus(tmp_path, "tr", 0, 1.0, n_valid=500, n_test=500)
     with pytest.raises(AnadilError, match="cannot synthesise 0 hours"):
         synthesize_corpus(tmp_path, "tr", 0, 0)
