@@ -9,7 +9,7 @@ import pytest
 from typer.main import get_command
 
 from anadil.cli.main import app
-from anadil.corpora.catalog import KINDS, CorpusKind, find
+from anadil.corpora.catalog import KINDS, CorpusKind, find_kind
 from anadil.corpora.importing import option_flag
 from anadil.corpora.reader import Options
 from anadil.errors import AnadilError
@@ -50,9 +50,9 @@ def test_the_commands_of_the_catalogue_have_only_known_options(kind: CorpusKind)
 
 
 def test_a_kind_is_found_however_it_is_written() -> None:
-    assert find("Common_Voice") is find("common-voice") is KINDS[0]
+    assert find_kind("Common_Voice") is find_kind("common-voice") is KINDS[0]
     assert len({kind.name for kind in KINDS}) == len(KINDS)
     with pytest.raises(AnadilError, match=r"unknown kind of source 'commonvoice'; did you mean 'common-voice'\?"):
-        find("commonvoice")
+        find_kind("commonvoice")
     with pytest.raises(AnadilError, match="known kinds: common-voice, voxforge, .*ctm\n  next: anadil corpora"):
-        find("xyz")
+        find_kind("xyz")

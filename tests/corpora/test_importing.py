@@ -12,7 +12,7 @@ import pytest
 import soundfile
 
 from anadil import audio
-from anadil.corpora.catalog import CorpusKind, find
+from anadil.corpora.catalog import CorpusKind, find_kind
 from anadil.corpora.importing import ImportResult, _convert_to_wav, _wav_paths, import_speech
 from anadil.corpora.reader import Options, Reject
 from anadil.errors import AnadilError, Problem
@@ -147,7 +147,7 @@ def test_a_source_without_utterances_or_that_is_not_there_is_told(tmp_path: Path
         run([], tmp_path / "out")
     assert not (tmp_path / "out").exists()
     with pytest.raises(AnadilError, match=r"none.tar.gz is not there\n  expected: the archive as downloaded"):
-        import_speech(find("common-voice"), tmp_path / "none.tar.gz", Options(), tmp_path / "out")
+        import_speech(find_kind("common-voice"), tmp_path / "none.tar.gz", Options(), tmp_path / "out")
 
 
 @pytest.mark.parametrize(
@@ -166,7 +166,7 @@ def test_an_option_that_the_kind_does_not_take_is_refused(
     tmp_path: Path, name: str, options: dict[str, str], message: str
 ) -> None:
     with pytest.raises(AnadilError, match=message):
-        import_speech(find(name), tmp_path, Options(**options), tmp_path / "out")
+        import_speech(find_kind(name), tmp_path, Options(**options), tmp_path / "out")
 
 
 # --- conversion
@@ -232,7 +232,7 @@ def test_two_recordings_never_get_one_name() -> None:
 
 def test_common_voice_as_it_comes(shared: Path, tmp_path: Path) -> None:
     source = shared / "speech/common_voice/tr"
-    found = import_speech(find("common-voice"), source, Options(), tmp_path / "out")
+    found = import_speech(find_kind("common-voice"), source, Options(), tmp_path / "out")
     assert found.rejected == [] and list(found.splits) == ["validated"]
     validated = read_manifest(found.manifests["validated"])
     assert len(validated) == 100 and len({one.speaker for one in validated}) == 67
@@ -250,6 +250,6 @@ def test_a_clip_that_lasts_another_time_than_its_table_says(shared: Path, tmp_pa
         durations.append({"clip": clip.name, "duration[ms]": str(round(audio.probe(clip).duration * 1000) + wrong)})
     write_tsv(tmp_path / "tr/test.tsv", COLUMNS["17"], rows)
     write_tsv(tmp_path / "tr/clip_durations.tsv", "clip duration[ms]", durations)
-    found = import_speech(find("common-voice"), tmp_path / "tr", Options(), tmp_path / "out")
+    found = import_speech(find_kind("common-voice"), tmp_path / "tr", Options(), tmp_path / "out")
     assert [one.duration for one in found.splits["test"]] == [audio.probe(clip).duration for clip in clips[:2]]
     assert len(found.rejected) == 1 and "past the end of" in found.rejected[0].what
