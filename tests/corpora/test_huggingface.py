@@ -1,4 +1,4 @@
-"""Data sets as `datasets` saves them. No test reaches the hub."""
+"""Datasets as `datasets` saves them. No test uses the network."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_a_data_set_saved_to_disk_keeps_its_splits(tmp_path: Path, speech: datas
         read(tmp_path / "saved", audio=wav)
 
 
-def test_embedded_audio_needs_a_place(tmp_path: Path, speech: datasets.Dataset) -> None:
+def test_embedded_audio_needs_a_folder(tmp_path: Path, speech: datasets.Dataset) -> None:
     speech.save_to_disk(str(tmp_path / "saved"))
     with pytest.raises(AnadilError, match=r"its audio is inside the dataset(?s:.*)--audio"):
         read(tmp_path / "saved")
@@ -101,7 +101,7 @@ def test_an_audio_folder_is_read_in_place(tmp_path: Path, write_wav: Callable[..
     assert rejected == []
 
 
-def test_columns_are_named_or_asked_for(tmp_path: Path, speech: datasets.Dataset) -> None:
+def test_columns_are_known_or_must_be_chosen(tmp_path: Path, speech: datasets.Dataset) -> None:
     speech.add_column("text", ["one", "two", "three"]).save_to_disk(str(tmp_path / "saved"))
     with pytest.raises(
         AnadilError, match=r"several columns match: 'sentence', 'text'\n  next: choose one with --text-column"
@@ -128,7 +128,7 @@ def test_what_cannot_be_read_is_an_error(tmp_path: Path, monkeypatch: pytest.Mon
         read(tmp_path / "empty")
 
 
-def test_parquet_of_others_has_no_audio_type(tmp_path: Path, write_wav: Callable[..., Path]) -> None:
+def test_parquet_without_the_audio_type_is_read(tmp_path: Path, write_wav: Callable[..., Path]) -> None:
     flac = write_wav("x.flac", 0.05).read_bytes()
     columns = {
         "audio": [

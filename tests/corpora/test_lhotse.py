@@ -1,4 +1,4 @@
-"""lhotse's manifests, in the form that lhotse 1.x writes."""
+"""Lhotse's manifests, as lhotse 1.x writes them."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_each_supervision_is_an_utterance_at_its_time_in_the_recording(tmp_path:
     assert rejected == []
 
 
-def test_what_cannot_be_used_is_rejected_with_its_reason(tmp_path: Path, wav: str) -> None:
+def test_unusable_cuts_are_rejected_with_their_reasons(tmp_path: Path, wav: str) -> None:
     one = supervision(0, 1, "x")
     source = write(
         tmp_path / "cuts.jsonl",
@@ -138,7 +138,7 @@ def test_cut_sets_in_a_folder_are_splits(tmp_path: Path, wav: str) -> None:
     assert [one.extra["split"] for one in read(tmp_path)[0]] == ["dev-clean", "train"]
 
 
-def test_archives_that_are_bombs_or_damaged(tmp_path: Path, wav: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gzip_bombs_and_damaged_files_are_errors(tmp_path: Path, wav: str, monkeypatch: pytest.MonkeyPatch) -> None:
     good = cut(supervision(0, 1, "x"), recording=recording(wav))
     source = write(tmp_path / "cuts.jsonl.gz", *[good] * 50)
     source.write_bytes(source.read_bytes()[:-20])
@@ -154,7 +154,7 @@ def test_archives_that_are_bombs_or_damaged(tmp_path: Path, wav: str, monkeypatc
         read(source)
 
 
-def test_what_is_not_lhotses_is_an_error(tmp_path: Path) -> None:
+def test_a_source_that_is_not_of_lhotse_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(AnadilError, match="no Lhotse manifests in"):
         read(tmp_path)
     (tmp_path / "cuts.jsonl").write_text("\n")

@@ -130,7 +130,7 @@ def test_coquis_variant_has_speakers(lj: Path) -> None:
     assert rejected == [(":3", "2 columns, but the first line has 4")]
 
 
-def test_what_is_not_ljspeech_is_an_error(lj: Path) -> None:
+def test_a_source_that_is_not_ljspeech_is_an_error(lj: Path) -> None:
     with pytest.raises(AnadilError, match=r"looked for metadata.csv and metadata.txt"):
         read(ljspeech, lj)
     (lj / "metadata.csv").write_text("file,text\na,b\n")

@@ -57,14 +57,14 @@ def expected(folder: Path) -> list[Utterance]:
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
 @pytest.mark.parametrize("delimiter", [",", ";", "|"])
-def test_csv_in_every_dress(folder: Path, delimiter: str, end: str, encoding: str) -> None:
+def test_csv_with_each_delimiter_encoding_and_line_end(folder: Path, delimiter: str, end: str, encoding: str) -> None:
     (folder / "t.csv").write_bytes(quoted(ROWS, delimiter).replace("\n", end).encode(encoding))
     found, rejected = read(folder / "t.csv")
     assert found == expected(folder)
     assert rejected == [(":5", "no audio file"), (":6", "no text")]
 
 
-def test_excels_word_on_the_delimiter(folder: Path) -> None:
+def test_excels_declaration_of_the_delimiter(folder: Path) -> None:
     (folder / "t.csv").write_text("sep=;\nfile,name;text\na;x, y\n")
     with pytest.raises(AnadilError, match=r"none of the columns has a known name: 'file,name', 'text'"):
         read(folder / "t.csv")
@@ -73,7 +73,7 @@ def test_excels_word_on_the_delimiter(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("delimiter", ["", "sep=;\n"])
-def test_of_two_delimiters_the_one_that_parts_the_columns(folder: Path, delimiter: str) -> None:
+def test_of_two_delimiters_the_one_that_separates_the_columns_is_used(folder: Path, delimiter: str) -> None:
     (folder / "t.csv").write_text(delimiter + "path;text (raw, unchecked);text\na;b;x\n")
     assert [one.text for one in read(folder / "t.csv")[0]] == ["x"]
 
@@ -103,7 +103,7 @@ def test_a_workbook(folder: Path) -> None:
         read(folder / "t.xlsx", text_column="Satz")
 
 
-def test_a_workbook_that_is_a_bomb_or_none(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_zip_bomb_or_an_invalid_workbook_is_an_error(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(table, "_MAX_UNPACKED_BYTES", 1000)
     with zipfile.ZipFile(folder / "t.xlsx", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("xl/workbook.xml", "x" * 1001)
@@ -128,7 +128,7 @@ def test_rows_may_be_parts_of_a_recording(folder: Path) -> None:
     ]
 
 
-def test_the_audio_may_be_elsewhere_and_columns_chosen(folder: Path) -> None:
+def test_the_audio_folder_and_the_columns_can_be_chosen(folder: Path) -> None:
     (folder / "sub/t.csv").write_text("id,who,text,path\na,ana,x,nowhere\n")
     (one,), _ = read(folder / "sub/t.csv", audio=folder, audio_column="id", speaker_column="who")
     assert one == Utterance(str(folder / "a.wav"), None, "x", speaker="ana", extra={"path": "nowhere"})
