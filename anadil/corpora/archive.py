@@ -38,7 +38,7 @@ MARKER = ".anadil-unpacked.json"
 _DATA_FILTER: Callable[[tarfile.TarInfo, str], tarfile.TarInfo] = getattr(
     tarfile, "data_filter", lambda member, folder: member
 )
-"""Python's own rules (PEP 706; not in 3.11.0 to 3.11.3): a second barrier, should ours have a gap."""
+"""Python's own safety rules (PEP 706; not in Python 3.11.0 to 3.11.3), applied in addition to ours."""
 
 T = TypeVar("T")
 Progress = Callable[[int, int], None]  # bytes of the archive read, its size
@@ -162,7 +162,7 @@ def _tar_members(file: IO[bytes], folder: Path, limit: _SizeLimit) -> Iterator[_
 
 
 def _require_plain(member: tarfile.TarInfo, folder: Path, archive: Path) -> None:
-    """Raise AnadilError unless it is a file or folder whose path stays inside `folder`."""
+    """Raise AnadilError unless the member is a file or folder whose path stays inside `folder`."""
     _path_inside(folder, member.name, archive)
     if not member.isdir() and (not member.isreg() or member.issparse()):
         kind = "link" if member.islnk() or member.issym() else "device or other special file"

@@ -7,12 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.download_server import CONTENT, Server, server, waits
-
-__all__ = ["server", "waits"]
 from anadil.corpora import download
 from anadil.corpora.download import TRIES, RemoteFile, fetch, fetch_all, read_page
 from anadil.errors import AnadilError
+from tests.support.download_server import CONTENT, Server, server, waits
 
 __all__ = ["server", "waits"]
 
