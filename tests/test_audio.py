@@ -165,10 +165,10 @@ def test_what_is_no_audio_is_an_error(
 
 def test_an_error_page_saved_as_audio_is_called_what_it_is(tmp_path: Path) -> None:
     (tmp_path / "a.mp3").write_text("<html>503 Service Unavailable</html>")
-    with pytest.raises(AnadilError, match=r"not readable as audio: .*a.mp3 \(it holds a web page\)"):
+    with pytest.raises(AnadilError, match=r"not readable as audio: .*a.mp3 \(it is a web page\)"):
         audio.probe(tmp_path / "a.mp3")
     (tmp_path / "notes.mp3").write_text("a list of recordings")
-    with pytest.raises(AnadilError, match=r"notes.mp3 \(it holds no audio of the kind that its name says\)"):
+    with pytest.raises(AnadilError, match=r"notes.mp3 \(its content is not of the kind that its name says\)"):
         audio.probe(tmp_path / "notes.mp3")
 
 

@@ -1,4 +1,4 @@
-"""Before training: which utterances can be used, and why the others cannot. Nothing is dropped unnoticed."""
+"""Check utterances before training: which can be used, why the others cannot, and the weight of each in the loss."""
 
 from __future__ import annotations
 
@@ -13,14 +13,17 @@ from anadil.errors import AnadilError, Problem
 from anadil.manifest import Utterance, duration_error_s, measured, probe_all
 from anadil.text.rules import TextRules
 
+WEIGHT, MAX_WEIGHT = "weight", 1000.0
+"""Key of a manifest line: how much the utterance counts in the loss, from 0 to 1000."""
+
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """An utterance that can be trained on: its true duration is filled in, its text is encoded."""
+    """An utterance to train on, with its true duration and its encoded text."""
 
     utterance: Utterance
     labels: tuple[int, ...]
-    weight: float = 1.0  # in the loss of training
+    weight: float = 1.0  # in the loss
 
     @property
     def duration(self) -> float:
@@ -30,7 +33,7 @@ class Example:
 
 @dataclass
 class Checked:
-    """Outcome of `check`. `problems` cannot be used; `notes` count what was used all the same, or set aside."""
+    """Result of `check`: usable examples, problems of the others, and counted notes on what is used with changes or omitted."""
 
     examples: list[Example] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
@@ -51,10 +54,10 @@ def check(
     max_duration: float = float("inf"),
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Checked:
-    """Probe every file and encode every text.
+    """Probe every recording and encode every text.
 
-    `frames_of` gives the model's output frames for a number of samples at `sample_rate`: CTC needs one for each
-    label and one more between two equal labels. Durations in seconds; utterances outside the limits are set aside.
+    `frames_of`: the model's output frames for a number of samples at `sample_rate`. CTC needs one for each label and one
+    more between two equal labels. Durations are in seconds; utterances outside the limits are omitted, with a note.
     """
     checked = Checked(total=len(utterances))
     infos = probe_all(utterances, on_progress)
@@ -68,12 +71,9 @@ def check(
             _note_duration(utterance, info, checked.notes)
             example = Example(with_duration, tuple(_encode(utterance, rules)))
             if not min_duration <= example.duration <= max_duration:
-                side = (
-                    "shorter than data.min_duration"
-                    if example.duration < min_duration
-                    else "longer than data.max_duration"
-                )
-                checked.notes[f"set aside, {side}"] += 1
+                is_short = example.duration < min_duration
+                limit = "shorter than data.min_duration" if is_short else "longer than data.max_duration"
+                checked.notes[f"set aside, {limit}"] += 1
                 continue
             require_frames(example.labels, frames_of(round(example.duration * sample_rate)), example.duration)
         except AnadilError as error:
@@ -95,27 +95,21 @@ def _note_duration(utterance: Utterance, info: audio.AudioInfo | AnadilError, no
 def _encode(utterance: Utterance, rules: TextRules) -> list[int]:
     text = rules.normalize(utterance.text)
     if not text:
-        why = "empty text" if not utterance.text.strip() else f"nothing is left of the text {utterance.text!r}"
-        raise AnadilError(why)
+        is_empty = not utterance.text.strip()
+        raise AnadilError("empty text" if is_empty else f"nothing is left of the text {utterance.text!r}")
     return rules.encode(text)
 
 
-# How much an utterance counts in training: the manifest's key "weight", and the config's for pseudo labels.
+def with_weights(checked: Checked, of_pseudo_labels: float | None = None) -> Checked:
+    """The examples with their weights. `of_pseudo_labels` is the weight of all pseudo labels; None: as their lines say.
 
-WEIGHT = "weight"
-LARGEST = 1000.0
-
-
-def weighed(checked: Checked, of_pseudo_labels: float | None = None) -> Checked:
-    """Examples with their weights; `of_pseudo_labels` is that of all pseudo labels, None: what their lines say.
-
-    What is weighed 0 is set aside and noted; a weight that is none is a problem.
+    Examples of weight 0 are omitted, with a note. An invalid weight is a problem.
     """
     result = Checked([], list(checked.problems), Counter(checked.notes), checked.total)
     for example in checked.examples:
         one = example.utterance
         try:
-            weight = weight_of(one)
+            weight = _weight_of(one)
             if one.is_pseudo_label and of_pseudo_labels is not None:
                 weight = of_pseudo_labels
         except AnadilError as error:
@@ -128,11 +122,11 @@ def weighed(checked: Checked, of_pseudo_labels: float | None = None) -> Checked:
     return result
 
 
-def weight_of(utterance: Utterance) -> float:
-    """The line's weight, 1 if it has none. Raises AnadilError if it is no number from 0 to 1000."""
+def _weight_of(utterance: Utterance) -> float:
+    """The weight of the manifest line, 1 if it has none. Raises AnadilError unless it is a number from 0 to 1000."""
     value = utterance.extra.get(WEIGHT)
     if value is None:
         return 1.0
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= LARGEST:
-        raise AnadilError(f'"{WEIGHT}" must be a number from 0 to {LARGEST:g}, found {json.dumps(value)}')
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= MAX_WEIGHT:
+        raise AnadilError(f'"{WEIGHT}" must be a number from 0 to {MAX_WEIGHT:g}, found {json.dumps(value)}')
     return float(value)

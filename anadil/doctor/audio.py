@@ -264,7 +264,7 @@ def _measure_segment(file: soundfile.SoundFile, offset: float, duration: float |
             failure = getattr(error, "error_string", "") or "the decoder failed"
             break
         if not np.isfinite(block).all():
-            failure = "it holds values that are no numbers (NaN or infinity)"
+            failure = "it contains values that are not numbers (NaN or infinity)"
             break
         if len(block):
             meter.add(block[:, 0] if block.shape[1] == 1 else block.mean(axis=1))

@@ -53,6 +53,6 @@ def measure(utterances: Sequence[Utterance], rules: TextRules) -> list[Utterance
             problems.append(Problem(utterance.source or utterance.audio_filepath, str(error)))
     if problems:
         raise AnadilError(
-            summarize(problems, "utterances", len(utterances), "mend these lines, or take them out of the manifest")
+            summarize(problems, "utterances", len(utterances), "correct these lines, or remove them from the manifest")
         )
     return with_durations

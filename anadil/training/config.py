@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, Field, model_validator
 
 from anadil.data.augment.settings import AugmentSettings
-from anadil.data.examples import LARGEST
+from anadil.data.examples import MAX_WEIGHT
 from anadil.manifest import MAX_DURATION_S, MIN_DURATION_S
 from anadil.models.acoustic import ModelSettings
 from anadil.models.features import FeatureSettings
@@ -34,7 +34,7 @@ class DataSettings(BaseModel):
     max_duration: float = Field(MAX_DURATION_S, gt=0)  # seconds
     skip_bad: bool = False  # train without the utterances that cannot be used, instead of stopping
     pseudo_label_weight: float | None = Field(
-        None, ge=0, le=LARGEST
+        None, ge=0, le=MAX_WEIGHT
     )  # in the loss; None: the key "weight" of each line, or 1
     language_temperature: float | None = Field(
         None, ge=1

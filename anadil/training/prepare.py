@@ -12,7 +12,7 @@ from torch import Tensor
 
 from anadil.data.augment.chain import Augmenter
 from anadil.data.batches import plan_languages
-from anadil.data.examples import Checked, Example, check, weighed
+from anadil.data.examples import Checked, Example, check, with_weights
 from anadil.decoding.ctc import min_ctc_frames
 from anadil.errors import AnadilError, Problem, summarize
 from anadil.files import whole_file
@@ -194,7 +194,7 @@ def _check(resolved: Resolved, named: dict[str, list[Utterance]], report: Report
             for rules, group in resolved.grouped(utterances)
         ]
         together = _together(parts)
-        checked.append(weighed(together, config.data.pseudo_label_weight) if name == "training" else together)
+        checked.append(with_weights(together, config.data.pseudo_label_weight) if name == "training" else together)
         for note, count in checked[-1].notes.items():
             report.warn(f"{name}: {count:,} x {note}")
     return checked

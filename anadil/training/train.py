@@ -216,7 +216,7 @@ def _loaders(data: Prepared) -> tuple[Loader, Loader]:
 
 def _report_data(data: Prepared, loader: Loader, run: Run, report: Reporter) -> None:
     """Trouble with the cache of this epoch; what augmentation did, after the first and the last epoch."""
-    if loader.disk is not None and (trouble := loader.disk.news()):
+    if loader.disk is not None and (trouble := loader.disk.new_trouble()):
         report.warn(trouble)
     if data.augmenter.chain and (run.epoch == 1 or run.ended(data.config.training)):
         report.say(data.augmenter.report())

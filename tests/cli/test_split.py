@@ -87,7 +87,7 @@ def test_files_of_an_earlier_split_do_not_stay_among_those_of_a_new_one(tmp_path
 def test_an_input_is_never_replaced(tmp_path: Path) -> None:
     source = corpus(tmp_path / "train.jsonl", range(40))
     before = files(tmp_path)
-    assert "is to be read, so it is not replaced" in fails("split", source, "--out", tmp_path, "--force")
+    assert "is an input and cannot be replaced" in fails("split", source, "--out", tmp_path, "--force")
     assert files(tmp_path) == before
 
 
@@ -175,7 +175,7 @@ def test_common_voice(tmp_path: Path, shared: Path, language: str) -> None:
     assert json.loads((tmp_path / "s/split.json").read_text())["options"]["seed"] == 0
 
 
-def test_what_a_model_wrote_is_not_dealt_to_test(tmp_path: Path) -> None:
+def test_what_a_model_wrote_is_refused(tmp_path: Path) -> None:
     speech = corpus(tmp_path / "all.jsonl", range(6))
     line = speech.read_text(encoding="utf-8").splitlines()[3]
     speech.write_text(speech.read_text(encoding="utf-8") + line[:-1] + ', "pseudo_label": true}\n', encoding="utf-8")

@@ -203,7 +203,7 @@ def test_nan_is_no_sound(tmp_path: Path) -> None:
     samples[20000] = np.nan
     soundfile.write(tmp_path / "nan.wav", samples, RATE, subtype="FLOAT")
     report = diagnose(tmp_path, [{"audio_filepath": "nan.wav", "text": "a"}])
-    assert report.spoiled and "no numbers" in report.findings[0].what
+    assert report.spoiled and "not numbers" in report.findings[0].what
 
 
 def test_real_recordings_are_in_order_and_damaged_ones_are_told(shared: Path) -> None:

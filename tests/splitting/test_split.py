@@ -38,7 +38,7 @@ def readers(n_speakers: int, n_each: int, n_prompts: int = 0, seed: int = 0) -> 
 
 def membership(result: SplitResult) -> dict[str, str]:
     """SplitResult of each clip."""
-    return {u.audio_filepath: NAMES[w] for u, w in zip(result.utterances, result.where.tolist(), strict=True)}
+    return {u.audio_filepath: NAMES[w] for u, w in zip(result.utterances, result.split_index.tolist(), strict=True)}
 
 
 def as_keep(result: SplitResult) -> dict[str, list[Utterance]]:
@@ -82,9 +82,9 @@ def test_the_order_of_the_lines_changes_nothing(corpus: list[Utterance], plan: P
 
 
 @given(corpus=corpora, plan=plans, set_aside=st.booleans())
-def test_what_is_dealt_shares_nothing_and_loses_nothing(corpus: list[Utterance], plan: Plan, set_aside: bool) -> None:
+def test_splits_share_nothing_and_lose_nothing(corpus: list[Utterance], plan: Plan, set_aside: bool) -> None:
     result = assign_splits(corpus, replace(plan, set_aside=set_aside and plan.disjoint == BOTH))
-    assert len(result.where) == len(corpus) == sum(len(result.part(name)) for name in NAMES)
+    assert len(result.split_index) == len(corpus) == sum(len(result.part(name)) for name in NAMES)
     for name in ("valid", "test"):
         leak = result.leak(name)
         assert not (leak.shared_speakers and "speaker" in plan.disjoint)
@@ -130,7 +130,7 @@ def test_without_an_earlier_split_growth_moves_no_clip_of_a_corpus_of_many_speak
 
 
 def test_a_small_corpus_that_grows_seldom_moves_a_clip_from_test_to_train() -> None:
-    """Dealt by size, sets can change; what test gives up comes to valid first (half of the runs move one if it does not)."""
+    """By size, sets can change; what test loses goes to valid first (without that, half of the runs move one)."""
     moved = 0
     for seed in range(20):
         rng = random.Random(seed)  # some speakers say ten times as much as others
@@ -188,7 +188,7 @@ def test_new_utterances_follow_old_ones_over_other_new_ones_and_what_links_two_s
 def test_an_earlier_split_that_does_not_fit_is_an_error() -> None:
     leaky = {"train": [one(1, "a"), one(2, "b")], "valid": [one(3, "c")], "test": [one(4, "a")]}
     corpus = [u for old in leaky.values() for u in old]
-    with pytest.raises(AnadilError, match="0 speakers and 1 sentences both in test and .*\n.*--set-aside"):
+    with pytest.raises(AnadilError, match="0 speakers and 1 sentences in test that are also in .*\n.*--set-aside"):
         split(corpus, Plan(), leaky)
     mended = membership(split(corpus, Plan(set_aside=True), leaky))
     assert (mended["/c/1-a.wav"], mended["/c/4-a.wav"]) == ("set_aside", "test")
@@ -210,7 +210,7 @@ def test_shares_are_of_hours_and_sets_have_many_speakers() -> None:
             assert spoken.max() <= 0.5 * spoken.sum()
 
 
-def test_sets_that_are_dealt_by_size_take_small_speakers_first() -> None:
+def test_sets_that_are_chosen_by_size_take_small_speakers_first() -> None:
     corpus = [*readers(150, 4), *(one(f"medium{s}", f"{s} {t}", 9.0) for s in range(20) for t in range(30))]
     results = [split(corpus, Plan(seed=seed)) for seed in range(12)]
     counts = [one.figures(name).n_speakers for one in results for name in one.by_size]
@@ -230,7 +230,7 @@ def test_durations_are_alike_in_all_splits() -> None:
     assert middle[2] == pytest.approx(middle[0], rel=0.15)
 
 
-def test_few_speakers_are_dealt_by_size() -> None:
+def test_few_speakers_are_chosen_by_size() -> None:
     corpus = [one(s, f"{s} {t}") for s, n in enumerate([100, 80, 12, 10]) for t in range(n)]
     result = split(corpus, Plan(disjoint=SPEAKER))
     assert set(result.by_size) <= {"test", "valid"} and result.by_size
@@ -281,7 +281,7 @@ def test_equal_choices_of_what_to_set_aside_do_not_hang_on_the_order() -> None:
 
 def test_setting_aside_is_advised_where_little_links() -> None:
     corpus = [*readers(60, 5), *(one(s, f"{s - 1} 0", 1.0) for s in range(1, 60))]  # a chain
-    with pytest.raises(AnadilError, match="next: add --set-aside, which leaves out little"):
+    with pytest.raises(AnadilError, match="next: add --set-aside, which excludes little"):
         split(corpus, Plan())
     result = split(corpus, Plan(set_aside=True))
     assert 0 < result.figures("set_aside").hours < 0.2 * sum(result.lengths) / 3.6e9
@@ -334,7 +334,7 @@ def test_missing_durations_are_measured_or_named(tmp_path: Path, write_wav: Call
     assert 'm:1: no "duration", and audio file not found' in str(caught.value)
     assert f'm:2: no "duration", and offset 2 s is outside of {path} (1.50 s)' in str(caught.value)
     assert "2 of 5 utterances" in str(caught.value) and "anadil import" in str(caught.value)
-    with pytest.raises(AnadilError, match="nothing to hear"):
+    with pytest.raises(AnadilError, match="the manifest has no audio"):
         measure([Utterance(path, 0.0)])
 
 
@@ -343,7 +343,7 @@ def test_hash_randomisation_changes_nothing() -> None:
 from anadil.splitting.split import Plan, assign_splits
 from anadil.manifest import Utterance
 corpus = [Utterance(f"/c/{i}.wav", 1.0 + i % 7, f"t {i % 90}", speaker=f"s{i % 40}") for i in range(400)]
-print([assign_splits(corpus, Plan(set_aside=aside)).where.tolist() for aside in (False, True)])
+print([assign_splits(corpus, Plan(set_aside=aside)).split_index.tolist() for aside in (False, True)])
 """
     outputs = {
         subprocess.run(

@@ -58,4 +58,4 @@ def test_a_cache_that_cannot_be_written_is_told_once(tmp_path: Path, monkeypatch
     told = Warned()
     train(config_of(tmp_path, tmp_path / "cache"), tmp_path / "run", told)
     assert len([warning for warning in told.warnings if "data.cache" in warning and "nearly full" in warning]) == 1
-    assert DiskCache(tmp_path / "cache", 1).news() is None
+    assert DiskCache(tmp_path / "cache", 1).new_trouble() is None
