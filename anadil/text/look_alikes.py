@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
 
 import regex
 
@@ -34,14 +35,19 @@ def _pairs(text: str) -> Iterator[tuple[str, str]]:
         yield pair[0], pair[1]
 
 
+@lru_cache(maxsize=4096)
+def script_of(character: str) -> str:
+    """Latin, Cyrillic or Greek; empty for all others."""
+    return next((name for name, pattern in _SCRIPTS.items() if pattern.match(character)), "")
+
+
 def strange_letters(word: str, script: str, own: frozenset[str]) -> str:
     """Letters of a second script inside a word that has letters of the language's own; `own` are never strange."""
     name = _NAMES.get(script)
     if name is None or word.isascii():
         return ""
-    others = [pattern for other, pattern in _SCRIPTS.items() if other != name]
-    strange = "".join(c for c in word if c not in own and any(pattern.match(c) for pattern in others))
-    native = any(_SCRIPTS[name].match(c) for c in word)
+    strange = "".join(c for c in word if c not in own and script_of(c) not in ("", name))
+    native = any(script_of(c) == name for c in word)
     return strange if strange and native else ""
 
 

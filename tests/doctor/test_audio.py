@@ -13,7 +13,7 @@ import pytest
 import soundfile
 import soxr
 
-from anadil.doctor.audio import AudioLimits, cut_page, hear, measure
+from anadil.doctor.audio import AudioLimits, cut_page, measure, measure_all
 from anadil.doctor.findings import Severity
 from anadil.manifest import Utterance, read_manifest
 from tests.support.diagnoses import babble, diagnose, kinds_in
@@ -209,8 +209,8 @@ def test_nan_is_no_sound(tmp_path: Path) -> None:
 def test_real_recordings_are_in_order_and_damaged_ones_are_told(shared: Path) -> None:
     speech = shared / "speech"
     clips = read_manifest(speech / "mboshi/valid.jsonl")[:40] + read_manifest(speech / "english/train.jsonl")[:40]
-    assert hear(clips, AudioLimits(0.1, 20))[1] == []
-    damaged = hear(read_manifest(speech / "damaged/manifest.jsonl"), AudioLimits(0.1, 20))[1]
+    assert measure_all(clips, AudioLimits(0.1, 20))[1] == []
+    damaged = measure_all(read_manifest(speech / "damaged/manifest.jsonl"), AudioLimits(0.1, 20))[1]
     assert [(one.kind.name, one.severity) for one in damaged] == [("truncated-audio", Severity.LOOK)] * 4
     assert [round(one.value, 3) for one in damaged] == [0.023] * 4
 
@@ -237,6 +237,6 @@ def test_an_interrupt_is_not_kept_waiting(tmp_path: Path, monkeypatch: pytest.Mo
 
     monkeypatch.setattr("anadil.doctor.audio.measure", counted)
     with pytest.raises(KeyboardInterrupt) as caught:
-        hear([Utterance(str(tmp_path / f"{i}.wav")) for i in range(200)], AudioLimits(0.1, 20), interrupted)
+        measure_all([Utterance(str(tmp_path / f"{i}.wav")) for i in range(200)], AudioLimits(0.1, 20), interrupted)
     assert n_measured < 200
     assert threading.active_count() == n_threads, caught  # as long as the traceback lives too

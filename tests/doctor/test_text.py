@@ -11,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from anadil.doctor.examine import Model
-from anadil.doctor.text import characters_of, look_alikes, script_of
+from anadil.doctor.text import characters_of, look_alikes
 from anadil.errors import AnadilError
 from anadil.text.alphabet import labels_from_text
+from anadil.text.look_alikes import script_of
 from anadil.text.rules import TextRules, TextSettings, text_rules
 from tests.support.diagnoses import diagnose, diagnose_texts, kinds_in
 
@@ -84,11 +85,11 @@ def test_the_doctor_and_the_labels_doubt_the_same(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("at_once", [1, 3, 5000])
 def test_characters_are_rare_below_five_of_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at_once: int) -> None:
-    monkeypatch.setattr("anadil.doctor.text._AT_ONCE", at_once)
+    monkeypatch.setattr("anadil.doctor.text._TEXTS_AT_ONCE", at_once)
     report = diagnose(tmp_path, lines("abq", "Qab", "abab x", "xxxxab"), listen=False)
     rare = [one for one in report.findings if one.kind.name == "rare-character"]
     assert [(one.value, one.lines) for one in rare] == [(2, (f"{tmp_path}/train.jsonl:1", f"{tmp_path}/train.jsonl:2"))]
-    assert "'q' (U+0071 LATIN SMALL LETTER Q) is there 2 times" in rare[0].what
+    assert "'q' (U+0071 LATIN SMALL LETTER Q) occurs 2 times" in rare[0].what
 
 
 def test_a_rare_character_that_the_rules_make_of_another_is_found(tmp_path: Path) -> None:
@@ -101,7 +102,7 @@ def suspects(*texts: str) -> tuple[dict[tuple[str, str], int], set[str]]:
     words = {word for text in texts for word in text.split()}
     characters = Counter("".join(texts).replace(" ", ""))
     mistakes, meant = look_alikes(texts, characters, words.__contains__)
-    return dict(Counter((one.word, one.found + one.right) for one in mistakes)), meant
+    return dict(Counter((one.word, one.letter + one.twin) for one in mistakes)), meant
 
 
 LATIN = "mama yapa kama epe oxa cece " * 30
@@ -144,7 +145,7 @@ def test_look_alikes_are_told_line_by_line(tmp_path: Path) -> None:
     report = diagnose(tmp_path, lines(LATIN, "MАMA ha", "mаma"), listen=False)
     alike = [one for one in report.findings if one.kind.name == "look-alike"]
     assert sorted(one.where[-1] for one in alike) == ["2", "3"]
-    assert "'а' (U+0430 CYRILLIC SMALL LETTER A) in 'mаma': 2 of it beside" in alike[0].what
+    assert "'а' (U+0430 CYRILLIC SMALL LETTER A) in 'mаma': 2 of it, " in alike[0].what
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"])))
@@ -153,7 +154,7 @@ def test_characters_are_counted(text: str) -> None:
 
 
 def test_scripts() -> None:
-    assert [script_of(c) for c in "aωая1'ʼا"] == ["LATIN", "GREEK", "CYRILLIC", "CYRILLIC", "", "", "", ""]
+    assert [script_of(c) for c in "aωая1'ʼا"] == ["Latin", "Greek", "Cyrillic", "Cyrillic", "", "", "", ""]
 
 
 def test_lines_that_are_no_utterance_are_findings(tmp_path: Path) -> None:

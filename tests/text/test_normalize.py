@@ -196,6 +196,31 @@ def test_saved_rules_need_no_file_and_cannot_be_changed_by_halves() -> None:
         TextSettings(saved=saved, lowercase=False)
 
 
+def test_saved_rules_decode_without_a_normalizer(monkeypatch: pytest.MonkeyPatch) -> None:
+    saved = rules("tr", "abcı '").to_dict()
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("a Normalizer was built")
+
+    monkeypatch.setattr("anadil.text.normalize.Normalizer.__init__", refuse)
+    read = rules_from_dict(saved, list("abcı '"))
+    assert read.decode([0, 4, 1]) == "a b"
+    assert text_rules("tr", TextSettings(saved=saved), list("abcı '"), check=False) == read
+    assert first_rules({}, "tr", list("ab")).decode([1]) == "b"
+    with pytest.raises(AnadilError, match="labels that repeat: 'a'; an empty label; digits"):
+        rules_from_dict(saved, ["a", "a", "", "7"])
+    with pytest.raises(AssertionError, match="a Normalizer was built"):
+        rules("tr", "ab")
+
+
+def test_saved_rules_in_a_config_are_checked_against_its_labels() -> None:
+    saved = rules("tr", "ab").to_dict()
+    with pytest.raises(AnadilError, match="change or drop.*: 'B'"):
+        rules("und", "aB", saved=saved)
+    with pytest.raises(AnadilError, match="'x' is mapped to '.', which the text rules change to ' '"):
+        rules("und", "a", saved=saved | {"map": {"x": "."}})
+
+
 def test_a_model_of_the_first_version_reads_as_it_did() -> None:
     old = first_rules({"lowercase": True, "map": {"’": "'"}, "drop": ".,?", "unknown": "error"}, "tr", list("abı '3"))
     assert old.normalize("IA’b, 3. Dr.") == "ıa'b 3 dr"
