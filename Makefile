@@ -3,7 +3,7 @@ PYTHON ?= python3
 OUT ?= demo
 BIN := .venv/bin
 
-.PHONY: install demo test lint docs clean
+.PHONY: install demo test test-fast lint wheel docs clean
 
 install: .venv/demo.installed
 
@@ -16,6 +16,10 @@ demo: .venv/demo.installed
 
 test: .venv/dev.installed
 	$(BIN)/python -m pytest
+
+# All tests but those marked slow, which train on real speech, start several processes or build the wheel
+test-fast: .venv/dev.installed
+	$(BIN)/python -m pytest -m "not slow"
 
 lint: .venv/dev.installed
 	$(BIN)/ruff check .

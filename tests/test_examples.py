@@ -17,6 +17,7 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "examples"))
 
 
+@pytest.mark.slow
 def test_scratch_against_transfer(tmp_path: Path, shared: Path) -> None:
     speech = tmp_path / "shared/speech"
     for manifest, every in (("mboshi/train", 60), ("mboshi/valid", 40), ("english/train", 10)):

@@ -47,6 +47,7 @@ def train_and_test(yesno: Path, out: Path, seed: int) -> Evaluation:
     return evaluation
 
 
+@pytest.mark.slow
 def test_yesno_makes_at_most_one_error_of_240_words(yesno: Path, tmp_path: Path) -> None:
     """The median of three seeds: how a CPU rounds decides over one word more (docs/LOG.md)."""
     found = [train_and_test(yesno, tmp_path / str(seed), seed) for seed in (0, 1, 2)]
@@ -56,6 +57,7 @@ def test_yesno_makes_at_most_one_error_of_240_words(yesno: Path, tmp_path: Path)
     assert errors[1] <= 1 and errors[2] <= 2, wrong
 
 
+@pytest.mark.slow
 def test_mboshi_trains_from_its_opus_files(shared: Path, tmp_path: Path) -> None:
     """Twenty minutes of speech are enough to beat the CER of blanks (1.0); the figure of all 4 hours is in docs/LOG.md."""
     for name, every in (("train", 4), ("valid", 5)):
@@ -121,6 +123,7 @@ def test_turkish_common_voice_mp3_is_decoded_resampled_and_transcribed(
     assert all(1 < transcript["duration"] < 15 for transcript in transcripts)
 
 
+@pytest.mark.slow
 def test_the_demo_ends_with_its_table_and_the_next_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A fifth of the speech and eight epochs, not minutes: the same result on a fast machine and a busy one."""
     make_config = demo.make_config

@@ -52,6 +52,7 @@ def test_gradient_accumulation_changes_nothing(tmp_path: Path, micro: Path, alon
     assert_same_course(tmp_path / "run", alone)
 
 
+@pytest.mark.slow
 @posix
 def test_two_processes_give_the_losses_of_one_and_one_goes_on_where_two_were_killed(
     tmp_path: Path, micro: Path, alone: Path
@@ -88,6 +89,7 @@ def test_two_processes_give_the_losses_of_one_and_one_goes_on_where_two_were_kil
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)  # the learning rate is constant here
 
 
+@pytest.mark.slow
 @posix
 def test_torchruns_environment_is_obeyed(tmp_path: Path, micro: Path, alone: Path) -> None:
     config, out = write_config(tmp_path / "config.yaml", data_of(micro)), tmp_path / "run"
