@@ -3,7 +3,7 @@ PYTHON ?= python3
 OUT ?= demo
 BIN := .venv/bin
 
-.PHONY: install demo test lint wheel docs clean
+.PHONY: install demo test test-fast lint wheel docs clean
 
 install: .venv/demo.installed
 
@@ -17,14 +17,14 @@ demo: .venv/demo.installed
 test: .venv/dev.installed
 	$(BIN)/python -m pytest
 
+# All tests but those marked slow, which train on real speech, start several processes or build the wheel
+test-fast: .venv/dev.installed
+	$(BIN)/python -m pytest -m "not slow"
+
 lint: .venv/dev.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy anadil
-
-# Build the wheel, install it into an empty environment and try it there
-wheel: .venv/bin/python
-	$(BIN)/python .ci/wheel.py
 
 # README, guides and all else in docs/ as a site in site/; a link to a page or an anchor that is not there fails
 PAGES := README.md CONTRIBUTING.md CHANGELOG.md docs anadil/text/languages/README.md

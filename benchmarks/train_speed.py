@@ -92,7 +92,7 @@ def plain_conv(self: MaskedConv, x: Tensor, mask: Tensor) -> tuple[Tensor, Tenso
 def plain_twin(settings: dict[str, Any]) -> AcousticModel:
     model = acoustic(settings)
     assert isinstance(model.network, QuartzNet)
-    model.network.encoder.has_frames_first = False
+    model.network.encoder.has_time_major = False
     for module in model.network.modules():
         if isinstance(module, MaskedConv):
             module.forward = plain_conv.__get__(module)  # type: ignore[method-assign]

@@ -9,9 +9,10 @@ os.environ["OMP_NUM_THREADS"] = "1"  # sums in one order, in every process; set 
 import numpy as np
 import pytest
 import soundfile
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
-settings.register_profile("anadil", deadline=None)  # a test is never timed, and CI machines are slow
+# a test is never timed, nor how long its examples take to generate: machines are slow or busy
+settings.register_profile("anadil", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("anadil")
 
 ROOT = Path(__file__).parents[1]

@@ -23,9 +23,9 @@ def corpora(
     import json
     from dataclasses import asdict
 
-    from anadil.corpora.catalog import KINDS, find
+    from anadil.corpora.catalog import KINDS, find_kind
 
-    chosen = [find(name)] if name else list(KINDS)
+    chosen = [find_kind(name)] if name else list(KINDS)
     if as_json:
         listed = [asdict(kind) for kind in chosen]
         print(json.dumps(listed[0] if name else listed, ensure_ascii=False, indent=1))

@@ -23,10 +23,10 @@ def download(
 ) -> None:
     """Download a corpus and unpack it. If it is interrupted, run it again: it resumes where it stopped."""
     from anadil.corpora.archive import is_archive, unpack_if_archive
-    from anadil.corpora.catalog import find
+    from anadil.corpora.catalog import find_kind
     from anadil.errors import AnadilError
 
-    kind = find(corpus)
+    kind = find_kind(corpus)
     fetch = kind.downloader()
     if part and not kind.parts:
         raise AnadilError(f"{kind.name} has no parts to choose from\n  next: omit --part")

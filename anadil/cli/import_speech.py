@@ -44,12 +44,12 @@ def import_speech(
     """Turn a corpus, annotation files or a table into manifests; list what cannot be used, with the reason."""
     import json
 
-    from anadil.corpora.catalog import find
+    from anadil.corpora.catalog import find_kind
     from anadil.corpora.importing import import_speech as run
     from anadil.corpora.reader import Options
     from anadil.errors import AnadilError
 
-    corpus_kind = find(kind)
+    corpus_kind = find_kind(kind)
     options = Options(lang, audio, tier, tier_type, audio_column, text_column, speaker_column)
     with ConsoleReporter() as report:
         result = run(corpus_kind, source, options, out, wav, force, report.progress)

@@ -28,10 +28,10 @@ class Format(enum.StrEnum):
     CTM = "ctm"
 
 
-ENDINGS = {Format.TEXT: ".txt", Format.TEXTGRID: ".TextGrid", Format.AUDACITY: ".txt"}
-"""File name endings, where they differ from the format's name."""
-ALONE = (Format.SRT, Format.VTT, Format.TEXTGRID, Format.EAF, Format.AUDACITY)
-"""Formats that hold one recording per file."""
+_SUFFIXES = {Format.TEXT: ".txt", Format.TEXTGRID: ".TextGrid", Format.AUDACITY: ".txt"}
+"""File suffixes of the formats for which it is not the format's name."""
+_ONE_RECORDING = (Format.SRT, Format.VTT, Format.TEXTGRID, Format.EAF, Format.AUDACITY)
+"""Formats in which a file holds the transcript of one recording only."""
 
 
 @verb
@@ -65,7 +65,7 @@ def transcribe(
         for done, source in enumerate(sources, start=1):
             try:
                 notes.update(file_notes(probe(source)))
-                deliver(recognizer.transcribe(source), source, form, targets.get(source), alone=len(sources) == 1)
+                _deliver(recognizer.transcribe(source), source, form, targets.get(source), alone=len(sources) == 1)
             except AnadilError as error:
                 failed += 1
                 report.warn(str(error))
@@ -105,13 +105,13 @@ def plan_outputs(sources: list[Path], form: Format, out: Path | None, force: boo
             f"CTM names cannot contain white space: {', '.join(spaced[:3])}\n  next: rename these recordings"
         )
     if out is None:
-        if form in ALONE and len(sources) > 1:
+        if form in _ONE_RECORDING and len(sources) > 1:
             raise AnadilError(
-                f"a file of format {form} holds one recording, and there are {len(sources):,}\n"
-                "  next: add --out DIR, for one file per recording"
+                f"a file of format {form} holds one recording only, and there are {len(sources):,}\n"
+                "  next: add --out DIR, to write one file per recording"
             )
         return {}
-    suffix = ENDINGS.get(form, f".{form}")
+    suffix = _SUFFIXES.get(form, f".{form}")
     targets = {source: out / (source.stem + suffix) for source in sources}
     clashes = [str(target) for target, count in Counter(targets.values()).items() if count > 1]
     if clashes:
@@ -126,14 +126,14 @@ def plan_outputs(sources: list[Path], form: Format, out: Path | None, force: boo
     return targets
 
 
-def deliver(transcript: Transcript, source: Path, form: Format, target: Path | None, alone: bool) -> None:
-    """Write one transcript to its file, or print it: the bare text if it is the only one."""
+def _deliver(transcript: Transcript, source: Path, form: Format, target: Path | None, alone: bool) -> None:
+    """Write one transcript to its file, or print it. With `alone`, text is printed without the file name."""
     from anadil.files import whole_file
 
     if form is Format.TEXT:
         content = (transcript.text if alone or target else f"{source}\t{transcript.text}") + "\n"
     else:
-        content = render(transcript, source, form)
+        content = _format(transcript, source, form)
     if target is None:
         print(content, end="", flush=True)
         return
@@ -141,8 +141,8 @@ def deliver(transcript: Transcript, source: Path, form: Format, target: Path | N
         beside.write_text(content, encoding="utf-8", newline="\n")
 
 
-def render(transcript: Transcript, source: Path, form: Format) -> str:
-    """Return a transcript in a format that has times."""
+def _format(transcript: Transcript, source: Path, form: Format) -> str:
+    """The transcript as text in one of the formats with times."""
     if form is Format.JSON:
         import json
 
@@ -156,13 +156,13 @@ def render(transcript: Transcript, source: Path, form: Format) -> str:
             [ctm.TimedWord(source.stem, "1", word.start, length, word.text, word.confidence) for word, length in words]
         )
     utterances = cues(transcript)
-    plain = {
+    cue_formats = {
         Format.SRT: subtitles.format_srt,
         Format.VTT: subtitles.format_vtt,
         Format.AUDACITY: audacity.format_audacity,
     }
-    if form in plain:
-        return plain[form](utterances)
+    if form in cue_formats:
+        return cue_formats[form](utterances)
     tiers = {"utterances": utterances, "words": word_segments(transcript)}
     if form is Format.EAF:
         return elan.format_eaf(tiers, source)

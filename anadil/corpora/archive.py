@@ -35,6 +35,11 @@ MEMBER_BYTES = 512  # size of an empty file in a tar, and about its size on the 
 _CHUNK_BYTES = 2**20
 MARKER = ".anadil-unpacked.json"
 
+_DATA_FILTER: Callable[[tarfile.TarInfo, str], tarfile.TarInfo] = getattr(
+    tarfile, "data_filter", lambda member, folder: member
+)
+"""Python's own safety rules (PEP 706; not in Python 3.11.0 to 3.11.3), applied in addition to ours."""
+
 T = TypeVar("T")
 Progress = Callable[[int, int], None]  # bytes of the archive read, its size
 _Member = tuple[str, IO[bytes] | None, int]  # name, content (None: a folder), size that the archive states
@@ -106,7 +111,7 @@ def _unpack_members(folder: Path, archive: Path, archive_bytes: int, on_progress
     try:
         with open(archive, "rb") as file:
             members = _zip_members if archive.name.lower().endswith(".zip") else _tar_members
-            for name, content, size in members(file, limit):
+            for name, content, size in members(file, folder, limit):
                 limit.add(size + MEMBER_BYTES)
                 _write(folder, name, content, size, archive)
                 on_progress(min(file.tell(), archive_bytes), archive_bytes)
@@ -139,19 +144,29 @@ class _SizeLimit:
             )
 
 
-def _tar_members(file: IO[bytes], limit: _SizeLimit) -> Iterator[_Member]:
+def _tar_members(file: IO[bytes], folder: Path, limit: _SizeLimit) -> Iterator[_Member]:
     archive = limit.archive
     with tarfile.open(fileobj=file, mode="r:*") as tar:
         while (member := _read_checked(archive, tar.next)) is not None:
             vars(tar)["members"] = []  # tarfile keeps every member: gigabytes for a corpus of millions of clips
+            _require_plain(member, folder, archive)
+            try:
+                member = _DATA_FILTER(member, str(folder))
+            except tarfile.TarError as error:
+                raise _refusal(archive, member.name, f"is not plain data ({error})") from error
             if member.isdir():
                 yield member.name, None, 0
-            elif member.isreg() and not member.issparse():
-                yield member.name, tar.extractfile(member), member.size
             else:
-                kind = "link" if member.islnk() or member.issym() else "device or other special file"
-                raise _refusal(archive, member.name, f"is a {kind}")
+                yield member.name, tar.extractfile(member), member.size
         _read_checked(archive, _drain, tar.fileobj)
+
+
+def _require_plain(member: tarfile.TarInfo, folder: Path, archive: Path) -> None:
+    """Raise AnadilError unless the member is a file or folder whose path stays inside `folder`."""
+    _path_inside(folder, member.name, archive)
+    if not member.isdir() and (not member.isreg() or member.issparse()):
+        kind = "link" if member.islnk() or member.issym() else "device or other special file"
+        raise _refusal(archive, member.name, f"is a {kind}")
 
 
 def _drain(stream: object) -> None:
@@ -162,7 +177,7 @@ def _drain(stream: object) -> None:
         n_left -= len(chunk)
 
 
-def _zip_members(file: IO[bytes], limit: _SizeLimit) -> Iterator[_Member]:
+def _zip_members(file: IO[bytes], folder: Path, limit: _SizeLimit) -> Iterator[_Member]:
     archive = limit.archive
     with zipfile.ZipFile(file) as packed:
         limit.check(sum(member.file_size + MEMBER_BYTES for member in packed.infolist()))

@@ -183,7 +183,7 @@ ANNOTATIONS = (
 KINDS = CORPORA + LAYOUTS + ANNOTATIONS
 
 
-def find(name: str) -> CorpusKind:
+def find_kind(name: str) -> CorpusKind:
     """The kind with this name; case is ignored, and "_" equals "-". Raises AnadilError with the nearest name."""
     wanted = name.lower().replace("_", "-")
     known = {kind.name: kind for kind in KINDS}

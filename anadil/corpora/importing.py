@@ -22,8 +22,8 @@ from anadil.errors import AnadilError, Problem
 from anadil.files import refuse_overwrite, whole_file
 from anadil.manifest import Utterance, measured, probe_all, write_manifest
 
-END_TOLERANCE_S = 0.2
-"""Tables and annotations may go that far past the end of the audio: encoders pad (MP3: up to 0.1 s), tools round."""
+_END_TOLERANCE_S = 0.2
+"""How far tables and annotations may go past the end of the audio: encoders pad (MP3: up to 0.1 s), tools round."""
 
 _NO_SPLIT = "all"
 _REJECTED, _UNPACKED, _CONVERTED = "rejected.jsonl", "unpacked", "wav"  # in the output folder
@@ -117,19 +117,24 @@ def _require_supported_options(kind: CorpusKind, options: Options) -> None:
         )
 
 
-def _measure(utterances: Sequence[Utterance], found: ImportResult, on_progress: Progress) -> list[Utterance]:
-    """Utterances with text and audio, their duration as the audio has it; the others are rejected."""
+def _measure(utterances: Sequence[Utterance], result: ImportResult, on_progress: Progress) -> list[Utterance]:
+    """Return the utterances with text and audio, with their true duration; reject the others."""
     infos = probe_all(utterances, lambda done, total: on_progress("measuring", done, total))
     usable = []
     for utterance in utterances:
         try:
             usable.append(_with_duration(utterance, infos[utterance.audio_filepath]))
         except AnadilError as error:
-            found.reject(utterance.source or utterance.audio_filepath, error)
+            result.reject(utterance.source or utterance.audio_filepath, error)
     return usable
 
 
 def _with_duration(utterance: Utterance, info: audio.AudioInfo | AnadilError) -> Utterance:
+    """The utterance with its true duration. Raises AnadilError if it cannot be used.
+
+    It may go past the end of the audio by _END_TOLERANCE_S, and is then cut. If the duration of a whole recording differs
+    by no more than that, it is the duration of the audio.
+    """
     for value in (utterance.audio_filepath, utterance.text, utterance.speaker, *utterance.extra.values()):
         _require_utf8(value)
     if not utterance.text.strip():
@@ -138,10 +143,10 @@ def _with_duration(utterance: Utterance, info: audio.AudioInfo | AnadilError) ->
     if isinstance(info, AnadilError) or utterance.duration is None:
         return with_duration
     excess = utterance.offset + utterance.duration - info.duration
-    if excess > END_TOLERANCE_S:
+    if excess > _END_TOLERANCE_S:
         end = utterance.offset + utterance.duration
         raise AnadilError(f"ends at {end:.2f} s, past the end of {utterance.audio_filepath} ({info.duration:.2f} s)")
-    if not utterance.offset and excess > -END_TOLERANCE_S:  # the whole recording
+    if not utterance.offset and excess > -_END_TOLERANCE_S:  # the whole recording
         return replace(utterance, duration=info.duration)
     return with_duration
 

@@ -34,7 +34,7 @@ def utterances(source: Path, options: Options, reject: Reject) -> Iterator[Utter
     transcripts in `source`.
     """
     root = unpack_if_archive(source, options.unpack_to)
-    files = [(folder, split) for folder in _language_folders(root) for split in _SPLITS if _has(folder, split)]
+    files = [(folder, split) for folder in _language_folders(root) for split in _SPLITS if _has_split(folder, split)]
     if not files:
         raise AnadilError(
             f"{source} holds no {_SPLITS[0]}/transcripts.txt of Multilingual LibriSpeech\n"
@@ -85,12 +85,12 @@ def _language_folders(root: Path) -> list[Path]:
     """The folders of the languages: the root itself, or folders in it. Each folder's name gives its language."""
     for pattern in (".", "*/", "*/*/"):
         folders = [root] if pattern == "." else sorted(root.glob(pattern))
-        if found := [folder for folder in folders if any(_has(folder, split) for split in _SPLITS)]:
-            return found
+        if matches := [folder for folder in folders if any(_has_split(folder, split) for split in _SPLITS)]:
+            return matches
     return []
 
 
-def _has(folder: Path, split: str) -> bool:
+def _has_split(folder: Path, split: str) -> bool:
     return (folder / split / "transcripts.txt").is_file()
 
 

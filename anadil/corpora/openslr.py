@@ -172,7 +172,7 @@ def _license(root: Path) -> str | None:
 
 def download(language: str | None, parts: Sequence[str], out: Path, progress: Progress) -> list[Path]:
     """Download one set (`--part SLR41`), or the only set of a language. Raises AnadilError."""
-    number = _choose(language, parts)
+    number = _choose_set(language, parts)
     files = [RemoteFile(f"{_ROOT}/{number}/{name}", name) for name in _files(number, language)]
     if number in _CROWD_WITH_CHECKSUMS:
         sums = read_page(f"{_ROOT}/{number}/asr_{_CROWD[number].split()[1]}.sha256").decode("utf-8", "replace")
@@ -191,7 +191,7 @@ def download(language: str | None, parts: Sequence[str], out: Path, progress: Pr
     return paths
 
 
-def _choose(language: str | None, parts: Sequence[str]) -> int:
+def _choose_set(language: str | None, parts: Sequence[str]) -> int:
     """The number of the set. Raises AnadilError with a list of the sets if it is not exactly one."""
     numbers = sorted({*_GOOGLE, *_CROWD})
     if len(parts) > 1:
@@ -200,15 +200,15 @@ def _choose(language: str | None, parts: Sequence[str]) -> int:
             "  next: run the command once per --part, each time with another --out"
         )
     if parts:
-        wanted = parts[0].upper().removeprefix("SLR")
-        numbers = [number for number in numbers if str(number) == wanted]
+        number_part = parts[0].upper().removeprefix("SLR")
+        numbers = [number for number in numbers if str(number) == number_part]
     if language:
         numbers = [number for number in numbers if language in _languages(number)]
     if len(numbers) == 1 and (language or len(_languages(numbers[0])) == 1):
         return numbers[0]
     sets = [f"SLR{number} ({', '.join(_languages(number))})" for number in numbers or sorted({*_GOOGLE, *_CROWD})]
-    asked = " ".join([*parts, *([language] if language else [])])
-    what = "several sets match" if numbers else f"{asked!r} matches none of the sets that Anadil can download"
+    wanted = " ".join([*parts, *([language] if language else [])])
+    what = "several sets match" if numbers else f"{wanted!r} matches none of the sets that Anadil can download"
     raise AnadilError(
         f"{what}: {', '.join(sets)}\n"
         "  next: choose one, for example with --part SLR41, and with --lang if it has several languages"

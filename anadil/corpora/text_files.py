@@ -1,8 +1,8 @@
 """Text files: encodings, byte-order marks, line ends, and which line a record came from.
 
-`read_text` and `read_lines` take a whole file that a program on somebody's computer wrote: UTF-8, or UTF-16 or UTF-32
-with a byte-order mark. The encoding is never guessed. `stream_lines` takes the tables of public corpora, which have
-millions of lines in UTF-8: it holds one line in memory and rejects a damaged line instead of the whole file.
+`read_text` and `read_lines` read a file of a user as a whole: UTF-8, or UTF-16 or UTF-32
+with a byte-order mark. The encoding is never guessed. `stream_lines` reads the tables of public corpora, which have
+millions of lines in UTF-8: it keeps one line in memory, and rejects a damaged line instead of the whole file.
 """
 
 from __future__ import annotations

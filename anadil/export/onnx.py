@@ -66,8 +66,8 @@ def export_folder(folder: Path, out: Path, force: bool = False) -> float:
             "Hugging Face with a CTC head\n  next: give one, such as RUN/best"
         )
     card = ""
-    if model.made_from is not None:
-        card = f"# {model.loaded.name}\n\nConverted from {model.made_from}.\n"
+    if model.source is not None:
+        card = f"# {model.loaded.name}\n\nConverted from {model.source}.\n"
     elif (folder / MODEL_CARD).is_file():
         card = (folder / MODEL_CARD).read_text(encoding="utf-8")
     return export_model(model.loaded, out, card, force)

@@ -1,4 +1,4 @@
-"""The acoustic model: waveforms in, CTC log-probs out; and its folder on disk."""
+"""The acoustic model, from waveforms to CTC log-probs, and the model folder on disk."""
 
 from __future__ import annotations
 
@@ -26,20 +26,21 @@ from anadil.text.tokenizer import read_subwords
 WEIGHTS, CONFIG, CARD = "model.safetensors", "config.yaml", "README.md"
 
 AnySettings: TypeAlias = QuartzNetSettings | ConformerSettings | Wav2Vec2Settings | W2vBertSettings
+"""Section `model` of a config, of any family."""
 
 FAMILIES: dict[str, type[AnySettings]] = {
     kind: family
     for family in (QuartzNetSettings, ConformerSettings, Wav2Vec2Settings, W2vBertSettings)
     for kind in get_args(family.model_fields["kind"].annotation)
 }
-"""Settings by `model.kind`."""
+"""The class of settings for each `model.kind`."""
 
-KINDS = tuple(FAMILIES)
+_KINDS = tuple(FAMILIES)  # a tuple, because a wrong kind in a file may be unhashable
 
 
 def _family(value: Any) -> str | None:
     kind = value.get("kind", "quartznet") if isinstance(value, dict) else getattr(value, "kind", None)
-    return FAMILIES[kind].__name__ if kind in KINDS else None
+    return FAMILIES[kind].__name__ if kind in _KINDS else None
 
 
 ModelSettings = Annotated[
@@ -50,16 +51,16 @@ ModelSettings = Annotated[
     Discriminator(
         _family,
         custom_error_type="unknown_kind",
-        custom_error_message=f"the section must hold keys, and its kind be one of {', '.join(KINDS)}",
+        custom_error_message=f"the section must hold keys, and kind must be one of {', '.join(_KINDS)}",
     ),
 ]
-"""Section `model` of a config; `kind` says which, quartznet if it is left out."""
+"""Section `model` of a config, as a pydantic type; the key `kind` chooses the family and is quartznet by default."""
 
 
 class AcousticModel(nn.Module):
-    """Features and an encoder with a CTC head. The blank is the last label.
+    """Features, an encoder and a CTC head. The blank is the last label.
 
-    Hugging Face's models bring features of their own: the section `features` is not theirs.
+    Models of Hugging Face compute their own features and ignore the section `features`.
     """
 
     def __init__(self, features: FeatureSettings, model: AnySettings, n_labels: int) -> None:
@@ -81,7 +82,7 @@ class AcousticModel(nn.Module):
 
     @property
     def feature_settings(self) -> FeatureSettings:
-        """The section `features`; its defaults, which mean nothing, for a model with features of its own."""
+        """Section `features`; for a model of Hugging Face, which ignores it, its defaults."""
         return self.features.settings if isinstance(self.features, LogMel) else FeatureSettings()
 
     @property
@@ -90,12 +91,12 @@ class AcousticModel(nn.Module):
         return self.features.hop * self.network.settings.stride / self.sample_rate
 
     def frame_count(self, n_samples: int) -> int:
-        """Output frames for one utterance of so many samples."""
+        """Output frames for one utterance of `n_samples`."""
         return self.network.frame_count(self.features.frame_count(n_samples))
 
     @property
     def min_samples(self) -> int:
-        """What gives two feature frames and one output frame; shorter audio is padded."""
+        """Samples that give at least two feature frames and one output frame; shorter audio must be padded to this."""
         n_hops = 2
         while self.frame_count(n_hops * self.features.hop) < 1:
             n_hops += 1
@@ -106,7 +107,7 @@ class AcousticModel(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """Float32 (batch, samples) and int64 (batch,) to log-probs (batch, frames, labels + blank) and frame counts."""
         features, frame_counts = self.features(waveforms, sample_counts)
-        if isinstance(self.network, HuggingFace):  # its features are masked further in
+        if isinstance(self.network, HuggingFace):  # it applies SpecAugment after its projection of the features
             log_probs, frame_counts = self.network(features, frame_counts, augment)
             return log_probs, frame_counts
         if augment is not None:
@@ -117,7 +118,7 @@ class AcousticModel(nn.Module):
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A model folder, read: all that evaluation and export need."""
+    """The contents of a model folder: all that evaluation and export need."""
 
     name: str
     acoustic: AcousticModel
@@ -132,11 +133,11 @@ def save_model(
     files: Mapping[str, bytes] | None = None,
     state: Mapping[str, Tensor] | None = None,
 ) -> None:
-    """Write weights, config, model card and `files` (a tokenizer); the folder appears whole or the earlier one stays.
+    """Write weights, config, model card and `files` (such as a tokenizer). An earlier folder stays if writing fails.
 
-    `state` is the network's, if it is to be saved otherwise than it is. Raises AnadilError.
+    `state`: weights to save instead of the network's own, such as merged ones. Raises AnadilError.
     """
-    # cloned, because layers may share a parameter, and safetensors keeps each of them
+    # cloned, because layers may share a parameter, which safetensors refuses
     tensors = {
         name: tensor.detach().cpu().clone().contiguous()
         for name, tensor in (state or acoustic.network.state_dict()).items()
@@ -148,13 +149,13 @@ def save_model(
             (beside / name).write_bytes(content)
         try:
             save_file(tensors, beside / WEIGHTS)
-        except SafetensorError as error:  # its own name for an I/O error
+        except SafetensorError as error:  # raised for I/O errors too
             raise OSError(str(error)) from error
-        shutil.copymode(beside / CONFIG, beside / WEIGHTS)  # safetensors lets the owner alone read its files
+        shutil.copymode(beside / CONFIG, beside / WEIGHTS)  # safetensors makes files that only the owner can read
 
 
 def load_model(folder: Path) -> LoadedModel:
-    """Read a model folder, in evaluation mode on the CPU. Raises AnadilError if it is not one, or damaged."""
+    """Read a model folder; the model is in evaluation mode, on the CPU. Raises AnadilError if it is missing or damaged."""
     data = read_yaml(folder / CONFIG)
     where = str(folder / CONFIG)
     features = parse(FeatureSettings, _section(data, "features"), where)
@@ -165,14 +166,14 @@ def load_model(folder: Path) -> LoadedModel:
     if isinstance(labels, str):
         raise AnadilError(f"{where}: tokenizer.labels must be a list in a model folder, found {labels!r}")
     language = str(data.get("language", "und"))
-    if "saved" not in text:  # written before languages had files
+    if "saved" not in text:  # written before there were language files
         rules = first_rules(text, language, labels)
     else:
         subwords = read_subwords(folder, tokenizer.kind, labels)
-        rules = text_rules(language, parse(TextSettings, text, where), labels, subwords)
+        rules = text_rules(language, parse(TextSettings, text, where), labels, subwords, check=False)
     try:
         weights = load_file(folder / WEIGHTS)
-        acoustic = AcousticModel(features, _as_it_was(model, weights), len(labels))
+        acoustic = AcousticModel(features, _with_saved_preset(model, weights), len(labels))
         acoustic.network.load_state_dict(weights)
     except (OSError, SafetensorError, RuntimeError) as error:
         raise AnadilError(
@@ -181,8 +182,8 @@ def load_model(folder: Path) -> LoadedModel:
     return LoadedModel(str(data.get("name", folder.name)), acoustic.eval(), rules)
 
 
-def _as_it_was(model: AnySettings, weights: Mapping[str, Tensor]) -> AnySettings:
-    """The default preset was "small" once, and models saved then do not name it."""
+def _with_saved_preset(model: AnySettings, weights: Mapping[str, Tensor]) -> AnySettings:
+    """The settings with the preset that the weights have: the default was once "small", and old models omit it."""
     unnamed = isinstance(model, QuartzNetSettings) and model.preset is None and model.blocks is None
     has_stem = any(name.startswith("encoder.stem.") for name in weights)
     return model.model_copy(update={"preset": "small"}) if unnamed and not has_stem else model
@@ -197,6 +198,6 @@ def _section(data: dict[str, Any], name: str) -> dict[str, Any]:
 
 def _parse_model(section: dict[str, Any], where: str) -> AnySettings:
     name = section.get("kind", "quartznet")
-    if name not in KINDS:
-        raise AnadilError(f"{where}: model.kind: {name!r} is not known; known are {', '.join(KINDS)}")
+    if name not in _KINDS:
+        raise AnadilError(f"{where}: model.kind: {name!r} is not known; known are {', '.join(_KINDS)}")
     return parse(FAMILIES[name], section, where)

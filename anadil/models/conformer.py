@@ -1,8 +1,10 @@
 """Conformer and FastConformer with CTC (Gulati et al., arXiv:2005.08100; Rekesh et al., arXiv:2305.05084).
 
-Parameter names and shapes are NeMo's (`encoder.layers.N.self_attn.linear_q.weight`), so that weights pass both ways;
-so are the names of the settings. Positions are relative, after Transformer-XL (Dai et al., arXiv:1901.02860, section
-3.3), and computed in the graph: a recording may be of any length.
+Parameters and settings have NeMo's names, and parameters NeMo's shapes (`encoder.layers.N.self_attn.linear_q.weight`),
+so that weights can be converted in both directions. Positions are relative, as in Transformer-XL (Dai et al.,
+arXiv:1901.02860, section 3.3). They are computed inside the graph, so a recording may have any length.
+
+The file has four parts: settings; subsampling; the modules of a layer; the encoder and the network.
 """
 
 from __future__ import annotations
@@ -19,21 +21,22 @@ from torch.nn import functional as F
 from anadil.models.features import length_mask
 from anadil.settings import SECTION
 
-# Settings of Conformer and FastConformer, under NeMo's names.
+# Settings, under NeMo's names
 
-FAST = {"subsampling": "dw_striding", "subsampling_factor": 8, "subsampling_conv_channels": 256, "conv_kernel_size": 9}
-"""What FastConformer (arXiv:2305.05084) changes: twice the stride, and convolutions that cost a tenth."""
+_FAST = {"subsampling": "dw_striding", "subsampling_factor": 8, "subsampling_conv_channels": 256, "conv_kernel_size": 9}
+"""Defaults of FastConformer (arXiv:2305.05084): twice the stride, and convolutions that cost a tenth."""
 
-Context = tuple[Annotated[int, Field(ge=-1)], Annotated[int, Field(ge=-1)]]
-"""Frames that attention sees to the left and to the right; -1: all."""
+_Context = tuple[Annotated[int, Field(ge=-1)], Annotated[int, Field(ge=-1)]]
+"""Numbers of frames to the left and to the right that attention includes; -1: all."""
 
 
 def _contexts(value: Any) -> Any:
+    """A list of contexts, from such a list or from a single context."""
     return [value] if isinstance(value, list | tuple) and value and isinstance(value[0], int) else value
 
 
 class ConformerSettings(BaseModel):
-    """Section `model` of a config."""
+    """Section `model` of a config for a Conformer or FastConformer."""
 
     model_config = SECTION
 
@@ -42,24 +45,26 @@ class ConformerSettings(BaseModel):
     d_model: int = Field(176, ge=2)
     n_heads: int = Field(4, ge=1)
     ff_expansion_factor: int = Field(4, ge=1)
-    feat_out: int = -1  # width behind the last layer; -1: d_model
+    feat_out: int = (
+        -1
+    )  # width of the encoder's output, by a projection after the last layer; -1: d_model, no projection
     use_bias: bool = True
     subsampling: Literal["striding", "dw_striding", "vggnet", "stacking", "stacking_norm"] = "striding"
     subsampling_factor: int = Field(4, ge=1)
     subsampling_conv_channels: int = Field(-1, ge=-1)  # -1: d_model
     causal_downsampling: bool = False
-    reduction: Literal["pooling", "striding"] | None = None  # a further subsampling,
-    reduction_position: int = Field(-1, ge=-1)  # behind this layer; -1: behind all
+    reduction: Literal["pooling", "striding"] | None = None  # further subsampling between two layers
+    reduction_position: int = Field(-1, ge=-1)  # after the layer of this index; -1: after the last layer
     reduction_factor: int = Field(1, ge=1)
     self_attention_model: Literal["rel_pos", "rel_pos_local_attn", "abs_pos"] = "rel_pos"
-    att_context_size: Annotated[list[Context], BeforeValidator(_contexts), Field(min_length=1)] = [(-1, -1)]
-    att_context_probs: list[float] | None = None  # of each context in training; evaluation takes the first
+    att_context_size: Annotated[list[_Context], BeforeValidator(_contexts), Field(min_length=1)] = [(-1, -1)]
+    att_context_probs: list[float] | None = None  # of each context in training; evaluation uses the first context
     att_context_style: Literal["regular", "chunked_limited"] = "regular"
     xscaling: bool = True
     untie_biases: bool = True
     conv_kernel_size: int = Field(31, ge=1)
     conv_norm_type: str = "batch_norm"  # or layer_norm, instance_norm, fused_batch_norm, group_normN
-    conv_context_size: Context | Literal["causal"] | None = None
+    conv_context_size: _Context | Literal["causal"] | None = None
     dropout: float = Field(0.1, ge=0, lt=1)
     dropout_pre_encoder: float = Field(0.1, ge=0, lt=1)
     dropout_emb: float = Field(0.0, ge=0, lt=1)
@@ -70,8 +75,8 @@ class ConformerSettings(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _fast(cls, value: Any) -> Any:
-        return FAST | value if isinstance(value, dict) and value.get("kind") == "fastconformer" else value
+    def _fast_defaults(cls, value: Any) -> Any:
+        return _FAST | value if isinstance(value, dict) and value.get("kind") == "fastconformer" else value
 
     @model_validator(mode="after")
     def _sizes_agree(self) -> ConformerSettings:
@@ -82,12 +87,12 @@ class ConformerSettings(BaseModel):
             if factor & (factor - 1) and not (name == "subsampling_factor" and self.subsampling.startswith("stacking")):
                 raise ValueError(f"{name} {factor} is not a power of two")
         if self.conv_kernel_size % 2 == 0:
-            raise ValueError(f"conv_kernel_size {self.conv_kernel_size} is even")
+            raise ValueError(f"conv_kernel_size {self.conv_kernel_size} is even: it must be odd")
         if sum(self.conv_context) + 1 != self.conv_kernel_size:
             raise ValueError(f"conv_context_size {self.conv_context_size} and conv_kernel_size "
-                             f"{self.conv_kernel_size} disagree: left + 1 + right is the kernel")  # fmt: skip
+                             f"{self.conv_kernel_size} disagree: the kernel size must be left + 1 + right")  # fmt: skip
         if (self.reduction is not None) != (self.reduction_factor > 1) or self.reduction_position >= self.n_layers:
-            raise ValueError("reduction goes with a reduction_factor above 1 and a reduction_position below n_layers")
+            raise ValueError("reduction needs a reduction_factor above 1 and a reduction_position below n_layers")
         self._check_norm()
         self._check_contexts()
         return self
@@ -106,25 +111,23 @@ class ConformerSettings(BaseModel):
 
     def _check_contexts(self) -> None:
         if self.att_context_probs is not None and len(self.att_context_probs) != len(self.att_context_size):
-            raise ValueError("att_context_probs wants one probability for each att_context_size")
+            raise ValueError("att_context_probs needs one probability for each att_context_size")
         local = self.self_attention_model == "rel_pos_local_attn"
         for left, right in self.att_context_size:
             if local and (left != right or left < 1):
                 raise ValueError(
-                    f"att_context_size [{left}, {right}]: rel_pos_local_attn wants the same width, above 0, on both sides"
+                    f"att_context_size [{left}, {right}]: rel_pos_local_attn needs the same number, above 0, on both sides"
                 )
             if self.att_context_style == "chunked_limited" and right >= 0 and left > 0 and left % (right + 1):
-                raise ValueError(f"att_context_size [{left}, {right}]: chunked_limited wants whole chunks of right + 1")
+                raise ValueError(
+                    f"att_context_size [{left}, {right}]: for chunked_limited, left must be a multiple of right + 1"
+                )
         if local and len(self.att_context_size) > 1:
-            raise ValueError("rel_pos_local_attn has one att_context_size")
-
-    @property
-    def contexts(self) -> list[tuple[int, int]]:
-        return list(self.att_context_size)
+            raise ValueError("rel_pos_local_attn takes a single att_context_size")
 
     @property
     def conv_context(self) -> tuple[int, int]:
-        """Frames that the depthwise convolution sees to the left and to the right."""
+        """Frames of the depthwise convolution's kernel to the left and to the right of its centre."""
         half = (self.conv_kernel_size - 1) // 2
         if self.conv_context_size is None:
             return half, half
@@ -132,20 +135,20 @@ class ConformerSettings(BaseModel):
 
     @property
     def width(self) -> int:
-        """Of the encoder's output."""
+        """Channels of the encoder's output."""
         return self.feat_out if self.feat_out > 0 else self.d_model
 
     @property
     def stride(self) -> int:
-        """Feature frames to one output frame."""
+        """Feature frames per output frame."""
         return self.subsampling_factor * (self.reduction_factor if self.reduction else 1)
 
     @property
-    def skip_chances(self) -> list[float]:
-        """How often training leaves out each layer."""
-        first, chance = self.stochastic_depth_start_layer, self.stochastic_depth_drop_prob
-        rest = self.n_layers - first
-        rising = [i / rest * chance if self.stochastic_depth_mode == "linear" else chance for i in range(1, rest + 1)]
+    def skip_probabilities(self) -> list[float]:
+        """Probability of each layer that a training step skips it (stochastic depth)."""
+        first, last = self.stochastic_depth_start_layer, self.stochastic_depth_drop_prob
+        n = self.n_layers - first
+        rising = [i / n * last if self.stochastic_depth_mode == "linear" else last for i in range(1, n + 1)]
         return [0.0] * first + rising
 
     def frame_count(self, n: int) -> int:
@@ -161,9 +164,9 @@ class ConformerSettings(BaseModel):
         return n
 
 
-# Fewer frames before and between the layers of a Conformer, under NeMo's names of parameters.
+# Subsampling, before and between the layers
 
-Length = TypeVar("Length", int, Tensor)
+_Length = TypeVar("_Length", int, Tensor)
 
 
 class Subsampling(nn.Module):
@@ -189,8 +192,8 @@ class Subsampling(nn.Module):
         self.conv = nn.ModuleList(layers)
         self.out = nn.Linear(channels * n_in, settings.d_model)
 
-    def length(self, n: Length) -> Length:
-        """Frames, or mel bands, that one halving leaves of `n`."""
+    def length(self, n: _Length) -> _Length:
+        """Frames, or mel bands, that remain of `n` after one halving."""
         return n // 2 + 1 if self.causal else (n + 1) // 2
 
     def forward(self, x: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
@@ -214,7 +217,7 @@ class Subsampling(nn.Module):
 
 
 class Stacking(nn.Module):
-    """`factor` frames side by side, then a projection. Counts depend on the padding, as in NeMo."""
+    """Concatenates `factor` frames and projects them to d_model. Frame counts depend on the padding, as in NeMo."""
 
     def __init__(self, settings: ConformerSettings, n_in: int) -> None:
         super().__init__()
@@ -233,7 +236,7 @@ class Stacking(nn.Module):
 
 
 class Reduction(nn.Module):
-    """A further halving between two layers, or behind the last."""
+    """Further subsampling between two layers, or after the last one."""
 
     def __init__(self, settings: ConformerSettings) -> None:
         super().__init__()
@@ -254,18 +257,21 @@ class Reduction(nn.Module):
 
 
 def _time_mask(x: Tensor, counts: Tensor) -> Tensor:
-    """For x (batch, channels, frames, bands): (batch, 1, frames, 1) of its type."""
+    """Mask (batch, 1, frames, 1) of the type of x (batch, channels, frames, bands)."""
     return length_mask(counts, x.shape[2])[:, None, :, None].to(x.dtype)
 
 
-HIDDEN = -10_000.0
-"""Score of a frame that must not be seen; finite, so that padding, which sees nothing, gives no NaN."""
+# The modules of a layer
+
+_MASKED_SCORE = -10_000.0
+"""Attention score of a masked frame. It is finite, so that padding frames, which attend to nothing, give no NaN."""
 
 
 class Attention(nn.Module):
-    """Self-attention of several heads; with `positions` None the positions are in the input already."""
+    """Multi-head self-attention with relative positions, or without if `positions` is None (they are added to x then)."""
 
     def __init__(self, settings: ConformerSettings, shared: tuple[nn.Parameter, nn.Parameter] | None) -> None:
+        """`shared`: position biases of all layers; None: this layer has its own."""
         super().__init__()
         width, self.heads = settings.d_model, settings.n_heads
         self.linear_q, self.linear_k, self.linear_v, self.linear_out = (
@@ -276,8 +282,8 @@ class Attention(nn.Module):
             self.pos_bias_u, self.pos_bias_v = shared or _position_biases(settings)
         self.dropout = nn.Dropout(settings.dropout_att)
 
-    def forward(self, x: Tensor, positions: Tensor | None, hidden: Tensor) -> Tensor:
-        """x (batch, frames, d_model), positions (1, 2 * frames - 1, d_model), hidden (batch, 1, frames, frames)."""
+    def forward(self, x: Tensor, positions: Tensor | None, masked: Tensor) -> Tensor:
+        """x (batch, frames, d_model), positions (1, 2 * frames - 1, d_model), masked (batch, 1, frames, frames)."""
         batch, n_frames, width = x.shape
         q, k, v = (
             linear(x).view(batch, n_frames, self.heads, -1) for linear in (self.linear_q, self.linear_k, self.linear_v)
@@ -286,23 +292,33 @@ class Attention(nn.Module):
         if positions is None:
             scores = torch.matmul(q.transpose(1, 2), k)
         else:
-            place = self.linear_pos(positions).view(1, -1, self.heads, width // self.heads).permute(0, 2, 3, 1)
+            p = self.linear_pos(positions).view(1, -1, self.heads, width // self.heads).permute(0, 2, 3, 1)
             scores = torch.matmul((q + self.pos_bias_u).transpose(1, 2), k)
-            scores = scores + _shift(torch.matmul((q + self.pos_bias_v).transpose(1, 2), place))
-        scores = (scores / math.sqrt(width // self.heads)).masked_fill(hidden, HIDDEN)
-        weights = scores.softmax(dim=3).masked_fill(hidden, 0.0)
-        heard = torch.matmul(self.dropout(weights), v).transpose(1, 2).reshape(batch, n_frames, width)
-        return self.linear_out(heard)  # type: ignore[no-any-return]
+            scores = scores + _shift(torch.matmul((q + self.pos_bias_v).transpose(1, 2), p))
+        scores = (scores / math.sqrt(width // self.heads)).masked_fill(masked, _MASKED_SCORE)
+        weights = scores.softmax(dim=3).masked_fill(masked, 0.0)
+        attended = torch.matmul(self.dropout(weights), v).transpose(1, 2).reshape(batch, n_frames, width)
+        return self.linear_out(attended)  # type: ignore[no-any-return]
 
 
 def _shift(scores: Tensor) -> Tensor:
-    """(.., frames, 2 * frames - 1) by distance, far past first, to (.., frames, frames) by frame (arXiv:1901.02860, B)."""
+    """Scores (..., frames, 2 * frames - 1) by distance, farthest past first, to (..., frames, frames) by frame.
+
+    Appendix B of arXiv:1901.02860.
+    """
     batch, heads, n_frames, n_distances = scores.shape
     scores = F.pad(scores, (1, 0)).reshape(batch, heads, n_distances + 1, n_frames)
     return scores[:, :, 1:].reshape(batch, heads, n_frames, n_distances)[..., :n_frames]
 
 
+def _position_biases(settings: ConformerSettings) -> tuple[nn.Parameter, nn.Parameter]:
+    shape = (settings.n_heads, settings.d_model // settings.n_heads)
+    return nn.Parameter(torch.zeros(shape)), nn.Parameter(torch.zeros(shape))
+
+
 class FeedForward(nn.Module):
+    """Two linear layers with SiLU between them."""
+
     def __init__(self, settings: ConformerSettings) -> None:
         super().__init__()
         width, inner = settings.d_model, settings.d_model * settings.ff_expansion_factor
@@ -315,7 +331,10 @@ class FeedForward(nn.Module):
 
 
 class Convolution(nn.Module):
-    """Pointwise with gate, depthwise, norm, pointwise. (batch, frames, d_model) is channels-last memory as it is."""
+    """Pointwise convolution with a gate, depthwise convolution, norm, SiLU, pointwise convolution.
+
+    The input (batch, frames, d_model) is already in channels-last memory, so no copy is needed for `conv2d`.
+    """
 
     def __init__(self, settings: ConformerSettings) -> None:
         super().__init__()
@@ -353,7 +372,7 @@ class Convolution(nn.Module):
 
 
 class Scale(nn.Module):
-    """What is left of a batch norm whose statistics were folded into its weights."""
+    """A scale and an offset per channel: a batch norm whose statistics are folded into its weights."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -364,7 +383,7 @@ class Scale(nn.Module):
 
 
 class Layer(nn.Module):
-    """Half a feed-forward, attention, convolution, half a feed-forward; each around a residual."""
+    """Half a feed-forward, attention, convolution, half a feed-forward, each with a residual connection."""
 
     def __init__(self, settings: ConformerSettings, shared: tuple[nn.Parameter, nn.Parameter] | None) -> None:
         super().__init__()
@@ -376,16 +395,19 @@ class Layer(nn.Module):
         self.norm_out = nn.LayerNorm(width)
         self.dropout = nn.Dropout(settings.dropout)
 
-    def forward(self, x: Tensor, positions: Tensor | None, hidden: Tensor, valid: Tensor) -> Tensor:
+    def forward(self, x: Tensor, positions: Tensor | None, masked: Tensor, valid: Tensor) -> Tensor:
         x = x + 0.5 * self.dropout(self.feed_forward1(self.norm_feed_forward1(x)))
-        x = x + self.dropout(self.self_attn(self.norm_self_att(x), positions, hidden))
+        x = x + self.dropout(self.self_attn(self.norm_self_att(x), positions, masked))
         x = x + self.dropout(self.conv(self.norm_conv(x), valid))
         x = x + 0.5 * self.dropout(self.feed_forward2(self.norm_feed_forward2(x)))
         return self.norm_out(x)  # type: ignore[no-any-return]
 
 
+# Encoder and network
+
+
 class Encoder(nn.Module):
-    """Features (batch, mels, frames) to (batch, frames / factor, width), and frame counts."""
+    """Features (batch, mels, frames) to (batch, frames / stride, width) and frame counts."""
 
     def __init__(self, settings: ConformerSettings, n_features: int) -> None:
         super().__init__()
@@ -422,14 +444,14 @@ class Encoder(nn.Module):
             x, positions = x + positions, None
         x = self.dropout(x)
         context = self._context()
-        hidden, valid = _masks(x, counts, context, settings.att_context_style)
+        masked, valid = _masks(x, counts, context, settings.att_context_style)
         for i, layer in enumerate(self.layers):
-            x = self._maybe_skip(x, layer(x, positions, hidden, valid), i)
+            x = self._maybe_skip(x, layer(x, positions, masked, valid), i)
             if settings.reduction and settings.reduction_position == i:
                 assert self.reduction_subsampling is not None
                 x, counts = self.reduction_subsampling(x, counts)
                 positions = None if positions is None else self._positions(x)
-                hidden, valid = _masks(x, counts, context, settings.att_context_style)
+                masked, valid = _masks(x, counts, context, settings.att_context_style)
         if self.out_proj is not None:
             x = self.out_proj(x)
         if settings.reduction and settings.reduction_position == -1:
@@ -438,6 +460,7 @@ class Encoder(nn.Module):
         return x, counts
 
     def _positions(self, x: Tensor) -> Tensor | None:
+        """Sinusoidal encodings (1, positions, d_model): of each frame, or of each distance, farthest past first."""
         n_frames = x.shape[1]
         if self.settings.self_attention_model == "abs_pos":
             positions = torch.arange(n_frames, device=x.device)
@@ -449,19 +472,19 @@ class Encoder(nn.Module):
         return self.dropout_positions(waves)  # type: ignore[no-any-return]
 
     def _context(self) -> tuple[int, int]:
-        """The first context, and in training one of all of them."""
-        contexts = self.settings.contexts
+        """The first context; in training, one drawn from all of them."""
+        contexts = self.settings.att_context_size
         if self.training and len(contexts) > 1:
             weights = torch.tensor(self.settings.att_context_probs or [1.0] * len(contexts))
             return contexts[int(torch.multinomial(weights, 1))]
         return contexts[0]
 
     def _maybe_skip(self, before: Tensor, after: Tensor, index: int) -> Tensor:
-        """Stochastic depth (Huang et al., arXiv:1603.09382): in training a layer is left out now and then."""
-        chance = self.settings.skip_chances[index] if self.training else 0.0
-        if chance == 0.0:
+        """Stochastic depth (Huang et al., arXiv:1603.09382): in training, layers are skipped at random."""
+        probability = self.settings.skip_probabilities[index] if self.training else 0.0
+        if probability == 0.0:
             return after
-        keep = 0.0 if float(torch.rand(())) < chance else 1 / (1 - chance)
+        keep = 0.0 if float(torch.rand(())) < probability else 1 / (1 - probability)
         return before + (after - before) * keep
 
 
@@ -478,7 +501,7 @@ class Conformer(nn.Module):
         self.decoder = nn.ModuleDict({"decoder_layers": nn.ModuleList([head])})
 
     def frame_count(self, n_features: int) -> int:
-        """Output frames for so many feature frames, for one utterance."""
+        """Output frames for one utterance of `n_features` feature frames."""
         return self.settings.frame_count(n_features)
 
     def forward(self, features: Tensor, frame_counts: Tensor) -> tuple[Tensor, Tensor]:
@@ -494,27 +517,22 @@ class Conformer(nn.Module):
         return layers[0]
 
 
-def _position_biases(settings: ConformerSettings) -> tuple[nn.Parameter, nn.Parameter]:
-    shape = (settings.n_heads, settings.d_model // settings.n_heads)
-    return nn.Parameter(torch.zeros(shape)), nn.Parameter(torch.zeros(shape))
-
-
 def _masks(x: Tensor, counts: Tensor, context: tuple[int, int], style: str) -> tuple[Tensor, Tensor]:
-    """What attention must not see (batch, 1, frames, frames), and valid frames (batch, frames, 1) of x's type."""
+    """Pairs of frames that attention masks (batch, 1, frames, frames), and valid frames (batch, frames, 1) of x's type."""
     valid = length_mask(counts, x.shape[1])
-    seen = valid.unsqueeze(1) & valid.unsqueeze(2)
+    visible = valid.unsqueeze(1) & valid.unsqueeze(2)
     left, right = context
     frames = torch.arange(x.shape[1], device=x.device)
     if style == "chunked_limited" and right >= 0:
         chunks = frames // (right + 1)
-        back = chunks.unsqueeze(1) - chunks.unsqueeze(0)
-        seen = seen & (back >= 0)
+        chunks_back = chunks.unsqueeze(1) - chunks.unsqueeze(0)
+        visible = visible & (chunks_back >= 0)
         if left >= 0:
-            seen = seen & (back <= left // (right + 1))
+            visible = visible & (chunks_back <= left // (right + 1))
     else:
         ahead = frames.unsqueeze(0) - frames.unsqueeze(1)
         if left >= 0:
-            seen = seen & (ahead >= -left)
+            visible = visible & (ahead >= -left)
         if right >= 0:
-            seen = seen & (ahead <= right)
-    return ~seen.unsqueeze(1), valid.unsqueeze(2).to(x.dtype)
+            visible = visible & (ahead <= right)
+    return ~visible.unsqueeze(1), valid.unsqueeze(2).to(x.dtype)

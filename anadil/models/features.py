@@ -13,7 +13,8 @@ from torch.nn import functional as F
 
 from anadil.settings import SECTION
 
-STD_GUARD = 1e-5
+_STD_GUARD = 1e-5
+"""Added to standard deviations, as in NeMo."""
 
 WINDOWS: dict[str, Callable[[int], np.ndarray]] = {
     "hann": np.hanning,
@@ -25,11 +26,11 @@ WINDOWS: dict[str, Callable[[int], np.ndarray]] = {
 
 
 FeatureAugmentation = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
-"""(features (batch, mels, frames), frame counts) to others; the batch may come back several times over, one behind the other."""
+"""Features (batch, mels, frames) and frame counts to augmented ones; may return several copies of the batch, concatenated."""
 
 
 class FeatureSettings(BaseModel):
-    """Section `features` of a config. Sizes in seconds, as NeMo's preprocessor has them."""
+    """Section `features` of a config. Window and hop are in seconds, as in NeMo's preprocessor."""
 
     model_config = SECTION
 
@@ -44,24 +45,24 @@ class FeatureSettings(BaseModel):
     preemphasis: float = Field(0.97, ge=0, lt=1)
     dither: float = Field(1e-5, ge=0)  # standard deviation of noise, in training only
     normalize: Literal["per_feature", "all_features", "none"] = "per_feature"
-    mel_norm: Literal["slaney", "none"] = "slaney"  # filters of one area, or of one height
-    magnitude_power: float = Field(2.0, gt=0)  # of the spectrum, before the mel filters
+    mel_norm: Literal["slaney", "none"] = "slaney"  # mel filters of equal area, or of equal height
+    magnitude_power: float = Field(2.0, gt=0)  # exponent of the magnitudes, before the mel filters
     log: bool = True
     log_guard: float = Field(2.0**-24, gt=0)
     log_guard_type: Literal["add", "clamp"] = "add"
-    frame_splicing: int = Field(1, ge=1)  # copies of the features, one above the other
-    exact_pad: bool = False  # frames begin at the utterance's start instead of being centred on it
-    pad_to: int | None = Field(None, ge=0)  # NeMo's: one more frame, then to a multiple of this; None: neither
-    pad_value: float = 0.0
+    frame_splicing: int = Field(1, ge=1)  # copies of each feature, stacked
+    exact_pad: bool = False  # the first frame begins at the utterance's start, instead of being centred there
+    pad_to: int | None = Field(None, ge=0)  # as in NeMo: keep the frame past the end, pad to a multiple; None: neither
+    pad_value: float = 0.0  # of frames beyond an utterance
 
     @model_validator(mode="after")
     def _sizes_agree(self) -> FeatureSettings:
         if self.window_length > self.fft_size:
             raise ValueError(f"n_fft {self.fft_size} is shorter than the window of {self.window_length} samples")
         if self.hop < 1:
-            raise ValueError(f"window_stride {self.window_stride} s is less than a sample")
+            raise ValueError(f"window_stride {self.window_stride} s is shorter than one sample")
         if self.exact_pad and self.hop % 2:
-            raise ValueError(f"exact_pad wants an even hop, found {self.hop} samples")
+            raise ValueError(f"exact_pad needs an even hop, found {self.hop} samples")
         if self.high_hz is not None and self.high_hz > self.sample_rate / 2:
             raise ValueError(f"high_hz {self.high_hz} is above half the sample rate of {self.sample_rate}")
         if self.low_hz >= (self.high_hz or self.sample_rate / 2):
@@ -71,38 +72,40 @@ class FeatureSettings(BaseModel):
     @property
     def hop(self) -> int:
         """Samples from one frame to the next."""
-        return int(self.window_stride * self.sample_rate)  # NeMo truncates too
+        return int(self.window_stride * self.sample_rate)  # truncated, as in NeMo
 
     @property
     def window_length(self) -> int:
+        """Samples in a window."""
         return int(self.window_size * self.sample_rate)
 
     @property
     def fft_size(self) -> int:
+        """Samples in a Fourier transform."""
         return self.n_fft or 1 << (self.window_length - 1).bit_length()
 
     @property
     def edge(self) -> int:
-        """Zeros that the transform sees before the utterance and behind it."""
+        """Zeros that are added before and after the utterance."""
         return (self.fft_size - self.hop) // 2 if self.exact_pad else self.fft_size // 2
 
     @property
     def width(self) -> int:
-        """Of the features: mel bands, times the copies of them."""
+        """Features per frame: mel bands times their copies."""
         return self.mels * self.frame_splicing
 
 
 class LogMel(nn.Module):
     """Waveforms (batch, samples) to normalised log-mel features (batch, mels, frames).
 
-    The short-time Fourier transform is a convolution with windowed cosines and sines, which every ONNX runtime has: at
-    16 kHz that is 33 MFLOP a second of audio. Training on a CPU takes the fast transform.
+    The short-time Fourier transform is a convolution with windowed cosines and sines, because every ONNX runtime has
+    convolutions. At 16 kHz this costs 33 MFLOP per second of audio. Training on a CPU uses the fast transform.
     """
 
     def __init__(self, settings: FeatureSettings) -> None:
         super().__init__()
         self.settings = settings
-        # the window sits in the middle of the transform; an odd one a sample late, as in torch.stft
+        # the window is centred in the transform; an odd window is one sample late, as in torch.stft
         self.left_pad = settings.edge - (settings.fft_size - settings.window_length) // 2
         self.right_pad = settings.window_length - self.left_pad + 2 * settings.edge - settings.fft_size
         self.register_buffer("basis", torch.from_numpy(_fourier_basis(settings)), persistent=False)
@@ -120,21 +123,22 @@ class LogMel(nn.Module):
         return self.settings.hop
 
     def frame_count(self, n_samples: int) -> int:
+        """Frames for one utterance of `n_samples`."""
         beyond = 2 * self.settings.edge - self.settings.fft_size
         return max(0, n_samples + beyond) // self.settings.hop
 
     def forward(self, waveforms: Tensor, sample_counts: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns features (batch, mels, frames), zero beyond each utterance, and frame counts (batch,) int64."""
-        if torch.is_autocast_enabled(waveforms.device.type):  # half precision would drown quiet bands
+        """Features (batch, mels, frames), zero beyond each utterance, and frame counts (batch,) int64."""
+        if torch.is_autocast_enabled(waveforms.device.type):  # half precision cannot represent quiet bands
             with torch.autocast(waveforms.device.type, enabled=False):
                 return self.forward(waveforms.float(), sample_counts)
         settings = self.settings
-        heard = (sample_counts - settings.edge).clamp(min=0) if settings.exact_pad else sample_counts  # NeMo's mask
-        spoken = length_mask(heard, waveforms.shape[1])
+        kept = (sample_counts - settings.edge).clamp(min=0) if settings.exact_pad else sample_counts  # as NeMo masks
+        mask = length_mask(kept, waveforms.shape[1])
         if self.training and settings.dither > 0:
             waveforms = waveforms + settings.dither * torch.randn_like(waveforms)
-        before = F.pad(waveforms, (1, 0))[:, :-1]
-        emphasised = (waveforms - settings.preemphasis * before) * spoken
+        previous = F.pad(waveforms, (1, 0))[:, :-1]
+        emphasised = (waveforms - settings.preemphasis * previous) * mask
         log_mel = torch.matmul(self.mel, self._spectrum(emphasised))
         if settings.log:
             guard = settings.log_guard
@@ -144,21 +148,22 @@ class LogMel(nn.Module):
         return self._pad(self._normalize(log_mel, frame_counts), frame_counts), frame_counts
 
     def _spectrum(self, waveforms: Tensor) -> Tensor:
-        """Magnitudes to `magnitude_power`: (batch, bins, frames)."""
+        """Magnitudes (batch, bins, frames), raised to `magnitude_power`."""
         settings = self.settings
         padded = F.pad(waveforms, (self.left_pad, self.right_pad))
         power = self._power_by_fft(padded) if self.training and padded.device.type == "cpu" else self._power(padded)
         if settings.pad_to is None:
-            power = power[:, :, :-1]  # the last frame lies past the end
+            power = power[:, :, :-1]  # the last frame is past the end
         return power if settings.magnitude_power == 2 else power ** (settings.magnitude_power / 2)
 
     def _power(self, padded: Tensor) -> Tensor:
+        """Power spectrum (batch, bins, frames)."""
         spectrum = F.conv1d(padded.unsqueeze(1), self.basis, stride=self.settings.hop)
         cosine, sine = spectrum.chunk(2, dim=1)
         return cosine.square() + sine.square()
 
     def _power_by_fft(self, padded: Tensor) -> Tensor:
-        """The same in a third of the time on a CPU, which is a tenth of a training step; a frame's phase does not matter."""
+        """The same as `_power`, in a third of the time on a CPU, where features take a tenth of a training step."""
         window = self.basis[0, 0]  # the cosine of frequency 0 is 1
         frames = padded.unfold(1, len(window), self.settings.hop) * window
         spectrum = torch.fft.rfft(frames, n=self.settings.fft_size)
@@ -166,11 +171,11 @@ class LogMel(nn.Module):
         return power.transpose(1, 2)
 
     def _pad(self, features: Tensor, frame_counts: Tensor) -> Tensor:
-        """Models that look beyond an utterance are used to what NeMo puts there."""
+        """Pads as NeMo does: some of its models read frames beyond an utterance, and were trained with this padding."""
         settings = self.settings
         if settings.pad_value:
-            beyond = ~length_mask(frame_counts, features.shape[2]).unsqueeze(1)
-            features = features.masked_fill(beyond, settings.pad_value)
+            padding = ~length_mask(frame_counts, features.shape[2]).unsqueeze(1)
+            features = features.masked_fill(padding, settings.pad_value)
         if not settings.pad_to:
             return features
         missing = (settings.pad_to - features.shape[2] % settings.pad_to) % settings.pad_to
@@ -186,18 +191,18 @@ class LogMel(nn.Module):
         mean = (features * mask).sum(axes, keepdim=True) / n.clamp(min=1)
         centred = (features - mean) * mask
         std = (centred.square().sum(axes, keepdim=True) / (n - 1).clamp(min=1)).sqrt()
-        return centred / (std + STD_GUARD)
+        return centred / (std + _STD_GUARD)
 
 
 def length_mask(counts: Tensor, size: int) -> Tensor:
-    """(batch,) counts to a boolean (batch, size), true where the index is below the count."""
+    """Boolean mask (batch, size), true where the index is below the count; `counts` is (batch,)."""
     return torch.arange(size, device=counts.device).unsqueeze(0) < counts.unsqueeze(1)
 
 
 def mel_filterbank(settings: FeatureSettings) -> np.ndarray:
-    """Triangular filters (mels, bins) on Slaney's scale with unit area, float32.
+    """Triangular filters (mels, bins) on Slaney's mel scale, of unit area unless `mel_norm` is none, float32.
 
-    Slaney, Auditory Toolbox (1998): linear below 1 kHz (200/3 Hz a mel), logarithmic above (27 mels to 6.4 kHz).
+    Slaney, Auditory Toolbox (1998): linear below 1 kHz (200/3 Hz per mel), logarithmic above (27 mels to 6.4 kHz).
     """
     low, high = settings.low_hz, settings.high_hz or settings.sample_rate / 2
     edges = _mel_to_hz(np.linspace(_hz_to_mel(low), _hz_to_mel(high), settings.mels + 2))
@@ -225,7 +230,7 @@ def _mel_to_hz(mel: np.ndarray) -> np.ndarray:
 
 
 def _fourier_basis(settings: FeatureSettings) -> np.ndarray:
-    """Windowed cosines, then sines: (2 * bins, 1, window) float32."""
+    """Windowed cosines followed by sines: (2 * bins, 1, window) float32."""
     n = settings.window_length
     window = WINDOWS[settings.window](n)  # symmetric, as NeMo's periodic=False
     bins = np.arange(settings.fft_size // 2 + 1)

@@ -1,4 +1,4 @@
-"""A model of any kind that can be read: our own folder, a NeMo archive, Hugging Face's folder or id."""
+"""Read a model of any supported kind: a model folder, a NeMo archive, or a folder or id of Hugging Face."""
 
 from __future__ import annotations
 
@@ -15,28 +15,29 @@ from anadil.settings import read_yaml
 
 
 @dataclass(frozen=True)
-class AnyModel:
-    """What was read. Without a CTC head (base models of Hugging Face) `loaded` has no labels."""
+class PretrainedModel:
+    """A model of any kind. If it has no CTC head (base models of Hugging Face), `loaded` has no labels."""
 
     loaded: LoadedModel
-    tokenizer: str  # kind, as in the section `tokenizer` of a config
-    made_from: str | None = None  # in words; None for a folder of ours
+    tokenizer: str  # its kind, as in the section `tokenizer` of a config
+    source: str | None = None  # description of the archive or foreign model; None for a model folder
     has_head: bool = True
 
 
-def read_model(path: Path, hub: bool = False, adapter: str | None = None) -> AnyModel | None:
-    """The model at `path`, in evaluation mode; None if there is none of a known kind.
+def read_model(path: Path, hub: bool = False, adapter: str | None = None) -> PretrainedModel | None:
+    """The model at `path`, in evaluation mode, or None if `path` is of no known kind.
 
-    `hub`: a name that is no path may be an id there; `adapter`: the language of MMS's adapter. Raises AnadilError if
-    the model is damaged or not supported.
+    `hub`: a name that is no path may be the id of a model on the hub. `adapter`: the language of MMS's adapter. Raises
+    AnadilError if the model is damaged or not supported.
     """
     recover_folder(path)
-    if kind_of(path) is not None or (path.is_file() and path.suffix in (".nemo", ".ckpt")):  # or a damaged one
-        archive = read_nemo(path)
-        return AnyModel(archive.loaded, "bpe" if archive.loaded.rules.subwords else "char", archive.source)
+    # a damaged archive has no kind: reading it gives the error
+    if kind_of(path) is not None or (path.is_file() and path.suffix in (".nemo", ".ckpt")):
+        nemo = read_nemo(path)
+        return PretrainedModel(nemo.loaded, "bpe" if nemo.loaded.rules.subwords else "char", nemo.source)
     if (path / WEIGHTS).is_file() and (path / CONFIG).is_file():
-        return AnyModel(load_model(path), read_yaml(path / CONFIG)["tokenizer"].get("kind", "char"))
+        return PretrainedModel(load_model(path), read_yaml(path / CONFIG)["tokenizer"].get("kind", "char"))
     if is_hugging_face(path) or (hub and is_hub_id(str(path))):
-        foreign = read_hugging_face(str(path), adapter=adapter)
-        return AnyModel(foreign.loaded, "char", foreign.source, foreign.has_head)
+        hugging_face = read_hugging_face(str(path), adapter=adapter)
+        return PretrainedModel(hugging_face.loaded, "char", hugging_face.source, hugging_face.has_head)
     return None

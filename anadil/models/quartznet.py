@@ -1,10 +1,14 @@
-"""QuartzNet, Jasper and Citrinet: one block of 1D convolutions, three papers, with CTC.
+"""QuartzNet, Jasper and Citrinet with CTC: three papers that share one block of 1D convolutions.
 
-Jasper (arXiv:1904.03288) has plain convolutions and dense residuals, QuartzNet (arXiv:1910.10261) separable ones,
-Citrinet (arXiv:2104.01721) squeeze-and-excitation and an 8x stride. Parameter names and shapes are NeMo's, so that
-weights pass both ways. Tensors are (batch, channels, 1, frames) in channels-last memory: PyTorch's grouped 1D
-convolution is 2 to 5 times slower on a CPU than the same sum as a channels-last 2D one. Training on a CPU has a layout of
-its own (models/time_major.py, benchmarks/train_speed.py).
+Jasper (arXiv:1904.03288) has plain convolutions and dense residuals, QuartzNet (arXiv:1910.10261) separable
+convolutions, Citrinet (arXiv:2104.01721) squeeze-and-excitation and an 8x stride. Parameter names and shapes are
+NeMo's, so that weights can be converted in both directions.
+
+Tensors are (batch, channels, 1, frames) in channels-last memory: on a CPU, PyTorch's grouped 1D convolution is 2 to 5
+times slower than the same sum as a channels-last 2D convolution. Training on a CPU uses another layout
+(models/time_major.py, benchmarks/train_speed.py).
+
+The file has four parts: settings; the 2D stem; the layers and the block; the encoder and the network.
 """
 
 from __future__ import annotations
@@ -21,25 +25,25 @@ from torch.nn import functional as F
 from anadil.errors import AnadilError
 from anadil.models.features import length_mask
 from anadil.models.time_major import (
-    Frames,
+    FrameMask,
     activate,
+    batch_norm,
     depthwise,
-    frames_of,
-    from_plain,
-    normalise,
+    frame_mask,
+    from_time_major,
+    masked_pointwise,
     pointwise,
-    pointwise_within,
-    spread,
-    spread_frames,
-    to_plain,
+    to_time_major,
+    upsample,
+    upsample_time_major,
 )
 from anadil.settings import SECTION
 
-# Settings of QuartzNet, Jasper and Citrinet, and QuartzNets by name.
+# Settings, and presets of QuartzNet
 
 
 def _paper_blocks(copies: int) -> list[dict[str, Any]]:
-    """Table 1 of arXiv:1910.10261: five groups of `copies` blocks of five repeats."""
+    """The blocks of table 1 of arXiv:1910.10261: five groups of `copies` blocks with five repeats each."""
     groups = ((256, 33), (256, 39), (512, 51), (512, 63), (512, 75))
     return [
         {"filters": 256, "kernel": 33, "stride": 2},
@@ -54,7 +58,7 @@ def _paper_blocks(copies: int) -> list[dict[str, Any]]:
 
 
 PRESETS: dict[str, list[dict[str, Any]]] = {
-    # For a CPU and few hours: 4x stride from the start (40 ms frames), so that a second of audio costs 25 frames
+    # For a CPU and few hours of speech: 4x stride from the start (40 ms frames), so that a second has only 25 frames
     "small": [
         {"filters": 128, "kernel": 11, "stride": 2},
         {"filters": 192, "kernel": 11, "stride": 2},
@@ -65,8 +69,8 @@ PRESETS: dict[str, list[dict[str, Any]]] = {
         {"filters": 384, "kernel": 29, "dilation": 2},
         {"filters": 512, "kernel": 1, "separable": False},
     ],
-    # Behind 2D convolutions with a 4x stride; filters of 7, as wide ones learn sentences by heart; a frame every 20 ms again
-    # at the end, for 1.7 frames a letter is too few for CTC (docs/LOG.md)
+    # After a 2D stem with a 4x stride. Kernels of 7, because wide ones memorise sentences. The last block doubles the
+    # frames to one every 20 ms, because 1.7 frames per letter are too few for CTC (docs/LOG.md).
     "small-2d": [
         {"filters": 384, "kernel": 1, "separable": False},
         *({"filters": 384, "kernel": 7, "repeat": 2, "residual": True, "residual_projection": False} for _ in range(5)),
@@ -78,30 +82,30 @@ PRESETS: dict[str, list[dict[str, Any]]] = {
 
 
 class StemSettings(BaseModel):
-    """2D convolutions in front of the blocks: each halves frames and bands."""
+    """2D convolutions before the blocks; each halves the frames and the mel bands."""
 
     model_config = SECTION
 
     channels: list[Annotated[int, Field(ge=1)]] = Field([32, 32], min_length=1, max_length=5)
-    residual: int = Field(0, ge=0)  # convolutions behind them, with a way round them all
+    residual: int = Field(0, ge=0)  # further convolutions with stride 1, with one residual connection around them all
 
 
-STEMS = {"small-2d": StemSettings()}
+_STEMS = {"small-2d": StemSettings()}
 
 DEFAULT_PRESET = "small-2d"
 
 
 class SqueezeExciteSettings(BaseModel):
-    """A gate on every channel, from the channels' means over time."""
+    """A gate for each channel, computed from the channels' means over time."""
 
     model_config = SECTION
 
-    reduction: int = Field(8, ge=1)  # of channels, inside the gate
-    context: int | None = Field(None, ge=1)  # frames of the stretch that a training step averages over; None: all
+    reduction: int = Field(8, ge=1)  # factor by which the gate's inner layer has fewer channels
+    context: int | None = Field(None, ge=1)  # frames that a training step averages over, at a random place; None: all
 
 
 class BlockSettings(BaseModel):
-    """One block: `repeat` times (convolution, norm, activation, dropout), with a residual around them or none."""
+    """One block: `repeat` times (convolution, norm, activation, dropout), with or without a residual connection."""
 
     model_config = SECTION
 
@@ -109,41 +113,41 @@ class BlockSettings(BaseModel):
     kernel: int = Field(ge=1)
     repeat: int = Field(1, ge=1)
     stride: int = Field(1, ge=1)
-    stride_last: bool = False  # of the `repeat` convolutions only the last one strides
+    stride_last: bool = False  # only the last of the `repeat` convolutions has the stride
     dilation: int = Field(1, ge=1)
     residual: bool = False
-    residual_dense: bool = False  # from the input of every dense block so far
+    residual_dense: bool = False  # residuals from the inputs of all dense blocks so far
     residual_mode: Literal["add", "max"] = "add"
-    residual_projection: bool = True  # false: the block's input is added as it is
+    residual_projection: bool = True  # false: the block's input is added unchanged
     separable: bool = True
-    groups: int = Field(1, ge=1)  # of the full or pointwise convolutions; their outputs are shuffled
-    heads: int | None = Field(None, ge=1)  # filters that the depthwise convolution shares between channels
-    future_context: int | None = Field(None, ge=0)  # frames the kernel sees ahead; None: half of it
+    groups: int = Field(1, ge=1)  # of the full or pointwise convolutions; their output channels are shuffled
+    heads: int | None = Field(None, ge=1)  # number of distinct depthwise filters, shared between channels
+    future_context: int | None = Field(None, ge=0)  # frames of the kernel after its centre; None: half of the kernel
     squeeze_excite: SqueezeExciteSettings | None = None
-    upsample: int = Field(1, ge=1)  # frames that each one becomes at the end, its channels shared out among them
+    upsample: int = Field(1, ge=1)  # output frames per frame, at the block's end; they share the frame's channels
     dropout: float = Field(0.0, ge=0, lt=1)
 
     @model_validator(mode="after")
     def _possible(self) -> BlockSettings:
         if self.dilation > 1 and (self.stride > 1 or self.future_context is not None):
-            raise ValueError("stride and dilation cannot both be above 1, and future_context wants dilation 1")
+            raise ValueError("stride and dilation cannot both be above 1, and future_context needs dilation 1")
         if self.kernel % 2 == 0:
-            raise ValueError(f"kernel {self.kernel} is even: frames could not stay centred")
+            raise ValueError(f"kernel {self.kernel} is even: it must be odd, so that it has a centre frame")
         if self.residual_dense and (not self.residual or self.stride > 1):
-            raise ValueError("residual_dense wants residual: true and no stride")
+            raise ValueError("residual_dense needs residual: true and stride 1")
         if not self.residual_projection and (
             self.residual_dense or self.residual_mode != "add" or self.total_stride > 1
         ):
-            raise ValueError("residual_projection: false wants residual_mode: add, no residual_dense and no stride")
+            raise ValueError("residual_projection: false needs residual_mode: add, no residual_dense and stride 1")
         if self.heads is not None and not self.separable:
-            raise ValueError("heads are of depthwise convolutions: separable must be true")
+            raise ValueError("heads need separable: true: they belong to depthwise convolutions")
         if self.filters % self.upsample or (self.upsample > 1 and self.residual_dense):
-            raise ValueError(f"upsample {self.upsample} wants filters that it divides, and no residual_dense")
+            raise ValueError(f"upsample {self.upsample} needs filters that it divides, and no residual_dense")
         return self
 
     @property
     def width(self) -> int:
-        """Channels of what comes out."""
+        """Channels of the block's output."""
         return self.filters // self.upsample
 
     @property
@@ -153,56 +157,62 @@ class BlockSettings(BaseModel):
 
     @property
     def padding(self) -> tuple[int, int]:
-        """Zeros before and behind the utterance, so that it keeps its length."""
+        """Zeros before and after the utterance with which a convolution of stride 1 keeps its length."""
         if self.future_context is None or self.future_context >= self.kernel:
             return (self.dilation * (self.kernel - 1) // 2,) * 2
         return self.kernel - 1 - self.future_context, self.future_context
 
 
 class QuartzNetSettings(BaseModel):
-    """Section `model` of a config: a preset by name, or blocks of one's own."""
+    """Section `model` of a config: the name of a preset, or a list of blocks."""
 
     model_config = SECTION
 
     kind: Literal["quartznet", "jasper", "citrinet"] = "quartznet"
     preset: Literal["small", "small-2d", "5x5", "15x5"] | None = None
     blocks: list[BlockSettings] | None = None
-    stem: StemSettings | None = None  # before blocks of one's own; a preset has its own
-    dropout: float = Field(0.0, ge=0, lt=1)  # of every block of a preset
+    stem: StemSettings | None = None  # before `blocks`; a preset brings its own stem, or none
+    dropout: float = Field(0.0, ge=0, lt=1)  # of each block of a preset
     activation: Literal["relu", "hardtanh", "selu", "swish", "gelu", "identity"] = "relu"
     norm: Literal["batch", "group", "instance", "layer"] = "batch"
-    norm_groups: int | None = Field(None, ge=1)  # of `norm: group`; None: one a channel
-    conv_mask: bool = True  # convolutions see zeros beyond an utterance, whatever it was padded with
+    norm_groups: int | None = Field(None, ge=1)  # of `norm: group`; None: one group per channel
+    conv_mask: bool = True  # frames beyond an utterance are set to zero before each convolution
 
     @model_validator(mode="after")
-    def _one_of_two(self) -> QuartzNetSettings:
+    def _preset_or_blocks(self) -> QuartzNetSettings:
         if self.preset is not None and self.blocks is not None:
             raise ValueError("give a preset or blocks, not both")
         if self.blocks is not None and (not self.blocks or self.dropout):
-            raise ValueError("blocks must not be empty, and each names its own dropout")
+            raise ValueError(
+                "blocks must not be empty, and each block sets its own dropout (model.dropout is for presets)"
+            )
         if self.stem is not None and self.blocks is None:
-            raise ValueError("a stem wants blocks of one's own: a preset has its own")
+            raise ValueError("stem needs blocks: a preset brings its own stem, or none")
         if self.resolved_stem is not None and (self.norm != "batch" or not self.conv_mask):
-            raise ValueError("behind a stem (preset small-2d has one) norm must be batch, and conv_mask true")
+            raise ValueError("with a stem (preset small-2d has one) norm must be batch, and conv_mask true")
         if self.downsampling % self.upsampling:
-            raise ValueError(f"{self.downsampling} feature frames a frame cannot become {self.upsampling} frames")
+            raise ValueError(
+                f"upsample: {self.upsampling} output frames per frame do not divide the stride of {self.downsampling}"
+            )
         if self.kind != "quartznet" and self.blocks is None:
             raise ValueError(f"kind {self.kind} has no presets: give blocks")
         return self
 
     @property
     def resolved_blocks(self) -> list[BlockSettings]:
+        """The blocks that the network is built from: `blocks`, or those of the preset."""
         if self.blocks is not None:
             return self.blocks
         return [BlockSettings(**block, dropout=self.dropout) for block in PRESETS[self.preset or DEFAULT_PRESET]]
 
     @property
     def resolved_stem(self) -> StemSettings | None:
-        return self.stem if self.blocks is not None else STEMS.get(self.preset or DEFAULT_PRESET)
+        """The stem that the network is built with: `stem`, or that of the preset."""
+        return self.stem if self.blocks is not None else _STEMS.get(self.preset or DEFAULT_PRESET)
 
     @property
     def downsampling(self) -> int:
-        """Feature frames that become one frame, before any `upsample`."""
+        """Feature frames per frame of the last block, before any `upsample`."""
         total = 1 << (len(self.resolved_stem.channels) if self.resolved_stem else 0)
         for block in self.resolved_blocks:
             total *= block.total_stride
@@ -210,24 +220,26 @@ class QuartzNetSettings(BaseModel):
 
     @property
     def upsampling(self) -> int:
+        """Output frames per frame, by the `upsample` of all blocks."""
         return math.prod(block.upsample for block in self.resolved_blocks)
 
     @property
     def stride(self) -> int:
-        """Feature frames to one output frame."""
+        """Feature frames per output frame."""
         return self.downsampling // self.upsampling
 
 
-# 2D convolutions over time and frequency in front of the blocks: a sound is the same sound a little higher or lower.
-# The front end of VGG, as speech recognition uses it (Hori et al., arXiv:1706.02737). With few hours of speech it is
-# worth
-# more than anything else that was tried (docs/LOG.md): a filter is learnt once for all bands, not for each.
+# The 2D stem
 
 
 class Stem(nn.Module):
-    """Features (batch, mels, frames) to (batch, width, 1, frames / stride), and the mask (batch, 1, 1, frames / stride).
+    """2D convolutions over time and frequency, before the blocks: the front end of VGG (Hori et al., arXiv:1706.02737).
 
-    Each convolution halves frames and bands; the channels of all bands that are left stand side by side.
+    Features (batch, mels, frames) to (batch, width, 1, frames / stride), and the mask (batch, 1, 1, frames / stride).
+    Each convolution of `halvings` halves the frames and the bands; `width` is the channels of all remaining bands.
+
+    With few hours of speech the stem lowers the error rate more than anything else that was tried (docs/LOG.md): a
+    filter is learned once for all bands, not for each band.
     """
 
     def __init__(self, n_features: int, settings: StemSettings) -> None:
@@ -255,10 +267,9 @@ class Stem(nn.Module):
         y = x
         for conv, norm in _pairs(self.residual):
             y = F.relu(norm(conv(y))) * mask
-        side_by_side = (
-            (x + y if len(self.residual) else x).permute(0, 2, 3, 1).flatten(2)
-        )  # a view in channels-last memory
-        return side_by_side.transpose(1, 2).unsqueeze(2), mask.transpose(2, 3)
+        x = x + y if len(self.residual) else x
+        x = x.permute(0, 2, 3, 1).flatten(2)  # a view in channels-last memory
+        return x.transpose(1, 2).unsqueeze(2), mask.transpose(2, 3)
 
 
 def _filters(n_in: int, n_out: int, stride: int) -> nn.Conv2d:
@@ -271,9 +282,9 @@ def _pairs(layers: nn.ModuleList) -> Iterator[nn.ModuleList]:
         yield layer
 
 
-__all__ = ["Block", "BlockSettings", "Encoder", "MaskedConv", "QuartzNet", "QuartzNetSettings", "SqueezeExciteSettings"]
+# The layers and the block
 
-ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
+_ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "relu": nn.ReLU,
     "hardtanh": nn.Hardtanh,
     "selu": nn.SELU,
@@ -284,30 +295,30 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
 
 
 class MaskedConv(nn.Module):
-    """1D convolution that sees zeros beyond each utterance.
+    """1D convolution whose input is set to zero beyond each utterance.
 
-    Input (batch, channels, 1, frames) and mask (batch, 1, 1, frames), 1 inside the utterance and 0 beyond; every
-    stride-th frame of it is the output's mask, as ceil(n / stride) frames remain of n.
+    Input (batch, channels, 1, frames) and mask (batch, 1, 1, frames), 1 inside the utterance and 0 beyond. The output
+    has ceil(n / stride) frames for n frames, and its mask is every stride-th frame of the input's mask.
     """
 
     def __init__(
         self, n_in: int, n_out: int, block: BlockSettings | None = None, stride: int = 1, groups: int = 1
     ) -> None:
-        """Kernel, dilation and padding are `block`'s; without one the convolution is pointwise."""
+        """Kernel size, dilation and padding are those of `block`; without `block` the convolution is pointwise."""
         super().__init__()
         kernel, dilation = (block.kernel, block.dilation) if block else (1, 1)
         heads = block.heads if block and groups == n_in == n_out else None
         self.conv = nn.Conv1d(
             heads or n_in, heads or n_out, kernel, stride, dilation=dilation, groups=heads or groups, bias=False
         )
-        self.copies = n_in // heads if heads else 1  # channels that share a filter
+        self.copies = n_in // heads if heads else 1  # channels per filter
         self.padding = block.padding if block else (0, 0)
         self.masked, self.mask_pointwise = True, False
 
     def forward(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         conv, (left, right) = self.conv, self.padding
         stride = conv.stride[0]
-        # a pointwise convolution carries nothing from frame to frame, but what follows may
+        # a pointwise convolution does not mix frames, but a norm over time or a batch norm in training does
         if self.masked and (conv.kernel_size[0] > 1 or self.training or self.mask_pointwise):
             x = x * (mask if mask.dtype == x.dtype else mask.to(x.dtype))
         if left != right:
@@ -324,7 +335,7 @@ class MaskedConv(nn.Module):
 
 
 class SqueezeExcite(nn.Module):
-    """Squeeze-and-excitation over the frames of each utterance (Hu et al., arXiv:1709.01507)."""
+    """Squeeze-and-excitation (Hu et al., arXiv:1709.01507); means are taken over the frames of each utterance."""
 
     def __init__(self, width: int, settings: SqueezeExciteSettings, activation: nn.Module) -> None:
         super().__init__()
@@ -335,17 +346,17 @@ class SqueezeExcite(nn.Module):
     def forward(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         mask = mask.to(x.dtype)
         x = x * mask
-        seen, counted = x, mask
+        x_part, mask_part = x, mask
         if self.training and self.context is not None and x.shape[3] > self.context:
             start = int(torch.randint(0, x.shape[3] - self.context, ()))
-            seen, counted = (one[..., start : start + self.context] for one in (x, mask))
-        mean = seen.float().sum(dim=(2, 3)) / counted.float().sum(dim=(2, 3)).clamp(min=1)
+            x_part, mask_part = (tensor[..., start : start + self.context] for tensor in (x, mask))
+        mean = x_part.float().sum(dim=(2, 3)) / mask_part.float().sum(dim=(2, 3)).clamp(min=1)
         gate = torch.sigmoid(self.fc(mean)).to(x.dtype)
         return x * gate[:, :, None, None], mask
 
 
 class Shuffle(nn.Module):
-    """The first channel of each group, then the second of each: grouped convolutions see each other's output."""
+    """Reorders channels to the first of each group, then the second of each, so that grouped convolutions mix groups."""
 
     def __init__(self, width: int, groups: int) -> None:
         super().__init__()
@@ -357,13 +368,16 @@ class Shuffle(nn.Module):
 
 
 class Block(nn.Module):
-    """`mconv` holds the layers in NeMo's order, `res` the projection and norm of each residual."""
+    """`repeat` times (convolution, norm, activation, dropout), with residual connections.
+
+    `mconv` holds the layers in NeMo's order, `res` the projection and norm of each residual connection.
+    """
 
     def __init__(self, n_ins: Sequence[int], block: BlockSettings, settings: QuartzNetSettings) -> None:
-        """`n_ins`: channels of what the residuals start from; the last is the block's own input."""
+        """`n_ins`: channels of the inputs of the residual connections; the last one is the block's own input."""
         super().__init__()
         self.mode, self.upsample = block.residual_mode, block.upsample
-        activation = ACTIVATIONS[settings.activation]()
+        activation = _ACTIVATIONS[settings.activation]()
         layers: list[nn.Module] = []
         width = n_ins[-1]
         for i in range(block.repeat):
@@ -389,7 +403,8 @@ class Block(nn.Module):
         self.adds_input = block.residual and not block.residual_projection
         if self.adds_input and n_ins[-1] != width:
             raise AnadilError(
-                f"model.blocks: residual_projection: false wants as many channels: {n_ins[-1]} become {width}"
+                "model.blocks: residual_projection: false needs as many output channels as input channels, found "
+                f"{n_ins[-1]} in and {width} out"
             )
         self.activation, self.dropout = activation, nn.Dropout(block.dropout)
 
@@ -400,36 +415,36 @@ class Block(nn.Module):
             other = _run(projection, x, mask)[0]
             y = y + other if self.mode == "add" else torch.maximum(y, other)
         y = y + xs[-1] if self.adds_input else y
-        return spread(self.dropout(self.activation(y)), y_mask, self.upsample)
+        return upsample(self.dropout(self.activation(y)), y_mask, self.upsample)
 
-    def time_major(self, xs: Sequence[Tensor], frames: Frames) -> tuple[Tensor, Frames]:
-        """What `forward` computes, in the layout of models/time_major.py; xs are zero beyond each utterance."""
-        y, y_frames, filtered = xs[-1], frames, False
+    def time_major(self, xs: Sequence[Tensor], frames: FrameMask) -> tuple[Tensor, FrameMask]:
+        """Computes the same as `forward`, in the layout of models/time_major.py: (1, channels, frames, batch).
+
+        `xs` must be zero beyond each utterance.
+        """
+        y, y_frames, is_depthwise = xs[-1], frames, False
         for layer in self.mconv:
             if isinstance(layer, MaskedConv) and layer.conv.groups > 1:
-                y, y_frames, filtered = (
-                    depthwise(y, layer.conv, layer.padding),
-                    y_frames.every(layer.conv.stride[0]),
-                    True,
-                )
-            elif isinstance(layer, MaskedConv) and filtered:
-                y, filtered = pointwise_within(y, layer.conv, y_frames), False
+                y, y_frames = depthwise(y, layer.conv, layer.padding), y_frames.every(layer.conv.stride[0])
+                is_depthwise = True
+            elif isinstance(layer, MaskedConv) and is_depthwise:
+                y, is_depthwise = masked_pointwise(y, layer.conv, y_frames), False
             elif isinstance(layer, MaskedConv):
                 y, y_frames = pointwise(y, layer.conv), y_frames.every(layer.conv.stride[0])
             elif isinstance(layer, nn.BatchNorm2d):
-                y = normalise(y, layer)
-            elif isinstance(layer, nn.Dropout):  # of a pair with the activation before it
+                y = batch_norm(y, layer)
+            elif isinstance(layer, nn.Dropout):  # follows an activation, which the same call computes
                 y = activate(y, self.activation, layer, y_frames)
             elif isinstance(layer, SqueezeExcite):
-                y = layer(to_plain(y), to_plain(y_frames.mask))[0].permute(2, 1, 3, 0)
+                y = layer(from_time_major(y), from_time_major(y_frames.mask))[0].permute(2, 1, 3, 0)
         for projection, x in zip(self.res, xs, strict=False):
             assert isinstance(projection, nn.ModuleList)
             conv, norm = projection
             assert isinstance(conv, MaskedConv) and isinstance(norm, nn.BatchNorm2d)
-            other = normalise(pointwise(x, conv.conv), norm)
+            other = batch_norm(pointwise(x, conv.conv), norm)
             y = y + other if self.mode == "add" else torch.maximum(y, other)
         y = activate(y + xs[-1] if self.adds_input else y, self.activation, self.dropout, y_frames)
-        return (y, y_frames) if self.upsample == 1 else spread_frames(y, y_frames, self.upsample)
+        return (y, y_frames) if self.upsample == 1 else upsample_time_major(y, y_frames, self.upsample)
 
 
 def _run(layers: nn.ModuleList, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
@@ -441,6 +456,16 @@ def _run(layers: nn.ModuleList, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor
     return x, mask
 
 
+def _norm(width: int, settings: QuartzNetSettings) -> nn.Module:
+    if settings.norm == "batch":
+        return nn.BatchNorm2d(width, eps=1e-3, momentum=0.1)
+    groups = {"group": settings.norm_groups or width, "instance": width, "layer": 1}[settings.norm]
+    return nn.GroupNorm(groups, width)
+
+
+# Encoder and network
+
+
 class Encoder(nn.Module):
     """Features (batch, mels, frames) to (batch, channels, 1, frames / stride), and the mask of these frames."""
 
@@ -449,14 +474,14 @@ class Encoder(nn.Module):
         self.dense = [block.residual_dense for block in settings.resolved_blocks]
         stem = settings.resolved_stem
         self.stem = Stem(n_features, stem) if stem is not None else None
-        panes, blocks, width = list[int](), list[Block](), self.stem.width if self.stem is not None else n_features
+        n_ins, blocks, width = list[int](), list[Block](), self.stem.width if self.stem is not None else n_features
         for block in settings.resolved_blocks:
-            panes = [*panes, width] if block.residual_dense else []
-            blocks.append(Block(panes or [width], block, settings))
+            n_ins = [*n_ins, width] if block.residual_dense else []
+            blocks.append(Block(n_ins or [width], block, settings))
             width = block.width
         self.encoder = nn.ModuleList(blocks)
         self.width = width
-        self.has_frames_first = (
+        self.has_time_major = (
             settings.norm == "batch"
             and settings.conv_mask
             and all(
@@ -470,29 +495,30 @@ class Encoder(nn.Module):
 
     def forward(self, features: Tensor, frame_counts: Tensor) -> tuple[Tensor, Tensor]:
         if self.stem is not None:
-            with torch.autocast("cpu", enabled=False):  # its few channels are no faster in half precision there
+            with torch.autocast("cpu", enabled=False):  # half precision is no faster on a CPU for its few channels
                 x, mask = self.stem(features, frame_counts)
         else:
             x = features.unsqueeze(2)
             mask = length_mask(frame_counts, features.shape[2])[:, None, None, :].to(x.dtype)
-        if self.trains_frames_first(features):
-            frames = frames_of(from_plain(mask))
-            x = from_plain(x) * frames.mask
+        time_major = self.is_time_major(features)
+        if time_major:
+            frames = frame_mask(to_time_major(mask))
+            x = to_time_major(x) * frames.mask
         elif x.device.type == "cpu":
             x = x.contiguous(memory_format=torch.channels_last)
-        panes: list[Tensor] = []
+        inputs: list[Tensor] = []
         for block, dense in zip(self.encoder, self.dense, strict=True):
             assert isinstance(block, Block)
-            panes = [*panes, x] if dense else []
-            if self.trains_frames_first(features):
-                x, frames = block.time_major(panes or [x], frames)
+            inputs = [*inputs, x] if dense else []
+            if time_major:
+                x, frames = block.time_major(inputs or [x], frames)
             else:
-                x, mask = block(panes or [x], mask)
-        return (to_plain(x), to_plain(frames.mask)) if self.trains_frames_first(features) else (x, mask)
+                x, mask = block(inputs or [x], mask)
+        return (from_time_major(x), from_time_major(frames.mask)) if time_major else (x, mask)
 
-    def trains_frames_first(self, features: Tensor) -> bool:
-        """Whether this is a training step that `Block.time_major` is for."""
-        return self.has_frames_first and self.training and features.device.type == "cpu"
+    def is_time_major(self, features: Tensor) -> bool:
+        """Whether the blocks compute in the time-major layout: in training on a CPU, where all of them support it."""
+        return self.has_time_major and self.training and features.device.type == "cpu"
 
 
 class QuartzNet(nn.Module):
@@ -501,7 +527,8 @@ class QuartzNet(nn.Module):
     def __init__(self, settings: QuartzNetSettings, n_features: int, n_labels: int) -> None:
         super().__init__()
         self.settings, self.n_labels = settings, n_labels
-        self.downsampling, self.upsampling = settings.downsampling, settings.upsampling  # asked for each utterance
+        # kept, because frame_count is called for every utterance and the settings compute them anew each time
+        self.downsampling, self.upsampling = settings.downsampling, settings.upsampling
         self.encoder = Encoder(n_features, settings)
         head = nn.ModuleList([nn.Conv1d(self.encoder.width, n_labels + 1, kernel_size=1)])
         self.decoder = nn.ModuleDict({"decoder_layers": head})
@@ -510,13 +537,13 @@ class QuartzNet(nn.Module):
                 nn.init.xavier_uniform_(module.weight)
 
     def frame_count(self, n_features: int) -> int:
-        """Output frames for so many feature frames, for one utterance."""
+        """Output frames for one utterance of `n_features` feature frames."""
         return -(-n_features // self.downsampling) * self.upsampling
 
     def forward(self, features: Tensor, frame_counts: Tensor) -> tuple[Tensor, Tensor]:
         x, mask = self.encoder(features, frame_counts)
         head = self._head
-        if self.encoder.trains_frames_first(features):
+        if self.encoder.is_time_major(features):
             logits = F.linear(x.permute(2, 3, 0, 1)[0], head.weight.squeeze(2), head.bias).transpose(0, 1)
         else:
             logits = F.conv2d(x, head.weight.unsqueeze(2), head.bias).squeeze(2).transpose(1, 2)
@@ -527,10 +554,3 @@ class QuartzNet(nn.Module):
         layers = self.decoder["decoder_layers"]
         assert isinstance(layers, nn.ModuleList) and isinstance(layers[0], nn.Conv1d)
         return layers[0]
-
-
-def _norm(width: int, settings: QuartzNetSettings) -> nn.Module:
-    if settings.norm == "batch":
-        return nn.BatchNorm2d(width, eps=1e-3, momentum=0.1)
-    groups = {"group": settings.norm_groups or width, "instance": width, "layer": 1}[settings.norm]
-    return nn.GroupNorm(groups, width)

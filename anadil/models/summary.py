@@ -1,4 +1,4 @@
-"""The table of layers and parameters that `anadil train` and `anadil convert` show."""
+"""Descriptions of a model: the table of its layers and parameters, its size in a few words."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from anadil.models.quartznet import DEFAULT_PRESET, QuartzNet
 
 
 def layer_table(acoustic: AcousticModel) -> tuple[list[str], list[list[str]]]:
-    """Columns and rows: features (window and hop in samples), one row a block, the head (labels and blank), the total."""
+    """Columns and rows of the table that `anadil train` and `anadil convert` show.
+
+    The rows are the features (window and hop in samples), one per block, the head (labels and blank) and the total.
+    """
     columns = ["layer", "filters", "kernel", "repeat", "stride", "dilation", "residual", "parameters"]
     network = acoustic.network
     if isinstance(network, HuggingFace):
@@ -27,15 +30,15 @@ def layer_table(acoustic: AcousticModel) -> tuple[list[str], list[list[str]]]:
 
 
 def describe_model(settings: AnySettings) -> str:
-    """Family and size in a few words."""
+    """Family and size in a few words, such as "quartznet, small-2d"."""
     if isinstance(settings, Wav2Vec2Settings | W2vBertSettings):
         return f"{settings.kind}, {settings.num_hidden_layers} layers of {settings.hidden_size}"
     if isinstance(settings, ConformerSettings):
         return (
             f"{settings.kind}, {settings.n_layers} layers of {settings.d_model}, {settings.subsampling_factor}x stride"
         )
-    own = f"{len(settings.resolved_blocks)} own blocks"
-    return f"{settings.kind}, {settings.preset or (DEFAULT_PRESET if settings.blocks is None else own)}"
+    size = f"{len(settings.blocks)} blocks" if settings.blocks is not None else settings.preset or DEFAULT_PRESET
+    return f"{settings.kind}, {size}"
 
 
 def count_parameters(module: nn.Module) -> int:
@@ -61,8 +64,8 @@ def _hugging_face_rows(network: HuggingFace) -> list[list[str]]:
         for i, layer in enumerate(encoder.encoder.layers, start=1)
     ]
     rest = count_parameters(encoder) - sum(int(row[-1].replace(",", "")) for row in rows)
-    further = "1" if isinstance(settings, Wav2Vec2Settings) else f"{settings.stride}"
-    rows.append(["projection, positions, adapter", f"{settings.width}", "", "", further, "", "no", f"{rest:,}"])
+    stride = 1 if isinstance(settings, Wav2Vec2Settings) else settings.stride
+    rows.append(["projection, positions, adapter", f"{settings.width}", "", "", f"{stride}", "", "no", f"{rest:,}"])
     return rows
 
 
@@ -90,11 +93,11 @@ def _conformer_rows(network: Conformer) -> list[list[str]]:
     size = f"{count_parameters(encoder.pre_encode):,}"
     rows = [[f"subsampling {settings.subsampling}", width, "3", "", stride, "", "no", size]]
     kernel = str(settings.conv_kernel_size)
-    shared: set[int] = set()  # position biases may be one for all layers
+    counted: set[int] = set()  # all layers may share their position biases
     for i, layer in enumerate(encoder.layers, start=1):
-        own = [parameter for parameter in layer.parameters() if id(parameter) not in shared]
-        shared.update(map(id, own))
-        size = f"{sum(parameter.numel() for parameter in own):,}"
+        parameters = [parameter for parameter in layer.parameters() if id(parameter) not in counted]
+        counted.update(map(id, parameters))
+        size = f"{sum(parameter.numel() for parameter in parameters):,}"
         rows.append([f"{i} {settings.kind}", width, kernel, "", "1", "1", "yes", size])
     for name, module in (("reduction", encoder.reduction_subsampling), ("projection", encoder.out_proj)):
         if module is not None:

@@ -1,10 +1,14 @@
-"""A training step of separable convolutions on a CPU: the same sums in another layout, two to three times as fast.
+"""Separable convolutions in a time-major layout, for training on a CPU: the same sums, two to three times as fast.
 
-Tensors are (1, channels, frames, batch) in channels-last memory, so that frames come first, then utterances, then
-channels. Then a depthwise convolution is one image whose height is time (PyTorch's gradient of the filters takes an
-eighth of the time that it takes for a row of frames an utterance), a dilated one is a plain one over `dilation` times as
-many utterances, a pointwise one is a matrix product, and the frames beyond an utterance are rows that can be set to
-zero by their numbers. benchmarks/train_speed.py measures it; docs/LOG.md has what was tried.
+Time-major tensors are (1, channels, frames, batch) in channels-last memory: frames vary slowest, then utterances, and
+channels fastest. The usual layout is (batch, channels, 1, frames). In the time-major layout
+- a depthwise convolution is over one image whose height is time: PyTorch's gradient of the filters takes an eighth of
+  the time that it takes over one row of frames per utterance;
+- a dilated convolution is a plain one over `dilation` times as many utterances;
+- a pointwise convolution is a matrix product of rows, (frames * batch, channels);
+- padding frames are rows, which can be set to zero by their indices.
+
+benchmarks/train_speed.py measures the speed; docs/LOG.md lists what else was tried.
 """
 
 from __future__ import annotations
@@ -20,34 +24,35 @@ from torch.nn import functional as F
 
 
 @dataclass(frozen=True, slots=True)
-class Frames:
-    """Which frames lie inside their utterance."""
+class FrameMask:
+    """Which frames belong to an utterance, and which are padding."""
 
-    mask: Tensor  # (1, 1, frames, batch), 1 inside and 0 beyond
-    beyond: Tensor  # int64: numbers of the rows of (frames * batch, channels) that lie beyond
+    mask: Tensor  # (1, 1, frames, batch), 1 inside the utterance and 0 for padding
+    padding: Tensor  # int64: indices of the padding rows of (frames * batch, channels)
 
-    def every(self, stride: int) -> Frames:
-        return frames_of(self.mask[:, :, ::stride]) if stride > 1 else self
-
-
-def frames_of(mask: Tensor) -> Frames:
-    """From a mask (1, 1, frames, batch)."""
-    return Frames(mask, (mask.reshape(-1) == 0).nonzero().squeeze(1))
+    def every(self, stride: int) -> FrameMask:
+        """The mask of every stride-th frame."""
+        return frame_mask(self.mask[:, :, ::stride]) if stride > 1 else self
 
 
-def from_plain(x: Tensor) -> Tensor:
-    """(batch, channels, 1, frames) to this layout; a copy unless it comes from `to_plain`."""
+def frame_mask(mask: Tensor) -> FrameMask:
+    """The FrameMask of a mask (1, 1, frames, batch)."""
+    return FrameMask(mask, (mask.reshape(-1) == 0).nonzero().squeeze(1))
+
+
+def to_time_major(x: Tensor) -> Tensor:
+    """(batch, channels, 1, frames) to (1, channels, frames, batch); a copy, unless x is from `from_time_major`."""
     return x.permute(2, 1, 3, 0).contiguous(memory_format=torch.channels_last)
 
 
-def to_plain(x: Tensor) -> Tensor:
-    """This layout to (batch, channels, 1, frames), a view."""
+def from_time_major(x: Tensor) -> Tensor:
+    """(1, channels, frames, batch) to (batch, channels, 1, frames), a view."""
     return x.permute(3, 1, 0, 2)
 
 
 def depthwise(x: Tensor, conv: nn.Conv1d, padding: tuple[int, int]) -> Tensor:
-    """`conv`, one filter a channel, over zeros of `padding` before and behind; ceil(frames / stride) frames."""
-    with torch.autocast("cpu", enabled=False):  # short filters are no faster in half precision, long ones a little
+    """`conv`, with one filter per channel, after padding x with zeros: ceil(frames / stride) frames."""
+    with torch.autocast("cpu", enabled=False):  # half precision is no faster for short filters, hardly for long ones
         return _depthwise(x, conv, padding)
 
 
@@ -55,17 +60,17 @@ def _depthwise(x: Tensor, conv: nn.Conv1d, padding: tuple[int, int]) -> Tensor:
     kernel, stride, dilation = conv.kernel_size[0], conv.stride[0], conv.dilation[0]
     n_frames, batch = x.shape[2:]
     filters = conv.weight.unsqueeze(3)
-    # a view by somebody else (FSDP's hooks) may have another stride along the one image, and then PyTorch 2.13's gradient
-    # of the filters is wrong, silently; this view has the usual one
+    # A view made elsewhere (FSDP's hooks) may have another stride along the first dimension, and then PyTorch 2.13's
+    # gradient of the filters is silently wrong. This view has the usual stride.
     x = _as_images(_as_rows(x), batch)
     left, right = padding
     if left == right:
-        # as many frames as the filter has: with fewer, oneDNN takes ten times as long for the filters' gradient
-        wanted = max(-(-n_frames // dilation), kernel) * dilation if dilation > 1 or n_frames < kernel else n_frames
-        x = F.pad(x, (0, 0, 0, wanted - n_frames)) if wanted > n_frames else x
-        if dilation > 1:  # frames d apart are neighbours now: each utterance has become d of them
+        # at least as many frames as the filter: with fewer, oneDNN takes ten times as long for the filters' gradient
+        padded = max(-(-n_frames // dilation), kernel) * dilation if dilation > 1 or n_frames < kernel else n_frames
+        x = F.pad(x, (0, 0, 0, padded - n_frames)) if padded > n_frames else x
+        if dilation > 1:  # each utterance becomes `dilation` utterances, of every dilation-th frame
             x = _as_images(_as_rows(x), batch * dilation)
-        if kernel >= _LONG and kernel % 2 and stride == 1:
+        if kernel >= _LONG_KERNEL and kernel % 2 and stride == 1:
             y: Tensor = _LongDepthwise.apply(x, filters)  # type: ignore[no-untyped-call]
         else:
             y = F.conv2d(x, filters, None, (stride, 1), ((kernel - 1) // 2, 0), 1, conv.groups)
@@ -76,18 +81,18 @@ def _depthwise(x: Tensor, conv: nn.Conv1d, padding: tuple[int, int]) -> Tensor:
 
 
 def pointwise(x: Tensor, conv: nn.Conv1d) -> Tensor:
-    """`conv` of kernel 1 as a matrix product."""
+    """`conv`, whose kernel size is 1, as a matrix product."""
     x = x[:, :, :: conv.stride[0]] if conv.stride[0] > 1 else x
     return _as_images(F.linear(_as_rows(x), conv.weight.squeeze(2)).to(x.dtype), x.shape[3])
 
 
-def pointwise_within(x: Tensor, conv: nn.Conv1d, frames: Frames) -> Tensor:
-    """As `pointwise`, of x that is zero beyond each utterance: x itself becomes that."""
-    return _as_images(_LinearWithin.apply(_as_rows(x), conv.weight.squeeze(2), frames.beyond), x.shape[3])  # type: ignore[no-untyped-call]
+def masked_pointwise(x: Tensor, conv: nn.Conv1d, frames: FrameMask) -> Tensor:
+    """As `pointwise`, after setting the padding frames of x to zero. Overwrites x."""
+    return _as_images(_MaskedLinear.apply(_as_rows(x), conv.weight.squeeze(2), frames.padding), x.shape[3])  # type: ignore[no-untyped-call]
 
 
-def normalise(x: Tensor, norm: nn.BatchNorm2d) -> Tensor:
-    """What `norm(x)` is, without its bookkeeping."""
+def batch_norm(x: Tensor, norm: nn.BatchNorm2d) -> Tensor:
+    """The same as `norm(x)`, without the overhead of a module call."""
     if norm.training and norm.num_batches_tracked is not None:
         norm.num_batches_tracked.add_(1)
     use_batch = norm.training or norm.running_mean is None
@@ -96,31 +101,31 @@ def normalise(x: Tensor, norm: nn.BatchNorm2d) -> Tensor:
     )
 
 
-def activate(x: Tensor, activation: nn.Module, dropout: nn.Dropout, frames: Frames) -> Tensor:
-    """Activation and dropout, and zeros beyond each utterance. x is overwritten."""
+def activate(x: Tensor, activation: nn.Module, dropout: nn.Dropout, frames: FrameMask) -> Tensor:
+    """Applies activation and dropout, and sets padding frames to zero. Overwrites x."""
     p = dropout.p if dropout.training else 0.0
     if isinstance(activation, nn.ReLU):
-        out: Tensor = _ReluDropout.apply(x, p, frames.beyond)  # type: ignore[no-untyped-call]
+        out: Tensor = _ReluDropout.apply(x, p, frames.padding)  # type: ignore[no-untyped-call]
         return out
     return F.dropout(activation(x), p) * frames.mask
 
 
-def spread(x: Tensor, mask: Tensor, n: int) -> tuple[Tensor, Tensor]:
-    """`n` frames of each one in (batch, channels, 1, frames), its channels shared out among them.
+def upsample(x: Tensor, mask: Tensor, n: int) -> tuple[Tensor, Tensor]:
+    """Splits each frame of x (batch, channels, 1, frames) into `n` frames of channels / n channels each.
 
-    That is sub-pixel convolution (Shi et al., arXiv:1609.05158) along time.
+    This is sub-pixel convolution (Shi et al., arXiv:1609.05158) along time. The layout is the usual one.
     """
     if n == 1:
         return x, mask
-    apart = x.reshape(x.shape[0], n, x.shape[1] // n, 1, x.shape[3]).permute(0, 2, 3, 4, 1)
-    return apart.flatten(3), mask.repeat_interleave(n, dim=3)
+    split = x.reshape(x.shape[0], n, x.shape[1] // n, 1, x.shape[3]).permute(0, 2, 3, 4, 1)
+    return split.flatten(3), mask.repeat_interleave(n, dim=3)
 
 
-def spread_frames(x: Tensor, frames: Frames, n: int) -> tuple[Tensor, Frames]:
-    """What `spread` does, in this layout."""
+def upsample_time_major(x: Tensor, frames: FrameMask, n: int) -> tuple[Tensor, FrameMask]:
+    """The same as `upsample`, for x (1, channels, frames, batch)."""
     n_frames, batch = x.shape[2:]
     rows = _as_rows(x).view(n_frames, batch, n, -1).transpose(1, 2).reshape(n_frames * n * batch, -1)
-    return _as_images(rows, batch), frames_of(frames.mask.repeat_interleave(n, dim=2))
+    return _as_images(rows, batch), frame_mask(frames.mask.repeat_interleave(n, dim=2))
 
 
 def _as_rows(x: Tensor) -> Tensor:
@@ -133,16 +138,19 @@ def _as_images(rows: Tensor, batch: int) -> Tensor:
     return rows.view(1, -1, batch, rows.shape[1]).permute(0, 3, 1, 2)
 
 
-_LONG = 25
-"""Taps from which a row a channel and utterance is faster than an image a channel."""
+_LONG_KERNEL = 25
+"""Kernel size from which one row of frames per channel and utterance is faster than one image per channel."""
 
 
 class _LongDepthwise(torch.autograd.Function):
-    """Depthwise convolution of x (1, channels, frames, batch) with filters (channels, 1, kernel, 1), kernel odd, as many frames.
+    """Depthwise convolution with long, odd kernels that keeps the number of frames.
 
-    Forward, and the gradient of x, which is a convolution with the filters turned round, go along rows of batch * channels
-    groups, each frame read near the last one; down an image's columns oneDNN reads each anew for each tap. The gradient
-    of the filters goes down the columns: along rows it takes several times as long.
+    x is (1, channels, frames, batch), filters are (channels, 1, kernel, 1).
+
+    The forward pass, and the gradient of x (a convolution with the flipped filters), run along the rows of an image with
+    batch * channels groups, where successive frames lie close together in memory. Along an image's columns, oneDNN reads
+    each frame again for each tap. The gradient of the filters runs along the columns: along rows it takes several times
+    as long.
     """
 
     @staticmethod
@@ -154,18 +162,19 @@ class _LongDepthwise(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:
         x, filters = ctx.saved_tensors
-        grad = _as_images(_as_rows(grad).contiguous(), grad.shape[3])  # padding leaves a part of a tensor
-        of_x = _along_rows(grad, filters.flip(2)) if ctx.needs_input_grad[0] else None
+        grad = _as_images(_as_rows(grad).contiguous(), grad.shape[3])  # after padding, grad is part of a larger tensor
+        x_grad = _along_rows(grad, filters.flip(2)) if ctx.needs_input_grad[0] else None
         if not ctx.needs_input_grad[1]:
-            return of_x, None
+            return x_grad, None
         padding = [filters.shape[2] // 2, 0]
-        of_filters = torch.ops.aten.convolution_backward(
+        filters_grad = torch.ops.aten.convolution_backward(
             grad, x, filters, None, [1, 1], padding, [1, 1], False, [0, 0], len(filters), [False, True, False]
         )[1]
-        return of_x, of_filters
+        return x_grad, filters_grad
 
 
 def _along_rows(x: Tensor, filters: Tensor) -> Tensor:
+    """The convolution of _LongDepthwise, over one row of frames per channel and utterance."""
     n_frames, batch = x.shape[2:]
     one_row = _as_rows(x).view(1, 1, n_frames, -1).permute(0, 3, 1, 2)
     taps = filters.transpose(2, 3).repeat(batch, 1, 1, 1)
@@ -173,50 +182,53 @@ def _along_rows(x: Tensor, filters: Tensor) -> Tensor:
     return _as_images(y.permute(0, 2, 3, 1).reshape(n_frames * batch, -1), batch)
 
 
-class _LinearWithin(torch.autograd.Function):
-    """rows (n, in) with those numbered `beyond` set to zero, times weight (out, in); under autocast in its type."""
+class _MaskedLinear(torch.autograd.Function):
+    """rows (n, in), with the rows of indices `padding` set to zero, times weight (out, in); in autocast's type, if any."""
 
     @staticmethod
-    def forward(ctx: Any, rows: Tensor, weight: Tensor, beyond: Tensor) -> Tensor:
-        rows = rows.detach().index_fill_(0, beyond, 0.0)  # in place: nothing else reads a convolution's output
+    def forward(ctx: Any, rows: Tensor, weight: Tensor, padding: Tensor) -> Tensor:
+        rows = rows.detach().index_fill_(0, padding, 0.0)  # in place: nothing else reads a convolution's output
         ctx.dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else rows.dtype
-        factor, other = rows.to(ctx.dtype), weight.to(ctx.dtype)
-        ctx.save_for_backward(factor, other, beyond)
-        return (factor @ other.t()).to(rows.dtype)
+        cast_rows, cast_weight = rows.to(ctx.dtype), weight.to(ctx.dtype)
+        ctx.save_for_backward(cast_rows, cast_weight, padding)
+        return (cast_rows @ cast_weight.t()).to(rows.dtype)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
-        factor, other, beyond = ctx.saved_tensors
-        given = grad.to(ctx.dtype)
-        of_rows = (given @ other).to(grad.dtype).index_fill_(0, beyond, 0.0) if ctx.needs_input_grad[0] else None
-        of_weight = (given.t() @ factor).to(grad.dtype) if ctx.needs_input_grad[1] else None
-        return of_rows, of_weight, None
+        rows, weight, padding = ctx.saved_tensors
+        cast_grad = grad.to(ctx.dtype)
+        rows_grad = (
+            (cast_grad @ weight).to(grad.dtype).index_fill_(0, padding, 0.0) if ctx.needs_input_grad[0] else None
+        )
+        weight_grad = (cast_grad.t() @ rows).to(grad.dtype) if ctx.needs_input_grad[1] else None
+        return rows_grad, weight_grad, None
 
 
 _STEPS = 1 << 16
-"""Dropout's probability is rounded to a multiple of 1 / 65536: so 16 random bits do for a number."""
+"""The dropout probability is rounded to a multiple of 1 / 65536, so that 16 random bits per number suffice."""
 
 
 class _ReluDropout(torch.autograd.Function):
-    """dropout(relu(x)) and zeros beyond each utterance, in place.
+    """dropout(relu(x)) with padding frames set to zero, in place.
 
-    PyTorch's own dropout draws 64 random bits a number and compares them one by one: an eighth of a step. Backward needs
-    no mask: the gradient passes where the output is above zero.
+    PyTorch's own dropout draws 64 random bits per number and compares them one by one, which takes an eighth of a
+    training step. The backward pass needs no mask: the gradient passes where the output is above zero.
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, p: float, beyond: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor, p: float, padding: Tensor) -> Tensor:
         ctx.mark_dirty(x)
         dropped = min(round(p * _STEPS), _STEPS - 1)
         ctx.scale = _STEPS / (_STEPS - dropped)
         rows = _as_rows(x).relu_()
         if dropped:
             drawn = _random_bits(rows.numel()).view_as(rows).to(rows.dtype)
-            # 0 where what was drawn is at most the threshold, in one pass; comparing and multiplying takes six times as long
+            # Sets rows to 0 where the drawn number is at most the threshold, in one pass. Comparing and multiplying takes
+            # six times as long.
             _threshold(rows, drawn, dropped - _STEPS // 2 - 1, grad_input=rows)
             rows.mul_(ctx.scale)
-        rows.index_fill_(0, beyond, 0.0)
+        rows.index_fill_(0, padding, 0.0)
         ctx.save_for_backward(x)
         return x
 
@@ -229,7 +241,7 @@ class _ReluDropout(torch.autograd.Function):
 
 
 def _random_bits(n: int) -> Tensor:
-    """int16 (n,), uniform. PyTorch's generator gives the seed alone: NumPy's SFC64 draws three times as fast, on one thread."""
+    """Uniform int16 (n,). PyTorch's generator only draws the seed: NumPy's SFC64 is three times as fast on one thread."""
     drawn = np.random.SFC64(int(torch.randint(1 << 62, ()))).random_raw(-(-n // 4))
     return torch.from_numpy(drawn.view(np.int16))[:n]
 

@@ -122,7 +122,7 @@ class Normalizer:
         final = {c for c in self.letters if table[ord(c)] == c}
         self._leftovers = leftovers(language_rules, settled, final)
         foreign = set(self._look_alikes) - self.letters
-        self._strange = _one_of({*foreign, *self._that_become(foreign.__contains__)})
+        self._strange = _one_of({*foreign, *self._that_become(foreign.__contains__, foreign)})
         translated = (
             language_rules.script == "Latn" or language_rules.whole_scripts or not final
         )  # translate is quick for Latin-1
@@ -145,6 +145,8 @@ class Normalizer:
             if not plain:
                 text = self.expander.expand(self.clean(text), note)
             strange = self._strange.search(text) is not None
+            if plain and strange:  # as the line above: a µ (U+00B5) is no Greek letter to `mend`, a μ (U+03BC) is
+                text = self.clean(text)
             text, joined = self.finish(self._characters(text, strange))
             if not plain and _STUCK.search(text):
                 text = text.translate(UNSTUCK)

@@ -162,7 +162,7 @@ def cldr_engine(language: str) -> RbnfEngine:
     """CLDR's rules for a language. Raises AnadilError, which says how to add some, if there are none."""
     from unicode_rbnf import RbnfEngine  # 0.08 s, and most texts have no digits
 
-    known = RbnfEngine.get_supported_languages()
+    known = _cldr_languages()
     code = language.replace("-", "_")
     for candidate in (code, code.split("_")[0]):  # "tr-TR" is spelled as "tr"
         if candidate in known:
@@ -173,3 +173,10 @@ def cldr_engine(language: str) -> RbnfEngine:
         "  next: write the numbers as words in the text, or add numbers.rules to a file for text.rules, or set "
         "text.digits to keep or drop"
     )
+
+
+@lru_cache(maxsize=1)  # 1 ms, and a language without rules asks for every number of a text
+def _cldr_languages() -> list[str]:
+    from unicode_rbnf import RbnfEngine
+
+    return list(RbnfEngine.get_supported_languages())

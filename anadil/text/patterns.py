@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from functools import lru_cache
 
-from anadil.text.invisible import NO_CHARACTERS
+from anadil.text.invisible import NO_CHARACTERS, compatible, compatible_characters
 from anadil.text.language_rules import LanguageRules
 
 APOSTROPHES = "'’ʼ"
@@ -104,10 +104,8 @@ def one_sign_triggers(language_rules: LanguageRules) -> frozenset[str]:
 
 def literal_triggers(language_rules: LanguageRules) -> dict[str, tuple[str, str]]:
     """What of several characters tells it -> expressions for what must stand before and after."""
-    loose = "".join(
-        v for own, variants in language_rules.equivalents.items() for v in variants if v.isalnum() > own.isalnum()
-    )
-    letter = rf"(?![{loose}])\w" if loose else r"\w"  # ʼ is a letter to Python, and no more once it is an apostrophe
+    loose = "".join(map(re.escape, _no_letters_once_clean(language_rules)))
+    letter = rf"(?![{loose}])\w" if loose else r"\w"
     found = {sign: ("", "") for sign in read_out(language_rules.symbols, language_rules) if len(sign) > 1}
     if language_rules.digits == "spell" and language_rules.ordinals.roman:
         found |= {f"{a}{b}.": ("", r"(?=\s)") for a in "IVX" for b in "IVX"}
@@ -116,6 +114,18 @@ def literal_triggers(language_rules: LanguageRules) -> dict[str, tuple[str, str]
     for short in spellings(language_rules.abbreviations):
         found[short] = (rf"(?<!{letter})(?<!\.)", rf"(?!{letter}|[.]{letter})" if short[-1].isalnum() else "")
     return found
+
+
+def _no_letters_once_clean(language_rules: LanguageRules) -> Iterator[str]:
+    r"""Characters that `\w` takes for letters, and that become something else where a word may begin or end.
+
+    Such are ʼ, which becomes an apostrophe, and the half-width voiced sound mark U+FF9E, which becomes a combining one.
+    """
+    variants = {variant: own for own, variants in language_rules.equivalents.items() for variant in variants}
+    for character in (*variants, *compatible_characters(language_rules.compatibility)):
+        clean = "".join(variants.get(c, c) for c in compatible(character, language_rules.compatibility))
+        if character.isalnum() and not (clean[:1].isalnum() and clean[-1:].isalnum()):
+            yield character
 
 
 def triggers(language_rules: LanguageRules, also: Iterable[str] = (), without: Collection[str] = ()) -> re.Pattern[str]:
@@ -155,16 +165,14 @@ def leftovers(
     `settled` are those of final characters alone, "st" of Estonian: to look for them before there are only small letters
     and single spaces would take five times as long. `letters` never stand before an abbreviation.
     """
-    wanted = {
-        sign: re.escape(sign) + after
-        for sign, (_, after) in literal_triggers(language_rules).items()
-        if sign in settled
-    }
-    words = [found for sign, found in wanted.items() if literal_triggers(language_rules)[sign][0]]
-    others = [found for sign, found in wanted.items() if found not in words]
+    words: list[str] = []
+    others: list[str] = []
+    for literal, (before, after) in literal_triggers(language_rules).items():
+        if literal in settled:
+            (words if before else others).append(re.escape(literal) + after)
     beside = "".join(map(re.escape, sorted(filter(str.isalnum, letters))))
-    before = f"[^{beside}]" if beside else ""
-    parts = [f"{before}(?:{'|'.join(words)})", *others] if words else others
+    no_letter = f"[^{beside}]" if beside else ""
+    parts = [f"{no_letter}(?:{'|'.join(words)})", *others] if words else others
     return re.compile("|".join(parts)) if parts else None
 
 

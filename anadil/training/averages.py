@@ -3,6 +3,7 @@
 There are two: a moving average over steps (EMA; Polyak and Juditsky 1992), whose decay is warmed up so that it forgets
 the random start; and the mean of the last epochs (Izmailov et al., arXiv:1803.05407, without its learning rate). Running
 statistics of batch norms are averaged like weights: they are averages of the same data, and the weights differ little.
+Why not torch.optim.swa_utils: docs/libraries.md.
 """
 
 from __future__ import annotations
@@ -44,14 +45,14 @@ class Averages:
         if self.ema is None or self.decay is None:
             return
         share = 1 - min(self.decay, (1 + step) / (10 + step))
-        kept, now = [], []
+        averaged, current = [], []
         for name, tensor in self.network.state_dict().items():
             if tensor.is_floating_point():
-                kept.append(local(self.ema[name]))
-                now.append(local(tensor))
+                averaged.append(local(self.ema[name]))
+                current.append(local(tensor))
             else:
-                self.ema[name].copy_(tensor)  # counts
-        torch._foreach_lerp_(kept, now, share)
+                self.ema[name].copy_(tensor)  # the batch counts of batch norms
+        torch._foreach_lerp_(averaged, current, share)
 
     def after_epoch(self, epoch: int) -> None:
         """Save the epoch's weights, if the last epochs are averaged. Raises AnadilError if they cannot be written."""

@@ -29,7 +29,7 @@ from anadil.training.monitoring.logs import (
     Logs,
     Stopwatch,
     describe_samples,
-    figures,
+    metrics_row,
     refuse_loggers,
     report_epoch,
 )
@@ -92,7 +92,7 @@ def _fit(learner: Learner, logs: Logs, out: Path, stop: Stop, report: Reporter, 
         pace = stopwatch.read(run, loader)
         results = _validate_and_save(learner, averages, valid_loader, run, report)
         samples = describe_samples(results[PLAIN], run) if results else None
-        logs.epoch(figures(learner, run, pace, results), samples, run.step)
+        logs.epoch(metrics_row(learner, run, pace, results), samples, run.step)
         agree(fabric, run, stop)
         _report_data(data, loader, run, report)
         try:

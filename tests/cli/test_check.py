@@ -158,7 +158,7 @@ main()
 
     def check(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-c", code, "check", *map(str, arguments)]
-        return subprocess.run(command, capture_output=True, text=True, timeout=120)
+        return subprocess.run(command, capture_output=True, text=True, timeout=600)
 
     done = check(corpus / "train.jsonl")
     assert (done.returncode, "nothing found" in done.stdout) == (0, True), done.stderr

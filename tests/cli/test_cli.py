@@ -82,7 +82,7 @@ except SystemExit as end:
 heavy = {"numpy", "torch", "onnxruntime", "pydantic", "yaml", "soundfile", "scipy", "lightning_fabric"}
 sys.exit(" ".join(sorted(heavy & set(sys.modules))) or 0)
 """
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=600, check=False)
     assert (result.returncode, result.stderr) == (0, "")
     assert "transcribe" in result.stdout
 

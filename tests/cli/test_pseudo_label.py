@@ -44,7 +44,7 @@ def test_train_label_and_train_on_both(
     assert result.stdout == f"{out}\n"
     told = " ".join(result.stderr.split())
     assert "confidence from kept share CER of the kept 95 % interval" in told and "chosen" in told
-    threshold = float(re.search(r"confidence (0\.\d+): the validation utterances that it keeps", told)[1])  # type: ignore[index]
+    threshold = float(re.search(r"confidence (0\.\d+) keeps", told)[1])  # type: ignore[index]
     kept = read_manifest(out)
     assert f"kept {len(kept)} of 12 utterances" in told and 6 < len(kept) <= 12
     assert all(one.is_pseudo_label and one.extra["confidence"] >= threshold for one in kept)

@@ -25,7 +25,7 @@ def read(source: Path, **options: Any) -> tuple[list[Utterance], list[Problem]]:
 
 @pytest.mark.parametrize("release", list(COLUMNS))
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
-def test_columns_are_read_by_name_and_the_first_row_is_data(tmp_path: Path, release: str, end: str) -> None:
+def test_columns_are_read_by_name_and_the_first_row_is_kept(tmp_path: Path, release: str, end: str) -> None:
     rows = [ROW, ROW | {"path": "common_voice_tr_2.mp3", "sentence": "Nasılsın?", "up_votes": "1", "age": ""}]
     folder = tmp_path / "tr"
     write_tsv(folder / "train.tsv", COLUMNS[release], rows, end)
@@ -81,13 +81,13 @@ SENTENCES = [
 ]
 
 
-def test_quotation_marks_are_letters(tmp_path: Path) -> None:
+def test_quotation_marks_are_ordinary_characters(tmp_path: Path) -> None:
     write_tsv(tmp_path / "other.tsv", COLUMNS["17"], [ROW | {"sentence": sentence} for sentence in SENTENCES])
     found, rejected = read(tmp_path)
     assert [one.text for one in found] == SENTENCES and rejected == []
 
 
-def test_a_file_that_went_through_a_csv_writer_is_read_as_it_was_written(tmp_path: Path) -> None:
+def test_a_file_from_a_csv_writer_is_unquoted(tmp_path: Path) -> None:
     names = COLUMNS["6.1"].split(" ")
     with open(tmp_path / "test.tsv", "w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, names, dialect="excel-tab", restval="", extrasaction="ignore")
@@ -111,7 +111,7 @@ def test_real_rows_of_forty_languages(shared: Path) -> None:
     assert n_marks > 20
 
 
-def test_rows_that_are_broken_are_named(tmp_path: Path) -> None:
+def test_broken_rows_are_rejected_with_their_place(tmp_path: Path) -> None:
     path = write_tsv(
         tmp_path / "train.tsv", COLUMNS["6.1"], [ROW, ROW | {"path": "../../etc/passwd"}, ROW | {"path": ""}]
     )
@@ -126,7 +126,7 @@ def test_rows_that_are_broken_are_named(tmp_path: Path) -> None:
     ]
 
 
-def test_the_language_is_told_by_locale_then_clip_then_folder(tmp_path: Path) -> None:
+def test_the_language_comes_from_locale_then_clip_then_folder(tmp_path: Path) -> None:
     hashed = ROW | {"path": "8d59b8879856"}  # as in releases before 4
     for clip, expected in ((ROW | {"path": "common_voice_fy-NL_1.mp3"}, "fy-NL"), (hashed, "tt")):
         folder = tmp_path / expected / "cv-corpus-3/tt"
@@ -160,7 +160,7 @@ def test_one_tsv_alone_and_one_language_of_several(tmp_path: Path) -> None:
         read(tmp_path)
 
 
-def test_what_is_no_common_voice_is_told(tmp_path: Path) -> None:
+def test_a_source_that_is_not_common_voice_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(AnadilError, match=r"no train.tsv, dev.tsv, .*\n  next: give the folder"):
         read(tmp_path)
     write_tsv(tmp_path / "train.tsv", "id audio_file transcription", [])
@@ -177,7 +177,7 @@ class AuthenticationError(RuntimeError):
 
 @pytest.fixture
 def client(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """Stands in for Mozilla's client, with the parts of its interface that are used."""
+    """A fake of Mozilla's client, with the part of its interface that Anadil uses."""
 
     def dataset(name: str, number: str) -> Any:
         values = {"name": name, "id": number, "checksum": None, "sizeBytes": 3, "datasetUrl": f"https://x/{number}"}
@@ -205,7 +205,9 @@ def fetch(out: Path, language: str | None = "tr") -> list[Path]:
     return common_voice.download(language, [], out, lambda *step: None)
 
 
-def test_the_newest_release_is_fetched(client: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_newest_release_is_downloaded(
+    client: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert fetch(tmp_path / "out") == [tmp_path / "out/1.tar.gz"]
     assert capsys.readouterr() == ("", "noise of the client\n")
 
@@ -226,7 +228,7 @@ def raising(error: Exception) -> Callable[..., Path]:
         (KeyError("new API"), "Mozilla's client failed"),
     ],
 )
-def test_what_the_client_raises_says_where_to_go(
+def test_errors_of_the_client_name_the_next_step(
     client: ModuleType, tmp_path: Path, error: Exception, message: str
 ) -> None:
     client.download_dataset = raising(error)  # type: ignore[attr-defined]
@@ -234,7 +236,7 @@ def test_what_the_client_raises_says_where_to_go(
         fetch(tmp_path)
 
 
-def test_without_key_client_or_language_the_message_says_where_to_go(
+def test_without_key_client_or_language_the_error_names_the_next_step(
     client: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(AnadilError, match="add --lang"):
@@ -249,7 +251,7 @@ def test_without_key_client_or_language_the_message_says_where_to_go(
         fetch(tmp_path)
 
 
-def test_an_archive_that_is_not_as_published_is_told(client: ModuleType, tmp_path: Path) -> None:
+def test_an_archive_that_is_not_as_published_is_an_error(client: ModuleType, tmp_path: Path) -> None:
     (tmp_path / "1.tar.gz").write_bytes(b"abcd")
     client.download_dataset = lambda *arguments, **named: tmp_path / "1.tar.gz"  # type: ignore[attr-defined]
     with pytest.raises(AnadilError, match="is not as published: it has 4 bytes, but 3 are published"):

@@ -1,4 +1,4 @@
-"""CTM files of NIST's and Kaldi's kind."""
+"""CTM files as NIST and Kaldi write them."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_words_are_grouped_by_channel_pause_and_speaker(tmp_path: Path, write_wa
     ]
 
 
-def test_a_pause_just_short_of_the_limit_parts_nothing(tmp_path: Path) -> None:
+def test_a_pause_just_below_the_limit_does_not_split(tmp_path: Path) -> None:
     words = [
         ctm.TimedWord("a", "1", 0.0, 1.0, "x"),
         ctm.TimedWord("a", "1", 1.49, 0.1, "y"),
@@ -63,7 +63,7 @@ def test_a_pause_just_short_of_the_limit_parts_nothing(tmp_path: Path) -> None:
     assert [segment.text for segment in ctm._group_words(words)] == ["x y", "z"]
 
 
-def test_what_is_no_ctm_is_an_error(tmp_path: Path) -> None:
+def test_a_file_that_is_not_ctm_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "a.ctm").write_text("File type\n")
     with pytest.raises(AnadilError, match="not a CTM file"):
         read(tmp_path / "a.ctm")
@@ -80,13 +80,13 @@ words = st.builds(
 
 
 @given(written=st.lists(words, min_size=1, max_size=5))
-def test_what_is_written_is_read(tmp_path_factory: pytest.TempPathFactory, written: list[ctm.TimedWord]) -> None:
+def test_written_segments_are_read_back(tmp_path_factory: pytest.TempPathFactory, written: list[ctm.TimedWord]) -> None:
     file = tmp_path_factory.getbasetemp() / "x.ctm"
     file.write_text(ctm.format_ctm(written), encoding="utf-8", newline="\n")
     assert ctm._words(file, lambda problem: pytest.fail(str(problem))) == written
 
 
 @pytest.mark.parametrize("word", ["", "a b", "a\n"])
-def test_words_with_white_space_are_not_written(word: str) -> None:
+def test_words_with_white_space_cannot_be_written(word: str) -> None:
     with pytest.raises(AnadilError, match="cannot be empty or contain white space"):
         ctm.format_ctm([ctm.TimedWord("a", "1", 0, 1, word)])

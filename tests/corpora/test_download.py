@@ -1,4 +1,4 @@
-"""Downloads from a server on this machine that misbehaves as real ones do. Nothing reaches the network."""
+"""Downloads from a local server with the faults of real ones. No test uses the network."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_a_file_comes_whole_with_progress_and_is_not_fetched_twice(server: Server, tmp_path: Path) -> None:
+def test_a_file_is_downloaded_once_with_progress(server: Server, tmp_path: Path) -> None:
     heard: list[tuple[str, float, float]] = []
     file = RemoteFile(server.url, "sub/a.bin", len(CONTENT), server.sha256)
     for _ in range(2):
@@ -33,7 +33,7 @@ def test_a_file_comes_whole_with_progress_and_is_not_fetched_twice(server: Serve
     assert heard[-1] == ("files", 2, 2)
 
 
-def test_a_cut_connection_is_taken_up_where_it_broke(server: Server, tmp_path: Path, waits: list[float]) -> None:
+def test_a_cut_connection_is_resumed(server: Server, tmp_path: Path, waits: list[float]) -> None:
     server.cuts = [300_000, 0, 300_000]
     fetch(RemoteFile(server.url, "a.bin", checksum=server.sha256), tmp_path / "a.bin")
     assert server.asked == [None, "bytes=300000-", "bytes=300000-", "bytes=600000-"]
@@ -41,7 +41,7 @@ def test_a_cut_connection_is_taken_up_where_it_broke(server: Server, tmp_path: P
     assert waits == [1, 2, 1]  # an answer without anything new doubles the wait, progress starts it anew
 
 
-def test_the_next_run_goes_on_where_the_last_one_gave_up(server: Server, tmp_path: Path, waits: list[float]) -> None:
+def test_the_next_run_resumes_where_the_last_one_gave_up(server: Server, tmp_path: Path, waits: list[float]) -> None:
     server.cuts = [500_000] + [0] * TRIES
     with pytest.raises(AnadilError, match=r"cut after 500,000 of 1,024,000 bytes \(6 tries\)\n  next: run the same"):
         fetch(RemoteFile(server.url, "a.bin"), tmp_path / "a.bin")
@@ -52,13 +52,15 @@ def test_the_next_run_goes_on_where_the_last_one_gave_up(server: Server, tmp_pat
 
 
 @pytest.mark.parametrize("etag", [None, '"one"', 'W/"weak"'])
-def test_a_server_that_cannot_send_parts_sends_it_all_again(server: Server, tmp_path: Path, etag: str | None) -> None:
+def test_a_server_without_range_requests_sends_the_whole_file_again(
+    server: Server, tmp_path: Path, etag: str | None
+) -> None:
     server.ranges, server.cuts, server.etag = False, [300_000], etag
     fetch(RemoteFile(server.url, "a.bin"), tmp_path / "a.bin")
     assert (tmp_path / "a.bin").read_bytes() == CONTENT and server.asked == [None, "bytes=300000-"]
 
 
-def test_one_that_always_breaks_off_and_cannot_resume_is_given_up(server: Server, tmp_path: Path) -> None:
+def test_a_server_that_always_breaks_off_and_cannot_resume_is_given_up(server: Server, tmp_path: Path) -> None:
     server.ranges, server.cuts = False, [300_000] * 50
     with pytest.raises(AnadilError, match="6 tries"):
         fetch(RemoteFile(server.url, "a.bin"), tmp_path / "a.bin")
@@ -66,7 +68,7 @@ def test_one_that_always_breaks_off_and_cannot_resume_is_given_up(server: Server
 
 
 @pytest.mark.parametrize("etags", [('"one"', '"two"'), ('W/"one"', 'W/"two"'), (None, None)])
-def test_a_file_that_changes_between_two_tries_is_not_spliced(
+def test_two_versions_of_a_file_are_not_mixed(
     server: Server, tmp_path: Path, etags: tuple[str | None, str | None]
 ) -> None:
     server.etag, server.cuts = etags[0], [300_000]
@@ -81,7 +83,7 @@ def test_a_file_that_changes_between_two_tries_is_not_spliced(
     assert len(server.asked) == (2 if etags[0] == '"one"' else 3)  # If-Range has the server send the new one at once
 
 
-def test_parts_that_do_not_fit_together_are_fetched_again_in_one_piece(server: Server, tmp_path: Path) -> None:
+def test_parts_that_do_not_fit_together_are_downloaded_again_as_a_whole(server: Server, tmp_path: Path) -> None:
     server.etag, server.cuts = None, [300_000]  # no ETag and the same size: only the checksum tells
 
     def change(state: Server) -> None:
@@ -111,20 +113,20 @@ def test_a_file_that_is_not_the_published_one_is_not_kept(
     assert names(tmp_path) == [] and server.asked == [None]  # once: it came in one piece
 
 
-def test_a_cut_that_the_server_does_not_own_up_to_is_noticed_by_the_size(server: Server, tmp_path: Path) -> None:
+def test_a_file_that_is_cut_off_without_an_error_is_detected_by_its_size(server: Server, tmp_path: Path) -> None:
     server.honest_length, server.cuts = False, [1000]
     with pytest.raises(AnadilError, match="it has 1,000 bytes, but 1,024,000 are published"):
         fetch(RemoteFile(server.url, "a.bin", len(CONTENT)), tmp_path / "a.bin")
 
 
-def test_another_file_of_that_name_is_left_alone(server: Server, tmp_path: Path) -> None:
+def test_another_file_with_that_name_is_not_touched(server: Server, tmp_path: Path) -> None:
     (tmp_path / "a.bin").write_text("mine")
     with pytest.raises(AnadilError, match="is there already, but its sha256 checksum"):
         fetch(RemoteFile(server.url, "a.bin", checksum=server.sha256), tmp_path / "a.bin")
     assert (tmp_path / "a.bin").read_text() == "mine" and server.asked == []
 
 
-def test_all_that_came_before_the_last_rename_is_not_fetched_again(server: Server, tmp_path: Path) -> None:
+def test_a_complete_partial_file_is_not_downloaded_again(server: Server, tmp_path: Path) -> None:
     server.cuts = [300_000] + [0] * TRIES
     with pytest.raises(AnadilError):
         fetch(RemoteFile(server.url, "a.bin"), tmp_path / "a.bin")
@@ -133,27 +135,27 @@ def test_all_that_came_before_the_last_rename_is_not_fetched_again(server: Serve
     assert server.asked[-1] == f"bytes={len(CONTENT)}-" and (tmp_path / "a.bin").read_bytes() == CONTENT
 
 
-def test_a_busy_server_is_waited_for_as_long_as_it_asks(server: Server, tmp_path: Path, waits: list[float]) -> None:
+def test_the_servers_retry_after_is_respected(server: Server, tmp_path: Path, waits: list[float]) -> None:
     server.statuses, server.retry_after = [503, 429], "7"
     fetch(RemoteFile(server.url, "a.bin"), tmp_path / "a.bin")
     assert waits == [7, 7] and (tmp_path / "a.bin").read_bytes() == CONTENT
 
 
 @pytest.mark.parametrize("status", [401, 403, 404, 410])
-def test_a_refusal_is_told_at_once(server: Server, tmp_path: Path, waits: list[float], status: int) -> None:
+def test_a_refusal_is_reported_at_once(server: Server, tmp_path: Path, waits: list[float], status: int) -> None:
     server.statuses = [status]
     with pytest.raises(AnadilError, match=f"the server answers {status}"):
         fetch(RemoteFile(server.url, "a.bin"), tmp_path / "a.bin")
     assert (waits, len(server.asked)) == ([], 1)
 
 
-def test_a_server_that_is_not_there_is_named(tmp_path: Path, waits: list[float]) -> None:
+def test_an_unreachable_server_is_named_in_the_error(tmp_path: Path, waits: list[float]) -> None:
     with pytest.raises(AnadilError, match=r"could not download http://127.0.0.1:9/a: .*\(6 tries\)"):
         read_page("http://127.0.0.1:9/a")
     assert waits == [1, 2, 4, 8, 16]
 
 
-def test_too_little_room_is_told_before_anything_is_written(
+def test_too_little_free_space_is_an_error_before_anything_is_written(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usage = type("usage", (), {"free": len(CONTENT) - 1})
@@ -163,12 +165,12 @@ def test_too_little_room_is_told_before_anything_is_written(
     assert names(tmp_path) == []
 
 
-def test_only_web_addresses_are_fetched(tmp_path: Path) -> None:
+def test_only_web_addresses_are_accepted(tmp_path: Path) -> None:
     with pytest.raises(AnadilError, match="file:///etc/passwd is not a web address"):
         fetch(RemoteFile("file:///etc/passwd", "a"), tmp_path / "a")
 
 
-def test_a_page_is_read_and_an_endless_one_refused(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_page_is_read_and_a_page_that_is_too_large_refused(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     server.statuses = [500]
     assert read_page(server.url) == CONTENT
     monkeypatch.setattr(download, "MAX_PAGE_BYTES", 1000)

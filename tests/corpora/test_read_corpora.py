@@ -1,4 +1,4 @@
-"""FLEURS, Multilingual LibriSpeech, LibriSpeech and OpenSLR, laid out as they are."""
+"""FLEURS, Multilingual LibriSpeech, LibriSpeech and OpenSLR, in their original layouts."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ Asked = Callable[[Any], list[RemoteFile]]
 
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[RemoteFile]]:
-    """What would be fetched."""
+    """The files that would be downloaded."""
     files: list[RemoteFile] = []
     for module in (fleurs, librispeech, mls, openslr):
         monkeypatch.setattr(module, "fetch_all", lambda found, out, progress: files.extend(found) or [])
@@ -95,7 +95,7 @@ def test_fleurs_with_its_audio_still_packed(tmp_path: Path, below: bool) -> None
     assert (tmp_path / "out/cmn_hans_cn").exists() == below
 
 
-def test_fleurs_of_several_languages_asks_which(tmp_path: Path) -> None:
+def test_several_languages_of_fleurs_are_an_error_unless_one_is_chosen(tmp_path: Path) -> None:
     for locale in ("tr_tr", "sw_ke"):
         make_fleurs(tmp_path / locale)
     with pytest.raises(AnadilError, match="several languages: sw_ke, tr_tr"):
@@ -106,7 +106,7 @@ def test_fleurs_of_several_languages_asks_which(tmp_path: Path) -> None:
         read(fleurs.utterances, tmp_path, language="xx")
 
 
-def test_fleurs_is_fetched_with_the_sums_that_its_repository_lists(
+def test_fleurs_is_downloaded_with_the_checksums_of_its_repository(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: list[RemoteFile]
 ) -> None:
     listing = [{"type": "directory", "path": "data/tr_tr/audio"}]
@@ -164,7 +164,7 @@ def test_mls(tmp_path: Path, suffix: str) -> None:
     assert two.extra["limited_supervision"] == ["1hr/3", "9hr"] and "limited_supervision" not in found[2].extra
 
 
-def test_mls_is_fetched_with_its_published_sum(
+def test_mls_is_downloaded_with_its_published_checksum(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: list[RemoteFile]
 ) -> None:
     sums = f"{'a' * 32}  mls_polish.tar.gz\n{'b' * 32}  mls_polish_opus.tar.gz\n"
@@ -202,7 +202,7 @@ def test_librispeech(tmp_path: Path) -> None:
         assert rejected == [f"{folder}/84-121123-0003.flac: recording without a line in 84-121123.trans.txt"]
 
 
-def test_what_is_laid_out_like_librispeech_has_its_own_language_and_terms(tmp_path: Path) -> None:
+def test_a_corpus_with_librispeechs_layout_has_its_own_language_and_licence(tmp_path: Path) -> None:
     folder = make_librispeech(tmp_path, "train")
     (folder / "84-121123-0000.flac").rename(folder / "84-121123-0000.wav")
     one = read(librispeech.utterances, tmp_path, language="mn")[0][0]
@@ -211,7 +211,7 @@ def test_what_is_laid_out_like_librispeech_has_its_own_language_and_terms(tmp_pa
         read(librispeech.utterances, folder.parent.parent.parent.parent / "none")
 
 
-def test_librispeech_is_fetched_by_parts(tmp_path: Path, asked: list[RemoteFile]) -> None:
+def test_librispeech_is_downloaded_by_parts(tmp_path: Path, asked: list[RemoteFile]) -> None:
     librispeech.download(None, ["dev-clean"], tmp_path, quiet)
     url = "https://www.openslr.org/resources/12/dev-clean.tar.gz"
     assert asked == [RemoteFile(url, "dev-clean.tar.gz", None, "md5:42e2234ba48799c1f50f24a7926300a1")]
@@ -283,7 +283,7 @@ def test_openslr_of_two_genders(tmp_path: Path) -> None:
         read(openslr.utterances, tmp_path / "ta_in_male")
 
 
-def test_openslr_is_fetched_by_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: list[RemoteFile]) -> None:
+def test_openslr_is_downloaded_by_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: list[RemoteFile]) -> None:
     def fetched(language: str | None, *parts: str) -> list[str]:
         asked.clear()
         openslr.download(language, parts, tmp_path, quiet)

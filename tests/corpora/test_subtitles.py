@@ -1,4 +1,4 @@
-"""Subtitles as players accept them, which is more than any standard says."""
+"""Subtitles as players accept them, which is more than any standard allows."""
 
 from __future__ import annotations
 
@@ -128,13 +128,13 @@ def test_webvtt(tmp_path: Path, wav: Path, end: str, encoding: str) -> None:
 
 @pytest.mark.parametrize("name", ["talk.srt", "talk.vtt"])
 @pytest.mark.parametrize("text", ["", "Once upon a time -->\n", "1" * 100_000, "00:00:0a,000 --> 00:00:02,000\nx"])
-def test_what_is_no_subtitles_is_an_error(tmp_path: Path, wav: Path, name: str, text: str) -> None:
+def test_a_file_without_subtitles_is_an_error(tmp_path: Path, wav: Path, name: str, text: str) -> None:
     (tmp_path / name).write_text(text)
     with pytest.raises(AnadilError, match="not a subtitle file"):
         read(tmp_path / name)
 
 
-def test_a_folder_of_both(tmp_path: Path, wav: Path, write_wav: Callable[..., Path]) -> None:
+def test_a_folder_with_both_formats(tmp_path: Path, wav: Path, write_wav: Callable[..., Path]) -> None:
     write_wav("b.mp3", 0.1, format="WAV")
     (tmp_path / "talk.srt").write_text("00:01,0 --> 00:02,0\nx")
     (tmp_path / "b.VTT").write_text("WEBVTT\n\n00:01.000 --> 00:02.000\ny")
@@ -161,13 +161,13 @@ segments = st.lists(
         Segment(3, 4, "1990"),
     ]
 )
-def test_webvtt_that_is_written_is_read(written: list[Segment]) -> None:
+def test_written_webvtt_is_read_back(written: list[Segment]) -> None:
     found = list(subtitles._webvtt(subtitles.format_vtt(written), Path("x"), lambda problem: pytest.fail(str(problem))))
     assert found == written
 
 
 @given(written=segments)
-def test_subrip_that_is_written_is_read(written: list[Segment]) -> None:
+def test_written_subrip_is_read_back(written: list[Segment]) -> None:
     written = [
         Segment(one.start, one.end, subtitles.collapse_whitespace(subtitles._STYLE.sub("", one.text.replace(">", ""))))
         for one in written

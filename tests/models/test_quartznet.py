@@ -13,7 +13,7 @@ from anadil.models.acoustic import AcousticModel
 from anadil.models.features import FeatureSettings
 from anadil.models.quartznet import BlockSettings, QuartzNet, QuartzNetSettings
 from anadil.models.summary import count_parameters, layer_table
-from anadil.models.time_major import spread
+from anadil.models.time_major import upsample
 from tests.support.nemo import Golden, read_golden
 
 BLOCKS = [
@@ -65,7 +65,7 @@ def test_weights_have_nemos_names_and_shapes(nemo: Golden) -> None:
     ("preset", "n_parameters", "stride", "n_layers"),
     [("5x5", 6_719_331, 2, 8), ("15x5", 18_930_531, 2, 18), ("small-2d", 2_026_051, 2, 8)],
 )
-def test_presets_are_of_the_papers_size(preset: str, n_parameters: int, stride: int, n_layers: int) -> None:
+def test_presets_have_the_papers_sizes(preset: str, n_parameters: int, stride: int, n_layers: int) -> None:
     settings = QuartzNetSettings.model_validate({"preset": preset})
     with torch.device("meta"):  # no memory, no time
         acoustic = AcousticModel(FeatureSettings(), settings, 34)
@@ -98,29 +98,31 @@ STEMMED = QuartzNetSettings.model_validate(
 
 def test_a_block_without_projection_keeps_its_channels() -> None:
     blocks = [BlockSettings(filters=8, kernel=3, residual=True, residual_projection=False)]
-    with pytest.raises(AnadilError, match=f"{N_MELS} become 8"):
+    with pytest.raises(AnadilError, match=f"{N_MELS} in and 8 out"):
         QuartzNet(QuartzNetSettings(blocks=blocks), N_MELS, N_LABELS)
 
 
-@pytest.mark.parametrize(("settings", "halved", "spread"), [(TINY, 8, 1), (STEMMED, 8, 4)])
-def test_frames_are_counted_as_the_network_makes_them(settings: QuartzNetSettings, halved: int, spread: int) -> None:
+@pytest.mark.parametrize(("settings", "downsampling", "upsampling"), [(TINY, 8, 1), (STEMMED, 8, 4)])
+def test_frames_are_counted_as_the_network_makes_them(
+    settings: QuartzNetSettings, downsampling: int, upsampling: int
+) -> None:
     network, lengths = tiny(settings), torch.arange(1, 80)
     log_probs, counts = network(torch.randn(len(lengths), N_MELS, 79), lengths)
     assert counts.tolist() == [network.frame_count(n) for n in lengths.tolist()]
-    assert counts.tolist() == [-(-n // halved) * spread for n in lengths.tolist()]
-    assert settings.stride == halved // spread
+    assert counts.tolist() == [-(-n // downsampling) * upsampling for n in lengths.tolist()]
+    assert settings.stride == downsampling // upsampling
     assert log_probs.shape == (79, network.frame_count(79), N_LABELS + 1)
     assert network.frame_count(0) == 0
 
 
-def test_a_spread_frame_shares_out_its_channels() -> None:
+def test_upsampled_frames_share_the_channels() -> None:
     frames = torch.tensor([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0], [7.0, 8.0]]).view(1, 4, 1, 2)
-    x, mask = spread(frames, torch.tensor([1.0, 0.0]).view(1, 1, 1, 2), 2)
+    x, mask = upsample(frames, torch.tensor([1.0, 0.0]).view(1, 1, 1, 2), 2)
     assert x.view(2, 4).tolist() == [[1, 5, 2, 6], [3, 7, 4, 8]] and mask.flatten().tolist() == [1, 1, 0, 0]
 
 
 @pytest.mark.parametrize("settings", [TINY, STEMMED])
-def test_padding_and_company_change_nothing(settings: QuartzNetSettings) -> None:
+def test_padding_and_batch_change_nothing(settings: QuartzNetSettings) -> None:
     network = tiny(settings)
     features = torch.randn(4, N_MELS, 70)  # what lies beyond an utterance is noise, not zeros
     lengths = [70, 41, 8, 1]
@@ -138,19 +140,19 @@ def test_padding_and_company_change_nothing(settings: QuartzNetSettings) -> None
         ({"blocks": [{"filters": 8, "kernel": 3, "stride": 2, "dilation": 2}]}, "stride and dilation"),
         ({"blocks": [{"filters": 8, "kernel": 3}], "preset": "5x5"}, "a preset or blocks, not both"),
         ({"blocks": []}, "must not be empty"),
-        ({"blocks": [{"filters": 8, "kernel": 3}], "dropout": 0.1}, "each names its own dropout"),
-        ({"preset": "small", "stem": {}}, "a stem wants blocks of one's own"),
+        ({"blocks": [{"filters": 8, "kernel": 3}], "dropout": 0.1}, "each block sets its own dropout"),
+        ({"preset": "small", "stem": {}}, "stem needs blocks"),
         ({"stem": {}, "norm": "group", "blocks": [{"filters": 8, "kernel": 3}]}, "norm must be batch"),
         ({"conv_mask": False}, "small-2d has one.*conv_mask true"),
-        ({"blocks": [{"filters": 9, "kernel": 3, "stride": 2, "upsample": 2}]}, "upsample 2 wants filters"),
-        ({"blocks": [{"filters": 8, "kernel": 3, "upsample": 2}]}, "cannot become 2 frames"),
+        ({"blocks": [{"filters": 9, "kernel": 3, "stride": 2, "upsample": 2}]}, "upsample 2 needs filters"),
+        ({"blocks": [{"filters": 8, "kernel": 3, "upsample": 2}]}, "2 output frames per frame do not divide"),
         (
             {"blocks": [{"filters": 8, "kernel": 3, "stride": 2, "residual": True, "residual_projection": False}]},
-            "residual_projection: false wants",
+            "residual_projection: false needs",
         ),
         ({"preset": "10x5"}, "'small', 'small-2d', '5x5' or '15x5'"),
     ],
 )
-def test_networks_that_cannot_be_are_refused(settings: dict[str, Any], what: str) -> None:
+def test_impossible_networks_are_refused(settings: dict[str, Any], what: str) -> None:
     with pytest.raises(ValidationError, match=what):
         QuartzNetSettings.model_validate(settings)

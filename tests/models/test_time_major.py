@@ -1,4 +1,4 @@
-"""The layout of training on a CPU computes what the plain one does: log-probs, gradients, running statistics."""
+"""The time-major layout computes the same as the usual one: log-probs, gradients, running statistics."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from anadil.models.quartznet import Encoder, QuartzNet, QuartzNetSettings
-from anadil.models.time_major import activate, depthwise, frames_of, normalise, pointwise, pointwise_within
+from anadil.models.time_major import activate, batch_norm, depthwise, frame_mask, masked_pointwise, pointwise
 
 N_MELS, N_LABELS = 10, 5
 SQUEEZE = {"reduction": 2}
@@ -19,7 +19,7 @@ SQUEEZE = {"reduction": 2}
 NETWORKS: dict[str, dict[str, Any]] = {
     "small": {"preset": "small"},
     "small-2d": {"preset": "small-2d"},
-    "stem, frames spread twice": {
+    "stem, upsample 2": {
         "stem": {"channels": [4, 6], "residual": 2},
         "blocks": [
             {"filters": 8, "kernel": 3, "stride": 2, "upsample": 2},
@@ -63,10 +63,10 @@ NETWORKS: dict[str, dict[str, Any]] = {
 }
 
 
-def plain(network: QuartzNet) -> QuartzNet:
+def usual_layout(network: QuartzNet) -> QuartzNet:
     """A copy that trains in the layout of evaluation and export."""
     other = copy.deepcopy(network)
-    other.encoder.has_frames_first = False
+    other.encoder.has_time_major = False
     return other
 
 
@@ -89,8 +89,8 @@ def test_both_layouts_agree(name: str, dtype: torch.dtype, lengths: list[int]) -
     torch.manual_seed(0)
     network = QuartzNet(QuartzNetSettings.model_validate(NETWORKS[name]), N_MELS, N_LABELS).to(dtype).train()
     features = torch.randn(len(lengths), N_MELS, max(lengths), dtype=dtype)  # noise beyond each utterance too
-    counts, other = torch.tensor(lengths), plain(network)
-    assert network.encoder.trains_frames_first(features) and not other.encoder.trains_frames_first(features)
+    counts, other = torch.tensor(lengths), usual_layout(network)
+    assert network.encoder.is_time_major(features) and not other.encoder.is_time_major(features)
     log_probs, frame_counts = step(network, features, counts)
     expected, expected_counts = step(other, features, counts)
     assert frame_counts.tolist() == expected_counts.tolist()
@@ -139,13 +139,13 @@ def test_a_frozen_block_keeps_its_statistics_and_gets_no_gradient() -> None:
         {"blocks": [{"filters": 8, "kernel": 5}, {"filters": 8, "kernel": 5, "heads": 4}]},
     ],
 )
-def test_other_networks_and_other_uses_stay_plain(settings: dict[str, Any]) -> None:
+def test_other_networks_and_other_uses_keep_the_usual_layout(settings: dict[str, Any]) -> None:
     features = torch.randn(1, N_MELS, 40)
-    assert not Encoder(N_MELS, QuartzNetSettings.model_validate(settings)).train().trains_frames_first(features)
+    assert not Encoder(N_MELS, QuartzNetSettings.model_validate(settings)).train().is_time_major(features)
     usual = Encoder(N_MELS, QuartzNetSettings())
-    assert usual.train().trains_frames_first(features)
-    assert not usual.trains_frames_first(features.to("meta"))
-    assert not usual.eval().trains_frames_first(features)
+    assert usual.train().is_time_major(features)
+    assert not usual.is_time_major(features.to("meta"))
+    assert not usual.eval().is_time_major(features)
 
 
 @pytest.mark.parametrize("name", ["small-2d", "citrinet", "dense, looking ahead"])
@@ -157,7 +157,7 @@ def test_half_precision_is_of_the_products_alone(name: str) -> None:
     features = torch.randn(3, N_MELS, 83)
     exact, _ = step(exact_network, features, counts)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert network.encoder.trains_frames_first(features)
+        assert network.encoder.is_time_major(features)
         log_probs, frame_counts = step(network, features, counts)
     assert log_probs.dtype == torch.float32
     for row, wanted, n in zip(log_probs, exact, frame_counts.tolist(), strict=True):
@@ -172,29 +172,29 @@ def test_depthwise_filters_and_norms_are_exact_under_autocast() -> None:
     torch.manual_seed(0)
     x = torch.randn(1, 16, 63, 2).contiguous(memory_format=torch.channels_last)
     short, long, norm = nn.Conv1d(16, 16, 9, groups=16), nn.Conv1d(16, 16, 31, groups=16), nn.BatchNorm2d(16)
-    expected = [depthwise(x, short, (4, 4)), depthwise(x, long, (15, 15)), normalise(x, norm)]
+    expected = [depthwise(x, short, (4, 4)), depthwise(x, long, (15, 15)), batch_norm(x, norm)]
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        found = [depthwise(x, short, (4, 4)), depthwise(x, long, (15, 15)), normalise(x, norm)]
+        found = [depthwise(x, short, (4, 4)), depthwise(x, long, (15, 15)), batch_norm(x, norm)]
     assert all(torch.equal(one, other) for one, other in zip(found, expected, strict=True))
 
 
 def test_products_are_those_of_rounded_factors() -> None:
     torch.manual_seed(0)
     x = torch.randn(1, 16, 40, 3).contiguous(memory_format=torch.channels_last)
-    conv, frames = nn.Conv1d(16, 8, 1, bias=False), frames_of((torch.rand(1, 1, 40, 3) > 0.3).float())
+    conv, frames = nn.Conv1d(16, 8, 1, bias=False), frame_mask((torch.rand(1, 1, 40, 3) > 0.3).float())
     rounded = F.conv2d(x.bfloat16().float(), conv.weight.bfloat16().float().unsqueeze(3))
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        found, within = pointwise(x, conv), pointwise_within(x.clone(), conv, frames)
+        found, within = pointwise(x, conv), masked_pointwise(x.clone(), conv, frames)
     torch.testing.assert_close(found, rounded, rtol=1e-2, atol=1e-2)  # rounded once more at the end
     torch.testing.assert_close(within, rounded * frames.mask, rtol=1e-2, atol=1e-2)
     assert not torch.equal(found, pointwise(x, conv))
-    assert not torch.equal(within, pointwise_within(x.clone(), conv, frames))
+    assert not torch.equal(within, masked_pointwise(x.clone(), conv, frames))
 
 
 @pytest.mark.parametrize("p", [0.0, 0.1, 0.5])
 def test_dropout_keeps_the_mean_and_drops_its_share(p: float) -> None:
     torch.manual_seed(0)
-    frames = frames_of(torch.cat([torch.ones(1, 1, 100, 3), torch.zeros(1, 1, 20, 3)], dim=2))
+    frames = frame_mask(torch.cat([torch.ones(1, 1, 100, 3), torch.zeros(1, 1, 20, 3)], dim=2))
     x = torch.rand(1, 120, 3, 1001).permute(0, 3, 1, 2) + 0.5
     given = (x - 0.7).requires_grad_()
     out = activate(given * 1, nn.ReLU(), nn.Dropout(p), frames)
@@ -209,7 +209,7 @@ def test_dropout_keeps_the_mean_and_drops_its_share(p: float) -> None:
 
 
 def test_dropout_follows_the_seed_and_no_two_draws_are_alike() -> None:
-    frames, ones = frames_of(torch.ones(1, 1, 50, 2)), torch.ones(1, 8, 50, 2)
+    frames, ones = frame_mask(torch.ones(1, 1, 50, 2)), torch.ones(1, 8, 50, 2)
 
     def drawn() -> Tensor:
         return activate(ones.clone(), nn.ReLU(), nn.Dropout(0.5), frames)

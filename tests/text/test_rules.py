@@ -140,7 +140,7 @@ def test_decode_is_the_reverse_of_encode(more: list[str], pieces: list[str]) -> 
         (["a", "b "], "change or drop.*: 'b '"),
         (["a", "  "], "change or drop.*: '  '"),
         (["a", "e\u0301"], "change or drop"),  # NFC composes it
-        (["a", "7"], r"digits, which the rules read out \('7'\); text.digits=keep"),
+        (["a", "7"], r"digits, which the rules spell out \('7'\); text.digits=keep"),
         (["a", "a", "", "I"], "repeat: 'a'; an empty label; .*: 'I'"),
     ],
 )

@@ -76,20 +76,17 @@ def checkpoints(out: Path) -> list[Path]:
 
 def end_of(process: Any) -> int:
     """Exit code, negative for the signal that killed it."""
-    process.join(120)
+    process.join(600)
     process.kill()
     process.join()
     return int(process.exitcode)
 
 
-@pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
-def test_kill_9_at_random_moments(tmp_path: Path, micro: Path, undisturbed: Path) -> None:
-    """The run writes a checkpoint at every step and two models at every epoch: some kills fall into that."""
-    config, out = write_config(tmp_path / "config.yaml", data_of(micro)), tmp_path / "run"
+def train_with_kills(config: Path, out: Path, last_checkpoint: str) -> int:
+    """Kill the run up to five times, up to 0.05 s after a checkpoint, and resume it each time. Returns the number of kills."""
     draws, killed, exit_code = random.Random(), 0, 1
-    last = checkpoints(undisturbed)[-1].name
     # a kill may come behind the last checkpoint, when all is written and there is nothing to go on with
-    while exit_code != 0 and last not in {path.name for path in checkpoints(out)}:
+    while exit_code != 0 and last_checkpoint not in {path.name for path in checkpoints(out)}:
         before = checkpoints(out)
         process = process_of(config, out, resume=bool(before))
         process.start()
@@ -101,9 +98,23 @@ def test_kill_9_at_random_moments(tmp_path: Path, micro: Path, undisturbed: Path
         exit_code = end_of(process)
         assert exit_code in (0, -signal.SIGKILL)
         killed += exit_code != 0
-    assert killed >= 2
-    assert_same_run(out, undisturbed)
-    assert_nothing_is_left_over(out)
+    return killed
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
+def test_kill_9_at_random_moments(tmp_path: Path, micro: Path, undisturbed: Path) -> None:
+    """The run writes a checkpoint at every step and two models at every epoch: some kills fall into that.
+
+    A run that ended before it could be killed twice, as on a busy machine, is repeated.
+    """
+    config, killed, attempt = write_config(tmp_path / "config.yaml", data_of(micro)), 0, 0
+    while killed < 2:
+        attempt += 1
+        out = tmp_path / str(attempt)
+        killed = train_with_kills(config, out, checkpoints(undisturbed)[-1].name)
+        assert_same_run(out, undisturbed)
+        assert_nothing_is_left_over(out)
+        assert killed >= 2 or attempt < 20
 
 
 @pytest.mark.skipif(os.name == "nt", reason="POSIX signals")

@@ -180,7 +180,7 @@ def rules_for(labels: Sequence[str], language: str, subwords: bytes = b"") -> tu
         data["joiners"] = "keep"
     strange = set(changed_labels(rules_from_dict(data, ()), labels)) if not subwords else set()
     named = [_sign(label) if label in strange else label for label in labels]
-    return rules_from_dict(data, named, subwords), sorted(strange)
+    return rules_from_dict(data, named, subwords, check=True), sorted(strange)
 
 
 def _sign(label: str) -> str:

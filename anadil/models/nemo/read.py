@@ -12,9 +12,9 @@ from torch import Tensor
 from anadil.errors import AnadilError
 from anadil.models.acoustic import AcousticModel, LoadedModel
 from anadil.models.features import WINDOWS, FeatureSettings, mel_filterbank
-from anadil.models.interpolation import resolve
 from anadil.models.nemo.archive import Archive, read_archive
 from anadil.models.nemo.config import Findings, NemoSettings, read_config
+from anadil.models.nemo.interpolation import resolve
 from anadil.models.nemo.labels import (
     labels_from,
     read_vocabulary,

@@ -1,4 +1,4 @@
-"""The figures of each epoch: metrics.csv, a picture of its curves, and TensorBoard."""
+"""What a run writes and prints each epoch: metrics.csv, its curves, TensorBoard logs, and samples of the validation."""
 
 from __future__ import annotations
 
@@ -23,53 +23,16 @@ from anadil.training.monitoring.memory import peak_memory_mb
 from anadil.training.monitoring.report import Reporter
 from anadil.training.run import Run, ValidationResult
 
-# What a validation heard, for people: a few sentences of each epoch, and all of the best epoch's.
+METRICS, PICTURE, SAMPLES, HYPOTHESES = "metrics.csv", "metrics.svg", "validation.txt", "hypotheses.jsonl"
 
-SAMPLES, HYPOTHESES = "validation.txt", "hypotheses.jsonl"
-_EPOCH = "epoch "
+DRAW_EVERY_S = 5.0
+"""Drawing takes 0.2 s, which very short epochs would notice. The last epochs are drawn when the run ends."""
 
-
-def pick(result: ValidationResult) -> dict[str, int]:
-    """Kind of sample to its place: three whose kind is the same in each epoch, three that this one went by."""
-    n = len(result.references)
-    by_length = sorted(range(n), key=lambda i: (len(result.references[i]), i))
-    by_errors = sorted(range(n), key=lambda i: (result.scored[i].characters.rate, i))
-    places = {"short": by_length[0], "usual": by_length[n // 2], "long": by_length[-1]}
-    return places | {"best": by_errors[0], "middling": by_errors[n // 2], "worst": by_errors[-1]}
-
-
-def describe_samples(result: ValidationResult, run: Run) -> str:
-    """Lines for `SAMPLES`; each picked sentence once."""
-    kinds: dict[int, list[str]] = {}
-    for kind, place in pick(result).items():
-        kinds.setdefault(place, []).append(kind)
-    lines = [f"{_EPOCH}{run.epoch}, step {run.step}: CER {result.validation.cer:.2%}, WER {result.validation.wer:.2%}"]
-    for place, named in kinds.items():
-        one = result.scored[place]
-        lines += [
-            f"  {', '.join(named)} (CER {one.characters.rate:.0%})",
-            f"    reference   {one.reference}",
-            f"    hypothesis  {one.hypothesis}",
-        ]
-    return "\n".join(lines) + "\n"
-
-
-def drop_samples_after(path: Path, epoch: int) -> None:
-    """Take out the epochs that a resumed run goes through again. Raises AnadilError if it cannot be written."""
-    if not path.is_file():
-        return
-    kept: list[str] = []
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True):
-        number = line.removeprefix(_EPOCH).split(",")[0]
-        if line.startswith(_EPOCH) and number.isdigit() and int(number) > epoch:
-            break
-        kept.append(line)
-    with whole_file(path) as beside:
-        beside.write_text("".join(kept), encoding="utf-8")
+_EPOCH = "epoch "  # start of an epoch's first line in `SAMPLES`
 
 
 def refuse_loggers(names: Sequence[str]) -> None:
-    """Raise AnadilError if `training.loggers` names a tracker: 0.1.0 wrote to two of them, and its configs hold the key."""
+    """Raise AnadilError if `training.loggers` is not empty. 0.1.0 wrote to two trackers, so saved configs hold the key."""
     if names:
         raise AnadilError(
             f"training.loggers: {', '.join(names)}: Anadil does not write to trackers, only [] is allowed\n"
@@ -79,13 +42,8 @@ def refuse_loggers(names: Sequence[str]) -> None:
         )
 
 
-METRICS, PICTURE = "metrics.csv", "metrics.svg"
-DRAW_EVERY_S = 5.0
-"""Drawing takes 0.2 s, which very short epochs would notice. The picture is always drawn at the end."""
-
-
 class Logs:
-    """The figures and samples of each epoch, written below the folder `out`; does nothing unless `enabled`.
+    """Writes the metrics and samples of each epoch below the folder `out`; does nothing unless `enabled`.
 
     A context manager: leaving the block draws the last epochs and closes TensorBoard's file.
     """
@@ -107,7 +65,7 @@ class Logs:
         self._tensorboard.finalize("")
 
     def epoch(self, row: dict[str, float | int | None], samples: str | None, step: int) -> None:
-        """Write an epoch's figures (None stays empty) and sample sentences. Raises AnadilError if it cannot be written."""
+        """Write the row of an epoch (None stays empty) and its samples. Raises AnadilError if they cannot be written."""
         if self._tensorboard is None:
             return
         new = not self.path.exists()
@@ -117,8 +75,7 @@ class Logs:
                 if new:
                     writer.writeheader()
                 writer.writerow(row)
-            figures = {key: value for key, value in row.items() if value is not None}
-            self._tensorboard.log_metrics(figures, step=step)
+            self._tensorboard.log_metrics({key: value for key, value in row.items() if value is not None}, step=step)
             if samples:
                 with open(self._out / SAMPLES, "a", encoding="utf-8") as file:
                     file.write(samples)
@@ -134,19 +91,23 @@ class Logs:
         self._drawn_at, self._is_drawn = time.monotonic(), True
 
     def drop_after(self, epoch: int) -> None:
-        """Take out the epochs that a resumed run goes through again. Raises AnadilError if files cannot be written."""
+        """Remove the epochs that a resumed run repeats. Raises AnadilError if files cannot be written."""
         if self._tensorboard is not None:
             drop_metrics_after(self.path, epoch)
             drop_samples_after(self._out / SAMPLES, epoch)
 
 
 def draw_metrics(path: Path) -> None:
-    """The curves of metrics.csv as metrics.svg beside it. Raises AnadilError if it cannot be written."""
+    """Draw the curves of metrics.csv as metrics.svg beside it. Raises AnadilError if it cannot be written."""
     with open(path, newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
 
-    def curve(column: str) -> Points:
-        return [(float(row["epoch"]), float(row[column] or math.nan)) for row in rows if row.get(column)]
+    def curves(columns: Mapping[str, str]) -> dict[str, Points]:
+        points = {
+            name: [(float(row["epoch"]), float(row[column])) for row in rows if row.get(column)]
+            for name, column in columns.items()
+        }
+        return {name: curve for name, curve in points.items() if curve}
 
     rates = {
         "CER": "valid_cer",
@@ -154,35 +115,25 @@ def draw_metrics(path: Path) -> None:
         "CER, mean of epochs": "average_cer",
         "WER": "valid_wer",
     }
-    curves = {name: curve(column) for name, column in rates.items()}
+    losses = {"training": "train_loss", "validation": "valid_loss"}
+    charts = [
+        Chart("Error rates in validation", "epoch", curves(rates), percent=True),
+        Chart("Loss (nats per label; in the flat start, per frame)", "epoch", curves(losses)),
+        Chart("Learning rate", "epoch", curves({"lr": "lr"})),
+    ]
     with whole_file(path.with_name(PICTURE)) as beside:
-        beside.write_text(
-            svg(
-                [
-                    Chart(
-                        "Error rates in validation", "epoch", {name: c for name, c in curves.items() if c}, percent=True
-                    ),
-                    Chart(
-                        "Loss (nats a label; of the flat start, a frame)",
-                        "epoch",
-                        {"training": curve("train_loss"), "validation": curve("valid_loss")},
-                    ),
-                    Chart("Learning rate", "epoch", {"lr": curve("lr")}),
-                ]
-            ),
-            encoding="utf-8",
-        )
+        beside.write_text(svg(charts), encoding="utf-8")
 
 
 def drop_metrics_after(path: Path, epoch: int) -> None:
-    """Take out the rows of epochs that a resumed run goes through again. Raises AnadilError if it cannot be written."""
+    """Remove the rows of epochs that a resumed run repeats. Raises AnadilError if the file cannot be written."""
     if not path.is_file():
         return
     with open(path, newline="", encoding="utf-8", errors="replace") as file:
         reader = csv.DictReader(file)
         rows = [row for row in reader if (row.get("epoch") or "").isdigit() and int(row["epoch"]) <= epoch]
         columns = reader.fieldnames or []
-    if not rows:  # the header itself may have been cut off
+    if not rows:  # even the header may have been cut off
         path.unlink()
         return
     with whole_file(path) as beside, open(beside, "w", newline="", encoding="utf-8") as file:
@@ -191,12 +142,48 @@ def drop_metrics_after(path: Path, epoch: int) -> None:
         writer.writerows(rows)
 
 
-# What is told of an epoch: a line on the console, a row of metrics.csv.
+def pick_samples(result: ValidationResult) -> dict[str, int]:
+    """Index of the utterance for each kind of sample: three by length, the same each epoch, and three by CER."""
+    n = len(result.references)
+    by_length = sorted(range(n), key=lambda i: (len(result.references[i]), i))
+    by_errors = sorted(range(n), key=lambda i: (result.scored[i].characters.rate, i))
+    indices = {"short": by_length[0], "usual": by_length[n // 2], "long": by_length[-1]}
+    return indices | {"best": by_errors[0], "middling": by_errors[n // 2], "worst": by_errors[-1]}
+
+
+def describe_samples(result: ValidationResult, run: Run) -> str:
+    """Return an epoch's text for `SAMPLES`; an utterance of several kinds is listed once."""
+    kinds: dict[int, list[str]] = {}
+    for kind, index in pick_samples(result).items():
+        kinds.setdefault(index, []).append(kind)
+    lines = [f"{_EPOCH}{run.epoch}, step {run.step}: CER {result.validation.cer:.2%}, WER {result.validation.wer:.2%}"]
+    for index, names in kinds.items():
+        scored = result.scored[index]
+        lines += [
+            f"  {', '.join(names)} (CER {scored.characters.rate:.0%})",
+            f"    reference   {scored.reference}",
+            f"    hypothesis  {scored.hypothesis}",
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def drop_samples_after(path: Path, epoch: int) -> None:
+    """Remove the epochs that a resumed run repeats. Raises AnadilError if the file cannot be written."""
+    if not path.is_file():
+        return
+    kept: list[str] = []
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True):
+        number = line.removeprefix(_EPOCH).split(",")[0]
+        if line.startswith(_EPOCH) and number.isdigit() and int(number) > epoch:
+            break
+        kept.append(line)
+    with whole_file(path) as beside:
+        beside.write_text("".join(kept), encoding="utf-8")
 
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """Of an epoch: seconds of audio per second, and the share of the time in which steps waited for audio."""
+    """The speed of an epoch's training: seconds of audio per second, and the share of the time spent waiting for audio."""
 
     audio_s_per_s: float
     data_wait: float
@@ -214,24 +201,24 @@ class Stopwatch:
 
 
 def report_epoch(results: Mapping[str, ValidationResult], chosen: str, run: Run, report: Reporter) -> None:
-    """Report an epoch's error rates, by weights and by language, and one sentence, another one each epoch."""
-    found = results[chosen]
-    show = run.epoch % len(found.references)
-    others = "".join(f"  {name or 'plain'} {result.validation.cer:6.2%}" for name, result in results.items())
+    """Report an epoch's error rates, by weights and by language, and one utterance, a different one each epoch."""
+    result = results[chosen]
+    index = run.epoch % len(result.references)
+    others = "".join(f"  {name or 'plain'} {other.validation.cer:6.2%}" for name, other in results.items())
     report.say(
         f"epoch {run.epoch:3d}  step {run.step:6,}  {run.minutes:5.1f} min"
-        f"  valid CER {found.validation.cer:6.2%}  WER {found.validation.wer:6.2%}"
+        f"  valid CER {result.validation.cer:6.2%}  WER {result.validation.wer:6.2%}"
         + (f"  (CER by weights:{others})" if len(results) > 1 else "")
-        + f"\n    reference   {found.references[show]}\n    hypothesis  {found.hypotheses[show]}"
-        + "".join(f"\n    CER {cer:6.2%}  {name}" for name, cer in found.validation.cer_by_language.items())
+        + f"\n    reference   {result.references[index]}\n    hypothesis  {result.hypotheses[index]}"
+        + "".join(f"\n    CER {cer:6.2%}  {name}" for name, cer in result.validation.cer_by_language.items())
     )
 
 
-def figures(
+def metrics_row(
     learner: Learner, run: Run, pace: Pace, results: Mapping[str, ValidationResult]
 ) -> dict[str, float | int | None]:
-    """A row of metrics.csv. The columns `valid_` are of the plain weights, those of averages have their own."""
-    found = results[PLAIN].validation if results else None
+    """Return a row of metrics.csv. Columns `valid_` are of the network's own weights; averages have their own columns."""
+    validation = results[PLAIN].validation if results else None
     memory = peak_memory_mb(learner.fabric.device)
     row: dict[str, float | int | None] = {
         "epoch": run.epoch,
@@ -243,9 +230,9 @@ def figures(
         "audio_s_per_s": round(pace.audio_s_per_s, 1),
         "data_wait": round(pace.data_wait, 4),
         "memory_mb": None if memory is None else round(memory),
-        "valid_loss": found.loss if found else None,
-        "valid_cer": found.cer if found else None,
-        "valid_wer": found.wer if found else None,
+        "valid_loss": validation.loss if validation else None,
+        "valid_cer": validation.cer if validation else None,
+        "valid_wer": validation.wer if validation else None,
     }
     for name, wanted in (
         ("ema", learner.settings.ema_decay is not None),
@@ -253,5 +240,5 @@ def figures(
     ):
         if wanted:
             row[f"{name}_cer"] = results[name].validation.cer if name in results else None
-    by_language = found.cer_by_language if found else {}
+    by_language = validation.cer_by_language if validation else {}
     return row | {f"valid_cer_{name}": by_language.get(name) for name in learner.data.rules_by_language.by_language}

@@ -14,9 +14,9 @@ from anadil.models.acoustic import CONFIG, WEIGHTS, LoadedModel, save_model
 from anadil.models.features import FeatureSettings
 from anadil.models.hugging_face.read import read_hugging_face
 from anadil.models.hugging_face.vocabulary import is_hub_id, is_hugging_face
-from anadil.models.interpolation import resolve
 from anadil.models.nemo.archive import kind_of
 from anadil.models.nemo.config import Findings, read_config
+from anadil.models.nemo.interpolation import resolve
 from anadil.models.nemo.labels import labels_from, text_settings, tokenizer_kind
 from anadil.models.nemo.read import read_nemo
 from anadil.models.nemo.write import KEPT_CONFIG, write_nemo

@@ -10,7 +10,7 @@ from anadil.errors import AnadilError
 from anadil.evaluation.evaluate import score
 from anadil.evaluation.evaluate import write_hypotheses as as_evaluate_does
 from anadil.manifest import read_manifest
-from anadil.training.monitoring.logs import describe_samples, pick
+from anadil.training.monitoring.logs import describe_samples, pick_samples
 from anadil.training.run import Run, Validation
 from anadil.training.train import train
 from tests.support.curves import curves
@@ -35,7 +35,7 @@ def test_samples_are_of_different_kinds() -> None:
     references = ["a", "abcd", "abcdefgh", "ab", "abc"]
     hypotheses = ["b", "abcd", "abcd", "ab", "xxx"]
     look = result_of(Validation(1.0, 0.5, 0.9), references, hypotheses)
-    assert pick(look) == {"short": 0, "usual": 4, "long": 2, "best": 1, "middling": 2, "worst": 4}
+    assert pick_samples(look) == {"short": 0, "usual": 4, "long": 2, "best": 1, "middling": 2, "worst": 4}
     text = describe_samples(look, Run(Path("run"), 100, 1.0, 1, 5.0, step=70, epoch=7))
     assert text.startswith("epoch 7, step 70: CER 50.00%, WER 90.00%\n")
     assert "  long, middling (CER 50%)\n    reference   abcdefgh\n    hypothesis  abcd\n" in text
