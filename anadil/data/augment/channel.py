@@ -13,13 +13,13 @@ from anadil.data.augment.level import amplitude, peak
 from anadil.data.augment.resample import fit_length, resampled
 from anadil.data.augment.room import convolve
 
-TELEPHONE_RATE, TELEPHONE_LOW_HZ, TELEPHONE_HIGH_HZ = 8000, 300.0, 3400.0
-MU = 255  # of ITU-T G.711
-FILTER_TAPS = 255  # transition bands of 170 Hz at 8 kHz
+_TELEPHONE_RATE, _TELEPHONE_LOW_HZ, _TELEPHONE_HIGH_HZ = 8000, 300.0, 3400.0
+_MU = 255  # of ITU-T G.711
+_FILTER_TAPS = 255  # transition bands of 170 Hz at 8 kHz
 
-OPUS_RATES = (8000, 12000, 16000, 24000, 48000)
-MP3_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
-FED_RATES = ((16.0, 8000), (24.0, 12000))
+_OPUS_RATES = (8000, 12000, 16000, 24000, 48000)
+_MP3_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
+_FED_RATES = ((16.0, 8000), (24.0, 12000))
 """(kbit/s, Hz): up to this bit rate, codecs get audio of this rate. At a higher one they cut the band themselves, for two
 or three times the work."""
 
@@ -33,30 +33,30 @@ def clip_peaks(samples: np.ndarray, overload_db: float) -> np.ndarray:
 
 def telephone(samples: np.ndarray, rate: int, mu_law: bool) -> np.ndarray:
     """Limit to the telephone band, 300 to 3400 Hz; with `mu_law` code in 8 bits per sample as in ITU-T G.711."""
-    narrow = _to_rate(samples, rate, TELEPHONE_RATE)
-    narrow = convolve(narrow, _band_pass())[FILTER_TAPS // 2 : FILTER_TAPS // 2 + len(narrow)]
+    narrow = _to_rate(samples, rate, _TELEPHONE_RATE)
+    narrow = convolve(narrow, _band_pass())[_FILTER_TAPS // 2 : _FILTER_TAPS // 2 + len(narrow)]
     if mu_law:
         narrow = mu_law_coded(narrow / np.float32(max(1.0, peak(narrow))))
-    return fit_length(_to_rate(narrow, TELEPHONE_RATE, rate), len(samples))
+    return fit_length(_to_rate(narrow, _TELEPHONE_RATE, rate), len(samples))
 
 
 def mu_law_coded(samples: np.ndarray) -> np.ndarray:
     """Samples in [-1, 1] quantised to 255 levels, closer at low amplitudes (the continuous law of G.711)."""
-    number = np.round(np.log1p(MU * np.abs(samples)) * np.float32(127 / math.log1p(MU))).astype(np.intp)
+    number = np.round(np.log1p(_MU * np.abs(samples)) * np.float32(127 / math.log1p(_MU))).astype(np.intp)
     coded: np.ndarray = np.copysign(_mu_law_levels()[number], samples)
     return coded
 
 
 @functools.cache
 def _mu_law_levels() -> np.ndarray:
-    levels: np.ndarray = np.expm1(np.arange(128) / 127 * math.log1p(MU)) / MU
+    levels: np.ndarray = np.expm1(np.arange(128) / 127 * math.log1p(_MU)) / _MU
     return levels.astype(np.float32)
 
 
 def apply_codec(samples: np.ndarray, rate: int, form: str, kbps: float) -> np.ndarray:
     """Encode as "opus" or "mp3" at about `kbps` kbit/s, then decode."""
-    top_rate = next((fed_rate for most_kbps, fed_rate in FED_RATES if kbps <= most_kbps), rate)
-    rates = OPUS_RATES if form == "opus" else MP3_RATES
+    top_rate = next((fed_rate for most_kbps, fed_rate in _FED_RATES if kbps <= most_kbps), rate)
+    rates = _OPUS_RATES if form == "opus" else _MP3_RATES
     coded_rate = min((r for r in rates if r >= min(rate, top_rate)), default=rates[-1])
     fed = _to_rate(samples, rate, coded_rate)
     fed = fit_length(fed, max(len(fed), coded_rate // 10))  # LAME and libsndfile need a minimum of samples
@@ -87,8 +87,8 @@ def _to_rate(samples: np.ndarray, rate: int, target_rate: int) -> np.ndarray:
 @functools.cache
 def _band_pass() -> np.ndarray:
     """Windowed sinc (Blackman), float32 (taps,)."""
-    n = np.arange(FILTER_TAPS) - FILTER_TAPS // 2
-    low, high = (2 * hz / TELEPHONE_RATE for hz in (TELEPHONE_LOW_HZ, TELEPHONE_HIGH_HZ))
+    n = np.arange(_FILTER_TAPS) - _FILTER_TAPS // 2
+    low, high = (2 * hz / _TELEPHONE_RATE for hz in (_TELEPHONE_LOW_HZ, _TELEPHONE_HIGH_HZ))
     ideal = high * np.sinc(high * n) - low * np.sinc(low * n)
-    taps: np.ndarray = ideal * np.blackman(FILTER_TAPS)
+    taps: np.ndarray = ideal * np.blackman(_FILTER_TAPS)
     return taps.astype(np.float32)

@@ -20,7 +20,7 @@ from anadil.errors import AnadilError, Problem, summarize
 from anadil.files import refuse_overwrite, whole_folder
 from anadil.manifest import Utterance, measured, probe_all, read_manifest, write_manifest
 
-MOST_HZ = 48000
+_MOST_HZ = 48000
 """Copies of recordings with a higher sample rate get this one; speech gains nothing from more."""
 
 
@@ -75,7 +75,7 @@ def augment_manifest(
     chains = Chains(settings)
     utterances = read_manifest(manifest)
     _refuse_to_replace_sources(utterances, folder)
-    rates = [min(rate, MOST_HZ) for rate in sample_rates_of(utterances)]
+    rates = [min(rate, _MOST_HZ) for rate in sample_rates_of(utterances)]
     for rate in set(rates):
         chains.at(rate)  # raises for a noise that cannot be used before anything is written
     result = AugmentResult(target, originals=len(utterances))

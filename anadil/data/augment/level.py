@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-FRAME_S = 0.02
-MARGIN = 10 ** (15.9 / 10)
+_FRAME_S = 0.02
+_MARGIN = 10 ** (15.9 / 10)
 """Frames count as speech if they are less than 15.9 dB below the mean power of speech (ITU-T P.56, method B)."""
 
 
@@ -15,13 +15,13 @@ def active_power(samples: np.ndarray, rate: int) -> float:
     The active frames are the loudest ones, as many as keep the quietest of them within the margin of their mean. P.56
     uses an envelope with a hangover instead; frames of 20 ms give a level up to about 1 dB higher.
     """
-    n = max(1, round(FRAME_S * rate))
+    n = max(1, round(_FRAME_S * rate))
     if len(samples) < n:
         return mean_power(samples)
     frames = samples[: len(samples) // n * n].reshape(-1, n)
     powers = np.sort(np.einsum("ij,ij->i", frames, frames).astype(np.float64) / n)[::-1]
     means = np.cumsum(powers) / np.arange(1, len(powers) + 1)
-    active = np.flatnonzero(means <= MARGIN * powers)
+    active = np.flatnonzero(means <= _MARGIN * powers)
     return float(means[active[-1]]) if len(active) else 0.0
 
 

@@ -14,7 +14,7 @@ from anadil.data.augment.level import active_power, mean_power
 from anadil.errors import AnadilError, Problem, summarize
 from anadil.manifest import Utterance, measured, probe_all, read_manifests
 
-CACHE_S = 3600.0 * 2
+_CACHE_S = 3600.0 * 2
 """Recordings kept decoded, in the order of the manifest: 460 MB at 16 kHz. Of others, only the needed segment is read."""
 
 
@@ -55,7 +55,7 @@ class Recordings:
     Raises AnadilError naming every recording that cannot be used.
     """
 
-    def __init__(self, manifests: Sequence[str], sample_rate: int, cache_s: float = CACHE_S) -> None:
+    def __init__(self, manifests: Sequence[str], sample_rate: int, cache_s: float = _CACHE_S) -> None:
         self.sample_rate = sample_rate
         utterances = read_manifests(manifests)
         infos = probe_all(utterances)

@@ -19,10 +19,10 @@ from anadil.data.augment.steps import Record, within_range
 from anadil.files import refuse_overwrite, whole_file
 from anadil.manifest import Utterance, read_manifest
 
-LONGEST_S, MOST_HZ = 10.0, 16000
+_LONGEST_S, _MOST_HZ = 10.0, 16000
 """Limits of an example, for a small file; the sample rate of most models is at most 16 kHz."""
 
-STYLE = """
+_STYLE = """
 body { font: 15px/1.4 system-ui, sans-serif; margin: 2em auto; max-width: 72em; padding: 0 1em; color: #222 }
 h2 { margin: 2em 0 .2em; font-size: 1.1em }
 .grid { display: grid; gap: 1em; grid-template-columns: repeat(auto-fill, minmax(20em, 1fr)) }
@@ -56,13 +56,13 @@ def write_preview(
     rates = sample_rates_of(chosen)
     sections, names = [], []
     for done, (position, utterance, rate) in enumerate(zip(positions, chosen, rates, strict=True), start=1):
-        figures = _figures(utterance, min(rate, MOST_HZ), chains, seed, position)
+        figures = _figures(utterance, min(rate, _MOST_HZ), chains, seed, position)
         names = [name for name, _ in figures]
         sections.append(_section(utterance, [markup for _, markup in figures]))
         on_progress(done, len(chosen))
     title = html.escape(f"Augmentation of {manifest.name}, seed {seed}")
     page = (
-        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title><style>{STYLE}</style>'
+        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title><style>{_STYLE}</style>'
         f"<h1>{title}</h1><p>Spectrograms from 0 Hz (bottom) to half the sample rate, 80 dB from dark to bright.</p>"
         + "".join(sections)
     )
@@ -73,7 +73,7 @@ def write_preview(
 
 def _figures(utterance: Utterance, rate: int, chains: Chains, seed: int, position: int) -> list[tuple[str, str]]:
     """Name and markup of each figure of one utterance."""
-    samples = load(utterance, rate)[: round(LONGEST_S * rate)]
+    samples = load(utterance, rate)[: round(_LONGEST_S * rate)]
     shown = [("original", _figure("original", "", log_spectrogram(samples, rate), samples, rate))]
     for step in chains.at(rate):
         record: Record = {}

@@ -12,21 +12,21 @@ import math
 import numpy as np
 import soxr
 
-ZEROS = 32
+_ZEROS = 32
 """Zero crossings of the sinc on either side: the pass band is flat to 0.88 of half the lower rate."""
 
-CUTOFF, WINDOW_BETA = 0.95, 6.8
+_CUTOFF, _WINDOW_BETA = 0.95, 6.8
 """Half-power point as a share of half the lower rate, and the parameter of the Kaiser window for 70 dB.
 
 Errors in the pass band, aliases included, are below -60 dB (tested)."""
 
-OUTPUTS = 50
+_OUTPUTS = 50
 """Outputs of one product: more mean more zeros in the matrix, fewer mean smaller products."""
 
 LARGEST_STEP = 1000
 """Ratios of larger numbers are left to soxr: their matrices would be used once, or fill the memory."""
 
-MULTIPLICATIONS = 1 << 18
+_MULTIPLICATIONS = 1 << 18
 """Of one product. OpenBLAS uses threads of its own for larger ones, which would compete with the model's."""
 
 
@@ -38,7 +38,7 @@ def resampled(samples: np.ndarray, down: int, up: int, n_samples: int) -> np.nda
         return fit_length(samples, n_samples).copy()
     if max(down, up) > LARGEST_STEP:
         return fit_length(soxr.resample(samples, down, up, quality="HQ"), n_samples)
-    factor = -(-OUTPUTS // up)
+    factor = -(-_OUTPUTS // up)
     return _product(samples, down * factor, up * factor, n_samples)
 
 
@@ -52,7 +52,7 @@ def fit_length(samples: np.ndarray, n_samples: int) -> np.ndarray:
 def _product(samples: np.ndarray, down: int, up: int, n_samples: int) -> np.ndarray:
     reach, pieces = _matrices(down, up)
     n_blocks = -(-n_samples // up)
-    most = max(1, MULTIPLICATIONS // max(matrix.size for _, _, matrix in pieces))
+    most = max(1, _MULTIPLICATIONS // max(matrix.size for _, _, matrix in pieces))
     groups = max(1, -(-n_blocks // most))
     rows = -(-n_blocks // groups)
     padded = np.zeros((groups * rows + 1) * down + 2 * reach, dtype=np.float32)
@@ -71,15 +71,15 @@ def _product(samples: np.ndarray, down: int, up: int, n_samples: int) -> np.ndar
 def _matrices(down: int, up: int) -> tuple[int, list[tuple[int, slice, np.ndarray]]]:
     """The reach of the filter in samples, and the pieces of a block: first input, outputs, float32 (inputs, outputs)."""
     scale = min(1.0, up / down)
-    reach = math.ceil(ZEROS / scale)
-    n_pieces = max(1, round(up / OUTPUTS))
+    reach = math.ceil(_ZEROS / scale)
+    n_pieces = max(1, round(up / _OUTPUTS))
     pieces = []
     for i in range(n_pieces):
         outputs = slice(up * i // n_pieces, up * (i + 1) // n_pieces)
         times = np.arange(outputs.start, outputs.stop) * down / up  # of the outputs, in inputs
         first = math.floor(times[0]) - reach + 1
         distance = np.arange(first, math.floor(times[-1]) + reach + 1)[:, None] - times
-        window = np.i0(WINDOW_BETA * np.sqrt(np.maximum(0, 1 - np.square(distance / reach))))
-        matrix = np.sinc(CUTOFF * scale * distance) * window * (np.abs(distance) < reach)
+        window = np.i0(_WINDOW_BETA * np.sqrt(np.maximum(0, 1 - np.square(distance / reach))))
+        matrix = np.sinc(_CUTOFF * scale * distance) * window * (np.abs(distance) < reach)
         pieces.append((first, outputs, np.ascontiguousarray(matrix / matrix.sum(axis=0), dtype=np.float32)))
     return reach, pieces

@@ -10,10 +10,10 @@ from anadil.data.augment.fourier import circular_convolution
 from anadil.data.augment.level import active_power, amplitude
 from anadil.data.augment.noise import white
 
-FIRST_ECHO_S = 0.002  # a wall at a distance of 34 cm
+_FIRST_ECHO_S = 0.002  # a wall at a distance of 34 cm
 _CACHED_FFT = 20480  # points; larger FFTs do not fit into the fast caches and take 1.5 times as long per point
 
-LONGEST_S = 2.0  # of a recorded response; the rest is far below the level of speech
+_LONGEST_S = 2.0  # of a recorded response; the rest is far below the level of speech
 
 
 def generated_response(rate: int, rt60: float, direct_db: float, rng: np.random.Generator) -> np.ndarray:
@@ -21,7 +21,7 @@ def generated_response(rate: int, rt60: float, direct_db: float, rng: np.random.
 
     `direct_db`: energy of the direct sound relative to the reverberation.
     """
-    n, first = max(2, round(rt60 * rate)), max(1, round(FIRST_ECHO_S * rate))
+    n, first = max(2, round(rt60 * rate)), max(1, round(_FIRST_ECHO_S * rate))
     response: np.ndarray = np.exp(np.arange(n, dtype=np.float32) * np.float32(-3 * math.log(10) / (rt60 * rate)))
     response *= white(n, rng)
     response[: min(first, n - 1)] = 0
@@ -33,7 +33,7 @@ def generated_response(rate: int, rt60: float, direct_db: float, rng: np.random.
 def recorded_response(recording: np.ndarray, rate: int) -> np.ndarray:
     """A recorded impulse response from its peak (the direct sound) on, scaled to a peak of 1 or -1."""
     start = int(np.abs(recording).argmax())
-    response: np.ndarray = recording[start : start + round(LONGEST_S * rate)]
+    response: np.ndarray = recording[start : start + round(_LONGEST_S * rate)]
     return response / np.float32(abs(response[0]))
 
 

@@ -13,7 +13,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, Field
 
 from anadil.settings import SECTION, Paths
 
-Probability = Annotated[float, Field(ge=0, le=1)]
+_Probability = Annotated[float, Field(ge=0, le=1)]
 
 
 def _two_ends(value: object) -> object:
@@ -30,12 +30,12 @@ def _between(lowest: float, highest: float) -> AfterValidator:
     return AfterValidator(check)
 
 
-Factors = Annotated[tuple[float, float], BeforeValidator(_two_ends), _between(0.5, 2)]
-Semitones = Annotated[tuple[float, float], BeforeValidator(_two_ends), _between(-12, 12)]
-Decibels = Annotated[tuple[float, float], BeforeValidator(_two_ends), _between(-60, 100)]
-Overloads = Annotated[tuple[float, float], BeforeValidator(_two_ends), _between(0, 40)]
-Seconds = Annotated[tuple[float, float], BeforeValidator(_two_ends), _between(0.02, 5)]
-BitRates = Annotated[tuple[float, float], BeforeValidator(_two_ends), _between(6, 64)]
+_Factors = Annotated[tuple[float, float], BeforeValidator(_two_ends), _between(0.5, 2)]
+_Semitones = Annotated[tuple[float, float], BeforeValidator(_two_ends), _between(-12, 12)]
+_Decibels = Annotated[tuple[float, float], BeforeValidator(_two_ends), _between(-60, 100)]
+_Overloads = Annotated[tuple[float, float], BeforeValidator(_two_ends), _between(0, 40)]
+_Seconds = Annotated[tuple[float, float], BeforeValidator(_two_ends), _between(0.02, 5)]
+_BitRates = Annotated[tuple[float, float], BeforeValidator(_two_ends), _between(6, 64)]
 
 
 class SpeedSettings(BaseModel):
@@ -43,8 +43,8 @@ class SpeedSettings(BaseModel):
 
     model_config = SECTION
 
-    probability: Probability = 0.5
-    rate: Factors = (0.9, 1.1)
+    probability: _Probability = 0.5
+    rate: _Factors = (0.9, 1.1)
 
 
 class TempoSettings(BaseModel):
@@ -52,8 +52,8 @@ class TempoSettings(BaseModel):
 
     model_config = SECTION
 
-    probability: Probability = 0.1
-    rate: Factors = (0.9, 1.1)
+    probability: _Probability = 0.1
+    rate: _Factors = (0.9, 1.1)
 
 
 class PitchSettings(BaseModel):
@@ -61,8 +61,8 @@ class PitchSettings(BaseModel):
 
     model_config = SECTION
 
-    probability: Probability = 0.1
-    semitones: Semitones = (-2.0, 2.0)
+    probability: _Probability = 0.1
+    semitones: _Semitones = (-2.0, 2.0)
 
 
 class ReverbSettings(BaseModel):
@@ -70,10 +70,10 @@ class ReverbSettings(BaseModel):
 
     model_config = SECTION
 
-    probability: Probability = 0.1
+    probability: _Probability = 0.1
     manifest: Paths = []  # of impulse responses; none: decaying noise with the two parameters below
-    rt60: Seconds = (0.1, 0.6)  # seconds until the reverberation has decayed by 60 dB
-    direct_db: Decibels = (0.0, 12.0)  # energy of the direct sound relative to the reverberation
+    rt60: _Seconds = (0.1, 0.6)  # seconds until the reverberation has decayed by 60 dB
+    direct_db: _Decibels = (0.0, 12.0)  # energy of the direct sound relative to the reverberation
 
 
 class BackgroundSettings(BaseModel):
@@ -82,8 +82,8 @@ class BackgroundSettings(BaseModel):
     model_config = SECTION
 
     manifest: Paths = Field(min_length=1)
-    probability: Probability = 0.3
-    snr_db: Decibels = (5.0, 25.0)
+    probability: _Probability = 0.3
+    snr_db: _Decibels = (5.0, 25.0)
 
 
 class WhiteNoiseSettings(BaseModel):
@@ -91,8 +91,8 @@ class WhiteNoiseSettings(BaseModel):
 
     model_config = SECTION
 
-    probability: Probability = 0.2
-    snr_db: Decibels = (10.0, 40.0)
+    probability: _Probability = 0.2
+    snr_db: _Decibels = (10.0, 40.0)
 
 
 class GainSettings(BaseModel):
@@ -100,8 +100,8 @@ class GainSettings(BaseModel):
 
     model_config = SECTION
 
-    probability: Probability = 0.3
-    db: Decibels = (-15.0, 6.0)
+    probability: _Probability = 0.3
+    db: _Decibels = (-15.0, 6.0)
 
 
 class ClippingSettings(BaseModel):
@@ -109,8 +109,8 @@ class ClippingSettings(BaseModel):
 
     model_config = SECTION
 
-    probability: Probability = 0.05
-    overload_db: Overloads = (1.0, 12.0)
+    probability: _Probability = 0.05
+    overload_db: _Overloads = (1.0, 12.0)
 
 
 class TelephoneSettings(BaseModel):
@@ -118,8 +118,8 @@ class TelephoneSettings(BaseModel):
 
     model_config = SECTION
 
-    probability: Probability = 0.05
-    mu_law: Probability = 0.5
+    probability: _Probability = 0.05
+    mu_law: _Probability = 0.5
 
 
 class CodecSettings(BaseModel):
@@ -127,9 +127,9 @@ class CodecSettings(BaseModel):
 
     model_config = SECTION
 
-    probability: Probability = 0.005  # by far the slowest: 8 ms of one core for a second of audio (docs/LOG.md)
+    probability: _Probability = 0.005  # by far the slowest: 8 ms of one core for a second of audio (docs/LOG.md)
     formats: Annotated[list[Literal["mp3", "opus"]], Field(min_length=1)] = ["mp3", "opus"]
-    kbps: BitRates = (8.0, 24.0)
+    kbps: _BitRates = (8.0, 24.0)
 
 
 class TimeWarpSettings(BaseModel):
@@ -137,7 +137,7 @@ class TimeWarpSettings(BaseModel):
 
     model_config = SECTION
 
-    probability: Probability = 0.3
+    probability: _Probability = 0.3
     shift: float = Field(0.05, ge=0, lt=0.5)
 
 
@@ -146,7 +146,7 @@ class SpecAugmentSettings(BaseModel):
 
     model_config = SECTION
 
-    probability: Probability = 1.0
+    probability: _Probability = 1.0
     freq_masks: int = Field(2, ge=0)
     freq_width: float = Field(0.25, ge=0, le=1)  # widest mask, as a share of the mel bands
     time_masks: int = Field(2, ge=0)
@@ -158,7 +158,7 @@ class SpecCutoutSettings(BaseModel):
 
     model_config = SECTION
 
-    probability: Probability = 0.5
+    probability: _Probability = 0.5
     rectangles: int = Field(5, ge=0)
     freq_width: float = Field(0.3, ge=0, le=1)  # widest rectangle, as a share of the mel bands
     time_width: float = Field(0.05, ge=0, le=1)  # widest rectangle, as a share of the utterance

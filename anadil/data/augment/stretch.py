@@ -10,14 +10,14 @@ import numpy as np
 from anadil.data.augment.fourier import circular_convolution
 from anadil.data.augment.resample import LARGEST_STEP, resampled
 
-JUMP_S = 0.01
+_JUMP_S = 0.01
 """Least mean jump of a splice: about one period of a low voice."""
 
-SEARCH_S = 0.008
+_SEARCH_S = 0.008
 """A splice may move this far in either direction to where the waveforms match: in all a period of 62 Hz."""
 
-OVERLAP_S = 0.008  # of the cross-fade, and of the waveforms that are compared
-SPACING_S = 0.06  # least distance of splices
+_OVERLAP_S = 0.008  # of the cross-fade, and of the waveforms that are compared
+_SPACING_S = 0.06  # least distance of splices
 
 
 def stretched_length(n_samples: int, rate: float) -> int:
@@ -40,9 +40,9 @@ def change_tempo(samples: np.ndarray, sample_rate: int, rate: float) -> np.ndarr
     """
     n, wanted = len(samples), stretched_length(len(samples), rate)
     skipped = n - wanted  # negative: to be repeated
-    spacing = max(JUMP_S * sample_rate * n / max(1, abs(skipped)), SPACING_S * sample_rate)
+    spacing = max(_JUMP_S * sample_rate * n / max(1, abs(skipped)), _SPACING_S * sample_rate)
     mean = spacing * abs(skipped) / max(1, n)
-    overlap, search = round(OVERLAP_S * sample_rate), round(SEARCH_S * sample_rate)
+    overlap, search = round(_OVERLAP_S * sample_rate), round(_SEARCH_S * sample_rate)
     margin = round(mean) + 2 * search + overlap + 1
     if skipped == 0:
         return samples.copy()
