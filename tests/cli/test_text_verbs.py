@@ -65,12 +65,12 @@ def test_what_cannot_be_normalised_is_listed_and_nothing_is_written(tmp_path: Pa
     ("arguments", "what"),
     [
         ("normalize m.jsonl --lang turkce --out n.jsonl", "unknown language 'turkce'\n  the nearest that have rules: tr"),
-        ("normalize m.jsonl --lang tr --out m.jsonl --force", "m.jsonl is the file to read"),
+        ("normalize m.jsonl --lang tr --out m.jsonl --force", "m.jsonl is the input"),
         ("normalize m.jsonl --lang tr --rules none.yaml --out n.jsonl", "none.yaml"),
         ("normalize none.txt --lines --lang tr --out n.txt", "file not found: none.txt"),
         ("tokenizer m.jsonl --lang und --kind unigram --out tok", "there is no text that can be used\ndigits that no"),
         ("tokenizer m.jsonl --lang tr --kind bpe --size 5000 --out tok", "5000 subwords are too many"),
-        ("tokenizer m.jsonl --kind char --out tok", "which language is it? the manifests name none"),
+        ("tokenizer m.jsonl --kind char --out tok", "one language is needed, but the key"),
         ("tokenizer m.jsonl --kind char --out m.jsonl", "m.jsonl exists already"),
     ],
 )  # fmt: skip
