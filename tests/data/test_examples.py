@@ -8,11 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from anadil.data.examples import Checked, check
-from anadil.decoding.ctc import min_ctc_frames
 from anadil.manifest import Utterance, read_manifest
 from anadil.text.alphabet import labels_from_text
 from anadil.text.rules import TextSettings, text_rules
@@ -127,18 +124,3 @@ def test_damaged_recordings_are_all_used_and_counted(shared: Path) -> None:
     assert all(
         example.duration < (one.duration or 0) for example, one in zip(checked.examples, utterances, strict=True)
     )
-
-
-def collapse(path: tuple[int, ...]) -> tuple[int, ...]:
-    kept = [label for i, label in enumerate(path) if i == 0 or label != path[i - 1]]
-    return tuple(label for label in kept if label != 9)  # 9: the blank
-
-
-@given(st.lists(st.integers(0, 1), min_size=1, max_size=4).map(tuple))
-def test_fewest_ctc_frames_are_those_of_the_shortest_path(labels: tuple[int, ...]) -> None:
-    paths: set[tuple[int, ...]] = {()}
-    n_frames = 0
-    while not any(collapse(path) == labels for path in paths):
-        paths = {(*path, label) for path in paths for label in (0, 1, 9)}
-        n_frames += 1
-    assert min_ctc_frames(labels) == n_frames
