@@ -57,10 +57,10 @@ def normalize(
     if json_file:
         with whole_file(json_file) as beside:
             beside.write_text(json.dumps(done.changes.to_dict(), ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
-    print_changes(done.changes)
+    _print_changes(done.changes)
 
 
-def print_changes(changes: Changes) -> None:
+def _print_changes(changes: Changes) -> None:
     """Table on stdout: what went, what became another, what was spelled out, what is left over."""
     from rich.console import Console
     from rich.markup import escape

@@ -19,7 +19,7 @@ EXAMPLE = (
     "anadil split validated.jsonl more.jsonl --keep splits --out splits-2"
 )
 
-RECORD = "split.json"
+_RECORD = "split.json"
 """File in the folder of a split with the options that made it."""
 
 
@@ -160,7 +160,7 @@ def _same_options(out: Path, plan: Plan, utterances: list[Utterance]) -> Path | 
     from anadil.splitting.links import absolute_paths
 
     try:
-        written = json.loads((out / RECORD).read_text(encoding="utf-8"))
+        written = json.loads((out / _RECORD).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
     if plan.test_speakers or not isinstance(written, dict) or written.get("options") != plan.to_dict():
@@ -182,7 +182,7 @@ def _write_split(out: Path, targets: dict[str, Path], result: SplitResult, plan:
             if result.mask(name).any():
                 write_manifest(stack.enter_context(whole_file(path)), result.part(name))
         record = {"options": plan.to_dict(), "anadil": __version__}
-        beside = stack.enter_context(whole_file(out / RECORD))
+        beside = stack.enter_context(whole_file(out / _RECORD))
         beside.write_text(json.dumps(record, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
     for name, path in targets.items():
         if not result.mask(name).any():

@@ -22,10 +22,10 @@ from anadil.data.examples import Example
 from anadil.errors import AnadilError
 from anadil.manifest import Utterance
 
-AHEAD = 4
+_AHEAD = 4
 """Batches decoded in advance: enough to hide a slow file, without much memory."""
 
-LENGTH_JITTER = 0.05
+_LENGTH_JITTER = 0.05
 """Utterances are sorted by duration times 1 +- this, so that batches differ between epochs."""
 
 PADDED_TO_S = 0.16
@@ -75,7 +75,7 @@ def plan_epoch(durations: Sequence[float], batch_seconds: float, seed: int | Non
     lengths = np.asarray(durations, dtype=np.float64)
     padded = _padded(lengths)
     rng = None if seed is None else np.random.default_rng((seed, epoch))
-    jittered = lengths if rng is None else lengths * rng.uniform(1 - LENGTH_JITTER, 1 + LENGTH_JITTER, len(lengths))
+    jittered = lengths if rng is None else lengths * rng.uniform(1 - _LENGTH_JITTER, 1 + _LENGTH_JITTER, len(lengths))
     batches: list[list[int]] = []
     longest = 0.0
     for index in np.argsort(jittered, kind="stable").tolist():
@@ -163,7 +163,7 @@ class Loader:
         self.examples = examples
         self.labels: Sequence[Sequence[int]] | None = None  # instead of the examples' own
         self.sample_rate = sample_rate
-        self.threads = threads or max(2, min(AHEAD, (os.cpu_count() or 1) // 2))
+        self.threads = threads or max(2, min(_AHEAD, (os.cpu_count() or 1) // 2))
         self.augment = augment
         self.disk = disk
         self.waited_s = 0.0  # total time that callers of `batches` have waited
@@ -182,7 +182,7 @@ class Loader:
             try:
                 for indices in plan:
                     waiting.append(pool.submit(self.load, indices, epoch))
-                    if len(waiting) > AHEAD:
+                    if len(waiting) > _AHEAD:
                         yield self._wait_for(waiting.popleft())
                 while waiting:
                     yield self._wait_for(waiting.popleft())

@@ -13,7 +13,7 @@ from anadil.errors import AnadilError, Problem
 from anadil.manifest import Utterance, duration_error_s, measured, probe_all
 from anadil.text.rules import TextRules
 
-WEIGHT, MAX_WEIGHT = "weight", 1000.0
+_WEIGHT, MAX_WEIGHT = "weight", 1000.0
 """Key of a manifest line: how much the utterance counts in the loss, from 0 to 1000."""
 
 
@@ -124,9 +124,9 @@ def with_weights(checked: Checked, of_pseudo_labels: float | None = None) -> Che
 
 def _weight_of(utterance: Utterance) -> float:
     """The weight of the manifest line, 1 if it has none. Raises AnadilError unless it is a number from 0 to 1000."""
-    value = utterance.extra.get(WEIGHT)
+    value = utterance.extra.get(_WEIGHT)
     if value is None:
         return 1.0
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= MAX_WEIGHT:
-        raise AnadilError(f'"{WEIGHT}" must be a number from 0 to {MAX_WEIGHT:g}, found {json.dumps(value)}')
+        raise AnadilError(f'"{_WEIGHT}" must be a number from 0 to {MAX_WEIGHT:g}, found {json.dumps(value)}')
     return float(value)

@@ -20,15 +20,15 @@ from anadil.errors import AnadilError
 from anadil.manifest import DURATION_TOLERANCE_S, Utterance, duration_error_s
 
 # Over 5,860 real recordings (Mboshi, speechocean762, Common Voice) the loudest 0.3 s of all but one lie above -36 dBFS
-SILENT_DB, NEAR_SILENT_DB = -70.0, -45.0
-CLIPPED_SHARE = 0.001
+SILENT_DB, _NEAR_SILENT_DB = -70.0, -45.0
+_CLIPPED_SHARE = 0.001
 # Real wide-band recordings fall by at most 27 dB and 21 dB; resampled from 8 kHz by at least 33 and 23
 DROP_DB, CLIFF_DB = 30.0, 18.0
 
-FRAME_S = 0.032
-LOUDEST_FRAMES = 10  # 0.3 s: a word
-SPEECH_RANGE_DB, VOICED_RANGE_DB = 30.0, 25.0  # below the loudest 0.3 s
-NOISE_MARGIN_DB, LEAST_RANGE_DB = 6.0, 10.0
+_FRAME_S = 0.032
+_LOUDEST_FRAMES = 10  # 0.3 s: a word
+_SPEECH_RANGE_DB, _VOICED_RANGE_DB = 30.0, 25.0  # below the loudest 0.3 s
+_NOISE_MARGIN_DB, _LEAST_RANGE_DB = 6.0, 10.0
 _BLOCK_FRAMES = 1024  # 33 s: 6 MB at 48 kHz
 _FULL_SCALE = 0.999
 _COARSE = frozenset({"PCM_U8", "PCM_S8", "ULAW", "ALAW"})  # subtypes whose loudest steps are wide, and so look flat
@@ -50,8 +50,8 @@ class Measurement:
 
     duration: float  # seconds that could be decoded
     level_db: float  # dBFS of its loudest 0.3 s, without a constant offset
-    speech_s: float  # from the first to the last frame of speech: at most SPEECH_RANGE_DB below `level_db`
-    voiced_s: float  # of the frames at most VOICED_RANGE_DB below it: without the pauses
+    speech_s: float  # from the first to the last frame of speech: at most _SPEECH_RANGE_DB below `level_db`
+    voiced_s: float  # of the frames at most _VOICED_RANGE_DB below it: without the pauses
     clipped: float  # share of samples at the limit
     drop_db: (
         float  # from 2.5-3.4 kHz to the strongest band above 4.5 kHz; 0 if the sample rate is too low for that band
@@ -184,9 +184,9 @@ def _segment_findings(
     if level_db < SILENT_DB:
         yield make_finding(kinds.SILENT, utterance, f"the level of its loudest 0.3 s is {level}", level_db)
         return
-    if level_db < NEAR_SILENT_DB:
+    if level_db < _NEAR_SILENT_DB:
         yield make_finding(kinds.NEAR_SILENT, utterance, f"the level of its loudest 0.3 s is {level}", level_db)
-    if measurement.clipped >= CLIPPED_SHARE:
+    if measurement.clipped >= _CLIPPED_SHARE:
         message = f"{measurement.clipped:.2%} of the samples are cut off at the limit"
         yield make_finding(kinds.CLIPPED, utterance, message, measurement.clipped)
     if measurement.drop_db >= DROP_DB and measurement.cliff_db >= CLIFF_DB:
@@ -279,7 +279,7 @@ class _Meter:
 
     def __init__(self, rate: int, coarse: bool) -> None:
         self.rate, self.coarse = rate, coarse
-        self.size = max(1, int(rate * FRAME_S))
+        self.size = max(1, int(rate * _FRAME_S))
         self.block = self.size * _BLOCK_FRAMES
         self.window = np.hanning(self.size).astype(np.float32)
         self.n_samples = self.n_over = 0
@@ -309,14 +309,14 @@ class _Meter:
 
     def result(self, failure: str) -> Measurement:
         powers = np.concatenate(self.powers) if self.powers else np.zeros(1)
-        level_db = _decibels(np.sort(powers)[-LOUDEST_FRAMES:].mean())
+        level_db = _decibels(np.sort(powers)[-_LOUDEST_FRAMES:].mean())
         # what hardly rises above the noise is no speech; a clip without a pause has no noise to measure
-        noise_db = min(_decibels(np.percentile(powers, 10)) + NOISE_MARGIN_DB, level_db - LEAST_RANGE_DB)
-        loud = np.flatnonzero(powers >= 10 ** (max(noise_db, level_db - SPEECH_RANGE_DB) / 10))
-        n_voiced = np.count_nonzero(powers >= 10 ** (max(noise_db, level_db - VOICED_RANGE_DB) / 10))
+        noise_db = min(_decibels(np.percentile(powers, 10)) + _NOISE_MARGIN_DB, level_db - _LEAST_RANGE_DB)
+        loud = np.flatnonzero(powers >= 10 ** (max(noise_db, level_db - _SPEECH_RANGE_DB) / 10))
+        n_voiced = np.count_nonzero(powers >= 10 ** (max(noise_db, level_db - _VOICED_RANGE_DB) / 10))
         duration = self.n_samples / self.rate
-        speech_s = min(duration, float(loud[-1] - loud[0] + 1) * FRAME_S) if len(loud) else 0.0
-        voiced_s = min(duration, float(n_voiced) * FRAME_S)
+        speech_s = min(duration, float(loud[-1] - loud[0] + 1) * _FRAME_S) if len(loud) else 0.0
+        voiced_s = min(duration, float(n_voiced) * _FRAME_S)
         flat = sum(n for extreme, n in (self.top, self.bottom) if extreme >= (0.97 if self.coarse else 0.1))
         clipped = max(flat, self.n_over) / max(1, self.n_samples)
         drop_db, cliff_db = self._band_limit()

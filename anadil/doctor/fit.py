@@ -16,10 +16,10 @@ from anadil.doctor.text import normalized
 from anadil.errors import AnadilError
 from anadil.text.rules import RulesByLanguage, describe
 
-DEVIATIONS = 3.0
-LEAST_DEVIATION = 0.15  # of the logarithm: three are a factor of 1.6; anything less is normal
-MIN_UTTERANCES = 20  # fewer give no reliable median
-MIN_OF_SPEAKER = 5
+_DEVIATIONS = 3.0
+_LEAST_DEVIATION = 0.15  # of the logarithm: three are a factor of 1.6; anything less is normal
+_MIN_UTTERANCES = 20  # fewer give no reliable median
+_MIN_OF_SPEAKER = 5
 
 
 def rate_findings(measured: Sequence[MeasuredUtterance], n_characters: Sequence[int]) -> Iterator[Finding]:
@@ -33,7 +33,7 @@ def rate_findings(measured: Sequence[MeasuredUtterance], n_characters: Sequence[
         if min(one.speech_s) > 0 and n_characters[i] > 0:
             languages[one.utterance.language].append(i)
     for indices in languages.values():
-        if len(indices) < MIN_UTTERANCES:
+        if len(indices) < _MIN_UTTERANCES:
             continue
         characters = np.fromiter((n_characters[i] for i in indices), float, len(indices))
         flat = np.fromiter((s for i in indices for s in measured[i].speech_s), float, 2 * len(indices))
@@ -43,11 +43,11 @@ def rate_findings(measured: Sequence[MeasuredUtterance], n_characters: Sequence[
         for position, i in enumerate(indices):
             speakers[measured[i].utterance.speaker or ""].append(position)
         speakers.pop("", None)
-        groups = [positions for positions in speakers.values() if len(positions) >= MIN_OF_SPEAKER]
+        groups = [positions for positions in speakers.values() if len(positions) >= _MIN_OF_SPEAKER]
         deviations = np.stack([_deviations(column, groups) for column in logs.T])
         least = np.where(np.sign(deviations[0]) == np.sign(deviations[1]), np.abs(deviations).min(axis=0), 0)
         usual = float(np.exp(np.median(logs[:, 0])))
-        for k in np.flatnonzero(least > DEVIATIONS):
+        for k in np.flatnonzero(least > _DEVIATIONS):
             one = measured[indices[k]]
             message = (
                 f"{np.exp(logs[k, 0]):.1f} characters a second of speech, usual are {usual:.1f} "
@@ -63,7 +63,7 @@ def _numbers() -> array[int]:
 def _deviations(logs: np.ndarray, speakers: Sequence[Sequence[int]]) -> np.ndarray:
     """Robust deviations from the median of all or from the speaker's median, whichever is nearer."""
     median = np.median(logs)
-    spread = max(LEAST_DEVIATION, 1.4826 * float(np.median(np.abs(logs - median))))
+    spread = max(_LEAST_DEVIATION, 1.4826 * float(np.median(np.abs(logs - median))))
     own = np.full(len(logs), median)
     for positions in speakers:
         own[positions] = np.median(logs[positions])

@@ -261,10 +261,10 @@ _SAME_SCRIPT = (
 )  # fmt: skip
 """Characters of one script that look alike: Azeri ə and West African ǝ, Turkish ş and Romanian ș, Arabic and Persian yeh."""
 
-RARE_SHARE = 0.05  # of the twin's occurrences
-RARE_SHARE_SAME_SCRIPT, MIN_TWINS = 0.02, 50  # stricter: both forms may be letters of the language
-TWO_SCRIPTS = 0.2  # a second script with at least this share of the letters belongs to the text too
-KNOWN_WORDS = 0.5  # share of a letter's words that the corpus also has with its twin
+_RARE_SHARE = 0.05  # of the twin's occurrences
+_RARE_SHARE_SAME_SCRIPT, _MIN_TWINS = 0.02, 50  # stricter: both forms may be letters of the language
+_TWO_SCRIPTS = 0.2  # a second script with at least this share of the letters belongs to the text too
+_KNOWN_WORDS = 0.5  # share of a letter's words that the corpus also has with its twin
 
 
 @dataclass(frozen=True, slots=True)
@@ -300,8 +300,8 @@ def look_alikes(
         places = [place for place in places if _is_mixed(place[1]) or is_word(place[2])]  # noqa: PLW2901
         types = {(word, corrected) for _, word, corrected in places}
         n_known = sum(is_word(corrected) for _, corrected in types)
-        is_rare = len(places) <= RARE_SHARE * characters[twin]
-        if places and (is_rare or n_known > KNOWN_WORDS * len(types)):
+        is_rare = len(places) <= _RARE_SHARE * characters[twin]
+        if places and (is_rare or n_known > _KNOWN_WORDS * len(types)):
             n, n_twin = len(places), characters[twin]
             mistakes += [LookAlike(index, word, letter, twin, n, n_twin) for index, word, _ in places]
         elif places:
@@ -327,7 +327,7 @@ def _scripts(characters: Counter[str]) -> Counter[str]:
 def _home_scripts(characters: Counter[str]) -> set[str]:
     """The scripts that the corpus is written in; others occur by mistake, or in words of other languages."""
     scripts = _scripts(characters)
-    return {script for script, n in scripts.items() if n >= TWO_SCRIPTS * scripts.total()}
+    return {script for script, n in scripts.items() if n >= _TWO_SCRIPTS * scripts.total()}
 
 
 def _foreign(character: str, home: set[str]) -> bool:
@@ -388,9 +388,9 @@ def _imbalanced(characters: Counter[str]) -> Iterator[tuple[str, str]]:
     """Pairs (rare character, frequent character) of one script that look alike."""
     for group in _SAME_SCRIPT:
         usual = max(group, key=lambda character: characters[character])
-        if characters[usual] >= MIN_TWINS:
+        if characters[usual] >= _MIN_TWINS:
             for other in group:
-                if other != usual and 0 < characters[other] <= RARE_SHARE_SAME_SCRIPT * characters[usual]:
+                if other != usual and 0 < characters[other] <= _RARE_SHARE_SAME_SCRIPT * characters[usual]:
                     yield other, usual
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from anadil import audio
-from anadil.data.augment.chain import AT_ONCE, Augmenter, applied, apply, stream
+from anadil.data.augment.chain import BLOCK, Augmenter, applied, apply, stream
 from anadil.data.augment.settings import AugmentSettings
 from anadil.data.augment.steps import STEPS, draw_rate, steps, transforms
 from anadil.data.batches import Loader, plan_epoch
@@ -252,8 +252,8 @@ def test_streams_are_alike_in_nothing() -> None:
 
 def test_chances_differ_between_utterances_on_both_sides_of_a_block() -> None:
     chain = steps(settings(names=("gain", "clipping"), gain={"probability": 0.5}, clipping={"probability": 0.5}), RATE)
-    chosen = [tuple(step.name for step in applied(chain, 0, 1, index)) for index in range(2 * AT_ONCE)]
-    assert chosen[:AT_ONCE] != chosen[AT_ONCE:]
+    chosen = [tuple(step.name for step in applied(chain, 0, 1, index)) for index in range(2 * BLOCK)]
+    assert chosen[:BLOCK] != chosen[BLOCK:]
     counts = Counter(chosen)
     assert len(counts) == 4 and min(counts.values()) > 90  # of 128 expected
     assert [tuple(step.name for step in applied(chain, 0, 1, index)) for index in (300, 5)] == [chosen[300], chosen[5]]

@@ -66,12 +66,12 @@ def test_a_long_recording_is_cut_at_random_and_a_short_one_looped(noises: Path) 
     recordings = Recordings([str(noises)], RATE)
     starts = set()
     for seed in range(30):
-        cut = recordings.stretch(1, RATE, rng(seed))
+        cut = recordings.segment(1, RATE, rng(seed))
         assert len(cut) == RATE
         np.testing.assert_allclose(np.diff(cut), 0.9 / 160000, atol=1e-6)
         starts.add(round(float(cut[0]), 2))
     assert len(starts) > 15 and max(starts) > 0.6
-    looped = recordings.stretch(0, 40000, rng())  # 8000 samples, resampled
+    looped = recordings.segment(0, 40000, rng())  # 8000 samples, resampled
     assert len(looped) == 40000 and len(np.unique(looped)) > 7000
     np.testing.assert_array_equal(looped[:8000], looped[8000:16000])
 
@@ -79,16 +79,16 @@ def test_a_long_recording_is_cut_at_random_and_a_short_one_looped(noises: Path) 
 def test_what_is_not_kept_is_cut_from_the_file_alike(noises: Path) -> None:
     kept, read = Recordings([str(noises)], RATE), Recordings([str(noises)], RATE, cache_s=0)
     for seed in range(5):
-        np.testing.assert_allclose(kept.stretch(1, RATE, rng(seed)), read.stretch(1, RATE, rng(seed)), atol=0.006)
-        assert len(read.stretch(0, 12345, rng(seed))) == 12345
-    assert len(read.stretch(1, 200000, rng())) == 200000
+        np.testing.assert_allclose(kept.segment(1, RATE, rng(seed)), read.segment(1, RATE, rng(seed)), atol=0.006)
+        assert len(read.segment(0, 12345, rng(seed))) == 12345
+    assert len(read.segment(1, 200000, rng())) == 200000
 
 
 def test_a_recording_is_decoded_once(noises: Path) -> None:
     recordings = Recordings([str(noises)], RATE)
-    before = recordings.stretch(1, RATE, rng())
+    before = recordings.segment(1, RATE, rng())
     (noises.parent / "long.wav").unlink()
-    np.testing.assert_array_equal(recordings.stretch(1, RATE, rng()), before)
+    np.testing.assert_array_equal(recordings.segment(1, RATE, rng()), before)
 
 
 def test_every_recording_that_cannot_be_used_is_named(noises: Path) -> None:

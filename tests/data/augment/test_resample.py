@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from anadil.data.augment.fourier import multiplied
+from anadil.data.augment.fourier import circular_convolution
 from anadil.data.augment.resample import resampled
 from anadil.data.augment.room import convolve
 from tests.support.signals import RATE, lag, power_db, sine
@@ -72,7 +72,7 @@ def test_spectra_are_in_single_precision(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_a_correlation_is_high_where_the_two_are_alike() -> None:
     noise = np.random.default_rng(0).standard_normal((3, 64)).astype(np.float32)
     part = noise[:, 20:36]
-    products = multiplied(noise, part, 64, correlate=True)
+    products = circular_convolution(noise, part, 64, correlate=True)
     assert list(products.argmax(axis=1)) == [20, 20, 20]
     np.testing.assert_allclose(products[:, 20], np.square(part).sum(axis=1), rtol=1e-5)
     assert lag(noise[0], noise[0, 20:]) == 20
