@@ -11,29 +11,16 @@ from pathlib import Path
 
 import pytest
 import soundfile
-from typer.testing import CliRunner, Result
 
-from anadil.cli.main import app
 from anadil.corpora import librispeech
 from anadil.corpora.catalog import KINDS
 from anadil.manifest import read_manifest
 from tests.support.archives import make_tar
+from tests.support.command_line import anadil, fails
 from tests.support.common_voice import COLUMNS, ROW, write_tsv
 from tests.support.download_server import Server, server, waits
 
 __all__ = ["server", "waits"]
-
-
-def anadil(*arguments: object) -> Result:
-    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
-    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
-    return result
-
-
-def fails(*arguments: object) -> str:
-    result = anadil(*arguments)
-    assert (result.exit_code, result.stdout) == (1, "") and result.stderr.count("error: ") == 1
-    return result.stderr
 
 
 def flac(seconds: float = 1.0) -> bytes:

@@ -12,20 +12,20 @@ from typer.testing import CliRunner, Result
 from anadil.cli.main import app
 
 
-def anadil(*arguments: str | Path) -> Result:
+def anadil(*arguments: object) -> Result:
     result = CliRunner().invoke(app, [str(argument) for argument in arguments])
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         pytest.fail("".join(["a traceback for the user:\n", *traceback.format_exception(result.exception)[-3:]]))
     return result
 
 
-def succeeds(*arguments: str | Path) -> Result:
+def succeeds(*arguments: object) -> Result:
     result = anadil(*arguments)
     assert result.exit_code == 0, result.stderr
     return result
 
 
-def fails(*arguments: str | Path) -> str:
+def fails(*arguments: object) -> str:
     """The one error message of a command whose input is at fault."""
     result = anadil(*arguments)
     assert (result.exit_code, result.stdout) == (1, "")

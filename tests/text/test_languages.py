@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from anadil.errors import AnadilError
 from anadil.text.changes import alphabet_of, outside_alphabet
-from anadil.text.expansions import UNSTUCK
+from anadil.text.expansions import RESTORE_MARKS
 from anadil.text.invisible import compatible_characters
 from anadil.text.language_files import (
     find_language,
@@ -174,7 +174,7 @@ def slowly(rules: TextRules, text: str) -> str:
     for _ in range(MAX_ROUNDS):
         before = text
         text = normalizer.spelled(normalizer.expander.expand(normalizer.clean(text)))
-        text = normalizer.finish(text)[0].translate(UNSTUCK)
+        text = normalizer.finish(text)[0].translate(RESTORE_MARKS)
         if text == before:
             break
     return text
