@@ -24,7 +24,7 @@ def anadil(*arguments: object, cwd: Path) -> Result:
         return run(*arguments)
 
 
-def test_normalize_writes_the_manifest_again_and_tells_what_it_did(tmp_path: Path) -> None:
+def test_normalize_writes_a_manifest_and_reports_its_changes(tmp_path: Path) -> None:
     write_lines(tmp_path / "m.jsonl", RECORDS)
     done = anadil("normalize", "m.jsonl", "--lang", "tr", "--out", "new/n.jsonl", "--json", "c.json", cwd=tmp_path)
     assert done.exit_code == 0, done.stderr
@@ -73,7 +73,7 @@ def test_what_cannot_be_normalised_is_listed_and_nothing_is_written(tmp_path: Pa
         ("tokenizer m.jsonl --kind char --out m.jsonl", "m.jsonl exists already"),
     ],
 )  # fmt: skip
-def test_an_input_at_fault_is_one_message(tmp_path: Path, arguments: str, what: str) -> None:
+def test_wrong_input_is_one_message(tmp_path: Path, arguments: str, what: str) -> None:
     write_lines(tmp_path / "m.jsonl", RECORDS)
     done = anadil(*arguments.split(), cwd=tmp_path)
     assert (done.exit_code, done.stdout) == (1, "")

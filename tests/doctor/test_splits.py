@@ -37,13 +37,13 @@ def test_splits_by_name_and_else_by_order(names: str, splits: str) -> None:
     assert splits_of([Path(name) for name in names.split()]) == splits.split()
 
 
-def test_the_config_knows_better_than_the_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_config_overrides_the_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     paths = [tmp_path / "test.jsonl", Path("a.jsonl"), Path("b.jsonl")]
     assert splits_of(paths, train=["./b.jsonl"], valid=["test.jsonl"]) == ["valid", "a.jsonl", "train"]
 
 
-def test_what_splits_share_is_told_at_the_later_one(tmp_path: Path) -> None:
+def test_what_splits_share_is_reported_at_the_later_one(tmp_path: Path) -> None:
     samples = (32768 * babble(seed=1)).astype(np.int16)
     soundfile.write(tmp_path / "one.wav", samples, 16000)
     soundfile.write(tmp_path / "one.flac", samples, 16000)
@@ -62,14 +62,14 @@ def test_what_splits_share_is_told_at_the_later_one(tmp_path: Path) -> None:
     )
 
 
-def test_silence_is_no_recording_that_is_shared(tmp_path: Path) -> None:
+def test_silence_does_not_count_as_shared_audio(tmp_path: Path) -> None:
     for name in ("0.wav", "1.wav"):
         soundfile.write(tmp_path / name, 0 * babble(), 16000)
     report = diagnose(tmp_path, [line("ab", "0.wav")], valid=[line("ba", "1.wav")])
     assert kinds_in(report) == {"silent-audio": 2}
 
 
-def test_what_is_there_twice(tmp_path: Path) -> None:
+def test_duplicates(tmp_path: Path) -> None:
     samples = (32768 * babble(seed=1)).astype(np.int16)
     soundfile.write(tmp_path / "one.wav", samples, 16000)
     soundfile.write(tmp_path / "copy.flac", samples, 16000)
@@ -83,7 +83,7 @@ def test_what_is_there_twice(tmp_path: Path) -> None:
     assert report.spoiled and kinds_in(report) == {"duplicate-audio": 1}  # one of the two texts is wrong
 
 
-def test_characters_that_training_never_has(tmp_path: Path) -> None:
+def test_characters_that_the_training_text_does_not_have(tmp_path: Path) -> None:
     train = [line("ab ab")]
     stops = diagnose(tmp_path, train, valid=[line("aq"), line("Qa")], decode_audio=False)
     (unseen,) = [one for one in stops.findings if one.kind.name == "unseen-character"]
@@ -93,7 +93,7 @@ def test_characters_that_training_never_has(tmp_path: Path) -> None:
     assert kinds_in(diagnose(tmp_path, train, valid=[line("ba BA?")], decode_audio=False)) == {}
 
 
-def test_characters_without_a_label_are_told_once(tmp_path: Path) -> None:
+def test_characters_without_a_label_are_reported_once(tmp_path: Path) -> None:
     model = Model(16000, lambda n: n // 640, labels_from_training=False)
     valid = [line("aq", duration=2), line("az", duration=2)]
     report = diagnose(tmp_path, [line("ab", duration=2)], "und", [" ", *"abz"], model, decode_audio=False, valid=valid)
@@ -124,7 +124,7 @@ def test_speaking_rates_beyond_three_robust_deviations(tmp_path: Path, odd: tupl
     assert kinds_in(diagnose(tmp_path, rates(odd), decode_audio=False)) == ({"speaking-rate": 1} if n else {})
 
 
-def test_a_slow_speaker_and_another_language_are_no_wrong_transcripts(tmp_path: Path) -> None:
+def test_a_slow_speaker_and_another_language_are_not_reported(tmp_path: Path) -> None:
     slow = rates(speaker="x") + [line("a" * 30, f"slow{i}.wav", duration=4 + i % 2 / 9, speaker="y") for i in range(6)]
     assert kinds_in(diagnose(tmp_path, slow, decode_audio=False)) == {}
     assert kinds_in(diagnose(tmp_path, slow[:-2], decode_audio=False)) == {"speaking-rate": 4}  # too few to be a habit
@@ -147,7 +147,7 @@ def test_a_pause_is_not_slow_speech(tmp_path: Path) -> None:
     assert report.findings[0].where.endswith(":26")
 
 
-def test_manifests_without_what_was_found(tmp_path: Path) -> None:
+def test_manifests_without_the_utterances_of_findings(tmp_path: Path) -> None:
     records = [line("ab", note=1), line(" ", note=2), line("a5", note=3), line("ab", "again.wav", note=4)]
     report = diagnose(tmp_path, records, decode_audio=False)
     written = write_without(report.parts, report, ["empty-text", "duplicate-text"], tmp_path / "out")
