@@ -48,7 +48,7 @@ def test_texts_are_encoded_as_sentencepiece_does(shared: Path, tmp_path: Path, f
         assert all(rules.encode(text) == theirs.encode(text) for text in texts)
         assert all(rules.decode(rules.encode(text)) == text for text in texts)
     plain = read_nemo(source).loaded.rules
-    longest_first = [plain._ids[unit] for text in texts for unit in plain._unit.findall(" " + text)]
+    longest_first = [plain._ids[unit] for text in texts for unit in plain._label_pattern.findall(" " + text)]
     assert longest_first != [label for text in texts for label in plain.encode(text)]  # it would have been otherwise
     for other in ("<unk>", "q"):
         with pytest.raises(AnadilError, match="no label for"):
