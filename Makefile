@@ -3,7 +3,7 @@ PYTHON ?= python3
 OUT ?= demo
 BIN := .venv/bin
 
-.PHONY: install demo test lint clean
+.PHONY: install demo test test-fast lint wheel docs clean
 
 install: .venv/demo.installed
 
@@ -14,16 +14,30 @@ demo: .venv/demo.installed
 	$(BIN)/anadil demo --out "$(OUT)" $(if $(DATA),--data "$(DATA)") $(if $(SPOKEN),--lang $(SPOKEN)) \
 	  $(if $(MINUTES),--minutes $(MINUTES)) $(if $(FORCE),--force)
 
+# A process per core; those that are done take tests from the others
+PYTEST := $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist worksteal
+
 test: .venv/dev.installed
-	$(BIN)/python -m pytest
+	$(PYTEST)
+
+# All tests but those marked slow, which train on real speech, start several processes or build the wheel
+test-fast: .venv/dev.installed
+	$(PYTEST) -m "not slow"
 
 lint: .venv/dev.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy anadil
 
+# README, guides and all else in docs/ as a site in site/; a link to a page or an anchor that is not there fails
+PAGES := README.md CONTRIBUTING.md CHANGELOG.md docs anadil/text/languages/README.md
+docs: .venv/docs.installed
+	rm -rf .site site && mkdir -p .site/source
+	tar cf - $(PAGES) | tar xf - -C .site/source
+	$(BIN)/zensical build --clean --strict
+
 clean:
-	rm -rf .venv
+	rm -rf .venv .site site
 
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

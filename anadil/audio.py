@@ -1,10 +1,15 @@
-"""Audio in: decode, mix down, resample, measure. Everywhere float32 (samples,) in [-1, 1]."""
+"""Decode, mix down, resample and probe audio. Samples are float32 (samples,) in [-1, 1] everywhere."""
 
 from __future__ import annotations
 
+import os
 import re
+from collections import deque
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import soundfile
@@ -13,30 +18,36 @@ import soxr
 from anadil.errors import AnadilError
 
 EXTENSIONS = frozenset({".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aiff", ".aif", ".au", ".caf", ".w64"})
-"""What libsndfile reads, by file name; the content decides in the end."""
+"""Extensions of files that libsndfile reads; used to search folders. Whether a file is audio depends on its content."""
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 _UNKNOWN_SIZE = 0x7FFFF000
-"""Programs that write WAV into a pipe promise the most they can, about 2 or 4 GiB: such a file was not cut off."""
+"""Programs that write WAV into a pipe put the largest size into its header, about 2 or 4 GiB: the file is not cut off."""
+
+_MAX_WAITING = 256
+"""Tasks that are submitted in advance: memory must not grow with the number of recordings."""
 
 
 @dataclass(frozen=True, slots=True)
 class AudioInfo:
-    """What a file holds, from its header and size (nothing is decoded)."""
+    """Facts about a file from its header and size; nothing is decoded."""
 
-    duration: float  # seconds that can be read
+    duration: float  # seconds that the file has
     sample_rate: int
     channels: int
-    promised: float  # seconds the header speaks of; more than `duration` if the recording was cut off
+    promised: float  # seconds according to the header; more than `duration` if the recording was cut off
 
 
 def probe(path: str | Path) -> AudioInfo:
-    """Measure a file without decoding it. Raises AnadilError if it is missing or no audio."""
+    """Read the facts of a file without decoding it. Raises AnadilError if it is missing or no audio."""
     _require_file(path)
     try:
         info = soundfile.info(str(path), verbose=True)
     except (soundfile.LibsndfileError, RuntimeError, TypeError) as error:
         raise _unreadable(path, error) from error
-    # libsndfile reads what is there and notes a data chunk that promises more: "data : 105270 (should be 104544)"
+    # libsndfile notes a data chunk whose header promises more than there is: "data : 105270 (should be 104544)"
     cut = re.search(r"^\s*data\s*:\s*(\d+) \(should be (\d+)\)", info.extra_info, re.MULTILINE)
     promised = info.duration
     if cut and int(cut[2]) > 0 and int(cut[2]) < int(cut[1]) < _UNKNOWN_SIZE:
@@ -44,8 +55,49 @@ def probe(path: str | Path) -> AudioInfo:
     return AudioInfo(info.duration, info.samplerate, info.channels, promised)
 
 
+def file_notes(info: AudioInfo) -> list[str]:
+    """Notes on a file that is used although it is cut off or has several channels."""
+    notes = []
+    if info.promised > info.duration:
+        notes.append("cut off: the header promises more samples than the file has (used as far as it goes)")
+    if info.channels > 1:
+        notes.append(f"{info.channels} channels, mixed down to one")
+    return notes
+
+
+def in_threads(
+    function: Callable[[T], R],
+    items: Iterable[T],
+    on_progress: Callable[[int], None] = lambda done: None,
+    n_threads: int | None = None,
+) -> list[R]:
+    """Return `function(item)` for each item, in order; libsndfile, soxr and NumPy release the interpreter's lock.
+
+    The first exception is raised, and waiting tasks are cancelled. `on_progress` gets the number of finished items.
+    `n_threads` is by default two per core, at most 8: for functions that wait for the disk.
+    """
+    results: list[R] = []
+    waiting: deque[Future[R]] = deque()
+
+    def take() -> None:
+        results.append(waiting.popleft().result())
+        on_progress(len(results))
+
+    pool = ThreadPoolExecutor(n_threads or min(8, 2 * (os.cpu_count() or 1)))
+    try:
+        for item in items:
+            waiting.append(pool.submit(function, item))
+            if len(waiting) >= _MAX_WAITING:
+                take()
+        while waiting:
+            take()
+    finally:
+        pool.shutdown(cancel_futures=True)
+    return results
+
+
 def read(path: str | Path, sample_rate: int, offset: float = 0.0, duration: float | None = None) -> np.ndarray:
-    """Decode a stretch of a file to mono float32 (samples,) at `sample_rate`.
+    """Decode a segment of a file to mono float32 (samples,) at `sample_rate`.
 
     `offset` and `duration` in seconds; a duration of None, or past the end, reads to the end.
     Channels are averaged. Raises AnadilError if the file is missing or no audio.
@@ -64,7 +116,7 @@ def read(path: str | Path, sample_rate: int, offset: float = 0.0, duration: floa
     except (soundfile.LibsndfileError, RuntimeError, TypeError) as error:
         raise _unreadable(path, error) from error
     if not np.isfinite(samples).all():
-        raise AnadilError(f"audio holds values that are no numbers (NaN or infinity): {path}")
+        raise AnadilError(f"audio contains values that are not numbers (NaN or infinity): {path}")
     mono = samples[:, 0] if samples.shape[1] == 1 else samples.mean(axis=1)
     return resample(mono, rate, sample_rate)
 
@@ -83,6 +135,9 @@ def write(path: str | Path, samples: np.ndarray, sample_rate: int) -> None:
 
 
 def _require_file(path: str | Path) -> None:
+    written = str(path).encode("utf-8", "backslashreplace").decode("utf-8")
+    if written != str(path):  # neither libsndfile nor a manifest accepts such a name
+        raise AnadilError(f"not UTF-8: {written}; rename the file or folder")
     if not Path(path).is_file():
         raise AnadilError(f"audio file not found: {path}")
 
@@ -92,8 +147,8 @@ def _unreadable(path: str | Path, error: Exception) -> AnadilError:
         return AnadilError(f"audio file is empty (0 bytes): {path}")
     with open(path, "rb") as file:
         is_page = file.read(64).lstrip().startswith((b"<", b"{"))
-    reason = "it holds a web page" if is_page else getattr(error, "error_string", str(error)).rstrip(".")
-    if "not a regular file" in reason:  # so libsndfile calls anything named .mp3 that is none
-        reason = "it holds no audio of the kind that its name says"
+    reason = "it is a web page" if is_page else getattr(error, "error_string", str(error)).rstrip(".")
+    if "not a regular file" in reason:  # libsndfile's message for any file that is named .mp3 but is not one
+        reason = "its content is not of the kind that its name says"
     formats = "WAV, FLAC, OGG, Opus or MP3"
     return AnadilError(f"not readable as audio: {path} ({reason}); readable are {formats}")

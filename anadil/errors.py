@@ -1,4 +1,4 @@
-"""What a user can do wrong. A message says what, where, what is allowed, and the next command."""
+"""Errors of the input. A message says what is wrong, where, what is allowed, and the next command."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 
 class AnadilError(Exception):
-    """The input is at fault, not the program: the command line prints the message alone and exits with 1."""
+    """The input is wrong, not the program. The command line prints only the message and exits with status 1."""
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing wrong with one utterance or line; many are collected before one error is raised."""
+    """One problem of one utterance or line. Problems are collected before one error is raised."""
 
     where: str  # "data/tr/train.jsonl:118"
     what: str  # "audio file not found: clips/17529550.mp3"
@@ -22,7 +22,7 @@ class Problem:
 
 
 def summarize(problems: Sequence[Problem], noun: str, total: int, next_step: str, shown: int = 10) -> str:
-    """Message for many problems at once: the first `shown`, how many of `total`, and what to do next."""
+    """Message for several problems: the first `shown`, their number of `total`, and the next step."""
     lines = [str(problem) for problem in problems[:shown]]
     if len(problems) > shown:
         lines.append(f"... and {len(problems) - shown:,} more")

@@ -1,4 +1,4 @@
-"""Files and folders that appear whole or not at all: written beside, then renamed."""
+"""Files and folders that appear whole or not at all: they are written under another name, then renamed."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from anadil.errors import AnadilError
 
 
 def refuse_overwrite(path: Path, force: bool) -> None:
-    """Raise AnadilError if `path` exists and the user did not ask to replace it."""
+    """Raise AnadilError if `path` exists and may not be replaced. An empty folder may."""
     if path.exists() and not force and not (path.is_dir() and not any(path.iterdir())):
         raise AnadilError(f"{path} exists already\n  next: choose another --out, or add --force to replace it")
 
 
 @contextlib.contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """Yield a path to write to; it becomes `path` when the block ends, or vanishes when the block fails."""
+    """Yield a path to write to. It is renamed to `path` when the block ends, or deleted when the block fails."""
     beside = _beside(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -36,10 +36,10 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def whole_folder(path: Path) -> Iterator[Path]:
-    """Yield a new folder to fill; it replaces `path` when the block ends.
+    """Yield a new folder to fill. It replaces `path` when the block ends.
 
-    If anything fails, what was at `path` before is still there. A crash between the two renames leaves
-    the earlier folder as `.NAME.replaced`, which `recover_folder` puts back.
+    If the block fails, `path` stays as it was. A crash between the two renames leaves the earlier folder as
+    `.NAME.replaced`, which `recover_folder` puts back.
     """
     beside = _beside(path)
     try:
@@ -62,7 +62,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
 
 
 def recover_folder(path: Path) -> None:
-    """Put back the earlier version of a folder whose replacement was cut off between its two renames."""
+    """Put back the earlier version of a folder if a crash interrupted its replacement between the two renames."""
     old = _old(path)
     if old.exists():
         if path.exists():
@@ -72,7 +72,7 @@ def recover_folder(path: Path) -> None:
 
 
 def sweep(folder: Path) -> None:
-    """Take away what a killed process left half written in `folder`, and put back what it was about to replace."""
+    """Delete partial files that a killed process left in `folder`, and put back folders that it was about to replace."""
     for path in folder.glob(".*.replaced"):
         with contextlib.suppress(OSError):
             recover_folder(path.with_name(path.name[1 : -len(".replaced")]))
@@ -93,7 +93,7 @@ def _beside(path: Path) -> Path:
 
 
 def _old(path: Path) -> Path:
-    return path.with_name(f".{path.name}.replaced")  # hidden: NAME.old is how people name their own backups
+    return path.with_name(f".{path.name}.replaced")  # hidden, and not NAME.old, which people use for their own backups
 
 
 def _sync(path: Path) -> None:

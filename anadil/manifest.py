@@ -1,4 +1,4 @@
-"""Utterance, the one record that travels, and its JSONL files (NeMo's keys, one utterance a line)."""
+"""Utterances, their true durations, and manifests: JSONL files with NeMo's keys, one utterance per line."""
 
 from __future__ import annotations
 
@@ -7,25 +7,32 @@ import math
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from anadil.audio import AudioInfo, in_threads, probe
 from anadil.errors import AnadilError, Problem, summarize
 from anadil.files import whole_file
 
 PSEUDO_LABEL, CONFIDENCE, PSEUDO_LABEL_MODEL = "pseudo_label", "confidence", "pseudo_label_model"
-"""Keys of `extra` in a line whose text a model wrote: true, how sure it was, and which model."""
+"""Keys of `extra` in a line whose text a model wrote: true, the model's confidence, and its name."""
+
+MIN_DURATION_S, MAX_DURATION_S = 0.1, 20.0
+"""Default limits of the utterances that training uses."""
+
+DURATION_TOLERANCE_S = 0.05
+"""Manifests round, and MP3 headers are off by up to a frame (18 ms over 100 Common Voice clips)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Utterance:
-    """A stretch of one recording and what is said in it.
+    """A segment of one recording, and its text.
 
-    `audio_filepath` is absolute or relative to the working directory; only in a file is it relative to the
-    manifest. `duration` None means: to the end of the file (filled in when the audio is verified).
-    `extra` holds every key of the manifest that Anadil does not know. `source` says where the utterance
-    came from ("train.jsonl:118"), for messages; it is not written.
+    `audio_filepath` is absolute or relative to the working directory; in a manifest file it is relative to the manifest.
+    A `duration` of None means to the end of the recording; `measured` fills it in. `extra` has every key of the manifest
+    that Anadil does not know. `source` is the line that the utterance is from ("train.jsonl:118"), for messages; it is
+    not written.
     """
 
     audio_filepath: str
@@ -39,36 +46,38 @@ class Utterance:
 
     @property
     def is_pseudo_label(self) -> bool:
-        """Whether a model wrote the text; tables that passed through a spreadsheet say "TRUE" or 1."""
+        """Whether a model wrote the text; spreadsheets write "TRUE" or 1."""
         return str(self.extra.get(PSEUDO_LABEL)).strip().lower() in ("true", "1", "1.0")
 
 
 def read_manifest(path: str | Path) -> list[Utterance]:
     """Read a JSONL manifest.
 
-    Raises AnadilError if the file is missing, not UTF-8 or empty, or naming every line that is broken.
+    Raises AnadilError if the file is missing or empty; also naming every line that is not an utterance in UTF-8.
     """
     problems: list[Problem] = []
     utterances = list(iter_manifest(path, problems.append))
     if problems:
         n_lines = len(utterances) + len(problems)
-        raise AnadilError(summarize(problems, "lines", n_lines, "mend these lines, or take them out of the manifest"))
+        raise AnadilError(
+            summarize(problems, "lines", n_lines, "correct these lines, or remove them from the manifest")
+        )
     if not utterances:
         raise AnadilError(f"{path}: the manifest is empty\n  next: check what wrote it")
     return utterances
 
 
 def iter_manifest(path: str | Path, reject: Callable[[Problem], None]) -> Iterator[Utterance]:
-    """Read a manifest line by line; a line that is no utterance goes to `reject`.
+    """Yield the utterances of a manifest line by line; call `reject` for a line that is not an utterance.
 
     Raises AnadilError if the file is missing.
     """
     path = Path(path)
     if not path.is_file():
-        kind = "a folder" if path.is_dir() else "not there"
+        state = "a folder" if path.is_dir() else "not there"
         raise AnadilError(
-            f"manifest not found: {path} is {kind}\n"
-            "  a manifest is a JSONL file, one line an utterance: "
+            f"manifest not found: {path} is {state}\n"
+            "  a manifest is a JSONL file with one utterance per line: "
             '{"audio_filepath": "clips/1.wav", "duration": 3.2, "text": "..."}\n'
             "  next: check the path"
         )
@@ -76,7 +85,7 @@ def iter_manifest(path: str | Path, reject: Callable[[Problem], None]) -> Iterat
     with open(path, "rb") as file:
         for number, line in enumerate(file, start=1):
             if number == 1:
-                line = line.removeprefix(b"\xef\xbb\xbf")  # noqa: PLW2901 - a byte-order mark, as Windows editors write it
+                line = line.removeprefix(b"\xef\xbb\xbf")  # noqa: PLW2901 - the byte-order mark of Windows editors
             if line.isspace() or not line:
                 continue
             where = f"{name}:{number}"
@@ -94,17 +103,66 @@ def read_manifests(paths: Sequence[str | Path]) -> list[Utterance]:
 
 
 def refuse_pseudo_labels(utterances: Sequence[Utterance], use: str) -> None:
-    """Raise AnadilError if a model wrote some of the texts: a model agrees with itself, which is no measure of errors."""
-    found = [Problem(one.source or one.audio_filepath, PSEUDO_LABEL) for one in utterances if one.is_pseudo_label]
-    if found:
-        step = (
-            f"give {use} texts that people wrote: a model that is measured by a model's texts seems better than it is"
-        )
-        raise AnadilError(summarize(found, "utterances", len(utterances), step, shown=3))
+    """Raise AnadilError if a model wrote some of the texts: errors cannot be measured against a model's own output."""
+    problems = [Problem(one.source or one.audio_filepath, PSEUDO_LABEL) for one in utterances if one.is_pseudo_label]
+    if problems:
+        step = f"give {use} texts that people wrote: against a model's texts, a model seems better than it is"
+        raise AnadilError(summarize(problems, "utterances", len(utterances), step, shown=3))
+
+
+def probe_all(
+    utterances: Iterable[Utterance], on_progress: Callable[[int, int], None] = lambda done, total: None
+) -> dict[str, AudioInfo | AnadilError]:
+    """Probe each recording once. Returns by `audio_filepath` its `AudioInfo`, or the error if it is missing or no audio."""
+
+    def probe_or_error(path: str) -> AudioInfo | AnadilError:
+        try:
+            return probe(path)
+        except AnadilError as error:
+            return error
+
+    paths = list(dict.fromkeys(utterance.audio_filepath for utterance in utterances))
+    infos = in_threads(probe_or_error, paths, lambda done: on_progress(done, len(paths)))
+    return dict(zip(paths, infos, strict=True))
+
+
+def measured(utterance: Utterance, info: AudioInfo | AnadilError) -> Utterance:
+    """The utterance with its true duration: that of the manifest, but at most to the end of the recording (`info`).
+
+    Raises AnadilError if `info` is an error, if the recording or the utterance is empty, or if the offset is outside.
+    """
+    if isinstance(info, AnadilError):
+        raise info
+    path, offset = utterance.audio_filepath, utterance.offset
+    if info.duration <= 0:
+        raise AnadilError(f"audio has no samples: {path}")
+    if not 0 <= offset < info.duration:
+        raise AnadilError(f"offset {offset:g} s is outside of {path} ({info.duration:.2f} s)")
+    available = info.duration - offset
+    if utterance.duration is None:
+        return replace(utterance, duration=available)
+    if utterance.duration <= 0:
+        raise AnadilError(f"duration is {utterance.duration:g} s: expected more than 0")
+    return replace(utterance, duration=min(utterance.duration, available))
+
+
+def duration_error_s(utterance: Utterance, info: AudioInfo) -> float:
+    """Seconds by which the manifest's duration exceeds the audio from the offset to the end (negative: is shorter).
+
+    0 if there is no duration, if the difference is within `DURATION_TOLERANCE_S`, for a segment with an offset that ends
+    before the recording does, and if the recording was cut off and its header promises what the manifest says.
+    """
+    if utterance.duration is None:
+        return 0.0
+    error = utterance.duration - (info.duration - utterance.offset)
+    promised_error = utterance.duration - (info.promised - utterance.offset)
+    if min(error, promised_error) > DURATION_TOLERANCE_S or (error < -DURATION_TOLERANCE_S and utterance.offset == 0):
+        return error
+    return 0.0
 
 
 def write_manifest(path: str | Path, utterances: Iterable[Utterance]) -> None:
-    """Write JSONL, whole or not at all; audio inside the manifest's folder gets a path relative to it."""
+    """Write a manifest, whole or not at all. Paths of audio inside its folder become relative to it."""
     path = Path(path)
     with whole_file(path) as beside, open(beside, "w", encoding="utf-8", newline="\n") as file:
         for utterance in utterances:
@@ -112,7 +170,7 @@ def write_manifest(path: str | Path, utterances: Iterable[Utterance]) -> None:
 
 
 def parse_line(raw: bytes, folder: str, where: str) -> Utterance:
-    """One line of a manifest in `folder`. Raises ValueError saying what is wrong with it."""
+    """Parse one line of a manifest in `folder`. Raises ValueError with the reason if it is not an utterance."""
     try:
         record = json.loads(raw.decode("utf-8"))
     except UnicodeDecodeError as error:
@@ -123,7 +181,7 @@ def parse_line(raw: bytes, folder: str, where: str) -> Utterance:
         raise ValueError("not valid JSON: nested too deeply") from None
     if not isinstance(record, dict):
         raise ValueError(f"expected a JSON object {{...}}, found {type(record).__name__}")
-    if b"\\ud" in raw or b"\\uD" in raw:  # UTF-8 holds no half of a pair, only JSON's escapes do
+    if b"\\ud" in raw or b"\\uD" in raw:  # only JSON's escapes can write half a surrogate pair
         _require_utf8(record)
     audio = record.pop("audio_filepath", None)
     if not isinstance(audio, str) or not audio:
@@ -134,7 +192,7 @@ def parse_line(raw: bytes, folder: str, where: str) -> Utterance:
         duration=_seconds(record, "duration"),
         text=_string(record, "text") or "",
         offset=_seconds(record, "offset") or 0.0,
-        speaker=sys.intern(speaker) if speaker else speaker,  # one string for all that a speaker said
+        speaker=sys.intern(speaker) if speaker else speaker,  # one string in memory for all utterances of a speaker
         language=sys.intern(language) if language else language,
         extra=record,
         source=where,
@@ -161,14 +219,14 @@ def _string(record: dict[str, Any], key: str) -> str | None:
 
 
 def _require_utf8(record: dict[str, Any]) -> None:
-    """Half a surrogate pair could be read, but neither written nor opened as a file."""
+    """Raise ValueError for half a surrogate pair, which could neither be written nor opened as a file."""
     for key, value in record.items():
         text = value if isinstance(value, str) else json.dumps([key, value], ensure_ascii=False)
         try:
             text.encode("utf-8")
         except UnicodeEncodeError as error:
-            place = f" at character {error.start + 1}" if text is value else ""
-            raise ValueError(f"{json.dumps(key)} holds half a surrogate pair{place}") from None
+            position = f" at character {error.start + 1}" if text is value else ""
+            raise ValueError(f"{json.dumps(key)} holds half a surrogate pair{position}") from None
 
 
 def _record(utterance: Utterance, folder: Path) -> dict[str, Any]:

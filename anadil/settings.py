@@ -85,9 +85,10 @@ def parse_yaml(content: bytes, where: str) -> dict[str, Any]:
     if len(content) > YAML_BYTES:
         raise AnadilError(f"{where}: {len(content):,} bytes of YAML, allowed are {YAML_BYTES:,}")
     try:
-        text = content.decode("utf-8-sig")
-        _refuse_explosion(yaml.compose(text, Loader=_Loader), where)
-        data = yaml.load(text, Loader=_Loader)
+        loader = _Loader(content.decode("utf-8-sig"))
+        root = loader.get_single_node()
+        _refuse_explosion(root, where)
+        data = None if root is None else loader.construct_document(root)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise AnadilError(f"{where}: not valid YAML: {error}\n  next: mend the file") from error
     if not isinstance(data, dict):
@@ -96,18 +97,21 @@ def parse_yaml(content: bytes, where: str) -> dict[str, Any]:
 
 
 def _refuse_explosion(root: yaml.Node | None, where: str) -> None:
-    """Aliases make a few lines stand for billions of values, or for themselves."""
+    """Raise AnadilError if the document has too many values with its aliases expanded, or one that contains itself.
+
+    PyYAML has no limit: a few lines of aliases can stand for billions of values.
+    """
     sizes: dict[int, int] = {}
 
     def size(node: yaml.Node) -> int:
         if id(node) not in sizes:
-            sizes[id(node)] = YAML_VALUES + 1  # met again below itself, it is endless
-            below: list[yaml.Node] = []
+            sizes[id(node)] = YAML_VALUES + 1  # until it is known: a node below itself has no end
+            children: list[yaml.Node] = []
             if isinstance(node, yaml.SequenceNode):
-                below = list(node.value)
+                children = list(node.value)
             elif isinstance(node, yaml.MappingNode):
-                below = [one for pair in node.value for one in pair]
-            sizes[id(node)] = 1 + sum(map(size, below))
+                children = [child for pair in node.value for child in pair]
+            sizes[id(node)] = 1 + sum(map(size, children))
         return sizes[id(node)]
 
     if root is not None and size(root) > YAML_VALUES:

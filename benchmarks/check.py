@@ -3,7 +3,7 @@
     python benchmarks/check.py MANIFEST... [--files 1000] [--lines 1000000]
 
 The same files, alternately by one thread of plain `soundfile.read`, by the doctor's measurements in one thread, and by
-its whole pass (`hear`, all cores); then a generated manifest is read and its texts are checked, with the most memory
+its whole pass (`measure_all`, all cores); then a generated manifest is read and its texts are checked, with the most memory
 that took.
 """
 
@@ -23,13 +23,13 @@ from pathlib import Path
 
 import soundfile
 
-from anadil.doctor.audio import Limits, hear, measure
+from anadil.doctor.audio import AudioLimits, measure, measure_all
 from anadil.doctor.examine import examine, read_parts
 from anadil.manifest import Utterance, read_manifests
-from anadil.text.rules import TextSettings, text_rules
+from anadil.text.rules import RulesByLanguage, TextSettings, text_rules
 
 LETTERS = "aaaeeeıiiklmnnrrtbcçdfgğhjoöpsşuüvyz"
-LIMITS = Limits(0.1, 20)
+LIMITS = AudioLimits(0.1, 20)
 
 
 def seconds(work: Callable[[], object]) -> float:
@@ -47,7 +47,7 @@ def audio_speed(manifests: list[Path], n_files: int, rounds: int = 3) -> None:
     for _ in range(rounds):
         plain = min(plain, seconds(lambda: [soundfile.read(path, dtype="float32") for path in paths]))
         measured = min(measured, seconds(lambda: [measure(path, [(0.0, None)]) for path in paths]))
-        everything = min(everything, seconds(lambda: hear(utterances, LIMITS)))
+        everything = min(everything, seconds(lambda: measure_all(utterances, LIMITS)))
     hours = sum(soundfile.info(path).duration for path in paths) / 3600
     print(f"{len(paths):,} files, {hours:.2f} h, best of {rounds} rounds, {os.cpu_count()} cores")
     for name, taken in (
@@ -77,7 +77,9 @@ def write_lines(path: Path, n_lines: int) -> None:
 
 def text_speed(path: Path) -> None:
     started, started_cpu = time.perf_counter(), time.process_time()
-    report = examine(read_parts([path]), text_rules("tr", TextSettings(), ()), LIMITS, listen=False)
+    report = examine(
+        read_parts([path]), RulesByLanguage(text_rules("tr", TextSettings(), ())), LIMITS, decode_audio=False
+    )
     wall_s, cpu_s = time.perf_counter() - started, time.process_time() - started_cpu
     n_lines = len(report.parts[0].utterances)
     most_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024  # KiB on Linux

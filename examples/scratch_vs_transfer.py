@@ -7,6 +7,7 @@ python examples/scratch_vs_transfer.py table RUNS                         RUNS/t
 from __future__ import annotations
 
 import csv
+import io
 import math
 import sys
 from collections import defaultdict
@@ -14,6 +15,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from matplotlib import rc_context
+from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
 
 from anadil.manifest import read_manifest, write_manifest
 
@@ -21,9 +25,9 @@ TITLES = {
     "scratch": "from scratch",
     "new": "transfer, random head",
     "map": "transfer, letters from their relatives",
-    "frozen": "the same, encoder still at first",
+    "frozen": "the same, encoder frozen for a quarter of the steps",
 }
-COLOURS = {"scratch": "#c0392b", "new": "#e08e0b", "map": "#1f6fb2", "frozen": "#2e8b57"}
+COLOURS = {"scratch": "#d55e00", "new": "#e69f00", "map": "#0072b2", "frozen": "#009e73"}  # Okabe and Ito's
 T_95 = {1: 12.71, 2: 4.30, 3: 3.18, 4: 2.78, 5: 2.57}
 """Student's t for 95 %, by degrees of freedom."""
 
@@ -72,45 +76,30 @@ def table(found: dict[tuple[str, int], list[tuple[float, float]]], hours: float)
 
 def plot(found: dict[tuple[str, int], list[tuple[float, float]]], hours: float) -> str:
     """SVG: CER against hours (logarithmic), a line for each way, with intervals."""
-    width, height, left, bottom, top = 640, 400, 60, 340, 20
     percents = sorted({percent for _, percent in found})
-    rates = [100 * cer for pairs in found.values() for cer, _ in pairs]
-    low, high = 10 * math.floor(min(rates) / 10), 10 * math.ceil(max(rates) / 10)
-
-    def x(percent: float) -> float:
-        span = math.log(percents[-1] / percents[0]) or 1.0
-        return left + 30 + (width - left - 60) * math.log(percent / percents[0]) / span
-
-    def y(rate: float) -> float:
-        return bottom - (bottom - top) * (rate - low) / (high - low)
-
-    parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" font-family="sans-serif" font-size="13">',
-        f'<rect width="{width}" height="{height}" fill="white"/>',
-    ]
-    for rate in range(low, high + 1, 10):
-        parts.append(f'<path d="M{left} {y(rate):.1f}H{width - 20}" stroke="#ddd"/>')
-        parts.append(f'<text x="{left - 8}" y="{y(rate) + 4:.1f}" text-anchor="end">{rate} %</text>')
-    for percent in percents:
-        label = f"{hours * percent / 100:.2f} h"
-        parts.append(f'<text x="{x(percent):.1f}" y="{bottom + 20}" text-anchor="middle">{label}</text>')
-    shown = [way for way in TITLES if any(name == way for name, _ in found)]
-    for place, way in enumerate(shown):
-        colour, shift = COLOURS[way], 3 * (place - 1.5)
-        points = []
-        for percent in percents:
-            values = [100 * cer for cer, _ in found.get((way, percent), [])]
-            if values:
-                mean, half = float(np.mean(values)), interval(values)
-                points.append(f"{x(percent) + shift:.1f},{y(mean):.1f}")
-                ends = (min(high, mean + half), max(low, mean - half))
-                parts.append(
-                    f'<path d="M{x(percent) + shift:.1f} {y(ends[0]):.1f}V{y(ends[1]):.1f}" stroke="{colour}" opacity=".6"/>'
-                )
-        parts.append(f'<polyline points="{" ".join(points)}" fill="none" stroke="{colour}" stroke-width="2"/>')
-        across = left + 10 + 285 * (place % 2)
-        parts.append(f'<text x="{across}" y="{bottom + 42 + 16 * (place // 2)}" fill="{colour}">{TITLES[way]}</text>')
-    return "\n".join([*parts, "</svg>"]) + "\n"
+    figure = Figure(figsize=(6.7, 4.2), layout="constrained")
+    axes = figure.subplots()
+    for place, (way, title) in enumerate(TITLES.items()):
+        points = [(percent, [cer for cer, _ in found[way, percent]]) for percent in percents if (way, percent) in found]
+        if points:
+            axes.errorbar(
+                [hours * percent / 100 * (1 + 0.015 * (place - 1.5)) for percent, _ in points],  # bars side by side
+                [float(np.mean(rates)) for _, rates in points],
+                [interval(rates) for _, rates in points],
+                color=COLOURS[way], marker="o", markersize=4, capsize=3, label=title,
+            )  # fmt: skip
+    axes.set_xscale("log")
+    axes.set_xticks([hours * percent / 100 for percent in percents], [f"{hours * p / 100:.2f} h" for p in percents])
+    axes.minorticks_off()
+    axes.set(xlabel="training speech", ylabel="valid CER")
+    axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+    axes.grid(axis="y", color="#dddddd")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False)
+    file = io.StringIO()
+    with rc_context({"svg.hashsalt": "anadil", "svg.fonttype": "none"}):
+        figure.savefig(file, format="svg", metadata={"Date": None})
+    return file.getvalue()
 
 
 def main(arguments: Sequence[str]) -> None:

@@ -3,7 +3,7 @@
 # (English, and nine that espeak-ng speaks), on all of the training data and on parts of it, with the same number of steps.
 # With the environment active (make install; . .venv/bin/activate), in the project's folder:
 #   bash examples/scratch_vs_transfer.sh [OUT]
-# Ways: scratch; map (letters start from their relatives); new (random head); frozen (map, the encoder still for a quarter).
+# Ways: scratch; map (letters start from their relatives); new (random head); frozen (map, the encoder frozen for a quarter of the steps).
 # Environment: FRACTIONS="100 50 25 10" SEEDS="0 1 2" WAYS="scratch map new frozen" EPOCHS=4 SOURCE_MINUTES=14 SOURCE_HOURS=0.35.
 # Runs that are there already are not made again. Two hours or more on two cores.
 set -euo pipefail

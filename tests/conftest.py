@@ -4,12 +4,15 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+os.environ["OMP_NUM_THREADS"] = "1"  # sums in one order, in every process; set before NumPy and PyTorch are imported
+
 import numpy as np
 import pytest
 import soundfile
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
-settings.register_profile("anadil", deadline=None)  # a test is never timed, and CI machines are slow
+# a test is never timed, nor how long its examples take to generate: machines are slow or busy
+settings.register_profile("anadil", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("anadil")
 
 ROOT = Path(__file__).parents[1]
@@ -25,6 +28,23 @@ def shared() -> Path:
             pytest.fail(message)
         pytest.skip(message)
     return folder
+
+
+@pytest.fixture(scope="session")
+def micro(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder with train.jsonl, clips/ and run/, a finished training run that has learned them. Read only."""
+    from tests.support.micro import train_micro  # imports PyTorch
+
+    return train_micro(tmp_path_factory.mktemp("micro"))
+
+
+@pytest.fixture(scope="session")
+def exported(micro: Path) -> Path:
+    """The exported folder of `micro`'s best model. Read only."""
+    from anadil.export.onnx import export_folder
+
+    export_folder(micro / "run/best", micro / "exported")
+    return micro / "exported"
 
 
 @pytest.fixture

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
-import shutil
 from pathlib import Path
 
 import pytest
@@ -11,19 +9,15 @@ from typer.testing import CliRunner
 
 import anadil
 from anadil.cli.main import app
-from tests.support.micro import TEXTS, write_corpus
-
-MADE = Path(__file__).parent / "made_by_0.1.0"
-"""Trained on `write_corpus` for 30 of the 40 epochs of its config.yaml, then killed."""
+from tests.support.earlier_versions import copy_made
+from tests.support.micro import TEXTS
 
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    shutil.copytree(MADE, tmp_path / "made")
-    (tmp_path / "made/exported/model.onnx").write_bytes(gzip.decompress((MADE / "exported/model.onnx.gz").read_bytes()))
-    write_corpus(tmp_path / "made")
-    monkeypatch.chdir(tmp_path / "made")
-    return tmp_path / "made"
+    made = copy_made(tmp_path / "made")
+    monkeypatch.chdir(made)
+    return made
 
 
 @pytest.mark.parametrize("model", ["run/best", "exported"])

@@ -89,9 +89,50 @@ def test_every_module_has_its_place_on_the_road() -> None:
     assert tops == {*ROAD, *FREE, "__init__"} - {"lm", "serving"}
 
 
+def test_the_page_on_the_architecture_has_this_order() -> None:
+    page = (ROOT / "docs/ARCHITECTURE.md").read_text(encoding="utf-8")
+    order = page.split("    text -> ")[1].split("\n\n")[0]
+    assert ["text", *(name.strip() for name in order.split("->"))] == ROAD
+
+
 def test_no_module_is_a_drawer() -> None:
     drawers = {"util", "utils", "common", "helper", "helpers", "misc"}
     assert [name_of(path) for path in SOURCES if drawers & set(path.with_suffix("").parts)] == []
+
+
+def imported_tests(source: str) -> list[str]:
+    """Modules of `tests` other than those of tests.support, imported by absolute or relative name."""
+    names: list[str] = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            start = "tests." * (node.level > 0) + (node.module or "")
+            names += [start] if node.module else [f"{start}{alias.name}" for alias in node.names]
+            names += [f"tests.{alias.name}" for alias in node.names if start == "tests"]
+    return [name for name in names if name.split(".")[0] == "tests" and name.split(".")[1:2] not in ([], ["support"])]
+
+
+def test_tests_share_code_through_support_only() -> None:
+    found = {path: imported_tests(path.read_text(encoding="utf-8")) for path in (ROOT / "tests").rglob("*.py")}
+    assert {path: names for path, names in found.items() if names} == {}
+
+
+@pytest.mark.parametrize(
+    ("source", "n_wrong"),
+    [
+        ("from tests.training.test_train import metrics", 1),
+        ("import tests.training.test_train", 1),
+        ("from tests import test_audio", 1),
+        ("from .test_train import metrics", 1),
+        ("from . import test_train", 1),
+        ("def f():\n    from tests.conftest import shared", 1),
+        ("from tests.support.micro import speak\nimport tests.support.micro\nfrom tests import support", 0),
+        ("import pytest\nfrom pathlib import Path", 0),
+    ],
+)
+def test_every_import_from_another_test_is_found(source: str, n_wrong: int) -> None:
+    assert len(imported_tests(source)) == n_wrong
 
 
 def test_only_the_command_line_prints() -> None:

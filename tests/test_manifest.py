@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,8 +9,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from anadil.audio import AudioInfo
 from anadil.errors import AnadilError
-from anadil.manifest import Utterance, read_manifest, read_manifests, write_manifest
+from anadil.manifest import (
+    Utterance,
+    duration_error_s,
+    measured,
+    probe_all,
+    read_manifest,
+    read_manifests,
+    write_manifest,
+)
 
 GOOD = b'{"audio_filepath": "a.wav"}'
 KNOWN = {"audio_filepath", "duration", "text", "offset", "speaker", "language"}
@@ -106,7 +115,7 @@ def test_absent_keys_have_their_defaults(tmp_path: Path) -> None:
         ("{'audio_filepath': 'ağ'}".encode("cp1254"), "not UTF-8 at byte 21"),
     ],
 )  # fmt: skip
-def test_a_broken_line_is_named(tmp_path: Path, line: bytes, what: str) -> None:
+def test_a_broken_line_is_reported(tmp_path: Path, line: bytes, what: str) -> None:
     path = manifest_of(tmp_path, GOOD, line)
     with pytest.raises(AnadilError) as caught:
         read_manifest(path)
@@ -128,7 +137,7 @@ def test_an_empty_manifest_is_an_error(tmp_path: Path, content: bytes) -> None:
         read_manifest(tmp_path / "m.jsonl")
 
 
-def test_what_is_no_file_is_an_error(tmp_path: Path) -> None:
+def test_a_missing_manifest_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(AnadilError, match="is a folder"):
         read_manifest(tmp_path)
     with pytest.raises(AnadilError, match="is not there"):
@@ -137,7 +146,7 @@ def test_what_is_no_file_is_an_error(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("end", [b"\n", b"\r\n"])
 @pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
-def test_windows_files_read_alike(tmp_path: Path, end: bytes, mark: bytes) -> None:
+def test_windows_line_ends_and_marks_change_nothing(tmp_path: Path, end: bytes, mark: bytes) -> None:
     path = manifest_of(tmp_path, mark + b'{"audio_filepath": "a.wav", "text": "x"}', b"", GOOD, end=end)
     first, second = read_manifest(path)
     assert (first.text, second.source) == ("x", f"{path}:3")
@@ -166,3 +175,64 @@ def test_a_manifest_appears_whole_or_not_at_all(tmp_path: Path) -> None:
         write_manifest(path, fails())
     assert path.read_bytes() == GOOD + b"\n"
     assert [one.name for one in tmp_path.iterdir()] == ["m.jsonl"]
+
+
+MEASURED = [  # offset, duration of the manifest; the true duration in a recording of 2 s, or the error
+    (0.0, None, 2.0),
+    (0.5, None, 1.5),
+    (0.5, 1.0, 1.0),
+    (0.5, 9.0, 1.5),
+    (1.9, 0.1, 0.1),
+    (2.0, None, r"offset 2 s is outside of a.wav \(2.00 s\)"),
+    (-0.5, 1.0, "offset -0.5 s is outside of a.wav"),
+    (0.0, 0.0, "duration is 0 s: expected more than 0"),
+    (0.0, -1.0, "duration is -1 s"),
+]
+
+
+@pytest.mark.parametrize(("offset", "duration", "expected"), MEASURED)
+def test_an_utterance_is_as_long_as_its_audio(offset: float, duration: float | None, expected: float | str) -> None:
+    info, utterance = AudioInfo(2.0, 16000, 1, 2.0), Utterance("a.wav", duration, "a", offset)
+    if isinstance(expected, str):
+        with pytest.raises(AnadilError, match=expected):
+            measured(utterance, info)
+    else:
+        result = measured(utterance, info)
+        assert result.duration == pytest.approx(expected)
+        assert replace(result, duration=duration) == utterance
+
+
+def test_an_utterance_of_an_empty_or_unreadable_recording_has_no_duration() -> None:
+    with pytest.raises(AnadilError, match=r"audio has no samples: a.wav"):
+        measured(Utterance("a.wav"), AudioInfo(0.0, 16000, 1, 0.0))
+    with pytest.raises(AnadilError, match="no audio at all"):
+        measured(Utterance("a.wav"), AnadilError("no audio at all"))
+
+
+@pytest.mark.parametrize(
+    ("offset", "duration", "promised_s", "error_s"),
+    [
+        (0.0, None, 2.0, 0.0),
+        (0.0, 2.04, 2.0, 0.0),
+        (0.0, 2.06, 2.0, 0.06),
+        (1.0, 1.06, 2.0, 0.06),
+        (0.0, 1.96, 2.0, 0.0),
+        (0.0, 1.94, 2.0, -0.06),
+        (1.0, 0.5, 2.0, 0.0),  # a segment
+        (0.0, 3.0, 3.0, 0.0),  # cut off: the manifest says what the header says
+        (0.0, 4.0, 3.0, 2.0),
+    ],
+)
+def test_a_wrong_duration_is_measured(offset: float, duration: float | None, promised_s: float, error_s: float) -> None:
+    info = AudioInfo(2.0, 16000, 1, promised_s)
+    assert duration_error_s(Utterance("a.wav", duration, offset=offset), info) == pytest.approx(error_s)
+
+
+def test_each_recording_is_probed_once(tmp_path: Path, write_wav: Callable[..., Path]) -> None:
+    paths = [str(write_wav("a.wav", 1.5)), str(tmp_path / "b.wav")]
+    progress: list[tuple[int, int]] = []
+    infos = probe_all([Utterance(paths[i]) for i in (0, 1, 0)], lambda done, total: progress.append((done, total)))
+    assert list(infos) == paths and progress == [(1, 2), (2, 2)]
+    assert infos[paths[0]] == AudioInfo(1.5, 16000, 1, 1.5)
+    with pytest.raises(AnadilError, match="audio file not found"):
+        measured(Utterance(paths[1]), infos[paths[1]])

@@ -3,22 +3,14 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 from anadil.manifest import read_manifest
 from anadil.models.acoustic import load_model
+from tests.support.command_line import succeeds
 
 ROOT = Path(__file__).parents[1]
 LABELS = [" ", *"abcçdefgğhıijklmnoöpqrsştuüvwxyz'"]
-
-
-def anadil(*words: str | Path, status: int = 0) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "anadil.cli.main", *map(str, words)]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == status, done.stderr
-    return done
 
 
 def test_common_voice_is_imported_checked_split_and_trained_on(shared: Path, tmp_path: Path) -> None:
@@ -37,7 +29,7 @@ def test_common_voice_is_imported_checked_split_and_trained_on(shared: Path, tmp
     rows = ["\t".join(cells) if clips[2].name in row else row for row in rows]
     (corpus / "validated.tsv").write_text("\n".join([header, *rows]) + "\n", encoding="utf-8")
 
-    imported = anadil("import", "common-voice", corpus.parent, "--out", tmp_path / "in")
+    imported = succeeds("import", "common-voice", corpus.parent, "--out", tmp_path / "in")
     validated = tmp_path / "in/validated.jsonl"
     for reason in ("audio file not found", "not readable as audio", "empty text"):
         assert reason in imported.stdout
@@ -46,15 +38,15 @@ def test_common_voice_is_imported_checked_split_and_trained_on(shared: Path, tmp
     assert {one.extra["license"] for one in utterances} == {"CC0-1.0"}
     assert len((tmp_path / "in/rejected.jsonl").read_text(encoding="utf-8").splitlines()) == 3
 
-    anadil("split", validated, "--out", tmp_path / "split")
+    succeeds("split", validated, "--out", tmp_path / "split")
     splits = {name: tmp_path / f"split/{name}.jsonl" for name in ("train", "valid", "test")}
-    told = json.loads(anadil("check", *splits.values(), "--lang", "tr", "--json").stdout)
+    told = json.loads(succeeds("check", *splits.values(), "--lang", "tr", "--json").stdout)
     assert {finding["kind"] for finding in told["findings"]} >= {"clipped-audio", "near-silent-audio"}
     assert "shared-speaker" not in json.dumps(told)
 
     config = ["configs/few-hours.yaml", "language=tr", f"tokenizer.labels={json.dumps(LABELS, ensure_ascii=False)}"]
     files = [f"data.{name}={splits[name]}" for name in ("train", "valid")]
-    quick = ["training.max_minutes=0.05", "training.batch_seconds=20", "training.accelerator=cpu"]
-    anadil("train", ROOT / config[0], *config[1:], *files, *quick, "--out", tmp_path / "run")
+    quick = ["training.epochs=1", "training.batch_seconds=20", "training.accelerator=cpu"]
+    succeeds("train", ROOT / config[0], *config[1:], *files, *quick, "--out", tmp_path / "run")
     assert load_model(tmp_path / "run/best").rules.labels == tuple(LABELS)
     assert "CC0-1.0" in (tmp_path / "run/best/README.md").read_text(encoding="utf-8")

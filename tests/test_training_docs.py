@@ -68,5 +68,5 @@ def test_every_output_is_explained() -> None:
 
 
 def test_what_may_change_is_told() -> None:
-    told = set(re.findall(r"`([^`]+)`", section("Killed, and gone on").split("but ")[1].split(" may change")[0]))
+    told = set(re.findall(r"`([^`]+)`", section("Interrupted runs").split("but ")[1].split(" may change")[0]))
     assert told | {"name"} == {key.removeprefix("training.") for key in MAY_CHANGE}

@@ -1,4 +1,4 @@
-"""`anadil augment`: augmented copies as files, or a page to listen to what the transforms do."""
+"""`anadil augment`: augmented copies as files, or a page with examples of the transforms."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import typer
 from anadil.cli.console import ConsoleReporter, verb
 
 if TYPE_CHECKING:
-    from anadil.data.augment.copies import Outcome
+    from anadil.data.augment.copies import AugmentResult
     from anadil.data.augment.settings import AugmentSettings
 
 EXAMPLE = "Example: anadil augment train.jsonl speed.rate=[0.9,1.1] reverb.probability=0.3 --out augmented"
@@ -25,18 +25,18 @@ def augment(
         typer.Argument(
             metavar="[KEY=VALUE]...",
             help="Transforms, as in the section augment of a config: white_noise.snr_db=[5,20]",
-            show_default="all that need no recordings of yours",
+            show_default="all that need no recordings of your own",
         ),
     ] = None,
-    config: Annotated[Path | None, typer.Option(help="YAML config whose section augment says what to do.")] = None,
+    config: Annotated[Path | None, typer.Option(help="YAML config whose section augment names the transforms.")] = None,
     copies: Annotated[int, typer.Option(min=1, help="Copies of each utterance.")] = 1,
     seed: Annotated[int, typer.Option(min=0, help="The same seed makes the same copies.")] = 0,
     preview: Annotated[
-        int, typer.Option(min=0, metavar="N", help="Only write OUT/preview.html: N examples to hear and see.")
+        int, typer.Option(min=0, metavar="N", help="Write only OUT/preview.html: N examples as audio and spectrograms.")
     ] = 0,
     force: Annotated[bool, typer.Option("--force", help="Replace earlier copies in --out.")] = False,
 ) -> None:
-    """Augmented copies of a training set: speed, tempo, pitch, reverberation, noise, gain, clipping, telephone, codecs."""
+    """Write augmented copies of a training set: speed, tempo, pitch, reverberation, noise, gain, clipping, telephone, codecs."""
     from anadil.data.augment.copies import augment_manifest
     from anadil.data.augment.preview import write_preview
 
@@ -50,18 +50,18 @@ def augment(
             report.say(f"{page.stat().st_size / 1e6:.1f} MB; next: open it in a browser")
             print(page)
             return
-        outcome = augment_manifest(
+        result = augment_manifest(
             manifest, out, settings, copies, seed, force, lambda n, of: report.progress("augmenting", n, of)
         )
-        tell(outcome, report)
-    print(outcome.manifest)
+        _report_result(result, report)
+    print(result.manifest)
 
 
 command = augment
 
 
 def read_settings(config: Path | None, overrides: list[str]) -> AugmentSettings:
-    """Section `augment` of a config, or nothing, with `KEY=VALUE`; without either, all that needs no recordings."""
+    """Section `augment` of a config with `KEY=VALUE` overrides; without both, all transforms that need no recordings."""
     from anadil.data.augment.settings import AugmentSettings
     from anadil.data.augment.steps import STEPS
     from anadil.errors import AnadilError
@@ -77,17 +77,17 @@ def read_settings(config: Path | None, overrides: list[str]) -> AugmentSettings:
     return parse(AugmentSettings, changed, where)
 
 
-def tell(outcome: Outcome, report: ConsoleReporter) -> None:
-    """What was made, and what was not."""
-    listed = ", ".join(f"{name} {count:,}" for name, count in outcome.counts.most_common())
+def _report_result(result: AugmentResult, report: ConsoleReporter) -> None:
+    """Report what was written, and what was not."""
+    listed = ", ".join(f"{name} {count:,}" for name, count in result.counts.most_common())
     report.say(
-        f"{outcome.originals:,} originals and {outcome.copies:,} copies ({outcome.audio_s / 3600:.2f} h): {listed or 'none'}"
+        f"{result.originals:,} originals and {result.copies:,} copies ({result.audio_s / 3600:.2f} h): {listed or 'none'}"
     )
-    if outcome.scaled:
-        report.say(f"{outcome.scaled:,} copies were scaled down to stay within [-1, 1]")
-    if outcome.unchanged:
+    if result.scaled:
+        report.say(f"{result.scaled:,} copies were scaled down to stay within [-1, 1]")
+    if result.unchanged:
         report.warn(
-            f"{outcome.unchanged:,} copies were not written, as chance chose no transform for them: "
-            "raise a probability to have more"
+            f"{result.unchanged:,} copies were not written, as no transform was drawn for them: "
+            "raise a probability for more"
         )
-    report.say("next: anadil train with data.train=" + str(outcome.manifest))
+    report.say("next: anadil train with data.train=" + str(result.manifest))

@@ -1,4 +1,4 @@
-"""`anadil check`: the doctor."""
+"""`anadil check`: find what would spoil training."""
 
 from __future__ import annotations
 
@@ -14,8 +14,7 @@ if TYPE_CHECKING:
     from anadil.doctor.audio import AudioLimits
     from anadil.doctor.examine import CheckedManifest, Model, Report
     from anadil.doctor.findings import FindingKind
-    from anadil.manifest import Utterance
-    from anadil.text.rules import TextRules
+    from anadil.text.rules import RulesByLanguage
     from anadil.training.config import Config
     from anadil.training.monitoring.report import Reporter
 
@@ -30,7 +29,7 @@ def check(
         list[str] | None,
         typer.Argument(
             metavar="[MANIFEST|KEY=VALUE]...",
-            help="JSONL manifests; with --config and none, those of its section data. Keys of the config: init.from=MODEL",
+            help="JSONL manifests; none: those in section data of the config. KEY=VALUE changes a key: init.from=MODEL",
         ),
     ] = None,
     config: Annotated[
@@ -38,18 +37,23 @@ def check(
     ] = None,
     lang: Annotated[str | None, typer.Option(help="Language code.", show_default="the config's, or und")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="List every finding, as JSON on stdout.")] = False,
-    audio: Annotated[bool, typer.Option("--audio/--no-audio", help="Decode the audio, or check texts alone.")] = True,
+    audio: Annotated[
+        bool, typer.Option("--audio/--no-audio", help="Decode the audio, or check only the texts.")
+    ] = True,
     without: Annotated[
         list[str] | None,
-        typer.Option(metavar="KIND", help="Leave utterances with these findings out of the manifests in --out."),
+        typer.Option(
+            metavar="KIND",
+            help="Write manifests without the utterances that have this finding to --out; may be repeated.",
+        ),
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder for the manifests that --without makes.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for the manifests that --without writes.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace earlier manifests in --out.")] = False,
 ) -> None:
-    """Find all that would spoil training, before training. Exit status 1 if something would.
+    """Find everything in manifests, texts and audio that would spoil training. Exit status 1 if something would.
 
-    A manifest that the config names, or whose name holds train, valid, dev or test, is that split; if none is for
-    training, the first is.
+    The split of a manifest is the one under which the config lists it, or the one in its name (train, valid, dev, test).
+    If no manifest is for training, the first one is.
     """
     import json
 
@@ -83,7 +87,7 @@ def pseudo_of(part: CheckedManifest) -> str:
 
 
 def resolve_input(given: list[str] | None, config: Path | None) -> tuple[list[Path], Config | None]:
-    """The manifests to check, and the config, with its keys changed as `given` says, if there is one. Raises AnadilError."""
+    """Return the manifests to check, and the config with the overrides of `given`, if there is one. Raises AnadilError."""
     from anadil.errors import AnadilError
 
     overrides = [one for one in given or [] if "=" in one and not Path(one).exists()]
@@ -98,15 +102,15 @@ def resolve_input(given: list[str] | None, config: Path | None) -> tuple[list[Pa
         from anadil.training.config import load_config
     except ModuleNotFoundError as error:
         raise AnadilError(
-            f"--config needs PyTorch, to know the model ({error.name} is not installed)\n"
-            "  next: pip install 'anadil[train]', or check without --config"
+            f"--config needs PyTorch to build the model ({error.name} is not installed)\n"
+            "  next: pip install 'anadil[train]', or omit --config"
         ) from error
     settings = load_config(config, overrides)
     return manifests or [Path(path) for path in (*settings.data.train, *settings.data.valid)], settings
 
 
 def refuse_wrong_kinds(without: list[str] | None, out: Path | None, manifests: Sequence[Path], force: bool) -> None:
-    """Raise AnadilError before any work if --without and --out cannot be done."""
+    """Raise AnadilError before any work if --without and --out cannot be followed."""
     import difflib
 
     from anadil.doctor.findings import KINDS
@@ -130,51 +134,41 @@ def refuse_wrong_kinds(without: list[str] | None, out: Path | None, manifests: S
 
 
 def resolve_rules(
-    parts: Sequence[CheckedManifest], settings: Config | None, lang: str | None, report: Reporter
-) -> tuple[TextRules, Model | None, AudioLimits]:
-    """Text rules, labels, model and limits: what training with the config would use, or without one if nothing is said."""
-    from anadil.data.examples import MAX_DURATION_S, MIN_DURATION_S
+    manifests: Sequence[CheckedManifest], settings: Config | None, lang: str | None, report: Reporter
+) -> tuple[RulesByLanguage, Model | None, AudioLimits]:
+    """Text rules, model and limits as `anadil train` resolves them; without a config, rules of `lang` alone."""
     from anadil.doctor.audio import AudioLimits
-    from anadil.text.rules import TextSettings, text_rules
+    from anadil.manifest import MAX_DURATION_S, MIN_DURATION_S
+    from anadil.text.rules import RulesByLanguage, TextSettings, text_rules
 
     if settings is None:
-        return text_rules(lang or "und", TextSettings(), ()), None, AudioLimits(MIN_DURATION_S, MAX_DURATION_S)
+        rules = RulesByLanguage(text_rules(lang or "und", TextSettings(), ()))
+        return rules, None, AudioLimits(MIN_DURATION_S, MAX_DURATION_S)
     from anadil.doctor.examine import Model
     from anadil.doctor.splits import TRAIN
     from anadil.manifest import read_manifests
-    from anadil.models.acoustic import AcousticModel
-    from anadil.training.prepare import resolve_tokenizer
-    from anadil.training.transfer.source import read_source, resolve
+    from anadil.training.prepare import resolve
 
-    settings, kept = settings.model_copy(update={"language": lang or settings.language}), b""
-    if settings.init is not None:
-        source, _ = read_source(settings.init)
-        settings = resolve(settings, source)
-        kept = source.kept_subwords(settings)
-    from_training = settings.tokenizer.labels == "auto" and settings.tokenizer.path is None
-    trained: list[Utterance] = []
-    if from_training:
-        trained = [one for part in parts if part.split == TRAIN for one in part.utterances]
-        trained = trained or read_manifests(settings.data.train)
-    settings, subwords = resolve_tokenizer(settings, trained, report, kept)
-    labels = settings.tokenizer.labels
-    assert not isinstance(labels, str)
-    acoustic = AcousticModel(settings.features, settings.model, len(labels))
-    limits = AudioLimits(settings.data.min_duration, settings.data.max_duration, acoustic.sample_rate)
-    model = Model(acoustic.sample_rate, acoustic.frame_count, from_training)
-    return text_rules(settings.language, settings.text, labels, subwords), model, limits
+    if lang is not None:
+        settings = settings.model_copy(update={"language": lang})
+    train = [one for manifest in manifests if manifest.split == TRAIN for one in manifest.utterances]
+    others = [one for manifest in manifests if manifest.split != TRAIN for one in manifest.utterances]
+    resolved = resolve(settings, train or read_manifests(settings.data.train), others, report)
+    acoustic, data = resolved.acoustic, resolved.config.data
+    limits = AudioLimits(data.min_duration, data.max_duration, acoustic.sample_rate)
+    return resolved.rules, Model(acoustic.sample_rate, acoustic.frame_count, resolved.labels_from_training), limits
 
 
 def print_report(report: Report, config: Path | None, manifests: Sequence[Path]) -> None:
-    """The counts, then the worst of each finding and what mends it."""
+    """Print the counts, then the worst cases of each finding and how to mend it."""
     from rich.console import Console
 
     from anadil.doctor.findings import Severity
 
     n_utterances = sum(len(part.utterances) for part in report.parts)
     heading = f"{n_utterances:,} utterances, {report.seconds / 3600:.2f} h"
-    if not report.listened:
-        heading += " by the manifests; the audio was not looked at"
+    if not report.audio_decoded:
+        heading += " according to the manifests; the audio was not decoded"
     rows = []
     for kind, some in report.by_kind():
         affected = report.seconds_of(some)
@@ -195,13 +189,13 @@ def print_report(report: Report, config: Path | None, manifests: Sequence[Path])
         if len(some) > WORST:
             print(f"  ... and {len(some) - WORST:,} more; --json lists all")
         print(f"  mend: {mend(kind, config, manifests)}\n")
-    if report.meant:
-        listed = "  ".join(f"{letter}:{n:,}" for letter, n in report.meant.most_common())
-        print(f"letters of a second script, so frequent that they seem to be meant: {listed}")
+    if report.intended:
+        listed = "  ".join(f"{letter}:{n:,}" for letter, n in report.intended.most_common())
+        print(f"letters of a second script that are too frequent to be mistakes: {listed}")
 
 
 def mend(kind: FindingKind, config: Path | None, manifests: Sequence[Path]) -> str:
-    """What mends a finding, with the user's own file names in its command."""
+    """Return how to mend a finding, with the user's own file names in the command."""
     import shlex
 
     files = shlex.join(map(str, manifests))

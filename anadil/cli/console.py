@@ -1,4 +1,4 @@
-"""What the user sees: talk and progress on stderr, results on stdout; errors as one message without traceback."""
+"""Console output: messages and progress on stderr, results on stdout, errors as one message without traceback."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def verb(command: Callable[P, R]) -> Callable[P, R]:
 
 
 class ConsoleReporter:
-    """Messages, tables and progress bars with the time left, on stderr; bars only if it is a terminal."""
+    """Shows messages, tables and progress bars with the time left on stderr; bars only on a terminal."""
 
     def __init__(self) -> None:
         from rich.console import Console
@@ -83,7 +83,7 @@ class ConsoleReporter:
 
 
 def rich_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> object:
-    """First column left, the others right; for `rich`'s print."""
+    """Return a table for rich: the first column is left-aligned, the others right-aligned."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
@@ -117,5 +117,5 @@ def _progress_bar(console: object) -> Progress:
         TextColumn("{task.fields[note]}"),
         console=console,
         transient=True,
-        redirect_stdout=False,  # results go to stdout, bar or no bar
+        redirect_stdout=False,  # results must reach stdout unchanged
     )

@@ -16,31 +16,31 @@ EXAMPLE = "Example: anadil corpora    or: anadil corpora common-voice"
 
 @verb
 def corpora(
-    name: Annotated[str | None, typer.Argument(help="Tell all about this one.")] = None,
+    name: Annotated[str | None, typer.Argument(help="Show everything about this corpus or format.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """The corpora, layouts and annotation files that Anadil reads: languages, size, licence, how to get them."""
+    """List the corpora, layouts and annotation formats that Anadil reads: languages, size, licence, how to get them."""
     import json
     from dataclasses import asdict
 
-    from anadil.corpora.catalog import KINDS, find
+    from anadil.corpora.catalog import KINDS, find_kind
 
-    chosen = [find(name)] if name else list(KINDS)
+    chosen = [find_kind(name)] if name else list(KINDS)
     if as_json:
         listed = [asdict(kind) for kind in chosen]
         print(json.dumps(listed[0] if name else listed, ensure_ascii=False, indent=1))
     elif name:
-        tell(chosen[0])
+        _print_details(chosen[0])
     else:
-        show_table(chosen)
+        _print_tables(chosen)
 
 
 command = corpora
 
 
-def tell(kind: CorpusKind) -> None:
-    """All that is known of one kind."""
-    from anadil.corpora.importing import flag
+def _print_details(kind: CorpusKind) -> None:
+    """Print everything that the catalogue knows about one kind."""
+    from anadil.corpora.importing import option_flag
 
     facts = {
         "languages": kind.languages,
@@ -50,9 +50,9 @@ def tell(kind: CorpusKind) -> None:
         "get it": kind.get,
         "parts": kind.parts,
         "source": kind.source,
-        "options": " ".join(flag(option) for option in kind.takes),
+        "options": " ".join(option_flag(option) for option in kind.takes),
         "example": kind.example,
-        "then": "anadil split: it has no splits of its own, or none that may be used" if not kind.splits else "",
+        "then": "anadil split, as it has no splits that can be used as they are" if not kind.splits else "",
     }
     print(f"{kind.name}: {kind.title}")
     for key, value in facts.items():
@@ -60,27 +60,27 @@ def tell(kind: CorpusKind) -> None:
             print(f"  {key:10} " + value.replace("\n", "\n" + " " * 13))
 
 
-def show_table(kinds: list[CorpusKind]) -> None:
-    """One line a kind, corpora first, then what has no size and no licence of its own."""
-    from anadil.corpora.importing import flag
+def _print_tables(kinds: list[CorpusKind]) -> None:
+    """Print one line per kind: public corpora first, then layouts and annotation formats."""
+    from anadil.corpora.importing import option_flag
 
     public = [kind for kind in kinds if kind.sort == "corpus"]
     rows = [
         [kind.name, kind.title, kind.languages, kind.size, kind.license, "anadil download" if kind.fetched else "-"]
         for kind in public
     ]
-    print_wide("public corpora", ["name", "what", "languages", "size", "licence", "get it"], rows)
+    _print_wide_table("public corpora", ["name", "what", "languages", "size", "licence", "get it"], rows)
     rows = [
-        [kind.name, kind.title, kind.source, " ".join(flag(option) for option in kind.takes)]
+        [kind.name, kind.title, kind.source, " ".join(option_flag(option) for option in kind.takes)]
         for kind in kinds
         if kind not in public
     ]
-    print_wide("your own recordings", ["name", "what", "SOURCE", "options"], rows)
-    print("All about one: anadil corpora NAME")
+    _print_wide_table("your own recordings", ["name", "what", "SOURCE", "options"], rows)
+    print("Details: anadil corpora NAME")
 
 
-def print_wide(title: str, columns: list[str], rows: list[list[str]]) -> None:
-    """Columns of text; in a pipe too, they are not squeezed into 80 characters."""
+def _print_wide_table(title: str, columns: list[str], rows: list[list[str]]) -> None:
+    """Print a table of text columns; in a pipe it is 140 characters wide, instead of `rich`'s 80."""
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table

@@ -1,4 +1,4 @@
-"""`anadil demo`: the whole road, on speech that it synthesises or on the user's own manifests."""
+"""`anadil demo`: from speech to a recogniser, with synthetic speech or with the user's own manifests."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SYNTHETIC_LABELS = list(" abcçdefgğhıijklmnoöpqrsştuüvwxyz'")
 
 @dataclass(frozen=True)
 class Splits:
-    """Manifests of the road."""
+    """The manifests of the demo."""
 
     train: Path
     valid: Path
@@ -49,8 +49,7 @@ def demo(
     seed: Annotated[int, typer.Option(help="Of the corpus and of training.")] = 0,
     force: Annotated[bool, typer.Option("--force", help="Replace an earlier demo in --out.")] = False,
 ) -> None:
-    """Corpus, training, evaluation, export, transcription: the road from speech to a recogniser, in minutes."""
-    from anadil.cli.train import judge
+    """Make a corpus, train, evaluate, export and transcribe: from speech to a recogniser in minutes."""
     from anadil.export.onnx import export_folder
     from anadil.files import refuse_overwrite
     from anadil.manifest import read_manifest
@@ -64,40 +63,41 @@ def demo(
         config = make_config(splits, lang or ("tr" if data is None else "und"), minutes, seed, synthetic=data is None)
         save_config(out / "config.yaml", config)
         report.say(f"\ntraining for {config.training.max_minutes:g} minutes ({out / 'config.yaml'})")
-        run = train(config, out / "run", judge, report, force)
+        run = train(config, out / "run", report, force)
         export_folder(out / "run" / "best", out / "exported", force)
-        judged = splits.test or splits.valid
+        tested = splits.test or splits.valid
         recognizer = load(out / "exported")
         result, _ = evaluate_manifest(
-            recognizer, read_manifest(judged), lambda n, of: report.progress("recognising", n, of)
+            recognizer, read_manifest(tested), lambda n, of: report.progress("recognising", n, of)
         )
     show_examples(result)
-    show_summary(out, config, run, result, judged, heard_before=splits.test is None)
+    show_summary(out, config, run, result, tested, chose_checkpoint=splits.test is None)
 
 
 command = demo
 
 
 def synthesize(out: Path, language: str, hours: float, seed: int, report: ConsoleReporter) -> Splits:
-    """Speak a corpus with espeak-ng into `out`/corpus."""
+    """Synthesise a corpus with espeak-ng in `out`/corpus."""
     from anadil.corpora.synthetic import VOICES, synthesize_corpus
 
     report.say(
-        f"speaking {hours:g} h of {language!r} with espeak-ng, {len(VOICES['train'])} voices to train on, others to test"
+        f"synthesising {hours:g} h of speech in {language!r} with espeak-ng: {len(VOICES['train'])} voices for training, "
+        "others for testing"
     )
     corpus = out / "corpus"
-    synthesize_corpus(corpus, language, seed, hours, lambda done, total: report.progress("speaking", done, total))
+    synthesize_corpus(corpus, language, seed, hours, lambda done, total: report.progress("synthesising", done, total))
     return Splits(corpus / "train.jsonl", corpus / "valid.jsonl", corpus / "test.jsonl")
 
 
 def own_splits(data: Path) -> Splits:
-    """The user's manifests. Raises AnadilError if train or valid is missing."""
+    """Return the user's manifests. Raises AnadilError if train or valid is missing."""
     from anadil.errors import AnadilError
 
     missing = [name for name in ("train.jsonl", "valid.jsonl") if not (data / name).is_file()]
     if missing:
         raise AnadilError(
-            f"not in {data}: {', '.join(missing)}\n  a manifest is JSONL, one line an utterance: "
+            f"not in {data}: {', '.join(missing)}\n  a manifest is JSONL, one line per utterance: "
             '{"audio_filepath": "clips/1.wav", "text": "..."} with paths relative to it\n  next: write it, or check --data'
         )
     test = data / "test.jsonl"
@@ -105,7 +105,7 @@ def own_splits(data: Path) -> Splits:
 
 
 def make_config(splits: Splits, language: str, minutes: float | None, seed: int, synthetic: bool) -> Config:
-    """The default recipe with these manifests."""
+    """Return the default config with these manifests."""
     from anadil.settings import parse
     from anadil.training.config import Config
 
@@ -129,15 +129,15 @@ def save_config(path: Path, config: Config) -> None:
 
 
 def show_examples(result: Evaluation, n: int = 3) -> None:
-    """The middling utterances: neither the best nor the worst speak for a model."""
+    """Print utterances of median CER: neither the best nor the worst are typical of a model."""
     ordered = sorted(result.scored, key=lambda one: one.characters.rate)
     middle = len(ordered) // 2
     for one in ordered[max(0, middle - n // 2) : middle + n // 2 + 1]:
-        print(f"said   {one.reference}\nheard  {one.hypothesis}\n")
+        print(f"reference   {one.reference}\nhypothesis  {one.hypothesis}\n")
 
 
-def show_summary(out: Path, config: Config, run: Run, result: Evaluation, judged: Path, heard_before: bool) -> None:
-    """The table, and what to do next."""
+def show_summary(out: Path, config: Config, run: Run, result: Evaluation, tested: Path, chose_checkpoint: bool) -> None:
+    """Print the table of results, and what to do next."""
     import onnxruntime
     from rich.console import Console
 
@@ -151,16 +151,16 @@ def show_summary(out: Path, config: Config, run: Run, result: Evaluation, judged
         ["training speech", f"{run.hours:.2f} h"],
         ["parameters", f"{run.parameters:,}"],
         ["model on disk", f"{size:.1f} MB, ONNX"],
-        [f"CER on {judged.name}", rate(result.cer, result.cer_interval)],
-        [f"WER on {judged.name}", rate(result.wer, result.wer_interval)],
+        [f"CER on {tested.name}", rate(result.cer, result.cer_interval)],
+        [f"WER on {tested.name}", rate(result.wer, result.wer_interval)],
         ["real-time factor", f"{result.real_time_factor or 0:.4f}, ONNX Runtime {onnxruntime.__version__}, CPU"],
     ]
     Console(highlight=False).print(rich_table(f"{config.name}, greedy decoding, no LM", ["", ""], rows))
-    if heard_before:
+    if chose_checkpoint:
         print("There is no test.jsonl: the validation set chose the checkpoint, so these rates are a little too good.")
     print(
         "Next:\n"
         f"  anadil transcribe {exported} YOUR.wav\n"
-        f"  anadil evaluate {out / 'run' / 'best'} {judged} --out {out / 'evaluation'}\n"
+        f"  anadil evaluate {out / 'run' / 'best'} {tested} --out {out / 'evaluation'}\n"
         f"  anadil train {out / 'config.yaml'} training.max_minutes=30 --out runs/longer"
     )

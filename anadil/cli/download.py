@@ -14,20 +14,22 @@ EXAMPLE = "Example: anadil download fleurs --lang tr --out fleurs"
 
 @verb
 def download(
-    corpus: Annotated[str, typer.Argument(help="Its name in `anadil corpora`.")],
-    out: Annotated[Path, typer.Option(help="Folder for its files.")],
-    lang: Annotated[str | None, typer.Option(help="Language, as the corpus calls it.")] = None,
-    part: Annotated[list[str] | None, typer.Option(help="Which part, if it has several; may be repeated.")] = None,
+    corpus: Annotated[str, typer.Argument(help="A name from `anadil corpora`.")],
+    out: Annotated[Path, typer.Option(help="Folder for the corpus.")],
+    lang: Annotated[str | None, typer.Option(help="Language code, as the corpus writes it.")] = None,
+    part: Annotated[
+        list[str] | None, typer.Option(help="Part of the corpus, if it has parts; may be repeated.")
+    ] = None,
 ) -> None:
-    """Fetch a corpus and unpack it. Run it again after a cut: it goes on where it stopped."""
-    from anadil.corpora.archive import is_archive, opened
-    from anadil.corpora.catalog import find
+    """Download a corpus and unpack it. If it is interrupted, run it again: it resumes where it stopped."""
+    from anadil.corpora.archive import is_archive, unpack_if_archive
+    from anadil.corpora.catalog import find_kind
     from anadil.errors import AnadilError
 
-    kind = find(corpus)
+    kind = find_kind(corpus)
     fetch = kind.downloader()
     if part and not kind.parts:
-        raise AnadilError(f"{kind.name} has no parts to choose from\n  next: leave --part away")
+        raise AnadilError(f"{kind.name} has no parts to choose from\n  next: omit --part")
     damaged = []
     with ConsoleReporter() as report:
         fetched = fetch(
@@ -36,8 +38,8 @@ def download(
         archives = [path for path in fetched if is_archive(path)]
         for number, archive in enumerate(archives, start=1):
             try:
-                opened(archive, None)
-            except AnadilError as error:  # one of thousands must not keep the others packed
+                unpack_if_archive(archive, None)
+            except AnadilError as error:  # one damaged archive of thousands must not stop the others
                 damaged.append(error)
                 report.warn(str(error))
             report.progress("unpacking", number, len(archives), archive.name)

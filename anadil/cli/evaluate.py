@@ -24,7 +24,7 @@ def evaluate(
     ] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="File for the figures.")] = None,
     scoring: Annotated[
-        str, typer.Option(help="plain, or what scoring leaves out: no-case,no-punctuation,no-tone (joined by commas).")
+        str, typer.Option(help="plain, or what to ignore, joined by commas: no-case,no-punctuation,no-tone.")
     ] = "plain",
     force: Annotated[bool, typer.Option("--force", help="Replace earlier results.")] = False,
 ) -> None:
@@ -55,13 +55,13 @@ def evaluate(
         if n_pseudo:
             report.warn(
                 f"{n_pseudo:,} of {len(result.scored):,} reference texts are pseudo labels, which a model wrote: the rates "
-                "say how far the models agree, not how many errors this one makes"
+                "show how far the two models agree, not the errors of this one"
             )
         if unknown:
             listed = ", ".join(f"{describe(character)} x {count:,}" for character, count in unknown.most_common(10))
             report.warn(f"the references hold characters the model has no label for; they count as errors: {listed}")
     if hypotheses:
-        write_hypotheses(hypotheses, result)
+        write_hypotheses(hypotheses, result.scored)
         report.say(f"hypotheses: {hypotheses}")
     if json_file:
         with whole_file(json_file) as beside:
@@ -78,7 +78,7 @@ def evaluate(
 
 
 def print_rates(result: Evaluation, title: str) -> None:
-    """Table of error rates on stdout."""
+    """Print a table of error rates on stdout."""
     from rich.console import Console
 
     rows = []

@@ -1,4 +1,4 @@
-"""`anadil`: the verbs in the order of the road. Nothing heavy is imported until a verb needs it."""
+"""`anadil`: the verbs, in the order in which people use them. Nothing heavy is imported until a verb needs it."""
 
 from __future__ import annotations
 

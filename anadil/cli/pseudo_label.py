@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from anadil.recognition.pseudo_labels import Calibration, DurationLimits, PseudoLabels
     from anadil.recognition.recognizer import Recognizer
 
-HALF_WRONG = 0.5  # character error rate from which on texts are not offered to train on
+HALF_WRONG = 0.5  # above this character error rate no threshold is suggested
 
 EXAMPLE = (
     "Example: anadil pseudo-label exported/mdw recordings/ --calibrate valid.jsonl --max-cer 0.15 --out pseudo.jsonl"
@@ -28,33 +28,41 @@ def pseudo_label(
     speech: Annotated[
         list[Path], typer.Argument(help="Manifests, audio files, and folders that are searched for some.")
     ],
-    out: Annotated[Path, typer.Option(help="Manifest of what is kept; NAME.rejected.jsonl beside it has the rest.")],
+    out: Annotated[
+        Path, typer.Option(help="Manifest of the kept utterances; NAME.rejected.jsonl beside it has the others.")
+    ],
     calibrate: Annotated[
         list[Path] | None,
         typer.Option(metavar="MANIFEST", help="Labelled validation data, to find the threshold for --max-cer."),
     ] = None,
     max_cer: Annotated[
         float | None,
-        typer.Option(min=0.001, max=1.0, help="Character error rate that what is kept may have: 0.15 is 15 %."),
+        typer.Option(min=0.001, max=1.0, help="Largest character error rate of the kept texts: 0.15 is 15 %."),
     ] = None,
     min_confidence: Annotated[
         float | None,
-        typer.Option(min=0.0, max=1.0, help="Instead of --calibrate: keep from here on, whatever errors that means."),
+        typer.Option(
+            min=0.0,
+            max=1.0,
+            help="Instead of --calibrate: keep texts of at least this confidence; their error rate is then unknown.",
+        ),
     ] = None,
     exclude: Annotated[
         list[Path] | None,
-        typer.Option(metavar="MANIFEST", help="Speech that is not to be labelled: a test set, what is transcribed."),
+        typer.Option(
+            metavar="MANIFEST", help="Speech that must not be labelled: a test set, or speech that has texts."
+        ),
     ] = None,
     max_duration: Annotated[
-        float, typer.Option(min=2.0, max=60.0, help="Seconds; what is longer is cut at pauses.")
+        float, typer.Option(min=2.0, max=60.0, help="Seconds; longer recordings are cut at pauses.")
     ] = 20.0,
-    min_duration: Annotated[float, typer.Option(min=0.0, help="Seconds; what is shorter is rejected.")] = 0.1,
+    min_duration: Annotated[float, typer.Option(min=0.0, help="Seconds; shorter ones are rejected.")] = 0.1,
     force: Annotated[bool, typer.Option("--force", help="Replace earlier files.")] = False,
 ) -> None:
-    """Transcribe speech that nobody has written down, and keep what the model is sure of, to train on.
+    """Transcribe speech that has no text, and keep the texts of high confidence as training data.
 
-    How sure is enough is calibrated: the lowest confidence at which the validation data that it keeps have at most the
-    asked character error rate, the 95 % interval included. What the input says of language, speaker and licence is kept.
+    The threshold is calibrated: it is the lowest confidence at which the kept validation utterances have at most the
+    wanted character error rate, including its 95 % interval. Language, speaker and licence of the input are kept.
     """
     from anadil.manifest import read_manifests, write_manifest
     from anadil.recognition.load import load
@@ -73,12 +81,12 @@ def pseudo_label(
             assert max_cer is not None
             least = calibrated(recognizer, valid, limits, max_cer, report)
         else:
-            report.warn("the threshold is not calibrated: how many errors the kept texts have is not known")
+            report.warn("the threshold is not calibrated: the error rate of the kept texts is unknown")
         found = label(
             recognizer, utterances, least, recognizer.name, limits, stretches_of([*valid, *known]), report.progress
         )
         write_manifest(rejected, found.rejected)
-        tell(found, recognizer, least, rejected, report)
+        report_labels(found, recognizer, least, rejected, report)
         write_manifest(out, found.kept)
         report.say(f"next: anadil train CONFIG data.train=[train.jsonl,{out}] (docs/self-training.md)")
     print(out)
@@ -88,35 +96,35 @@ command = pseudo_label
 
 
 def require_threshold(calibrate: Sequence[Path] | None, max_cer: float | None, min_confidence: float | None) -> None:
-    """Raise wrong usage unless the threshold is either calibrated or given."""
+    """Raise BadParameter unless the threshold is either calibrated or given."""
     import math
 
     if any(value is not None and math.isnan(value) for value in (max_cer, min_confidence)):
-        raise typer.BadParameter("expected a number, found nan")  # no range of numbers keeps it out
+        raise typer.BadParameter("expected a number, found nan")  # nan passes every range check
     if min_confidence is not None and (calibrate or max_cer is not None):
         raise typer.BadParameter("give either --calibrate MANIFEST with --max-cer RATE, or --min-confidence")
     if min_confidence is None and not (calibrate and max_cer is not None):
         raise typer.BadParameter(
-            "give --calibrate MANIFEST (labelled validation data) with --max-cer RATE; "
-            "or, not calibrated, --min-confidence"
+            "give --calibrate MANIFEST (labelled validation data) with --max-cer RATE, "
+            "or --min-confidence, which is not calibrated"
         )
 
 
 def plan_rejected(out: Path, inputs: Sequence[Path], force: bool) -> Path:
-    """Where the rejected go. Raises AnadilError if it or `out` is there and no --force, or is an input, even so."""
+    """Return the path for rejected utterances. Raises AnadilError if it or `out` exists without --force, or is an input."""
     from anadil.errors import AnadilError
     from anadil.files import refuse_overwrite
 
     rejected = out.with_name(f"{out.name.removesuffix('.jsonl')}.rejected.jsonl")
     for path in (out, rejected):
         if path.resolve() in {given.resolve() for given in inputs}:
-            raise AnadilError(f"{path} is read, and cannot be written too\n  next: choose another --out")
+            raise AnadilError(f"{path} is an input, and cannot be written too\n  next: choose another --out")
         refuse_overwrite(path, force)
     return rejected
 
 
 def read_speech(paths: Sequence[Path], language: str | None) -> list[Utterance]:
-    """Utterances of manifests, and a whole recording each of audio files; these are in the model's language."""
+    """Return the utterances of manifests, and one per audio file; these get the model's language."""
     from anadil.cli.transcribe import find_audio
     from anadil.errors import AnadilError
     from anadil.manifest import Utterance, read_manifest
@@ -135,7 +143,7 @@ def read_speech(paths: Sequence[Path], language: str | None) -> list[Utterance]:
 
 
 def is_manifest(path: Path) -> bool:
-    """Whether a file starts as JSON lines do, or holds nothing; no audio file does."""
+    """Whether a file starts like JSON lines, or is empty; no audio file does."""
     with open(path, "rb") as file:
         start = file.read(4096).removeprefix(b"\xef\xbb\xbf").lstrip()
     return not start or start.startswith(b"{")
@@ -144,35 +152,39 @@ def is_manifest(path: Path) -> bool:
 def calibrated(
     recognizer: Recognizer, valid: Sequence[Utterance], limits: DurationLimits, max_cer: float, report: ConsoleReporter
 ) -> float:
-    """The threshold for `max_cer`, after a table of all; raises AnadilError saying what can be reached."""
+    """Return the threshold for `max_cer`, and show a table of all. Raises AnadilError that names the best CER possible."""
     from anadil.errors import AnadilError
     from anadil.evaluation.calibration import MIN_CHARACTERS, MIN_UTTERANCES, lowest_within
     from anadil.recognition.pseudo_labels import calibrate
 
     found = calibrate(recognizer, valid, limits, report.progress)
     if found.n_set_aside:
-        report.warn(f"{found.n_set_aside:,} validation utterances are set aside: too short or too long")
+        report.warn(f"{found.n_set_aside:,} validation utterances are not used: too short or too long")
     if not found.thresholds:
         raise AnadilError(
             f"too little validation data to calibrate on: {found.n_utterances:,} utterances, "
             f"{found.characters.reference:,} characters; at least {MIN_UTTERANCES} with {MIN_CHARACTERS} characters, "
-            "in which something is heard, are needed\n"
-            "  next: give --calibrate more manifests; or choose --min-confidence, which promises nothing"
+            "and a hypothesis that is not empty, are needed\n"
+            "  next: give --calibrate more manifests; or set --min-confidence, without a known error rate"
         )
     chosen = lowest_within(found.thresholds, max_cer)
     show(found, None if chosen is None else chosen.confidence, report)
     if chosen is not None:
         report.say(
-            f"confidence {chosen.confidence:g}: the validation utterances that it keeps ({chosen.share:.0%}) have "
-            f"{chosen.cer:.1%} character errors, at most {chosen.high:.1%} (95 %)"
+            f"confidence {chosen.confidence:g} keeps {chosen.share:.0%} of the validation utterances, with a CER of "
+            f"{chosen.cer:.1%}, at most {chosen.high:.1%} (95 %)"
         )
         return chosen.confidence
     best = min(found.thresholds, key=lambda one: one.high)
-    unsure = f"; {max_cer:.1%} may be reached, but so little validation data cannot tell" if best.cer <= max_cer else ""
+    unsure = (
+        f"; {max_cer:.1%} may be possible, but there is too little validation data to know"
+        if best.cer <= max_cer
+        else ""
+    )
     reachable = min(1.0, (int(best.high * 1000) + 1) / 1000)
     step = f"--max-cer {reachable:g}, more validation data, or a better model first"
     if reachable > HALF_WRONG:
-        step = "a better model first: texts with so many errors teach nothing"
+        step = "a better model first: training on texts with so many errors does not help"
     raise AnadilError(
         f"no threshold reaches a character error rate of {max_cer:.1%}: the best, confidence {best.confidence:g}, keeps "
         f"{best.share:.0%} of the validation utterances with {best.cer:.1%}, at most {best.high:.1%} (95 %){unsure}\n"
@@ -197,14 +209,16 @@ def show(found: Calibration, chosen: float | None, report: ConsoleReporter) -> N
     report.table(title, ["confidence from", "kept", "share", "CER of the kept", "95 % interval", ""], rows)
 
 
-def tell(found: PseudoLabels, recognizer: Recognizer, least: float, rejected: Path, report: ConsoleReporter) -> None:
-    """What was kept and what was rejected. Raises AnadilError if nothing is left to write."""
+def report_labels(
+    found: PseudoLabels, recognizer: Recognizer, least: float, rejected: Path, report: ConsoleReporter
+) -> None:
+    """Report what was kept and rejected. Raises AnadilError if nothing was kept."""
     from anadil.errors import AnadilError
 
     if found.n_texts:
         report.warn(
-            f"{found.n_texts:,} utterances have a text already: it was not used, and is kept as original_text; "
-            "--exclude MANIFEST leaves such speech out"
+            f"{found.n_texts:,} utterances already have a text: it was not used, and is kept as original_text; "
+            "--exclude MANIFEST excludes such speech"
         )
     if found.n_cut:
         report.say(f"{found.n_cut:,} longer recordings were cut at pauses")
@@ -212,7 +226,7 @@ def tell(found: PseudoLabels, recognizer: Recognizer, least: float, rejected: Pa
     for reason, count in found.reasons.most_common():
         report.say(f"rejected: {count:,} x {reason}")
     if found.rejected:
-        report.say(f"all rejected are in {rejected}")
+        report.say(f"rejected utterances: {rejected}")
     if not found.kept:
         raise AnadilError(
             f"nothing is kept: all {len(found.rejected):,} utterances are rejected\n"

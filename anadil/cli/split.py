@@ -19,69 +19,70 @@ EXAMPLE = (
     "anadil split validated.jsonl more.jsonl --keep splits --out splits-2"
 )
 
-RECORD = "split.json"
-"""In the folder of a split: how it was asked for."""
+_RECORD = "split.json"
+"""File in the folder of a split with the options that made it."""
 
 
 @verb
 def split(
-    manifests: Annotated[list[Path], typer.Argument(help="JSONL manifests; all are dealt together.")],
+    manifests: Annotated[list[Path], typer.Argument(help="JSONL manifests; they are split together.")],
     out: Annotated[Path, typer.Option(help="Folder for train.jsonl, valid.jsonl, test.jsonl.")],
     valid: Annotated[float, typer.Option(help="Share of the hours for valid.jsonl; 0 for none.")] = 0.1,
     test: Annotated[float, typer.Option(help="Share of the hours for test.jsonl; 0 for none.")] = 0.1,
     disjoint: Annotated[
-        str, typer.Option(help="What no two of them may share: speaker, text, or speaker,text.")
+        str, typer.Option(help="What no two splits may share: speaker, text, or speaker,text.")
     ] = "speaker,text",
     valid_disjoint: Annotated[
-        str | None, typer.Option(help="What valid and train may not share.", show_default="as --disjoint")
+        str | None, typer.Option(help="What valid and train must not share.", show_default="as --disjoint")
     ] = None,
     test_speaker: Annotated[
         list[str] | None,
-        typer.Option(help="This speaker is the test set (repeat for several); --valid is then a share of the others."),
+        typer.Option(help="This speaker is the test set (repeat for several). --valid is then a share of the others."),
     ] = None,
     set_aside: Annotated[
-        bool, typer.Option("--set-aside", help="Leave out what links two splits; it goes to set_aside.jsonl.")
+        bool, typer.Option("--set-aside", help="Exclude utterances that link two splits; they go to set_aside.jsonl.")
     ] = False,
     keep: Annotated[
-        Path | None, typer.Option(help="Earlier split: nothing in it moves, only new utterances are dealt.")
+        Path | None, typer.Option(help="Folder of an earlier split: its utterances stay, only new ones are assigned.")
     ] = None,
     lang: Annotated[
         str | None, typer.Option(help="Language of the texts, for lower-casing.", show_default="as in the manifests")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of the draw.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the random choice.")] = 0,
     force: Annotated[
-        bool, typer.Option("--force", help="Replace the split in --out; made with the same options, it is kept.")
+        bool,
+        typer.Option("--force", help="Replace the split in --out. Made with the same options, its utterances stay."),
     ] = False,
 ) -> None:
     """Train, valid and test sets that share no speaker and no sentence (compared without case, punctuation, spaces).
 
-    Each speaker's place is drawn for his name, so it stays when the corpus grows, unless his group gains a speaker.
+    Each speaker's split is drawn from the name, so it stays when the corpus grows, unless the group gains a speaker.
 
-    Where the draw would miss a share by half, groups are dealt by size: with few speakers, use --keep to add speech.
+    Where the draw would miss a share by half, groups are chosen by size: with few speakers, use --keep to add speech.
 
-    With --keep, or --force and the options that --out was made with, nothing that was dealt moves to another set.
+    With --keep, or --force and the options that --out was made with, no utterance moves to another split.
     """
     from anadil.manifest import read_manifests, refuse_pseudo_labels
     from anadil.splitting.split import measure
     from anadil.splitting.tradeoffs import split as split_utterances
 
-    plan = make_plan(valid, test, disjoint, valid_disjoint, test_speaker or [], set_aside, lang, seed)
-    targets = plan_files(out, manifests, keep, force)
+    plan = _make_plan(valid, test, disjoint, valid_disjoint, test_speaker or [], set_aside, lang, seed)
+    targets = _plan_files(out, manifests, keep, force)
     with ConsoleReporter() as report:
         utterances = read_manifests(manifests)
         refuse_pseudo_labels(utterances, "valid and test")
-        keep = keep or same_plan(out, plan, utterances)
-        earlier = read_split(keep) if keep else None
+        keep = keep or _same_options(out, plan, utterances)
+        earlier = _read_split(keep) if keep else None
         utterances, n_measured = measure(utterances, lambda done, total: report.progress("measuring", done, total))
         if n_measured:
             report.say(f"measured {n_measured:,} utterances that had no duration")
         result = split_utterances(utterances, plan, earlier)
-        write_split(out, targets, result, plan)
-        tell(report, result, plan, kept_all=sum(map(len, earlier.values())) if earlier else 0)
-    show(result, out, plan)
+        _write_split(out, targets, result, plan)
+        _report_warnings(report, result, plan, n_earlier=sum(map(len, earlier.values())) if earlier else 0)
+    _print_split(result, out, plan)
 
 
-def make_plan(
+def _make_plan(
     valid: float,
     test: float,
     disjoint: str,
@@ -99,17 +100,17 @@ def make_plan(
         if not 0 <= share < 1:
             raise typer.BadParameter(f"{name} is a share of the hours: 0 or more and less than 1, not {share:g}")
     if valid + (0 if test_speakers else test) >= 1:
-        raise typer.BadParameter("--valid and --test together leave nothing to train on")
+        raise typer.BadParameter("--valid and --test together leave nothing for train")
     if valid == 0 and test == 0 and not test_speakers:
-        raise typer.BadParameter("--valid 0 --test 0 asks for no split at all")
-    apart = links_of("--disjoint", disjoint)
+        raise typer.BadParameter("--valid 0 --test 0 makes no split")
+    apart = _parse_links("--disjoint", disjoint)
     if set_aside and apart != BOTH:
-        raise typer.BadParameter("--set-aside is for --disjoint speaker,text: less than both needs nothing left out")
-    inner = links_of("--valid-disjoint", valid_disjoint) if valid_disjoint is not None else None
+        raise typer.BadParameter("--set-aside is for --disjoint speaker,text: less needs no exclusions")
+    inner = _parse_links("--valid-disjoint", valid_disjoint) if valid_disjoint is not None else None
     return Plan(valid, test, apart, inner, seed, set_aside, tuple(test_speakers), language)
 
 
-def links_of(option: str, value: str) -> frozenset[str]:
+def _parse_links(option: str, value: str) -> frozenset[str]:
     from anadil.splitting.links import BOTH
 
     names = frozenset(name.strip() for name in value.split(","))
@@ -118,58 +119,58 @@ def links_of(option: str, value: str) -> frozenset[str]:
     return names
 
 
-def plan_files(out: Path, manifests: list[Path], keep: Path | None, force: bool) -> dict[str, Path]:
-    """Where each split goes. Raises AnadilError if one is there already, or is an input."""
+def _plan_files(out: Path, manifests: list[Path], keep: Path | None, force: bool) -> dict[str, Path]:
+    """The path of each split. Raises AnadilError if one exists or is an input."""
     from anadil.errors import AnadilError
     from anadil.splitting.split import NAMES
 
     targets = {name: out / f"{name}.jsonl" for name in NAMES}
-    there = [path for path in targets.values() if path.exists()]
+    existing = [path for path in targets.values() if path.exists()]
     inputs = {path.resolve() for path in manifests}
-    for path in there:
+    for path in existing:
         if path.resolve() in inputs:
-            raise AnadilError(f"{path} is to be read, so it is not replaced\n  next: choose another --out")
-    if there and not force:
+            raise AnadilError(f"{path} is an input and cannot be replaced\n  next: choose another --out")
+    if existing and not force:
         raise AnadilError(
-            f"{there[0]} exists already\n  next: add --force: what is in it stays where it is, and what is new is dealt; "
+            f"{existing[0]} exists already\n  next: add --force: its utterances stay, and only new ones are assigned; "
             "or choose another --out"
         )
     return targets
 
 
-def read_split(folder: Path) -> dict[str, list[Utterance]]:
-    """The manifests of an earlier split, those that are there. Raises AnadilError if there is none."""
+def _read_split(folder: Path) -> dict[str, list[Utterance]]:
+    """The manifests of an earlier split, as far as they exist. Raises AnadilError if none exists."""
     from anadil.errors import AnadilError
     from anadil.manifest import read_manifest
     from anadil.splitting.split import TEST, TRAIN, VALID
 
     paths = {name: folder / f"{name}.jsonl" for name in (TRAIN, VALID, TEST)}
-    found = {name: read_manifest(path) for name, path in paths.items() if path.is_file()}
-    if not found:
+    manifests = {name: read_manifest(path) for name, path in paths.items() if path.is_file()}
+    if not manifests:
         raise AnadilError(
             f"no split in {folder}: looked for train.jsonl, valid.jsonl, test.jsonl\n  next: check --keep"
         )
-    return found
+    return manifests
 
 
-def same_plan(out: Path, plan: Plan, utterances: list[Utterance]) -> Path | None:
-    """`out` if it holds a split that was asked for with the same options, of utterances that are among these."""
+def _same_options(out: Path, plan: Plan, utterances: list[Utterance]) -> Path | None:
+    """`out` if it holds a split made with the same options that has some of these utterances; else None."""
     import json
 
     from anadil.splitting.links import absolute_paths
 
     try:
-        written = json.loads((out / RECORD).read_text(encoding="utf-8"))
+        written = json.loads((out / _RECORD).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
     if plan.test_speakers or not isinstance(written, dict) or written.get("options") != plan.to_dict():
         return None
-    before = {path for old in read_split(out).values() for path in absolute_paths(old)}
+    before = {path for old in _read_split(out).values() for path in absolute_paths(old)}
     return out if before & set(absolute_paths(utterances)) else None
 
 
-def write_split(out: Path, targets: dict[str, Path], result: SplitResult, plan: Plan) -> None:
-    """All files or none; an earlier split's file that this one lacks goes, so that no two splits are mixed."""
+def _write_split(out: Path, targets: dict[str, Path], result: SplitResult, plan: Plan) -> None:
+    """Write all files or none. Files of an earlier split that this one lacks are deleted, so that no two are mixed."""
     import json
 
     from anadil import __version__
@@ -181,15 +182,15 @@ def write_split(out: Path, targets: dict[str, Path], result: SplitResult, plan: 
             if result.mask(name).any():
                 write_manifest(stack.enter_context(whole_file(path)), result.part(name))
         record = {"options": plan.to_dict(), "anadil": __version__}
-        beside = stack.enter_context(whole_file(out / RECORD))
+        beside = stack.enter_context(whole_file(out / _RECORD))
         beside.write_text(json.dumps(record, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
     for name, path in targets.items():
         if not result.mask(name).any():
             path.unlink(missing_ok=True)
 
 
-def tell(report: ConsoleReporter, result: SplitResult, plan: Plan, kept_all: int) -> None:
-    """What a user should know about how it was dealt."""
+def _report_warnings(report: ConsoleReporter, result: SplitResult, plan: Plan, n_earlier: int) -> None:
+    """Report what a user should know about how the split was made."""
     from anadil.splitting.tradeoffs import off_target
 
     links, n = result.links, len(result.utterances)
@@ -198,28 +199,26 @@ def tell(report: ConsoleReporter, result: SplitResult, plan: Plan, kept_all: int
             f"{links.n_unnamed:,} of {n:,} utterances have no speaker: each recording counts as a speaker of its own"
         )
     if links.n_repeated:
-        report.warn(
-            f"{links.n_repeated:,} utterances are a clip (file and offset) that another line has too; all are kept"
-        )
+        report.warn(f"{links.n_repeated:,} utterances repeat the clip (file and offset) of another line; all are kept")
     if links.n_wordless and plan.disjoint != {"speaker"}:
         report.warn(f"{links.n_wordless:,} of {n:,} utterances have no text to compare")
-    if kept_all:
+    if n_earlier:
         report.say(f"{result.n_kept:,} utterances stay where they were, {n - result.n_kept:,} are new")
-        if kept_all > result.n_kept:
-            report.warn(f"{kept_all - result.n_kept:,} utterances of the split to keep are no longer in the manifests")
+        if n_earlier > result.n_kept:
+            report.warn(f"{n_earlier - result.n_kept:,} utterances of the split to keep are no longer in the manifests")
     for reason, count in result.set_aside_reasons().items():
         report.say(f"set aside, {count:,} utterances: {reason}")
     for problem in off_target(result, plan):
         report.warn(problem)
     if result.by_size:
         report.say(
-            f"{' and '.join(result.by_size)} dealt by size, because the draw alone would have missed the share or made "
-            "one speaker most of it: when the corpus grows, use --keep, or utterances may move"
+            f"{' and '.join(result.by_size)} chosen by size, because the draw alone would have missed the share or made "
+            "one speaker most of it. When the corpus grows, use --keep, or utterances may move"
         )
 
 
-def show(result: SplitResult, out: Path, plan: Plan) -> None:
-    """The table on stdout, what the splits share, and what to do next."""
+def _print_split(result: SplitResult, out: Path, plan: Plan) -> None:
+    """Print the table, what the splits share, and the next command."""
     import shlex
 
     from rich.console import Console

@@ -10,13 +10,7 @@ import typer
 from anadil.cli.console import ConsoleReporter, verb
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    import numpy as np
-
-    from anadil.text.rules import TextRules
     from anadil.training.config import Config
-    from anadil.training.validation import Judgement
 
 EXAMPLE = "Example: anadil train configs/few-hours.yaml language=mdw data.train=train.jsonl data.valid=valid.jsonl --out runs/mdw"
 
@@ -29,17 +23,17 @@ def train(
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the run.", show_default="runs/NAME")] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with the run in --out that was interrupted or killed.")
+        bool, typer.Option("--resume", help="Continue the run in --out that was interrupted or killed.")
     ] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace an earlier run in --out.")] = False,
     dry_run: Annotated[
         bool,
         typer.Option(
-            "--dry-run", help="Try the longest batch; tell memory, speed and the expected end. Writes nothing."
+            "--dry-run", help="Try the longest batch; report memory, speed and the expected end. Writes nothing."
         ),
     ] = False,
     find_lr: Annotated[
-        bool, typer.Option("--find-lr", help="Try learning rates and suggest one; OUT/find-lr.svg shows the losses.")
+        bool, typer.Option("--find-lr", help="Test learning rates and suggest one; OUT/find-lr.svg shows the losses.")
     ] = False,
 ) -> None:
     """Train a model: writes OUT/best and OUT/last (model folders), OUT/metrics.csv and TensorBoard logs."""
@@ -56,9 +50,9 @@ def train(
     if find_lr:
         return _find(settings, out, force)
     with ConsoleReporter() as report:
-        run = train_model(settings, out, judge, report, force, resume)
+        run = train_model(settings, out, report, force, resume)
     name = "best" if run.best else "last"
-    if is_first():  # torchrun starts many of us
+    if is_first():  # torchrun starts several processes
         report.say(f"\n{run.minutes:.1f} minutes; next: anadil export {out / name} --out {out / 'exported'}")
         print(out / name)
 
@@ -86,18 +80,3 @@ def _find(settings: Config, out: Path, force: bool) -> None:
         report.say(f"{explain(found)}\npicture: {out / PICTURE}")
     if found.suggestion is not None:
         print(f"training.lr={found.suggestion:g}")
-
-
-def judge(log_probs: Sequence[np.ndarray], rules: TextRules, references: Sequence[str]) -> Judgement:
-    """Greedy decoding and corpus-level CER and WER, for the training loop's validation."""
-    from anadil.decoding.ctc import best_path
-    from anadil.evaluation.errors import character_errors, total, word_errors
-    from anadil.training.validation import Judgement
-
-    hypotheses = [
-        " ".join(rules.decode(token.id for token in best_path(row, rules.blank_id)).split()) for row in log_probs
-    ]
-    pairs = list(zip(references, hypotheses, strict=True))
-    cer = total(character_errors(reference, hypothesis) for reference, hypothesis in pairs).rate
-    wer = total(word_errors(reference, hypothesis) for reference, hypothesis in pairs).rate
-    return Judgement(cer, wer, hypotheses)

@@ -28,16 +28,16 @@ class Format(enum.StrEnum):
     CTM = "ctm"
 
 
-ENDINGS = {Format.TEXT: ".txt", Format.TEXTGRID: ".TextGrid", Format.AUDACITY: ".txt"}
-"""Of files, where it is not the format's name."""
-ALONE = (Format.SRT, Format.VTT, Format.TEXTGRID, Format.EAF, Format.AUDACITY)
-"""Formats whose files are about one recording."""
+_SUFFIXES = {Format.TEXT: ".txt", Format.TEXTGRID: ".TextGrid", Format.AUDACITY: ".txt"}
+"""File suffixes of the formats for which it is not the format's name."""
+_ONE_RECORDING = (Format.SRT, Format.VTT, Format.TEXTGRID, Format.EAF, Format.AUDACITY)
+"""Formats in which a file holds the transcript of one recording only."""
 
 
 @verb
 def transcribe(
     model: Annotated[Path, typer.Argument(help="Exported folder (fast, without PyTorch), model folder or .nemo.")],
-    audio: Annotated[list[Path], typer.Argument(help="Audio files, and folders that are searched for some.")],
+    audio: Annotated[list[Path], typer.Argument(help="Audio files, and folders to search for them.")],
     form: Annotated[
         Format,
         typer.Option(
@@ -47,13 +47,12 @@ def transcribe(
         ),
     ] = Format.TEXT,
     out: Annotated[
-        Path | None, typer.Option(help="Folder for one file a recording; without it, everything goes to stdout.")
+        Path | None, typer.Option(help="Folder for one file per recording; without it, everything goes to stdout.")
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace earlier transcripts.")] = False,
 ) -> None:
-    """Recognise recordings of any length. One that cannot be read is named, and the others are still done (exit status 1)."""
-    from anadil.audio import probe
-    from anadil.data.examples import file_notes
+    """Recognise recordings of any length. One that cannot be read is named, the others are still recognised (exit status 1)."""
+    from anadil.audio import file_notes, probe
     from anadil.errors import AnadilError
     from anadil.recognition.load import load
 
@@ -66,7 +65,7 @@ def transcribe(
         for done, source in enumerate(sources, start=1):
             try:
                 notes.update(file_notes(probe(source)))
-                deliver(recognizer.transcribe(source), source, form, targets.get(source), alone=len(sources) == 1)
+                _deliver(recognizer.transcribe(source), source, form, targets.get(source), alone=len(sources) == 1)
             except AnadilError as error:
                 failed += 1
                 report.warn(str(error))
@@ -79,7 +78,7 @@ def transcribe(
 
 
 def find_audio(paths: list[Path]) -> list[Path]:
-    """Files as given; folders searched for names that libsndfile reads. Raises AnadilError if there are none."""
+    """Return the files, and in folders those that libsndfile reads, by name. Raises AnadilError if a folder has none."""
     from anadil.audio import EXTENSIONS
     from anadil.errors import AnadilError
 
@@ -96,44 +95,45 @@ def find_audio(paths: list[Path]) -> list[Path]:
 
 
 def plan_outputs(sources: list[Path], form: Format, out: Path | None, force: bool) -> dict[Path, Path]:
-    """Where each transcript goes under `out`. Raises AnadilError before any work if names clash or files exist."""
+    """Return the output file of each recording. Raises AnadilError before any work if names clash or files exist."""
     from anadil.errors import AnadilError
     from anadil.files import refuse_overwrite
 
     spaced = [str(source) for source in sources if form is Format.CTM and len(source.stem.split()) != 1]
     if spaced:
         raise AnadilError(
-            f"CTM has no place for white space in names: {', '.join(spaced[:3])}\n  next: rename these recordings"
+            f"CTM names cannot contain white space: {', '.join(spaced[:3])}\n  next: rename these recordings"
         )
     if out is None:
-        if form in ALONE and len(sources) > 1:
+        if form in _ONE_RECORDING and len(sources) > 1:
             raise AnadilError(
-                f"a file of format {form} is about one recording, and there are {len(sources):,}\n"
-                "  next: add --out DIR, for one file a recording"
+                f"a file of format {form} holds one recording only, and there are {len(sources):,}\n"
+                "  next: add --out DIR, to write one file per recording"
             )
         return {}
-    suffix = ENDINGS.get(form, f".{form}")
+    suffix = _SUFFIXES.get(form, f".{form}")
     targets = {source: out / (source.stem + suffix) for source in sources}
     clashes = [str(target) for target, count in Counter(targets.values()).items() if count > 1]
     if clashes:
         targets = {source: out / (source.name + suffix) for source in sources}
         if len(set(targets.values())) < len(sources):
             raise AnadilError(
-                f"several recordings would be written to {clashes[0]}\n  next: one folder at a time, each with its own --out"
+                f"several recordings would be written to {clashes[0]}\n"
+                "  next: transcribe one folder at a time, each with its own --out"
             )
     for target in targets.values():
         refuse_overwrite(target, force)
     return targets
 
 
-def deliver(transcript: Transcript, source: Path, form: Format, target: Path | None, alone: bool) -> None:
-    """Write one transcript to its file, or print it: the bare text if it is the only one."""
+def _deliver(transcript: Transcript, source: Path, form: Format, target: Path | None, alone: bool) -> None:
+    """Write one transcript to its file, or print it. With `alone`, text is printed without the file name."""
     from anadil.files import whole_file
 
     if form is Format.TEXT:
         content = (transcript.text if alone or target else f"{source}\t{transcript.text}") + "\n"
     else:
-        content = render(transcript, source, form)
+        content = _format(transcript, source, form)
     if target is None:
         print(content, end="", flush=True)
         return
@@ -141,8 +141,8 @@ def deliver(transcript: Transcript, source: Path, form: Format, target: Path | N
         beside.write_text(content, encoding="utf-8", newline="\n")
 
 
-def render(transcript: Transcript, source: Path, form: Format) -> str:
-    """A transcript in one of the formats with times."""
+def _format(transcript: Transcript, source: Path, form: Format) -> str:
+    """The transcript as text in one of the formats with times."""
     if form is Format.JSON:
         import json
 
@@ -153,16 +153,16 @@ def render(transcript: Transcript, source: Path, form: Format) -> str:
     if form is Format.CTM:
         words = ((word, max(0.0, word.end - word.start)) for word in transcript.words)
         return ctm.format_ctm(
-            [ctm.Timed(source.stem, "1", word.start, length, word.text, word.confidence) for word, length in words]
+            [ctm.TimedWord(source.stem, "1", word.start, length, word.text, word.confidence) for word, length in words]
         )
     utterances = cues(transcript)
-    plain = {
+    cue_formats = {
         Format.SRT: subtitles.format_srt,
         Format.VTT: subtitles.format_vtt,
         Format.AUDACITY: audacity.format_audacity,
     }
-    if form in plain:
-        return plain[form](utterances)
+    if form in cue_formats:
+        return cue_formats[form](utterances)
     tiers = {"utterances": utterances, "words": word_segments(transcript)}
     if form is Format.EAF:
         return elan.format_eaf(tiers, source)

@@ -1,4 +1,4 @@
-"""Files from the web that arrive whole: resumed after a cut, never spliced from two versions, checked, then renamed."""
+"""Downloads that arrive complete: resumed when cut off, never mixed from two versions, verified, then renamed."""
 
 from __future__ import annotations
 
@@ -23,62 +23,64 @@ from anadil import __version__
 from anadil.errors import AnadilError
 
 TRIES = 6
-"""In a row that bring nothing new: with the waits between them, about a minute without network."""
+"""Failed requests in a row that bring no new bytes: with the waits between them, about a minute without network."""
 
-LONGEST_WAIT_S = 60.0
-TIMEOUT_S = 60.0  # without a single byte
-CHUNK_BYTES = 2**18
-MAX_PAGE_BYTES = 64 * 2**20  # of a listing or a list of sums
-PASSING_STATUS = frozenset({408, 425, 429, 500, 502, 503, 504})  # worth another try
+_MAX_WAIT_S = 60.0
+_TIMEOUT_S = 60.0  # without receiving a byte
+_CHUNK_BYTES = 2**18
+MAX_PAGE_BYTES = 64 * 2**20  # of a file listing or a list of checksums
+_TEMPORARY_STATUS = frozenset({408, 425, 429, 500, 502, 503, 504})  # worth another try
 
-Progress = Callable[[str, float, float], None]  # what, bytes done, bytes in all (0: unknown)
+Progress = Callable[[str, float, float], None]  # what, bytes done, total bytes (0: unknown)
 
 
 @dataclass(frozen=True, slots=True)
-class Remote:
-    """One file of a corpus."""
+class RemoteFile:
+    """One file of a corpus on a web server."""
 
     url: str
-    name: str  # path below the folder it goes to
-    size: int | None = None  # bytes, where it is published
-    checksum: str | None = None  # "sha256:..." or "md5:...", where it is published
+    name: str  # path below the target folder
+    size: int | None = None  # bytes, if it is published
+    checksum: str | None = None  # "sha256:..." or "md5:...", if it is published
 
 
-def fetch_all(files: Sequence[Remote], out: Path, progress: Progress = lambda *step: None) -> list[Path]:
-    """Fetch files into `out`, those that are there already only if they are not as published."""
-    fetched = []
+def fetch_all(files: Sequence[RemoteFile], out: Path, progress: Progress = lambda *step: None) -> list[Path]:
+    """Download files into `out`; return their paths. Raises AnadilError as `fetch`."""
+    paths = []
     for number, file in enumerate(files, start=1):
-        fetched.append(fetch(file, out / file.name, progress))
+        paths.append(fetch(file, out / file.name, progress))
         if len(files) > 1:
             progress("files", number, len(files))
-    return fetched
+    return paths
 
 
-def fetch(file: Remote, target: Path, progress: Progress = lambda *step: None) -> Path:
-    """Fetch one file to `target`, or find it there. Returns `target`.
+def fetch(file: RemoteFile, target: Path, progress: Progress = lambda *step: None) -> Path:
+    """Download one file to `target`, unless it is there already. Returns `target`.
 
-    What has come stays in `TARGET.partial` when the network fails, and the next call goes on from there, if the server
-    still has the same file (ETag, date, size) and can send a part of it.
-    Raises AnadilError if the server refuses, stays out of reach, or sends another size or checksum than published.
+    If the network fails, the received part stays in `TARGET.partial`. The next call resumes it if the server still has
+    the same file (ETag, date, size) and supports range requests.
+    Raises AnadilError if the server refuses, cannot be reached, or sends another size or checksum than published.
     """
     if target.exists():
-        if wrong := difference(file, target):
-            raise AnadilError(f"{target} is there already, but {wrong}\n  next: move it away, and run this again")
+        if problem := difference(file, target):
+            raise AnadilError(
+                f"{target} is there already, but {problem}\n  next: rename or delete it, and run the same command again"
+            )
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = _Partial(target.with_name(target.name + ".partial"))
-    in_pieces = _complete(file, partial, progress)
-    wrong = difference(file, partial.path)
-    if wrong and in_pieces:  # they do not fit together: once more, as a whole
+    in_parts = _complete(file, partial, progress)
+    problem = difference(file, partial.path)
+    if problem and in_parts:  # the parts do not fit together: download it again as a whole
         partial.discard()
         _complete(file, partial, progress)
-        wrong = difference(file, partial.path)
-    if wrong:
+        problem = difference(file, partial.path)
+    if problem:
         partial.discard()
         raise AnadilError(
-            f"{file.url} is not the file that is meant, or was damaged on the way: {wrong}\n"
-            "  nothing of it was kept\n"
-            "  next: run the same command again; if it stays so, ask those who publish the corpus"
+            f"{file.url} is not the published file, or was damaged in transit: {problem}\n"
+            "  the download was deleted\n"
+            "  next: run the same command again; if it fails again, ask the publishers of the corpus"
         )
     os.replace(partial.path, target)
     partial.discard()
@@ -86,24 +88,24 @@ def fetch(file: Remote, target: Path, progress: Progress = lambda *step: None) -
 
 
 def read_page(url: str) -> bytes:
-    """A listing or a list of checksums. Raises AnadilError as `fetch`."""
+    """Download a small page: a file listing or a list of checksums. Raises AnadilError as `fetch`."""
 
     def read() -> bytes:
         with _open(url, {}) as response:
             page: bytes = response.read(MAX_PAGE_BYTES + 1)
         if len(page) > MAX_PAGE_BYTES:
-            raise AnadilError(f"{url} is larger than any listing ({MAX_PAGE_BYTES >> 20} MB)")
+            raise AnadilError(f"{url} is larger than a listing can be ({MAX_PAGE_BYTES >> 20} MB)")
         return page
 
-    page: bytes = _persist(read, lambda: 0, url)
+    page: bytes = _retry(read, lambda: 0, url)
     return page
 
 
 class _Partial:
-    """A file that is still coming, and a note on which version of it."""
+    """A file that is being downloaded, and beside it a JSON file on which version of it."""
 
     def __init__(self, path: Path) -> None:
-        self.path, self.note = path, path.with_name(path.name + ".json")
+        self.path, self.version_file = path, path.with_name(path.name + ".json")
 
     @property
     def size(self) -> int:
@@ -111,70 +113,70 @@ class _Partial:
 
     def version(self) -> dict[str, Any] | None:
         try:
-            version = json.loads(self.note.read_text(encoding="utf-8"))
+            version = json.loads(self.version_file.read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return None
         return version if isinstance(version, dict) else None
 
     def begin(self, version: dict[str, Any]) -> None:
         self.discard()
-        self.note.write_text(json.dumps(version), encoding="utf-8")
+        self.version_file.write_text(json.dumps(version), encoding="utf-8")
 
     def discard(self) -> None:
-        for path in (self.path, self.note):
+        for path in (self.path, self.version_file):
             path.unlink(missing_ok=True)
 
 
-def _complete(file: Remote, partial: _Partial, progress: Progress) -> bool:
-    """Fill `partial` to its end. Returns whether it was put together from more than one answer."""
-    pieces: list[int] = []
+def _complete(file: RemoteFile, partial: _Partial, progress: Progress) -> bool:
+    """Download `partial` to its end. Returns whether it was put together from several responses."""
+    begins: list[int] = []
 
     def get() -> None:
         begin = _receive(file, partial, progress)
         if begin is not None:
-            pieces.append(begin)
+            begins.append(begin)
 
-    _persist(get, lambda: partial.size, file.url)
-    return any(begin > 0 for begin in pieces)
+    _retry(get, lambda: partial.size, file.url)
+    return any(begin > 0 for begin in begins)
 
 
-def _persist(get: Callable[[], Any], n_bytes: Callable[[], int], url: str) -> Any:
-    """Call `get` until it ends; give up after `TRIES` failures in a row that brought the file no further than before."""
-    furthest, failures = n_bytes(), 0
+def _retry(get: Callable[[], Any], n_bytes: Callable[[], int], url: str) -> Any:
+    """Call `get` until it succeeds; give up after `TRIES` failures in a row in which `n_bytes` did not grow."""
+    most_bytes, failures = n_bytes(), 0
     while True:
         try:
             return get()
-        except (OSError, http.client.HTTPException) as error:  # URLError, time-outs and cuts among them
-            if n_bytes() > furthest:
-                furthest, failures = n_bytes(), 0
-            wait = _wait_for(error, failures)
+        except (OSError, http.client.HTTPException) as error:  # includes URLError, time-outs and lost connections
+            if n_bytes() > most_bytes:
+                most_bytes, failures = n_bytes(), 0
+            wait = _seconds_to_wait(error, failures)
             failures += 1
             if wait is None or failures >= TRIES:
-                raise _failed(url, error, failures) from error
+                raise _network_error(url, error, failures) from error
         time.sleep(wait)
 
 
-def _wait_for(error: Exception, failures: int) -> float | None:
-    """Seconds until another try, doubling from one; None if there is no point in it."""
-    wait: float = min(2.0**failures, LONGEST_WAIT_S)
+def _seconds_to_wait(error: Exception, failures: int) -> float | None:
+    """Seconds until the next try, doubling from one; None if another try cannot help."""
+    wait: float = min(2.0**failures, _MAX_WAIT_S)
     if isinstance(error, urllib.error.HTTPError):
-        if error.code not in PASSING_STATUS:
+        if error.code not in _TEMPORARY_STATUS:
             return None
-        asked = error.headers.get("Retry-After", "")
-        return min(float(asked), LONGEST_WAIT_S) if asked.isdecimal() else wait
-    passing = urllib.error.URLError | ConnectionError | TimeoutError | ssl.SSLError
-    if isinstance(error, OSError) and not isinstance(error, passing):
-        return None  # the disk is full, not the line cut
+        retry_after = error.headers.get("Retry-After", "")
+        return min(float(retry_after), _MAX_WAIT_S) if retry_after.isdecimal() else wait
+    network_errors = urllib.error.URLError | ConnectionError | TimeoutError | ssl.SSLError
+    if isinstance(error, OSError) and not isinstance(error, network_errors):
+        return None  # not the network: for example, the disk is full
     return wait
 
 
-def _receive(file: Remote, partial: _Partial, progress: Progress) -> int | None:
-    """One request: append to `partial` or begin anew. Returns the byte it began at, None if all was there."""
+def _receive(file: RemoteFile, partial: _Partial, progress: Progress) -> int | None:
+    """Make one request: append to `partial`, or start it again. Returns the first byte received, None if all was there."""
     begin, known = partial.size, partial.version()
     if begin and (known is None or known["url"] != file.url):
         begin, known = 0, None
     try:
-        response = _open(file.url, _conditions(begin, known))
+        response = _open(file.url, _range_headers(begin, known))
     except urllib.error.HTTPError as error:
         if error.code != 416 or not begin:
             raise
@@ -187,29 +189,29 @@ def _receive(file: Remote, partial: _Partial, progress: Progress) -> int | None:
         version = _version(file.url, response)
         if response.status == 206 and known and _continues(response, begin, version, known):
             mode = "ab"
-        elif response.status == 206:  # another part, or of another version: not to be spliced
+        elif response.status == 206:  # a part that does not continue ours
             partial.discard()
             raise ConnectionError("the file on the server has changed")
         else:
             begin, mode = 0, "wb"
-            _require_room(file, version["size"], partial.path)
+            _check_size(file, version["size"], partial.path)
             partial.begin(version)
         _copy(response, partial, mode, begin, version["size"], lambda done, total: progress(file.name, done, total))
     return begin
 
 
-def _conditions(begin: int, known: dict[str, Any] | None) -> dict[str, str]:
+def _range_headers(begin: int, known: dict[str, Any] | None) -> dict[str, str]:
     if not begin or known is None:
         return {}
     headers = {"Range": f"bytes={begin}-"}
     validator = known["etag"] or known["modified"]
-    if validator and not validator.startswith("W/"):  # RFC 9110, 13.1.5: a weak ETag is no condition for a range
+    if validator and not validator.startswith("W/"):  # RFC 9110, 13.1.5: If-Range needs a strong ETag
         headers["If-Range"] = validator
     return headers
 
 
 def _version(url: str, response: Any) -> dict[str, Any]:
-    """What tells one version of a file from another; its full size, whatever part of it comes."""
+    """What identifies a version of a file; `size` is its full size, even in a partial response."""
     length = response.headers.get("Content-Length", "")
     size = int(length) if length.isdecimal() else None
     part = re.fullmatch(r"bytes \d+-\d+/(\d+)", response.headers.get("Content-Range", ""))
@@ -224,10 +226,10 @@ def _version(url: str, response: Any) -> dict[str, Any]:
 
 
 def _continues(response: Any, begin: int, version: dict[str, Any], known: dict[str, Any]) -> bool:
-    """Whether this part follows on what is there. A part may leave out what If-Range has settled (RFC 9110, 15.3.7)."""
-    told = [key for key in ("etag", "modified", "size") if version[key] is not None]
+    """Whether this partial response continues ours. It may omit fields that If-Range has settled (RFC 9110, 15.3.7)."""
+    given = [key for key in ("etag", "modified", "size") if version[key] is not None]
     starts = response.headers.get("Content-Range", "").startswith(f"bytes {begin}-")
-    return bool(starts and told and all(version[key] == known[key] for key in told))
+    return bool(starts and given and all(version[key] == known[key] for key in given))
 
 
 def _copy(
@@ -240,7 +242,7 @@ def _copy(
 ) -> None:
     done = begin
     with open(partial.path, mode) as out:
-        while chunk := response.read(CHUNK_BYTES):
+        while chunk := response.read(_CHUNK_BYTES):
             out.write(chunk)
             done += len(chunk)
             on_progress(done, total or 0)
@@ -252,16 +254,16 @@ def _copy(
 
 def _open(url: str, headers: dict[str, str]) -> Any:
     if urllib.parse.urlsplit(url).scheme not in ("http", "https"):
-        raise AnadilError(f"{url} is no web address")
+        raise AnadilError(f"{url} is not a web address")
     plain = {"User-Agent": f"anadil/{__version__}", "Accept-Encoding": "identity"}
-    return urllib.request.urlopen(urllib.request.Request(url, headers=plain | headers), timeout=TIMEOUT_S)
+    return urllib.request.urlopen(urllib.request.Request(url, headers=plain | headers), timeout=_TIMEOUT_S)
 
 
-def _require_room(file: Remote, size: int | None, path: Path) -> None:
+def _check_size(file: RemoteFile, size: int | None, path: Path) -> None:
     if file.size is not None and size is not None and size != file.size:
         raise AnadilError(
-            f"{file.url} has {size:,} bytes, {file.size:,} are published: it is not the file that is meant\n"
-            "  next: look whether the corpus has moved (anadil corpora tells its page)"
+            f"{file.url} has {size:,} bytes, but {file.size:,} are published: it is another file\n"
+            "  next: check whether the corpus has moved (anadil corpora NAME shows where it is)"
         )
     free = shutil.disk_usage(path.parent).free
     if size is not None and size > free:
@@ -271,20 +273,22 @@ def _require_room(file: Remote, size: int | None, path: Path) -> None:
         )
 
 
-def difference(file: Remote, path: Path) -> str | None:
-    """How the file at `path` differs from the published one."""
+def difference(file: RemoteFile, path: Path) -> str | None:
+    """How the file at `path` differs from the published size or checksum; None if it does not."""
     size = path.stat().st_size
     if file.size is not None and size != file.size:
-        return f"it has {size:,} bytes where {file.size:,} are published"
+        return f"it has {size:,} bytes, but {file.size:,} are published"
     if file.checksum is None:
         return None
     method, _, expected = file.checksum.partition(":")
     with open(path, "rb") as content:
-        found = hashlib.file_digest(content, method).hexdigest()
-    return None if found == expected.lower() else f"its {method} checksum is {found} where {expected} is published"
+        checksum = hashlib.file_digest(content, method).hexdigest()
+    if checksum == expected.lower():
+        return None
+    return f"its {method} checksum is {checksum}, but {expected} is published"
 
 
-def _failed(url: str, error: Exception, failures: int) -> AnadilError:
+def _network_error(url: str, error: Exception, failures: int) -> AnadilError:
     reason: object = error
     if isinstance(error, urllib.error.HTTPError):
         reason = f"the server answers {error.code} {error.reason}"
@@ -294,5 +298,5 @@ def _failed(url: str, error: Exception, failures: int) -> AnadilError:
         reason = error.reason
     tried = f" ({failures} tries)" if failures > 1 else ""
     return AnadilError(
-        f"could not fetch {url}: {reason}{tried}\n  next: run the same command again; it goes on where it stopped"
+        f"could not download {url}: {reason}{tried}\n  next: run the same command again; it resumes where it stopped"
     )

@@ -1,7 +1,7 @@
 """Google FLEURS: the same 2,009 sentences in 102 languages; `<lang>/train.tsv` without a header, audio/<split>/*.wav.
 
-The columns: number of the sentence, file, sentence as written, sentence in lower case without punctuation, its
-characters, samples at 16 kHz, gender. Speakers are not told, and a sentence is read by up to three of them.
+The columns are: number of the sentence, file, sentence as written, sentence in lower case without punctuation, its
+characters, samples at 16 kHz, gender. Speakers are not identified; up to three of them read each sentence.
 """
 
 from __future__ import annotations
@@ -10,18 +10,19 @@ import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from anadil.corpora.archive import archives_in, opened, stem
-from anadil.corpora.download import Progress, Remote, fetch_all, read_page
-from anadil.corpora.lines import read_lines, safe_path
+from anadil.corpora.archive import archive_stem, archives_in, unpack_if_archive
+from anadil.corpora.download import Progress, RemoteFile, fetch_all, read_page
 from anadil.corpora.reader import Options, Reject
+from anadil.corpora.recordings import safe_path
+from anadil.corpora.text_files import stream_lines
 from anadil.errors import AnadilError, Problem
 from anadil.manifest import Utterance
 
-LICENSE = "CC-BY-4.0"
-SAMPLE_RATE = 16000
+_LICENSE = "CC-BY-4.0"
+_SAMPLE_RATE = 16000
 SPLITS = ("train", "dev", "test")
-N_COLUMNS = 7
-HOST = "https://huggingface.co"
+_N_COLUMNS = 7
+_HOST = "https://huggingface.co"
 _LOCALES = """af_za am_et ar_eg as_in ast_es az_az be_by bg_bg bn_in bs_ba ca_es ceb_ph ckb_iq cmn_hans_cn cs_cz cy_gb da_dk
     de_de el_gr en_us es_419 et_ee fa_ir ff_sn fi_fi fil_ph fr_fr ga_ie gl_es gu_in ha_ng he_il hi_in hr_hr hu_hu hy_am
     id_id ig_ng is_is it_it ja_jp jv_id ka_ge kam_ke kea_cv kk_kz km_kh kn_in ko_kr ky_kg lb_lu lg_ug ln_cd lo_la lt_lt
@@ -32,32 +33,33 @@ LOCALES = tuple(_LOCALES.split())
 
 
 def utterances(source: Path, options: Options, reject: Reject) -> Iterator[Utterance]:
-    """All splits of one language's folder; `text` is the sentence in lower case, `raw_text` the one as written.
+    """Yield the utterances of all splits of one language.
 
-    Raises AnadilError if `source` holds no split, or several languages and none is chosen.
+    `text` is the sentence in lower case, `extra["raw_text"]` the sentence as written. Raises AnadilError if `source` has
+    no split, or several languages of which none was chosen.
     """
-    folder = _language_folder(opened(source, options.unpacked), options)
+    folder = _language_folder(unpack_if_archive(source, options.unpack_to), options)
     locale = folder.name if folder.name in LOCALES else None
     for split in SPLITS:
         if not (folder / f"{split}.tsv").is_file():
             continue
         places = _audio_folders(folder, split, options)
-        for line in read_lines(folder / f"{split}.tsv", reject):
+        for line in stream_lines(folder / f"{split}.tsv", reject):
             cells = line.text.split("\t")
-            if len(cells) != N_COLUMNS:
-                reject(Problem(line.where, f"{len(cells)} columns, a row of FLEURS has {N_COLUMNS}"))
+            if len(cells) != _N_COLUMNS:
+                reject(Problem(line.where, f"{len(cells)} columns, but a row of FLEURS has {_N_COLUMNS}"))
                 continue
             number, name, raw_text, text, _, n_samples, gender = cells
-            found = [path for place in places if (path := safe_path(place, name))]
-            if not found:
-                reject(Problem(line.where, f"the name of the file is empty or leads out of the corpus: {name!r}"))
+            candidates = [path for place in places if (path := safe_path(place, name))]
+            if not candidates:
+                reject(Problem(line.where, f"the file name is empty or leads out of the corpus: {name!r}"))
                 continue
             yield Utterance(
-                audio_filepath=str(next((path for path in found if path.is_file()), found[0])),
-                duration=int(n_samples) / SAMPLE_RATE if n_samples.isdecimal() and int(n_samples) else None,
+                audio_filepath=str(next((path for path in candidates if path.is_file()), candidates[0])),
+                duration=int(n_samples) / _SAMPLE_RATE if n_samples.isdecimal() and int(n_samples) else None,
                 text=text,
                 language=_code(locale) if locale else options.language,
-                extra={"split": split, "license": LICENSE, "raw_text": raw_text, "sentence_id": number}
+                extra={"split": split, "license": _LICENSE, "raw_text": raw_text, "sentence_id": number}
                 | ({"gender": gender.lower()} if gender else {})
                 | ({"locale": locale} if locale else {}),
                 source=line.where,
@@ -65,23 +67,27 @@ def utterances(source: Path, options: Options, reject: Reject) -> Iterator[Utter
 
 
 def download(language: str | None, parts: Sequence[str], out: Path, progress: Progress) -> list[Path]:
-    """Fetch one language from its public repository; sizes and SHA-256 sums are those it lists. Raises AnadilError."""
+    """Download one language from its public repository, which lists sizes and SHA-256 checksums. Raises AnadilError."""
     locale = _locale(language)
-    listing = f"{HOST}/api/datasets/google/fleurs/tree/main/data/{locale}?recursive=true"
+    listing = f"{_HOST}/api/datasets/google/fleurs/tree/main/data/{locale}?recursive=true"
     try:
         listed = {entry["path"]: entry for entry in json.loads(read_page(listing)) if entry["type"] == "file"}
     except (ValueError, KeyError, TypeError) as error:
-        raise AnadilError(f"{listing} is no listing of files any more: {error}\n  next: tell us") from error
+        raise AnadilError(
+            f"{listing} is not a listing of files any more: {error}\n  next: report this as a bug of Anadil"
+        ) from error
     names = [name for split in SPLITS for name in (f"{split}.tsv", f"audio/{split}.tar.gz")]
     files = []
     for name in names:
         path = f"data/{locale}/{name}"
         if path not in listed:
-            raise AnadilError(f"{listing} does not list {path}\n  next: has FLEURS moved? See anadil corpora fleurs")
+            raise AnadilError(
+                f"{listing} does not list {path}\n  next: check whether FLEURS has moved: anadil corpora fleurs"
+            )
         checksum = listed[path].get("lfs", {}).get("oid")
         files.append(
-            Remote(
-                f"{HOST}/datasets/google/fleurs/resolve/main/{path}",
+            RemoteFile(
+                f"{_HOST}/datasets/google/fleurs/resolve/main/{path}",
                 f"{locale}/{name}",
                 listed[path].get("size"),
                 f"sha256:{checksum.removeprefix('sha256:')}" if checksum else None,
@@ -91,12 +97,12 @@ def download(language: str | None, parts: Sequence[str], out: Path, progress: Pr
 
 
 def _locale(language: str | None) -> str:
-    """FLEURS's name of a language: tr is tr_tr. Raises AnadilError."""
+    """The locale of a language: "tr_tr" for "tr". Raises AnadilError if FLEURS does not have it."""
     if language and language.lower().replace("-", "_") in LOCALES:
         return language.lower().replace("-", "_")
-    fitting = [locale for locale in LOCALES if _code(locale) == language]
-    if len(fitting) == 1:
-        return fitting[0]
+    matches = [locale for locale in LOCALES if _code(locale) == language]
+    if len(matches) == 1:
+        return matches[0]
     raise AnadilError(
         f"FLEURS has no language {language!r}; it has: {', '.join(LOCALES)}\n  next: choose one with --lang"
     )
@@ -108,33 +114,30 @@ def _code(locale: str) -> str:
 
 def _language_folder(folder: Path, options: Options) -> Path:
     if not folder.is_dir():
-        raise AnadilError(f"{folder} is no folder of FLEURS\n  next: check the path")
-    found = sorted({path.parent for split in SPLITS for path in folder.rglob(f"{split}.tsv")})
-    if len(found) > 1 and options.language:
-        found = [inner for inner in found if options.language in (inner.name, _code(inner.name))]
-    if len(found) == 1:
-        return found[0]
-    if not found:
+        raise AnadilError(f"{folder} is not a folder of FLEURS\n  next: check the path")
+    folders = sorted({path.parent for split in SPLITS for path in folder.rglob(f"{split}.tsv")})
+    if len(folders) > 1 and options.language:
+        folders = [inner for inner in folders if options.language in (inner.name, _code(inner.name))]
+    if len(folders) == 1:
+        return folders[0]
+    if not folders:
+        chosen = f" for --lang {options.language}" if options.language else ""
         raise AnadilError(
-            f"{folder} holds no train.tsv, dev.tsv or test.tsv of FLEURS{_chosen(options)}\n"
-            "  next: check the path, or fetch it: anadil download fleurs --lang tr --out DIR"
+            f"{folder} holds no train.tsv, dev.tsv or test.tsv of FLEURS{chosen}\n"
+            "  next: check the path, or download it: anadil download fleurs --lang tr --out DIR"
         )
-    names = ", ".join(inner.name for inner in found)
+    names = ", ".join(inner.name for inner in folders)
     raise AnadilError(f"{folder} holds several languages: {names}\n  next: choose one with --lang")
 
 
-def _chosen(options: Options) -> str:
-    return f" for --lang {options.language}" if options.language else ""
-
-
 def _audio_folders(folder: Path, split: str, options: Options) -> list[Path]:
-    """Where the recordings of a split may be; its archive is unpacked if it is still packed."""
+    """The folders in which the recordings of a split may be; unpacks the split's archive if there is one."""
     places = [folder / "audio" / split / split, folder / "audio" / split, folder / split, folder / "audio", folder]
     for place in (folder / "audio", folder):
         if place.is_dir():
             for archive in archives_in(place):
-                if stem(archive) == split:
-                    unpacked = options.unpacked / folder.name if options.unpacked else None
-                    inside = opened(archive, unpacked)
+                if archive_stem(archive) == split:
+                    unpack_to = options.unpack_to / folder.name if options.unpack_to else None
+                    inside = unpack_if_archive(archive, unpack_to)
                     places = [inside / split, inside, *places]
     return places

@@ -1,4 +1,4 @@
-"""Any source to manifests: read, measure the audio, reject what cannot be used, write one manifest for each split."""
+"""Import a source: read it, measure the audio, reject what cannot be used, write one manifest for each split."""
 
 from __future__ import annotations
 
@@ -7,93 +7,51 @@ import os
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 import soundfile
 import soxr
 
 from anadil import audio
-from anadil.corpora.archive import opened
+from anadil.corpora.archive import unpack_if_archive
 from anadil.corpora.catalog import CorpusKind
 from anadil.corpora.reader import Options
 from anadil.errors import AnadilError, Problem
 from anadil.files import refuse_overwrite, whole_file
-from anadil.manifest import Utterance, write_manifest
+from anadil.manifest import Utterance, measured, probe_all, write_manifest
 
-# Recordings to 16 kHz mono WAV, in blocks: an hour of stereo at 48 kHz would take 1.4 GB at once.
+_END_TOLERANCE_S = 0.2
+"""How far tables and annotations may go past the end of the audio: encoders pad (MP3: up to 0.1 s), tools round."""
 
-SAMPLE_RATE = 16000  # Hz
-BLOCK = 2**20  # samples of each channel
-
-
-def convert_to_wav(source: Path, target: Path) -> None:
-    """Write `source` as 16 kHz mono 16-bit WAV; channels are averaged. Raises AnadilError if it is no audio."""
-    audio.probe(source)
-    try:
-        with (
-            whole_file(target) as beside,
-            soundfile.SoundFile(str(source)) as file,
-            soundfile.SoundFile(str(beside), "w", SAMPLE_RATE, 1, "PCM_16", format="WAV") as out,
-        ):
-            stream = soxr.ResampleStream(file.samplerate, SAMPLE_RATE, 1, dtype="float32", quality="HQ")
-            while True:
-                block = file.read(BLOCK, dtype="float32", always_2d=True)
-                if not np.isfinite(block).all():
-                    raise AnadilError(f"audio holds values that are no numbers (NaN or infinity): {source}")
-                last = len(block) < BLOCK
-                mono = np.ascontiguousarray(block.mean(axis=1))
-                out.write(np.clip(stream.resample_chunk(mono, last=last), -1.0, 1.0))
-                if last:
-                    break
-    except (soundfile.LibsndfileError, RuntimeError) as error:
-        raise AnadilError(f"could not be converted: {source} ({error})") from error
-
-
-def wav_names(paths: Sequence[str], folder: Path) -> dict[str, Path]:
-    """A file of its own in `folder` for each recording; the folders they were in are kept from where they part."""
-    absolute = {path: Path(os.path.abspath(path)) for path in paths}
-    shared = os.path.commonpath([path.parent for path in absolute.values()]) if paths else ""
-    names = {path: whole.relative_to(shared).with_suffix("") for path, whole in absolute.items()}
-    times = Counter(names.values())
-    return {
-        path: folder / (f"{name}.wav" if times[name] == 1 else f"{absolute[path].relative_to(shared)}.wav")
-        for path, name in names.items()
-    }
-
-
-NO_SPLIT = "all"
-REJECTED, UNPACKED, CONVERTED = "rejected.jsonl", "unpacked", "wav"
-
-END_TOLERANCE_S = 0.2
-"""Tables and annotations may go that far past the end of the audio: encoders pad (MP3: up to 0.1 s), tools round."""
+_NO_SPLIT = "all"
+_REJECTED, _UNPACKED, _CONVERTED = "rejected.jsonl", "unpacked", "wav"  # in the output folder
+_WAV_SAMPLE_RATE = 16000  # Hz
+_BLOCK_SAMPLES = 2**20
+"""Samples of each channel that are converted at a time: an hour of stereo at 48 kHz takes 1.4 GB as a whole."""
 
 Progress = Callable[[str, float, float], None]  # stage, done, total
-T = TypeVar("T")
-R = TypeVar("R")
 
 
 @dataclass
-class Imported:
-    """What came of it: utterances by split and manifest, problems, and notes on what was used all the same."""
+class ImportResult:
+    """The utterances and the manifest of each split, and what was rejected."""
 
     splits: dict[str, list[Utterance]] = field(default_factory=dict)
     manifests: dict[str, Path] = field(default_factory=dict)
     rejected: list[Problem] = field(default_factory=list)
 
     def reject(self, where: str, what: object) -> None:
-        """Names of files that are not UTF-8 (old archives have some) are told in a form that can be written."""
-        self.rejected.append(Problem(_writable(where), _writable(str(what))))
+        """Add a problem. File names that are not UTF-8 (old archives have some) are escaped, so that it can be written."""
+        self.rejected.append(Problem(_escape_surrogates(where), _escape_surrogates(str(what))))
 
     @property
     def reasons(self) -> dict[str, list[Problem]]:
-        """Problems by kind, the most frequent first: names, numbers and texts in a reason make no difference."""
+        """The problems by reason, the most frequent first. Names, numbers and quoted texts in a reason are ignored."""
         groups: dict[str, list[Problem]] = defaultdict(list)
         for problem in self.rejected:
-            groups[_reason(problem.what)].append(problem)
+            groups[_generalize(problem.what)].append(problem)
         return dict(sorted(groups.items(), key=lambda item: -len(item[1])))
 
 
@@ -105,169 +63,184 @@ def import_speech(
     wav: bool = False,
     force: bool = False,
     on_progress: Progress = lambda stage, done, total: None,
-) -> Imported:
-    """Read `source` as `kind`, write `out`/<split>.jsonl (all.jsonl without splits) and `out`/rejected.jsonl.
+) -> ImportResult:
+    """Read `source` as `kind`; write `out`/<split>.jsonl (all.jsonl if there are no splits) and `out`/rejected.jsonl.
 
-    Archives are unpacked below `out`/unpacked; the audio stays where it is, unless `wav` asks for 16 kHz mono WAV below
-    `out`/wav. Raises AnadilError if the source is missing or not of the kind, takes no such option, there is nothing to
-    import, or earlier manifests would be replaced without `force`.
+    Archives are unpacked below `out`/unpacked. The audio stays where it is; with `wav` it is converted to 16 kHz mono
+    WAV below `out`/wav. Raises AnadilError if the source is missing, empty or of another kind, if the kind does not
+    support one of the options, or if earlier manifests would be replaced without `force`.
     """
-    require_taken(kind, options)
+    _require_supported_options(kind, options)
     if kind.is_file and not source.exists():
         raise AnadilError(f"{source} is not there\n  expected: {kind.source}\n  next: check the path")
-    for path in (out / REJECTED, *([out / CONVERTED] if wav else [])):
+    for path in (out / _REJECTED, *([out / _CONVERTED] if wav else [])):
         refuse_overwrite(path, force)
-    found = Imported()
+    result = ImportResult()
     if kind.is_file:
-        source = opened(source, out / UNPACKED, lambda done, total: on_progress("unpacking", done, total))
-    options = replace(options, unpacked=out / UNPACKED)
-    read = list(kind.reader()(source, options, lambda problem: found.reject(problem.where, problem.what)))
+        source = unpack_if_archive(source, out / _UNPACKED, lambda done, total: on_progress("unpacking", done, total))
+    options = replace(options, unpack_to=out / _UNPACKED)
+    read = list(kind.reader()(source, options, lambda problem: result.reject(problem.where, problem.what)))
     for split in sorted({_split_name(utterance) for utterance in read}):
         refuse_overwrite(out / f"{split}.jsonl", force)
-    measured = _measure(read, found, on_progress)
+    usable = _measure(read, result, on_progress)
     if wav:
-        measured = _convert(measured, out / CONVERTED, found, on_progress)
-    for utterance in measured:
-        found.splits.setdefault(_split_name(utterance), []).append(utterance)
-    if not measured and not found.rejected:
+        usable = _convert(usable, out / _CONVERTED, result, on_progress)
+    for utterance in usable:
+        result.splits.setdefault(_split_name(utterance), []).append(utterance)
+    if not usable and not result.rejected:
         raise AnadilError(f"{source} holds no utterances\n  expected: {kind.source}\n  next: check the path")
-    _write(out, found)
-    return found
+    _write(out, result)
+    return result
 
 
-def require_taken(kind: CorpusKind, options: Options) -> None:
-    """Raise AnadilError naming the options that `kind` takes if one is given that it does not take."""
-    given = [
-        each.name for each in fields(Options) if each.name != "unpacked" and getattr(options, each.name) is not None
-    ]
-    wrong = [name for name in given if name not in kind.takes]
-    if wrong:
-        taken = ", ".join(flag(name) for name in kind.takes)
-        raise AnadilError(
-            f"{kind.name} takes no {', '.join(flag(name) for name in wrong)}\n"
-            f"  it takes: {taken}\n  next: leave it away, or see anadil corpora {kind.name}"
-        )
-
-
-def flag(name: str) -> str:
-    """A field of Options as the command line writes it."""
+def option_flag(name: str) -> str:
+    """The command-line option that sets the field `name` of Options."""
     return "--lang" if name == "language" else f"--{name.replace('_', '-')}"
 
 
-def hours(utterances: Sequence[Utterance]) -> float:
+def total_hours(utterances: Sequence[Utterance]) -> float:
     return sum(utterance.duration or 0.0 for utterance in utterances) / 3600
 
 
-def _measure(utterances: Sequence[Utterance], found: Imported, on_progress: Progress) -> list[Utterance]:
-    """Utterances with text and audio, their duration as the audio has it; the others are rejected."""
-    paths = list(dict.fromkeys(utterance.audio_filepath for utterance in utterances))
-    infos = dict(zip(paths, _in_threads(_probe, paths, "measuring", on_progress), strict=True))
-    measured = []
+def _require_supported_options(kind: CorpusKind, options: Options) -> None:
+    given = [
+        option.name
+        for option in fields(Options)
+        if option.name != "unpack_to" and getattr(options, option.name) is not None
+    ]
+    unsupported = [name for name in given if name not in kind.takes]
+    if unsupported:
+        supported = ", ".join(option_flag(name) for name in kind.takes)
+        raise AnadilError(
+            f"{kind.name} does not support {', '.join(option_flag(name) for name in unsupported)}\n"
+            f"  it supports: {supported}\n  next: omit the option, or see anadil corpora {kind.name}"
+        )
+
+
+def _measure(utterances: Sequence[Utterance], result: ImportResult, on_progress: Progress) -> list[Utterance]:
+    """Return the utterances with text and audio, with their true duration; reject the others."""
+    infos = probe_all(utterances, lambda done, total: on_progress("measuring", done, total))
+    usable = []
     for utterance in utterances:
         try:
-            measured.append(_with_duration(utterance, infos[utterance.audio_filepath]))
+            usable.append(_with_duration(utterance, infos[utterance.audio_filepath]))
         except AnadilError as error:
-            found.reject(utterance.source or utterance.audio_filepath, error)
-    return measured
-
-
-def _probe(path: str) -> audio.AudioInfo | AnadilError:
-    try:
-        _require_utf8(path)
-        return audio.probe(path)
-    except AnadilError as error:
-        return error
+            result.reject(utterance.source or utterance.audio_filepath, error)
+    return usable
 
 
 def _with_duration(utterance: Utterance, info: audio.AudioInfo | AnadilError) -> Utterance:
+    """The utterance with its true duration. Raises AnadilError if it cannot be used.
+
+    It may go past the end of the audio by _END_TOLERANCE_S, and is then cut. If the duration of a whole recording differs
+    by no more than that, it is the duration of the audio.
+    """
     for value in (utterance.audio_filepath, utterance.text, utterance.speaker, *utterance.extra.values()):
         _require_utf8(value)
     if not utterance.text.strip():
         raise AnadilError("empty text")
-    if isinstance(info, AnadilError):
-        raise info
-    if info.duration <= 0:
-        raise AnadilError(f"audio has no samples: {utterance.audio_filepath}")
-    available = info.duration - utterance.offset
-    if available <= 0 or utterance.offset < 0:
-        raise AnadilError(
-            f"starts at {utterance.offset:.2f} s, outside of {utterance.audio_filepath} ({info.duration:.2f} s)"
-        )
-    if utterance.duration is None:
-        return replace(utterance, duration=available)
-    if utterance.duration <= 0:
-        raise AnadilError(f"lasts {utterance.duration:g} s: there is nothing to hear")
-    if utterance.duration > available + END_TOLERANCE_S:
+    with_duration = measured(utterance, info)
+    if isinstance(info, AnadilError) or utterance.duration is None:
+        return with_duration
+    excess = utterance.offset + utterance.duration - info.duration
+    if excess > _END_TOLERANCE_S:
         end = utterance.offset + utterance.duration
         raise AnadilError(f"ends at {end:.2f} s, past the end of {utterance.audio_filepath} ({info.duration:.2f} s)")
-    to_the_end = utterance.duration > available or (
-        not utterance.offset and utterance.duration > available - END_TOLERANCE_S
-    )
-    return replace(utterance, duration=available) if to_the_end else utterance
+    if not utterance.offset and excess > -_END_TOLERANCE_S:  # the whole recording
+        return replace(utterance, duration=info.duration)
+    return with_duration
 
 
-def _convert(utterances: Sequence[Utterance], folder: Path, found: Imported, on_progress: Progress) -> list[Utterance]:
-    """The same utterances with their recordings as WAV files in `folder`."""
+def _convert(
+    utterances: Sequence[Utterance], folder: Path, result: ImportResult, on_progress: Progress
+) -> list[Utterance]:
+    """Convert all recordings to WAV files in `folder`; return the utterances with the new paths, reject the others."""
     paths = list(dict.fromkeys(utterance.audio_filepath for utterance in utterances))
-    targets = wav_names(paths, folder)
+    targets = _wav_paths(paths, folder)
 
     def convert(path: str) -> AnadilError | None:
         try:
-            convert_to_wav(Path(path), targets[path])
+            _convert_to_wav(Path(path), targets[path])
         except AnadilError as error:
             return error
         return None
 
-    failed = dict(zip(paths, _in_threads(convert, paths, "converting", on_progress), strict=True))
+    outcomes = audio.in_threads(convert, paths, lambda done: on_progress("converting", done, len(paths)))
+    errors = dict(zip(paths, outcomes, strict=True))
     converted = []
     for utterance in utterances:
-        error = failed[utterance.audio_filepath]
+        error = errors[utterance.audio_filepath]
         if error is None:
             extra = utterance.extra | {"original_audio": os.path.abspath(utterance.audio_filepath)}
             converted.append(replace(utterance, audio_filepath=str(targets[utterance.audio_filepath]), extra=extra))
         else:
-            found.reject(utterance.source or utterance.audio_filepath, error)
+            result.reject(utterance.source or utterance.audio_filepath, error)
     return converted
 
 
-def _in_threads(do: Callable[[T], R], items: Sequence[T], stage: str, on_progress: Progress) -> list[R]:
-    """libsndfile and soxr release the interpreter's lock."""
-    results = []
-    with ThreadPoolExecutor(max_workers=min(8, 2 * (os.cpu_count() or 1))) as pool:
-        for result in pool.map(do, items):
-            results.append(result)
-            on_progress(stage, len(results), len(items))
-    return results
+def _wav_paths(paths: Sequence[str], folder: Path) -> dict[str, Path]:
+    """A different path in `folder` for each recording; it keeps the subfolders below the recordings' common folder."""
+    absolute = {path: Path(os.path.abspath(path)) for path in paths}
+    common = os.path.commonpath([path.parent for path in absolute.values()]) if paths else ""
+    names = {path: whole.relative_to(common).with_suffix("") for path, whole in absolute.items()}
+    counts = Counter(names.values())
+    return {
+        path: folder / (f"{name}.wav" if counts[name] == 1 else f"{absolute[path].relative_to(common)}.wav")
+        for path, name in names.items()
+    }
+
+
+def _convert_to_wav(source: Path, target: Path) -> None:
+    """Write `source` as 16 kHz 16-bit WAV; channels are averaged. Raises AnadilError if it cannot be read as audio."""
+    audio.probe(source)
+    try:
+        with (
+            whole_file(target) as beside,
+            soundfile.SoundFile(str(source)) as file,
+            soundfile.SoundFile(str(beside), "w", _WAV_SAMPLE_RATE, 1, "PCM_16", format="WAV") as out,
+        ):
+            stream = soxr.ResampleStream(file.samplerate, _WAV_SAMPLE_RATE, 1, dtype="float32", quality="HQ")
+            while True:
+                block = file.read(_BLOCK_SAMPLES, dtype="float32", always_2d=True)
+                if not np.isfinite(block).all():
+                    raise AnadilError(f"audio contains values that are not numbers (NaN or infinity): {source}")
+                last = len(block) < _BLOCK_SAMPLES
+                mono = np.ascontiguousarray(block.mean(axis=1))
+                out.write(np.clip(stream.resample_chunk(mono, last=last), -1.0, 1.0))
+                if last:
+                    break
+    except (soundfile.LibsndfileError, RuntimeError) as error:
+        raise AnadilError(f"could not be converted: {source} ({error})") from error
 
 
 def _split_name(utterance: Utterance) -> str:
-    """A name that is safe for a file."""
-    name = str(utterance.extra.get("split") or NO_SPLIT)
-    name = re.sub(r"[^\w.+-]", "_", name).lstrip(".") or NO_SPLIT
-    return f"{name}_" if f"{name}.jsonl" == REJECTED else name
+    """The name of the utterance's split, made safe for a file name."""
+    name = str(utterance.extra.get("split") or _NO_SPLIT)
+    name = re.sub(r"[^\w.+-]", "_", name).lstrip(".") or _NO_SPLIT
+    return f"{name}_" if f"{name}.jsonl" == _REJECTED else name
 
 
-def _write(out: Path, found: Imported) -> None:
-    for split, utterances in found.splits.items():
-        found.manifests[split] = out / f"{split}.jsonl"
-        write_manifest(found.manifests[split], utterances)
-    with whole_file(out / REJECTED) as beside, open(beside, "w", encoding="utf-8", newline="\n") as file:
-        for problem in found.rejected:
+def _write(out: Path, result: ImportResult) -> None:
+    for split, utterances in result.splits.items():
+        result.manifests[split] = out / f"{split}.jsonl"
+        write_manifest(result.manifests[split], utterances)
+    with whole_file(out / _REJECTED) as beside, open(beside, "w", encoding="utf-8", newline="\n") as file:
+        for problem in result.rejected:
             file.write(json.dumps({"where": problem.where, "reason": problem.what}, ensure_ascii=False) + "\n")
 
 
-def _writable(text: str) -> str:
-    """Half surrogate pairs stand for bytes of a file's name that are no UTF-8: "caf\udce9" is written "caf\\udce9"."""
+def _escape_surrogates(text: str) -> str:
+    """Python decodes a byte of a file name that is not UTF-8 to half a surrogate pair; "caf\udce9" becomes "caf\\udce9"."""
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _require_utf8(value: object) -> None:
-    if isinstance(value, str) and _writable(value) != value:
+    if isinstance(value, str) and _escape_surrogates(value) != value:
         raise AnadilError(f"not UTF-8: {value}; rename the file or folder")
 
 
-def _reason(what: str) -> str:
-    """ "audio file not found: clips/a.mp3" -> "audio file not found"."""
-    first = what.partition("\n")[0]
-    general = re.sub(r"'[^']*'|\"[^\"]*\"|[-+]?\d+(?:[.,]\d+)*", "…", re.sub(r": .*", "", first))
+def _generalize(what: str) -> str:
+    """A problem without its particulars: "audio file not found: clips/a.mp3" becomes "audio file not found"."""
+    first_line = what.partition("\n")[0]
+    general = re.sub(r"'[^']*'|\"[^\"]*\"|[-+]?\d+(?:[.,]\d+)*", "…", re.sub(r": .*", "", first_line))
     return re.sub(r"\S*[/\\]\S*", "…", general).strip()

@@ -1,82 +1,80 @@
-"""LJ Speech's layout: metadata.csv with `id|text` or `id|text|normalised text`, and the audio in wavs/."""
+"""LJ Speech's layout: metadata.csv with `id|text` or `id|text|normalised text`, with the audio in wavs/."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
 
-from anadil.audio import EXTENSIONS
 from anadil.corpora.reader import Options, Reject
-from anadil.corpora.recordings import locate
-from anadil.corpora.segments import squeeze
+from anadil.corpora.recordings import locate_with_suffix
+from anadil.corpora.segments import collapse_whitespace
 from anadil.corpora.text_files import read_lines
 from anadil.errors import AnadilError, Problem
 from anadil.manifest import Utterance
 
-METADATA = ("metadata.csv", "metadata.txt")
+_METADATA = ("metadata.csv", "metadata.txt")
 _COQUI = "audio_file"  # first column of the header in Coqui's variant: audio_file|text|speaker_name
 
 
 def utterances(source: Path, options: Options, reject: Reject) -> Iterator[Utterance]:
-    """A folder with metadata.csv, or that file. Columns are parted by "|"; quotes are characters like any other.
+    """Yield the utterances of metadata.csv, given as a file or by its folder. Quotes are ordinary characters.
 
-    The text is the normalised one, where there is one (numbers are words there); the other is `extra["raw_text"]`.
-    Coqui's variant, whose first line is audio_file|text|speaker_name, is read by that line.
+    The text is the normalised one (numbers spelled out), if there is one; `extra["raw_text"]` is then the other. In
+    Coqui's variant the first line names the columns: audio_file|text|speaker_name.
     """
     file = _metadata(source)
     lines = read_lines(file)
     header = [column.strip() for column in lines[0][1].split("|")] if lines else []
-    named = header if header[:2] == [_COQUI, "text"] else None
+    column_names = header if header[:2] == [_COQUI, "text"] else None
     folders = [*([options.audio] if options.audio else []), file.parent / "wavs", file.parent / "wav", file.parent]
     if not any("|" in line for _, line in lines):
         raise AnadilError(f"{file}: not LJ Speech's metadata: expected lines of ID|TEXT or ID|TEXT|NORMALISED TEXT")
     seen: set[str] = set()
-    for number, line in lines[1:] if named else lines:
+    for number, line in lines[1:] if column_names else lines:
         where = f"{file}:{number}"
         columns = [column.strip() for column in line.split("|")]
-        if named is None and len(columns) not in (2, 3):
+        if column_names is None and len(columns) not in (2, 3):
             reject(Problem(where, f"{len(columns)} columns, expected ID|TEXT or ID|TEXT|NORMALISED TEXT"))
             continue
-        if named is not None and len(columns) != len(named):
-            reject(Problem(where, f"{len(columns)} columns, and the first line has {len(named)}"))
+        if column_names is not None and len(columns) != len(column_names):
+            reject(Problem(where, f"{len(columns)} columns, but the first line has {len(column_names)}"))
             continue
-        why = f"{columns[0]} comes twice" if columns[0] in seen else None if columns[0] else "no id"
+        problem = f"{columns[0]} appears twice" if columns[0] in seen else None if columns[0] else "no id"
         seen.add(columns[0])
-        yield from _utterance(columns, named, folders, where, why, options, reject)
+        yield from _utterance(columns, column_names, folders, where, problem, options, reject)
 
 
 def _utterance(
     columns: list[str],
-    named: list[str] | None,
+    column_names: list[str] | None,
     folders: list[Path],
     where: str,
-    why: str | None,
+    problem: str | None,
     options: Options,
     reject: Reject,
 ) -> Iterator[Utterance]:
     extra: dict[str, str] = {"id": columns[0]}
-    speaker, text = None, squeeze(columns[1])
-    if named is not None:
-        more = dict(zip(named[2:], columns[2:], strict=True))
-        speaker = more.pop("speaker_name", None) or None
-        extra |= more
+    speaker, text = None, collapse_whitespace(columns[1])
+    if column_names is not None:
+        other_columns = dict(zip(column_names[2:], columns[2:], strict=True))
+        speaker = other_columns.pop("speaker_name", None) or None
+        extra |= other_columns
     elif len(columns) == 3 and columns[2]:
-        extra["raw_text"], text = columns[1], squeeze(columns[2])
-    if why is None and not text:
-        why = "no text"
-    if why is not None:
-        reject(Problem(where, why))
+        extra["raw_text"], text = columns[1], collapse_whitespace(columns[2])
+    if problem is None and not text:
+        problem = "no text"
+    if problem is not None:
+        reject(Problem(where, problem))
         return
-    names = [columns[0], *(columns[0] + ending for ending in sorted(EXTENSIONS, key=lambda one: (one != ".wav", one)))]
-    paths = (locate(name, folders) for name in names)
-    audio = next((path for path in paths if path is not None), folders[-3] / f"{columns[0]}.wav")
+    expected = folders[-3] / f"{columns[0]}.wav"  # in wavs/; importing.py rejects it as missing
+    audio = locate_with_suffix(columns[0], folders) or expected
     yield Utterance(str(audio), text=text, speaker=speaker, language=options.language, extra=dict(extra), source=where)
 
 
 def _metadata(source: Path) -> Path:
     if source.is_file():
         return source
-    for name in METADATA:
+    for name in _METADATA:
         if (source / name).is_file():
             return source / name
-    raise AnadilError(f"no LJ Speech layout in {source}: looked for {' and '.join(METADATA)}\n  next: check the path")
+    raise AnadilError(f"no LJ Speech layout in {source}: looked for {' and '.join(_METADATA)}\n  next: check the path")

@@ -1,11 +1,12 @@
-"""What all readers of corpora and annotation files have in common.
+"""The contract of all readers of corpora and annotation files.
 
-A reader is a function `utterances(source, options, reject)` in a file of its own. It yields Utterances in the order of
-the source, with the split they belong to in `extra["split"]` if the source has splits. Audio paths are absolute or
-relative to the working directory; `duration` is None where the source does not tell it. Whether the audio is there and
-how long it is, is found out afterwards, for all readers alike (importing.py). What cannot become an utterance goes to
-`reject`, with place and reason: nothing is lost unnoticed. A source that is not of the kind at all is an AnadilError
-that says what was looked for.
+A reader is a function `utterances(source, options, reject)` in a module of its own.
+
+- It yields Utterances in the order of the source. If the source has splits, `extra["split"]` names the split.
+- Audio paths are absolute or relative to the working directory. `duration` is None where the source does not give it.
+- It does not open the audio: importing.py checks for all readers that the file exists and how long it is.
+- Whatever cannot become an utterance goes to `reject`, with its place and the reason.
+- It raises AnadilError if the source is of another kind, and says what it looked for.
 """
 
 from __future__ import annotations
@@ -23,19 +24,19 @@ Reject = Callable[[Problem], None]
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What a user may say about a source. A reader takes some of these; the catalogue lists which."""
+    """What the user can specify about a source. The catalogue lists which of these a reader supports."""
 
-    language: str | None = None  # of all utterances, where the source does not tell it
-    audio: Path | None = None  # the recording, or the folder with the recordings, if not beside the source
+    language: str | None = None  # of all utterances for which the source gives none
+    audio: Path | None = None  # the recording, or the folder with the recordings, if they are not beside the source
     tier: str | None = None  # name of the annotation tier with the text
     tier_type: str | None = None  # linguistic type of such tiers (ELAN)
     audio_column: str | None = None  # of a table
     text_column: str | None = None
     speaker_column: str | None = None
-    unpacked: Path | None = None  # where archives found in the source are unpacked (not the user's to say); beside them
+    unpack_to: Path | None = None  # where archives are unpacked; set by importing.py, None: beside each archive
 
 
 class Reader(Protocol):
-    """`utterances` of every reader."""
+    """The signature of `utterances` in every reader's module."""
 
     def __call__(self, source: Path, options: Options, reject: Reject) -> Iterator[Utterance]: ...

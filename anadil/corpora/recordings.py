@@ -1,11 +1,11 @@
-"""The recording that an annotation file is about: named in it, beside it, or where the user says."""
+"""Finding recordings: the one of an annotation file, and files that a corpus names by a path."""
 
 from __future__ import annotations
 
 import contextlib
 import re
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote
@@ -13,26 +13,28 @@ from urllib.parse import unquote
 from anadil.audio import EXTENSIONS
 from anadil.errors import AnadilError
 
-VIDEO = frozenset({".mp4", ".m4v", ".mov", ".avi", ".mpg", ".mpeg", ".mkv", ".webm", ".wmv", ".mts", ".3gp", ".flv"})
-ENCODED = frozenset({".m4a", ".aac", ".wma", ".amr", ".ra", ".mka"})
-"""Sound that libsndfile does not read."""
+VIDEO_SUFFIXES = frozenset(
+    {".mp4", ".m4v", ".mov", ".avi", ".mpg", ".mpeg", ".mkv", ".webm", ".wmv", ".mts", ".3gp", ".flv"}
+)
+UNREADABLE_SUFFIXES = frozenset({".m4a", ".aac", ".wma", ".amr", ".ra", ".mka"})
+"""Audio formats that libsndfile does not read."""
 
-_LANGUAGE = re.compile(r"\.[A-Za-z]{2,3}(?:[-_][A-Za-z0-9]{2,8})*$")  # talk.pt-BR.srt
+_LANGUAGE_SUFFIX = re.compile(r"\.[A-Za-z]{2,3}(?:[-_][A-Za-z0-9]{2,8})*$")  # talk.pt-BR.srt
 
 
 @dataclass(frozen=True, slots=True)
 class Media:
-    """A recording that an annotation file names, by a path relative to it or one of another machine."""
+    """A recording that an annotation file names: by a path relative to the file, or by one of another machine."""
 
     url: str
-    shift_s: float = 0.0  # where in the recording the file's time starts
+    time_origin_s: float = 0.0  # where in the recording the file's time starts (ELAN: TIME_ORIGIN)
 
 
-class Recordings:
-    """Finds recordings by name; folders are listed once. Letter case and Unicode form of names don't count."""
+class RecordingFinder:
+    """Finds recordings by name; it lists each folder once. Letter case and Unicode normal form are ignored."""
 
     def __init__(self, audio: Path | None, n_files: int = 1) -> None:
-        """`audio` is the recording, or a folder searched with those in it. Raises AnadilError if it is not there."""
+        """`audio` is the recording, or a folder that is searched with its subfolders. Raises AnadilError if it is missing."""
         if audio is not None and not audio.exists():
             raise AnadilError(
                 f"--audio: {audio} is not there\n  next: give the recording, or the folder with the recordings"
@@ -45,52 +47,56 @@ class Recordings:
         self._audio = audio
         self._listings: dict[tuple[Path, bool], dict[str, list[Path]]] = {}
 
-    def of(self, file: Path, media: Sequence[Media] = ()) -> tuple[Path, float]:
-        """The recording of an annotation file, and where in it the file's time starts (seconds).
+    def find(self, file: Path, media: Sequence[Media] = ()) -> tuple[Path, float]:
+        """Return the recording of an annotation file, and where in it the file's time starts (seconds).
 
-        Looked for: in `audio`, if given; at the named paths; beside the file, by the name that is named and by the
-        file's own. Raises AnadilError saying what was looked for.
+        The search order is: in `audio`, if given; at the paths in `media`; beside the file, under the names in `media`
+        and under the file's own name. Raises AnadilError with the names that were looked for.
         """
         if self._audio is not None and self._audio.is_file():
-            return self._audio, _shift_of(self._audio, file, media)
+            return self._audio, _time_origin_of(self._audio, file, media)
         if self._audio is not None:
-            for name, shift_s in _names(file, media):
-                for path in self._pick(self._audio, name, file, deep=True):
-                    return path, shift_s
-        for one in media:
-            for path in _paths(one.url):
-                for found in self._pick((file.parent / path).parent, path.name, file):
-                    return found, one.shift_s
-        for name, shift_s in _names(file, media):
-            for path in self._pick(file.parent, name, file):
-                return path, shift_s
+            for name, time_origin_s in _names(file, media):
+                if path := self._match(self._audio, name, file, deep=True):
+                    return path, time_origin_s
+        for medium in media:
+            for path in _paths(medium.url):
+                if recording := self._match((file.parent / path).parent, path.name, file):
+                    return recording, medium.time_origin_s
+        for name, time_origin_s in _names(file, media):
+            if path := self._match(file.parent, name, file):
+                return path, time_origin_s
         raise AnadilError(self._not_found(file, media))
 
-    def _pick(self, folder: Path, name: str, file: Path, deep: bool = False) -> Iterator[Path]:
-        """The one recording of that name, with or without its ending; of several, the one in a folder called as `file`'s.
+    def _match(self, folder: Path, name: str, file: Path, deep: bool = False) -> Path | None:
+        """The one recording of that name, with or without its suffix; None if there is none.
 
-        Raises AnadilError if there are still several.
+        Of several, it is the one whose folder has the same name as `file`'s folder. Raises AnadilError if that does not
+        leave exactly one.
         """
-        found = [
+        paths = [
             path
-            for key in [_key(name), *(_key(name) + ending for ending in sorted(EXTENSIONS))]
+            for key in [_key(name), *(_key(name) + suffix for suffix in sorted(EXTENSIONS))]
             for path in self._listing(folder, deep).get(key, [])
             if path.suffix.lower() in EXTENSIONS
         ]
-        alike = [path for path in found if path.parent.name == file.parent.name]
-        if len(found) > 1 and len(alike) != 1:
+        in_same_folder = [path for path in paths if path.parent.name == file.parent.name]
+        if len(paths) > 1 and len(in_same_folder) != 1:
             raise AnadilError(
-                f"{file}: several recordings are called {name}: {', '.join(map(str, found[:3]))}\n"
-                "  next: move the others away, or give the right one with --audio"
+                f"{file}: several recordings are called {name}: {', '.join(map(str, paths[:3]))}\n"
+                "  next: move the others to another folder, or give the right one with --audio"
             )
-        yield from found if len(found) == 1 else alike
+        return next(iter(paths if len(paths) == 1 else in_same_folder), None)
 
     def _listing(self, folder: Path, deep: bool) -> dict[str, list[Path]]:
         if (folder, deep) not in self._listings:
             listing: dict[str, list[Path]] = {}
-            with contextlib.suppress(OSError, ValueError):  # a name that no folder can have
+            with contextlib.suppress(OSError, ValueError):  # a path from the annotation file that no folder can have
                 for path in sorted(folder.rglob("*") if deep else folder.glob("*")):
-                    if path.suffix.lower() in EXTENSIONS | VIDEO | ENCODED and not path.name.startswith("._"):
+                    if (
+                        path.suffix.lower() in EXTENSIONS | VIDEO_SUFFIXES | UNREADABLE_SUFFIXES
+                        and not path.name.startswith("._")
+                    ):
                         listing.setdefault(_key(path.name), []).append(path)
             self._listings[folder, deep] = listing
         return self._listings[folder, deep]
@@ -98,54 +104,66 @@ class Recordings:
     def _not_found(self, file: Path, media: Sequence[Media]) -> str:
         folder = self._audio or file.parent
         names = [name for name, _ in _names(file, media)]
-        near = self._listing(folder, deep=self._audio is not None)
+        listing = self._listing(folder, deep=self._audio is not None)
         keys = {_key(name) for name in names}
-        others = [path for paths in near.values() for path in paths if {_key(path.name), _key(path.stem)} & keys]
-        if others:
+        unreadable = [path for paths in listing.values() for path in paths if {_key(path.name), _key(path.stem)} & keys]
+        if unreadable:
             return (
-                f"{file}: its recording {others[0]} is no audio that can be read\n"
-                f"  next: take the sound out of it: ffmpeg -i {others[0].name} -ac 1 {others[0].stem}.wav"
+                f"{file}: its recording {unreadable[0]} has a format that Anadil cannot read\n"
+                f"  next: extract its audio: ffmpeg -i {unreadable[0].name} -ac 1 {unreadable[0].stem}.wav"
             )
-        looked = ", ".join(dict.fromkeys(names))
+        looked_for = ", ".join(dict.fromkeys(names))
         return (
-            f"{file}: no recording found: looked for {looked} (.wav, .flac, .mp3, .ogg, .opus ...) in {folder}\n"
-            "  next: give the recording, or the folder that it is in, with --audio"
+            f"{file}: no recording found: looked for {looked_for} (.wav, .flac, .mp3, .ogg, .opus ...) in {folder}\n"
+            "  next: give the recording, or the folder with it, with --audio"
         )
 
 
-def _shift_of(audio: Path, file: Path, media: Sequence[Media]) -> float:
-    """Where in a recording that the user gave the file's time starts: as in the one of its name, or in all that are named."""
-    alike = [one for one in media if any(_key(path.stem) == _key(audio.stem) for path in _paths(one.url))]
-    shifts = {one.shift_s for one in alike or media}
-    if len(shifts) > 1:
+def _time_origin_of(audio: Path, file: Path, media: Sequence[Media]) -> float:
+    """Where the file's time starts in a recording that the user gave, in seconds.
+
+    It is the time origin of the media of the same name, or else the one that all named media share.
+    """
+    same_name = [item for item in media if any(_key(path.stem) == _key(audio.stem) for path in _paths(item.url))]
+    origins = {item.time_origin_s for item in same_name or media}
+    if len(origins) > 1:
         raise AnadilError(
-            f"{file}: its recordings start at different times ({', '.join(f'{one:g} s' for one in sorted(shifts))}), "
-            f"and none is called {audio.name}\n  next: give the one that is meant by its name"
+            f"{file}: its recordings start at different times ({', '.join(f'{origin:g} s' for origin in sorted(origins))}), "
+            f"and none is called {audio.name}\n  next: give a recording with one of the names in the file"
         )
-    return shifts.pop() if shifts else 0.0
+    return origins.pop() if origins else 0.0
 
 
 def _names(file: Path, media: Sequence[Media]) -> list[tuple[str, float]]:
-    """Names to look for, with their shift: those in the file, then its own, without a language if it ends so.
+    """Names to look for, each with its time origin: those in the file, then the file's own.
 
-    Of a video the name without its ending: beside talk.mp4 there may be its sound, talk.wav, with the same times.
+    A language suffix is also removed from the file's own name (talk.pt-BR.srt belongs to talk.wav). A video is looked
+    for without its suffix: talk.wav beside talk.mp4 may be its audio track, with the same times.
     """
-    found = []
-    for one in media:
-        for path in _paths(one.url):
-            found.append((path.stem if path.suffix.lower() in VIDEO | ENCODED else path.name, one.shift_s))
-    shift_s = media[0].shift_s if media else 0.0
-    found.append((file.stem, shift_s))
-    if _LANGUAGE.search(file.stem):
-        found.append((_LANGUAGE.sub("", file.stem), shift_s))
-    return found
+    names = []
+    for item in media:
+        for path in _paths(item.url):
+            names.append(
+                (
+                    path.stem if path.suffix.lower() in VIDEO_SUFFIXES | UNREADABLE_SUFFIXES else path.name,
+                    item.time_origin_s,
+                )
+            )
+    time_origin_s = media[0].time_origin_s if media else 0.0
+    names.append((file.stem, time_origin_s))
+    if _LANGUAGE_SUFFIX.search(file.stem):
+        names.append((_LANGUAGE_SUFFIX.sub("", file.stem), time_origin_s))
+    return names
 
 
 def _paths(url: str) -> list[Path]:
-    """A path or file URL as it stands, and with "%20" read as a space: programs write both. Drives of Windows are cut off."""
+    """The path in a path or file URL, as written and with "%20" decoded: programs write both.
+
+    Of a path on a Windows drive, only the file name is left.
+    """
     path = re.sub(r"^file:(?://[^/\\]*)?", "", url, flags=re.IGNORECASE).replace("\\", "/")
     path = re.sub(r"^/*[A-Za-z]:/(?:.*/)?", "", path)
-    return [Path(form) for form in dict.fromkeys([path, unquote(path)])]
+    return [Path(spelling) for spelling in dict.fromkeys([path, unquote(path)])]
 
 
 def _key(name: str) -> str:
@@ -153,14 +171,32 @@ def _key(name: str) -> str:
 
 
 def locate(name: str, folders: Sequence[Path]) -> Path | None:
-    """The file that a corpus names by a path, absolute or relative to the first of `folders` where it is there.
+    """The file that a corpus names by a path: absolute, or relative to the first of `folders` in which it exists.
 
-    Backslashes of Windows are read as slashes, if there is no such file otherwise.
+    If there is no such file, backslashes are read as slashes (Windows). None if there is still none.
     """
-    for form in dict.fromkeys([name, name.replace("\\", "/")]):
+    for spelling in dict.fromkeys([name, name.replace("\\", "/")]):
         for folder in folders:
-            path = folder / Path(form).expanduser()
-            with contextlib.suppress(OSError, ValueError):  # too long, or holding a zero byte
+            path = folder / Path(spelling).expanduser()
+            with contextlib.suppress(OSError, ValueError):  # too long, or with a zero byte
                 if path.is_file():
                     return path
     return None
+
+
+def locate_with_suffix(name: str, folders: Sequence[Path]) -> Path | None:
+    """As `locate`; if there is no such file, also tries the name with each audio suffix added, .wav first."""
+    suffixes = ["", *sorted(EXTENSIONS, key=lambda suffix: (suffix != ".wav", suffix))]
+    paths = (locate(name + suffix, folders) for suffix in suffixes)
+    return next((path for path in paths if path is not None), None)
+
+
+def safe_path(folder: Path, name: str) -> Path | None:
+    """`folder`/`name`, or None if `name`, which comes from a downloaded file, leads out of the folder."""
+    return folder.joinpath(*name.replace("\\", "/").split("/")) if is_inside(name) else None
+
+
+def is_inside(name: str) -> bool:
+    """Whether the relative path `name` stays inside the folder that it is relative to."""
+    parts = name.replace("\\", "/").split("/")
+    return name != "" and parts[0] != "" and ".." not in parts and ":" not in parts[0] and "\0" not in name

@@ -1,16 +1,24 @@
-"""Text files as people's programs write them: decoded by their byte-order mark or as UTF-8, never by a guess."""
+"""Text files: encodings, byte-order marks, line ends, and which line a record came from.
+
+`read_text` and `read_lines` read a file of a user as a whole: UTF-8, or UTF-16 or UTF-32
+with a byte-order mark. The encoding is never guessed. `stream_lines` reads the tables of public corpora, which have
+millions of lines in UTF-8: it keeps one line in memory, and rejects a damaged line instead of the whole file.
+"""
 
 from __future__ import annotations
 
 import codecs
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
-from anadil.errors import AnadilError
+from anadil.corpora.reader import Reject
+from anadil.errors import AnadilError, Problem
 
-LIMIT = 1 << 29
-"""Bytes of one file that are read: 0.5 GB of text is some 5,000 hours of speech."""
+MAX_BYTES = 1 << 29
+"""Size limit of a file that is read whole: 0.5 GB of text is the transcript of some 5,000 hours of speech."""
 
-_MARKS = (  # UTF-32 first: its little-endian mark begins with that of UTF-16
+_BYTE_ORDER_MARKS = (  # UTF-32 first: its little-endian mark begins with that of UTF-16
     (codecs.BOM_UTF8, "utf-8"),
     (codecs.BOM_UTF32_LE, "utf-32-le"),
     (codecs.BOM_UTF32_BE, "utf-32-be"),
@@ -19,27 +27,42 @@ _MARKS = (  # UTF-32 first: its little-endian mark begins with that of UTF-16
 )
 
 
-def read_text(path: Path, limit: int = LIMIT) -> str:
-    """Text of a file in UTF-8, or in UTF-16 or UTF-32 with a byte-order mark; line ends become "\\n".
+def read_text(path: Path, max_bytes: int = MAX_BYTES) -> str:
+    """The text of a file; line ends become "\\n".
 
-    Raises AnadilError if the file is missing, larger than `limit` bytes, or in another encoding.
+    Raises AnadilError if the file is missing, larger than `max_bytes`, or neither UTF-8 nor UTF-16 or UTF-32 with a
+    byte-order mark.
     """
-    return decode(_content(path, limit), str(path))
+    return _decode(_read_bytes(path, max_bytes), str(path))
 
 
-def read_lines(path: Path, limit: int = LIMIT) -> list[tuple[int, str]]:
-    """The lines of a file that are not blank, with their numbers; only a line end parts two lines."""
-    lines = read_text(path, limit).split("\n")
+def read_lines(path: Path, max_bytes: int = MAX_BYTES) -> list[tuple[int, str]]:
+    """The lines of a file that are not blank, with their line numbers. Raises AnadilError as `read_text`."""
+    lines = read_text(path, max_bytes).split("\n")
     return [(number, line) for number, line in enumerate(lines, start=1) if line.strip()]
 
 
-def decode(content: bytes, where: str) -> str:
-    """As `read_text`, of bytes; `where` names them in the error."""
-    mark, encoding = next(((mark, name) for mark, name in _MARKS if content.startswith(mark)), (b"", "utf-8"))
+def _read_bytes(path: Path, max_bytes: int) -> bytes:
+    if not path.is_file():
+        kind = "a folder" if path.is_dir() else "not there"
+        raise AnadilError(f"file not found: {path} is {kind}\n  next: check the path")
+    with open(path, "rb") as file:
+        content = file.read(max_bytes + 1)
+    if len(content) > max_bytes:
+        raise AnadilError(
+            f"{path}: larger than {max_bytes:,} bytes, the limit for files of this kind\n  next: check the path"
+        )
+    return content
+
+
+def _decode(content: bytes, where: str) -> str:
+    mark, encoding = next(
+        ((mark, name) for mark, name in _BYTE_ORDER_MARKS if content.startswith(mark)), (b"", "utf-8")
+    )
     content = content.removeprefix(mark)
     if encoding == "utf-8" and b"\0" in content:
         raise AnadilError(
-            f"{where}: holds zero bytes, so it is no text in UTF-8: UTF-16 without a byte-order mark, or no text at all\n"
+            f"{where}: contains zero bytes: it is UTF-16 without a byte-order mark, or not a text file\n"
             "  next: save it as UTF-8"
         )
     try:
@@ -47,22 +70,47 @@ def decode(content: bytes, where: str) -> str:
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         raise AnadilError(
-            f"{where}: not {encoding.upper()} at line {line}, byte {error.start + len(mark)}; readable are UTF-8, and "
+            f"{where}: not {encoding.upper()} at line {line}, byte {error.start + len(mark)}; Anadil reads UTF-8, and "
             "UTF-16 with a byte-order mark\n"
             "  next: save it as UTF-8 (in Excel: CSV UTF-8; in Praat: Preferences > Text writing preferences > UTF-8), or "
-            "convert it: iconv -f WINDOWS-1252 -t UTF-8 OLD > NEW, with the encoding that it has"
+            "convert it from its real encoding, for example: iconv -f WINDOWS-1252 -t UTF-8 OLD > NEW"
         ) from None
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
-def _content(path: Path, limit: int) -> bytes:
-    if not path.is_file():
-        kind = "a folder" if path.is_dir() else "not there"
-        raise AnadilError(f"file not found: {path} is {kind}\n  next: check the path")
-    with open(path, "rb") as file:
-        content = file.read(limit + 1)
-    if len(content) > limit:
-        raise AnadilError(
-            f"{path}: larger than {limit:,} bytes, which no file of this kind should be\n  next: check the path"
-        )
-    return content
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line without its line end, and its place ("train.tsv:12")."""
+
+    where: str
+    text: str
+
+
+def stream_lines(path: Path, reject: Reject) -> Iterator[Line]:
+    """Yield the lines of a UTF-8 file that are not blank; reject each line that is not UTF-8.
+
+    Only a line feed ends a line: sentences contain characters at which `str.splitlines` would break (U+2028, U+0085).
+    Raises AnadilError if the file cannot be read.
+    """
+    for where, raw in raw_lines(path):
+        try:
+            text = raw.decode("utf-8")
+        except UnicodeDecodeError as error:
+            reject(Problem(where, f"not UTF-8 at byte {error.start} of the line"))
+            continue
+        if text.strip():
+            yield Line(where, text)
+
+
+def raw_lines(path: Path) -> Iterator[tuple[str, bytes]]:
+    """Yield the place and the bytes of each line, without byte-order mark and line end.
+
+    Raises AnadilError if the file cannot be read.
+    """
+    try:
+        with open(path, "rb") as file:
+            for number, line in enumerate(file, start=1):
+                content = line.removeprefix(codecs.BOM_UTF8) if number == 1 else line
+                yield f"{path}:{number}", content.rstrip(b"\r\n")
+    except OSError as error:
+        raise AnadilError(f"could not read {path}: {error.strerror or error}\n  next: check the file") from error

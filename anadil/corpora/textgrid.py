@@ -1,4 +1,4 @@
-"""Praat's TextGrids, long and short form: an interval tier to Utterances, and Segments back.
+"""Praat's TextGrids, long and short form: an interval tier to Utterances, and Segments to a TextGrid.
 
 Praat itself reads a text file as a row of numbers, quoted strings and flags, and skips everything else (Praat manual,
 "TextGrid file formats"); so does this reader. praatio 6.2 loses the last interval of a short file without a final line
@@ -14,17 +14,24 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from anadil.corpora.reader import Options, Reject
-from anadil.corpora.segments import Annotated, Segment, Tier, choose, squeeze, utterances_of
+from anadil.corpora.segments import (
+    AnnotationFile,
+    Segment,
+    Tier,
+    choose_tiers,
+    collapse_whitespace,
+    read_annotation_files,
+)
 from anadil.corpora.text_files import read_text
 from anadil.errors import AnadilError
 from anadil.manifest import Utterance
 
-SUFFIXES = (".textgrid",)
-INTERVALS, POINTS = "intervals", "points"
+_SUFFIXES = (".textgrid",)
+_INTERVALS, _POINTS = "intervals", "points"
 
 _TOKEN = re.compile(
     r"""
-    "(?P<string>(?:[^"]|"")*)"                       # free-standing text; a doubled quote is one
+    "(?P<string>(?:[^"]|"")*)"                       # a doubled quote stands for one
   | (?<![^\s=])(?P<number>[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)(?=[%\s]|$)
   | (?<![^\s=])(?P<nothing>nan|-?inf|--undefined--)(?=\s|$)
   | (?<!\S)<(?P<flag>\w+)>
@@ -38,42 +45,43 @@ _TOKEN = re.compile(
 class _Tier:
     name: str
     kind: str
-    segments: list[Segment]  # those with text; of points both times are the same
+    segments: list[Segment]  # those with text; start and end of a point are the same
 
 
 def utterances(source: Path, options: Options, reject: Reject) -> Iterator[Utterance]:
-    """A .TextGrid, or all in a folder; UTF-8, or UTF-16 with a byte-order mark.
+    """Yield the utterances of a .TextGrid file, or of all in a folder; UTF-8, or UTF-16 with a byte-order mark.
 
-    The tier is chosen by `options.tier` (a name, or a pattern such as "* - words"), or all interval tiers by
-    `options.tier_type` "intervals"; without these it must be the only interval tier with text. The names of several
-    tiers are their speakers. Intervals without text are silence.
+    `options.tier` (a name, or a pattern such as "* - words") chooses the tiers; `options.tier_type` "intervals" chooses
+    all interval tiers. Without these there must be only one interval tier with text. If several tiers are chosen, their
+    names are the speakers. Intervals without text are skipped: they are silence.
     """
-    yield from utterances_of(source, options, reject, SUFFIXES, lambda file: _read(file, options))
+    yield from read_annotation_files(source, options, reject, _SUFFIXES, lambda file: _read(file, options))
 
 
-def _read(file: Path, options: Options) -> Annotated:
-    tiers = parse(read_text(file), str(file))
-    offered = [Tier(tier.name, tier.kind, len(tier.segments), timed=tier.kind == INTERVALS) for tier in tiers]
-    if options.tier_type == INTERVALS:
-        offered = [tier for tier in offered if tier.timed and tier.n_texts] or offered
-    names = [tier.name for tier in choose(offered, options, file)]
-    several = options.tier_type is not None or len(names) > 1
-    return Annotated(
+def _read(file: Path, options: Options) -> AnnotationFile:
+    tiers = _parse(read_text(file), str(file))
+    choices = [Tier(tier.name, tier.kind, len(tier.segments), has_intervals=tier.kind == _INTERVALS) for tier in tiers]
+    if options.tier_type == _INTERVALS:
+        choices = [tier for tier in choices if tier.has_intervals and tier.n_texts] or choices
+    chosen = [tier.name for tier in choose_tiers(choices, options, file)]
+    several = options.tier_type is not None or len(chosen) > 1
+    return AnnotationFile(
         [
             replace(segment, speaker=tier.name if several else None, extra={"tier": tier.name})
             for tier in tiers
-            if tier.name in names and tier.kind == INTERVALS
+            if tier.name in chosen and tier.kind == _INTERVALS
             for segment in tier.segments
         ]
     )
 
 
-def parse(text: str, where: str) -> list[_Tier]:
-    """The tiers of a TextGrid. Raises AnadilError if it is another kind of file or ends too early."""
+def _parse(text: str, where: str) -> list[_Tier]:
+    """Parse the tiers of a TextGrid. Raises AnadilError if it is another kind of file or is cut off."""
     tokens = _Tokens(text, where)
     if "ooBinaryFile" in text[:100] or text.startswith('"Praat chronological'):
         raise AnadilError(
-            f"{where}: a binary or chronological TextGrid\n  next: open it in Praat and choose Save as text file"
+            f"{where}: a binary or chronological TextGrid, which Anadil cannot read\n"
+            "  next: open it in Praat and choose Save as text file"
         )
     kind = tokens.string("the file type"), tokens.string("the object class")
     if not kind[0].startswith("ooTextFile") or kind[1] != "TextGrid":
@@ -98,10 +106,10 @@ def _tier(tokens: _Tokens, what: str) -> _Tier:
         place = f"tier {name!r}, {'interval' if kind == 'IntervalTier' else 'point'} {index + 1}"
         start = tokens.number(place)
         end = tokens.number(place) if kind == "IntervalTier" else start
-        label = squeeze(tokens.string(place))
+        label = collapse_whitespace(tokens.string(place))
         if label:
             segments.append(Segment(start, end, label, place=place))
-    return _Tier(squeeze(name), INTERVALS if kind == "IntervalTier" else POINTS, segments)
+    return _Tier(collapse_whitespace(name), _INTERVALS if kind == "IntervalTier" else _POINTS, segments)
 
 
 class _Tokens:
@@ -110,7 +118,7 @@ class _Tokens:
     def __init__(self, text: str, where: str) -> None:
         self.where = where
         self._text = text
-        self._found = _TOKEN.finditer(text)
+        self._matches = _TOKEN.finditer(text)
 
     def string(self, what: str) -> str:
         return self._next("string", what).replace('""', '"')
@@ -128,31 +136,31 @@ class _Tokens:
         return self._next("flag", what)
 
     def _next(self, kind: str, what: str) -> str:
-        for match in self._found:
-            found = match.lastgroup
-            if found is None:
+        for match in self._matches:
+            token = match.lastgroup
+            if token is None:
                 continue
-            if found == "nothing" and kind == "number":
+            if token == "nothing" and kind == "number":
                 return "nan"
-            if found != kind:
+            if token != kind:
                 line = self._text.count("\n", 0, match.start()) + 1
                 raise AnadilError(
                     f"{self.where}:{line}: expected a {kind} ({what}), found {match[0][:40]}\n"
-                    "  next: open it in Praat, which shows where it is broken"
+                    "  next: open it in Praat, which shows where the error is"
                 )
-            return match[found]
-        raise AnadilError(f"{self.where}: ends before {what}: the file was cut off\n  next: take an earlier copy")
+            return match[token]
+        raise AnadilError(f"{self.where}: ends before {what}: the file was cut off\n  next: use an earlier copy")
 
 
 def format_textgrid(tiers: Mapping[str, Sequence[Segment]], duration: float) -> str:
-    """A TextGrid in long form, with an interval tier for each name, from 0 to `duration` seconds; write it in UTF-8.
+    """Format segments as a TextGrid in long form, with an interval tier for each name. Write it as UTF-8.
 
-    Raises AnadilError if segments of one tier overlap, as intervals cannot, or lie outside the recording.
+    The tiers go from 0 to `duration` seconds. Raises AnadilError if segments of one tier overlap or lie outside that.
     """
     lines = ['File type = "ooTextFile"', 'Object class = "TextGrid"', "", "xmin = 0", f"xmax = {duration!r}"]
     lines += ["tiers? <exists>", f"size = {len(tiers)}", "item []:"]
     for number, (name, segments) in enumerate(tiers.items(), start=1):
-        intervals = list(_filled(segments, duration, name))
+        intervals = list(_fill_gaps(segments, duration, name))
         lines += [f"    item [{number}]:", '        class = "IntervalTier"', f"        name = {_quoted(name)}"]
         lines += ["        xmin = 0", f"        xmax = {duration!r}", f"        intervals: size = {len(intervals)}"]
         for index, interval in enumerate(intervals, start=1):
@@ -161,22 +169,22 @@ def format_textgrid(tiers: Mapping[str, Sequence[Segment]], duration: float) -> 
     return "\n".join(lines) + "\n"
 
 
-def _filled(segments: Sequence[Segment], duration: float, name: str) -> Iterator[Segment]:
-    """The segments in order of time, and empty ones between them: the intervals of a tier leave no gap."""
-    reached = 0.0
-    for segment in sorted(segments, key=lambda one: one.start):
-        if not reached <= segment.start < segment.end <= duration or math.isnan(segment.start):
+def _fill_gaps(segments: Sequence[Segment], duration: float, name: str) -> Iterator[Segment]:
+    """Yield the segments in order of time, with empty ones between them: the intervals of a tier leave no gap."""
+    previous_end = 0.0
+    for segment in sorted(segments, key=lambda segment: segment.start):
+        if not previous_end <= segment.start < segment.end <= duration or math.isnan(segment.start):
             raise AnadilError(
-                f"a TextGrid's tier {name!r} cannot hold {segment.start:g} to {segment.end:g} s "
-                f"({segment.text!r}) after {reached:g} s, in {duration:g} s"
+                f"tier {name!r} of a TextGrid cannot hold {segment.text!r}, {segment.start:g} to {segment.end:g} s: "
+                f"the interval before it ends at {previous_end:g} s, the recording at {duration:g} s"
             )
-        if segment.start > reached:
-            yield Segment(reached, segment.start, "")
+        if segment.start > previous_end:
+            yield Segment(previous_end, segment.start, "")
         yield segment
-        reached = segment.end
-    if reached < duration:
-        yield Segment(reached, duration, "")
+        previous_end = segment.end
+    if previous_end < duration:
+        yield Segment(previous_end, duration, "")
 
 
 def _quoted(text: str) -> str:
-    return '"' + squeeze(text).replace('"', '""') + '"'
+    return '"' + collapse_whitespace(text).replace('"', '""') + '"'

@@ -1,4 +1,4 @@
-"""Batches of about equal length: bounded in padded seconds, decoded and augmented ahead of the model by threads."""
+"""Batches of utterances of similar length, bounded in padded seconds. Threads decode and augment them in advance."""
 
 from __future__ import annotations
 
@@ -22,7 +22,71 @@ from anadil.data.examples import Example
 from anadil.errors import AnadilError
 from anadil.manifest import Utterance
 
-# Several languages in one training set: how often each is heard.
+_AHEAD = 4
+"""Batches decoded in advance: enough to hide a slow file, without much memory."""
+
+_LENGTH_JITTER = 0.05
+"""Utterances are sorted by duration times 1 +- this, so that batches differ between epochs."""
+
+PADDED_TO_S = 0.16
+"""The length of a batch is a multiple of this. With arbitrary lengths, the C library's allocator collects free blocks that
+fit no later batch: a run of hours took twice the memory, and a sixth of its time to search them (docs/LOG.md)."""
+
+
+WaveformAugmentation = Callable[[np.ndarray, int, int], np.ndarray]
+"""From decoded samples, the index of the example and the epoch to augmented samples."""
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Padded waveforms and targets with their true lengths as counts, never ratios. Padding is zeros."""
+
+    waveforms: Tensor  # float32 (batch, samples)
+    sample_counts: Tensor  # int64 (batch,)
+    targets: Tensor  # int64 (batch, labels)
+    target_counts: Tensor  # int64 (batch,)
+    indices: tuple[int, ...]  # which examples these are
+    weights: Tensor | None = None  # float32 (batch,); None: all are 1
+
+    def to(self, device: torch.device) -> Batch:
+        """The batch on `device`; to a GPU from pinned memory, so that it computes during the copy."""
+        if device.type == "cpu":
+            return self
+        pin = device.type == "cuda"
+
+        def move(tensor: Tensor) -> Tensor:
+            return (tensor.pin_memory() if pin else tensor).to(device, non_blocking=pin)
+
+        return Batch(
+            move(self.waveforms),
+            move(self.sample_counts),
+            move(self.targets),
+            move(self.target_counts),
+            self.indices,
+            None if self.weights is None else move(self.weights),
+        )
+
+
+def plan_epoch(durations: Sequence[float], batch_seconds: float, seed: int | None, epoch: int = 0) -> list[list[int]]:
+    """Indices of the examples of each batch: at most `batch_seconds` of audio with padding, shuffled by (seed, epoch).
+
+    With seed None the order is by length, for validation. An utterance longer than `batch_seconds` is a batch of its own.
+    """
+    lengths = np.asarray(durations, dtype=np.float64)
+    padded = _padded(lengths)
+    rng = None if seed is None else np.random.default_rng((seed, epoch))
+    jittered = lengths if rng is None else lengths * rng.uniform(1 - _LENGTH_JITTER, 1 + _LENGTH_JITTER, len(lengths))
+    batches: list[list[int]] = []
+    longest = 0.0
+    for index in np.argsort(jittered, kind="stable").tolist():
+        longest = max(longest, float(padded[index]))
+        if not batches or longest * (len(batches[-1]) + 1) > batch_seconds:
+            batches.append([])
+            longest = float(padded[index])
+        batches[-1].append(index)
+    if rng is not None:
+        rng.shuffle(batches)
+    return batches
 
 
 def plan_languages(
@@ -33,12 +97,12 @@ def plan_languages(
     seed: int,
     epoch: int = 0,
 ) -> list[list[int]]:
-    """Batches of an epoch, as `plan_epoch` makes them, in which small languages are heard more often than they are large.
+    """Batches of an epoch as `plan_epoch` makes them, with small languages sampled more often than their size.
 
-    Language l gets a share of the epoch's seconds that goes with (its seconds) ** (1 / temperature): 1 leaves the
-    shares as they are, a large temperature makes them equal (Conneau et al., arXiv:1911.02116, section 3.1, writes it
-    as the exponent 0.3). An epoch is as long as the data: utterances of small languages come several times, of large
-    ones not all come in each epoch. Which ones is drawn by (seed, epoch).
+    The share of a language in the epoch is proportional to (its seconds) ** (1 / temperature): 1 keeps the shares, a
+    large temperature makes them equal (Conneau et al., arXiv:1911.02116, section 3.1, has the exponent 0.3). An epoch is
+    as long as the data: utterances of small languages occur several times, and some of large languages do not occur.
+    Which ones is drawn by (seed, epoch). With temperature None it is `plan_epoch`.
     """
     if temperature is None:
         return plan_epoch(durations, batch_seconds, seed, epoch)
@@ -59,7 +123,7 @@ def plan_languages(
 
 
 def _fill(members: np.ndarray, lengths: np.ndarray, goal_s: float, rng: np.random.Generator) -> list[int]:
-    """Shuffled passes through `members` until their seconds come nearest to `goal_s`; one utterance at least."""
+    """Shuffled passes through `members` until their seconds are nearest to `goal_s`; at least one utterance."""
     chosen: list[int] = []
     filled = 0.0
     while True:
@@ -70,88 +134,21 @@ def _fill(members: np.ndarray, lengths: np.ndarray, goal_s: float, rng: np.rando
             filled += float(lengths[index])
 
 
-AHEAD = 4
-"""Batches decoded ahead: hides a slow file without holding much memory."""
-
-LENGTH_JITTER = 0.05
-"""Utterances are sorted by duration times 1 +- this, so that an epoch's batches differ from the last one's."""
-
-PADDED_TO_S = 0.16
-"""Batches last a multiple of this. If each had a length of its own, the allocator of the C library would be left with ever more
-free pieces, none of which fits: a run of hours took twice the memory and a sixth of its time to search them (docs/LOG.md)."""
-
-
-WaveformAugmentation = Callable[[np.ndarray, int, int], np.ndarray]
-"""From decoded samples, the index of the example and the epoch to what the model shall hear."""
-
-
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """Counts, never ratios. Padding is zeros."""
-
-    waveforms: Tensor  # float32 (batch, samples)
-    sample_counts: Tensor  # int64 (batch,)
-    targets: Tensor  # int64 (batch, labels)
-    target_counts: Tensor  # int64 (batch,)
-    indices: tuple[int, ...]  # which examples these are
-    weights: Tensor | None = None  # float32 (batch,); None: all count alike
-
-    def to(self, device: torch.device) -> Batch:
-        """To a GPU from pinned memory, so that the copy goes on while the GPU computes."""
-        if device.type == "cpu":
-            return self
-        pin = device.type == "cuda"
-
-        def move(tensor: Tensor) -> Tensor:
-            return (tensor.pin_memory() if pin else tensor).to(device, non_blocking=pin)
-
-        return Batch(
-            move(self.waveforms),
-            move(self.sample_counts),
-            move(self.targets),
-            move(self.target_counts),
-            self.indices,
-            None if self.weights is None else move(self.weights),
-        )
-
-
-def plan_epoch(durations: Sequence[float], batch_seconds: float, seed: int | None, epoch: int = 0) -> list[list[int]]:
-    """Indices of each batch: at most `batch_seconds` of audio with padding, shuffled by (seed, epoch).
-
-    With seed None the order is by length, for validation. An utterance longer than `batch_seconds` goes alone.
-    """
-    lengths = np.asarray(durations, dtype=np.float64)
-    padded = _padded(lengths)
-    rng = None if seed is None else np.random.default_rng((seed, epoch))
-    jittered = lengths if rng is None else lengths * rng.uniform(1 - LENGTH_JITTER, 1 + LENGTH_JITTER, len(lengths))
-    batches: list[list[int]] = []
-    longest = 0.0
-    for index in np.argsort(jittered, kind="stable").tolist():
-        longest = max(longest, float(padded[index]))
-        if not batches or longest * (len(batches[-1]) + 1) > batch_seconds:
-            batches.append([])
-            longest = float(padded[index])
-        batches[-1].append(index)
-    if rng is not None:
-        rng.shuffle(batches)
-    return batches
-
-
 def padded_seconds(durations: Sequence[float], indices: Sequence[int]) -> float:
-    """Audio of a batch as the model hears it: the longest utterance's length, and what it is padded to, for each."""
+    """Seconds of audio in a batch with its padding: the padded length of the longest utterance, for each."""
     return len(indices) * float(_padded(np.array([max(durations[i] for i in indices)]))[0])
 
 
 def _padded(lengths: np.ndarray) -> np.ndarray:
-    """Seconds of each utterance's batch if it is the longest; a change of speed may have made it a sample longer."""
+    """Padded length of a batch whose longest utterance this is; a change of speed may make it one sample longer."""
     whole: np.ndarray = np.ceil(lengths / PADDED_TO_S + 1e-3) * PADDED_TO_S
     return whole
 
 
 class Loader:
-    """Decodes, augments and pads examples; keeps decoded audio as 16-bit integers in memory up to `cache_mb`, and on `disk`.
+    """Decodes, augments and pads examples. Decoded audio is kept as 16-bit integers: in memory up to `cache_mb`, on `disk`.
 
-    `augment` runs in the loader's threads, so it must use neither PyTorch (see `_pad`) nor shared random numbers.
+    `augment` runs in the loader's threads, so it must use neither PyTorch (see `_pad`) nor a shared random generator.
     """
 
     def __init__(
@@ -166,10 +163,10 @@ class Loader:
         self.examples = examples
         self.labels: Sequence[Sequence[int]] | None = None  # instead of the examples' own
         self.sample_rate = sample_rate
-        self.threads = threads or max(2, min(AHEAD, (os.cpu_count() or 1) // 2))
+        self.threads = threads or max(2, min(_AHEAD, (os.cpu_count() or 1) // 2))
         self.augment = augment
         self.disk = disk
-        self.waited_s = 0.0  # how long `batches` has kept its caller waiting, in all
+        self.waited_s = 0.0  # total time that callers of `batches` have waited
         self._cache: dict[int, np.ndarray] = {}
         self._room = int(cache_mb * 2**20)
         self._caches = self._room > 0 or disk is not None
@@ -178,14 +175,14 @@ class Loader:
     def batches(self, plan: Sequence[Sequence[int]], epoch: int = 0) -> Iterator[Batch]:
         """Yield the planned batches of an epoch in order.
 
-        Raises AnadilError, naming the utterance, where audio cannot be decoded.
+        Raises AnadilError naming the utterance if its audio cannot be decoded.
         """
         waiting: deque[Future[Batch]] = deque()
-        with ThreadPoolExecutor(max_workers=self.threads, initializer=_step_back) as pool:
+        with ThreadPoolExecutor(max_workers=self.threads, initializer=_lower_priority) as pool:
             try:
                 for indices in plan:
                     waiting.append(pool.submit(self.load, indices, epoch))
-                    if len(waiting) > AHEAD:
+                    if len(waiting) > _AHEAD:
                         yield self._wait_for(waiting.popleft())
                 while waiting:
                     yield self._wait_for(waiting.popleft())
@@ -233,7 +230,7 @@ class Loader:
             if rounded.nbytes <= self._room and index not in self._cache:
                 self._room -= rounded.nbytes
                 self._cache[index] = rounded
-        return _floats(rounded)  # no sample shall depend on which thread found room in the cache
+        return _floats(rounded)  # rounded even if not cached: samples must not depend on which thread found room
 
     def _decode(self, utterance: Utterance) -> np.ndarray:
         try:
@@ -242,21 +239,21 @@ class Loader:
             raise AnadilError(f"{utterance.source}: {error}") from error
 
 
-def _step_back() -> None:
-    """Lower this thread's priority where threads have one: both of the model's threads wait for the core it would take."""
+def _lower_priority() -> None:
+    """Lower the priority of this thread on Linux: on two cores it would take one of the two that the model needs."""
     if sys.platform == "linux":
         with contextlib.suppress(OSError):
             os.setpriority(os.PRIO_PROCESS, get_native_id(), 19)
 
 
 def _floats(samples: np.ndarray) -> np.ndarray:
-    """16-bit samples in [-1, 1), in one go through memory."""
+    """16-bit samples as float32 in [-1, 1), in one pass through memory."""
     floats: np.ndarray = np.multiply(samples, np.float32(1 / 32768), dtype=np.float32)
     return floats
 
 
 def _pad(rows: Sequence[np.ndarray], dtype: type[np.generic], multiple: int = 1) -> Tensor:
-    """NumPy does the work: PyTorch's own threads, started from a loader thread, would fight the model's for the cores."""
+    """Rows padded with zeros. By NumPy, as PyTorch would start threads of its own that compete with the model's."""
     longest = max(len(row) for row in rows)
     padded = np.zeros((len(rows), -(-longest // multiple) * multiple), dtype=dtype)
     for i, row in enumerate(rows):

@@ -1,8 +1,8 @@
-"""Decoded audio kept in a folder from run to run: 16-bit samples, a file an utterance, bounded in size.
+"""A folder that keeps decoded audio between runs: 16-bit samples, one file per utterance, of limited size.
 
-Read whole instead of mapped into memory: a disk that fails is then an error that can be caught, not the end of the run,
-and 100 KB take 30 microseconds either way. Every file carries a checksum, so that one that is damaged, or was cut off
-by a crash, is decoded again. Several runs may share a folder.
+Files are read whole instead of memory-mapped: a failing disk then raises an error that can be caught, and 100 KB take 30
+microseconds either way. Every file has a checksum; a damaged or truncated one is decoded again. Several runs may share a
+folder.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from anadil.errors import AnadilError
 from anadil.manifest import Utterance
 
 FOLDER = "decoded-16-bit"
-"""Below the user's folder: nothing else in it is ever touched."""
+"""Subfolder of the user's folder; nothing else in it is touched."""
 
 RESERVE_BYTES = 1 << 30
-"""Left free on the disk: models and checkpoints need room too."""
+"""Space left free on the disk for models and checkpoints."""
 
 _HEADER = struct.Struct("<8sQII")  # magic, number of samples, CRC-32 of them, zero
 _MAGIC = b"anadil16"
@@ -38,10 +38,10 @@ _ABANDONED_S = 3600
 
 
 class DiskCache:
-    """16-bit samples by file (path, size, time of change), stretch of it and sample rate.
+    """16-bit samples by file (path, size, modification time), segment and sample rate.
 
-    Once `gigabytes` are full, what no run has used since this one began goes, the longest unused first; then nothing more
-    is kept. `trouble` says why if the cache has stopped keeping for another reason.
+    When `gigabytes` are full, files that no run has used since this one began are deleted, least recently used first;
+    after these nothing more is written. `trouble` is the reason if writing has stopped for another one.
     """
 
     def __init__(self, folder: Path, gigabytes: float) -> None:
@@ -49,11 +49,11 @@ class DiskCache:
         self.folder = folder / FOLDER
         self.room = int(gigabytes * 2**30)
         self.trouble: str | None = None
-        self._told = False
+        self._reported = False
         self._began = time.time()
         self._lock = Lock()
-        self._used: int | None = None  # bytes, at the last look and what was written since
-        self._unlooked = 0  # bytes written since the last look: other runs write too
+        self._used: int | None = None  # bytes at the last scan, plus those written since
+        self._unscanned = 0  # bytes written since the last scan: other runs write too
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -61,13 +61,13 @@ class DiskCache:
                 f"data.cache: could not make {self.folder}: {error.strerror}\n  next: choose another folder"
             ) from error
 
-    def news(self) -> str | None:
-        """`trouble`, the first time that one asks."""
-        trouble, self._told = None if self._told else self.trouble, self.trouble is not None
+    def new_trouble(self) -> str | None:
+        """`trouble`, but only once."""
+        trouble, self._reported = None if self._reported else self.trouble, self.trouble is not None
         return trouble
 
     def read(self, utterance: Utterance, sample_rate: int) -> np.ndarray | None:
-        """int16 (samples,), or None if they are not there or damaged."""
+        """int16 (samples,), or None if they are not in the cache or damaged."""
         try:
             path = self._path(utterance, sample_rate)
             content = path.read_bytes()
@@ -78,14 +78,14 @@ class DiskCache:
             samples = memoryview(content)[_HEADER.size :]
             if magic == _MAGIC and len(samples) == 2 * n_samples and zlib.crc32(samples) == checksum:
                 with contextlib.suppress(OSError):
-                    os.utime(path)  # used now
+                    os.utime(path)  # for least recently used
                 return np.frombuffer(samples, dtype="<i2")
         with contextlib.suppress(OSError):
             path.unlink()
         return None
 
     def write(self, utterance: Utterance, sample_rate: int, samples: np.ndarray) -> None:
-        """Keep int16 (samples,), if there is room. Never raises: a cache that cannot be written costs time alone."""
+        """Write int16 (samples,) if there is room. Never raises, as a cache that cannot be written costs only time."""
         content = np.ascontiguousarray(samples, dtype="<i2").tobytes()
         if self.trouble is not None or not self._make_room(_HEADER.size + len(content)):
             return
@@ -96,7 +96,9 @@ class DiskCache:
             beside.write_bytes(_HEADER.pack(_MAGIC, len(samples), zlib.crc32(content), 0) + content)
             os.replace(beside, path)
         except OSError as error:
-            self.trouble = f"data.cache: {self.folder} cannot be written ({error.strerror}); going on without"
+            self.trouble = (
+                f"data.cache: {self.folder} cannot be written ({error.strerror}); training continues without it"
+            )
             with contextlib.suppress(OSError):
                 beside.unlink()
 
@@ -108,39 +110,43 @@ class DiskCache:
         return self.folder / name[:2] / f"{name}.pcm"
 
     def _make_room(self, n_bytes: int) -> bool:
-        """Whether so many bytes may be written; they count as written then."""
+        """Reserve `n_bytes`, deleting unused files if needed; whether there is room."""
         with self._lock:
             try:
-                if self._used is None or self._unlooked > self.room // 64 or self._used + n_bytes > self.room:
-                    if self._used is not None and self._unlooked == 0:
-                        return False  # full at the last look, and nothing is older than this run
-                    self._used, self._unlooked = self._look(n_bytes), 0
+                if self._used is None or self._unscanned > self.room // 64 or self._used + n_bytes > self.room:
+                    if self._used is not None and self._unscanned == 0:
+                        return False  # full at the last scan, and nothing is older than this run
+                    self._used, self._unscanned = self._scan(n_bytes), 0
                 if self._used + n_bytes > self.room:
                     return False
                 if shutil.disk_usage(self.folder).free < RESERVE_BYTES + n_bytes:
-                    self.trouble = f"data.cache: the disk of {self.folder} is nearly full; nothing more is kept there"
+                    self.trouble = (
+                        f"data.cache: the disk of {self.folder} is nearly full; nothing more is written to it"
+                    )
                     return False
             except OSError as error:
-                self.trouble = f"data.cache: {self.folder} cannot be read ({error.strerror}); going on without"
+                self.trouble = (
+                    f"data.cache: {self.folder} cannot be read ({error.strerror}); training continues without it"
+                )
                 return False
             self._used += n_bytes
-            self._unlooked += n_bytes
+            self._unscanned += n_bytes
             return True
 
-    def _look(self, n_bytes: int) -> int:
-        """Bytes that the cache takes, once what is unused has made way for `n_bytes`."""
+    def _scan(self, n_bytes: int) -> int:
+        """Delete unused files to make room for `n_bytes`; the bytes that the cache takes then."""
         entries = []
         for folder, _, names in os.walk(self.folder):
             for name in names:
                 path = Path(folder) / name
-                with contextlib.suppress(FileNotFoundError):  # another run has taken it away
+                with contextlib.suppress(FileNotFoundError):  # another run has deleted it
                     about = path.stat()
                     if _NAME.fullmatch(name):
                         entries.append((about.st_mtime, about.st_size, path))
                     elif _PARTIAL.fullmatch(name) and about.st_mtime < time.time() - _ABANDONED_S:
                         path.unlink()
         used = sum(size for _, size, _ in entries)
-        wanted = self.room - max(n_bytes, self.room // 64)  # room for more than one, as looking takes time
+        wanted = self.room - max(n_bytes, self.room // 64)  # room for more than one file, as scanning takes time
         if used <= self.room - n_bytes:
             return used
         for used_at, size, path in sorted(entries):

@@ -1,34 +1,29 @@
-"""Before training: which utterances can be used, and why the others cannot. Nothing is dropped unnoticed."""
+"""Check utterances before training: which can be used, why the others cannot, and the weight of each in the loss."""
 
 from __future__ import annotations
 
-import itertools
 import json
-import os
 from collections import Counter
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
 from anadil import audio
+from anadil.decoding.ctc import require_frames
 from anadil.errors import AnadilError, Problem
-from anadil.manifest import Utterance
+from anadil.manifest import Utterance, duration_error_s, measured, probe_all
 from anadil.text.rules import TextRules
 
-DURATION_TOLERANCE_S = 0.05
-"""Manifests round; MP3 headers are off by up to a frame (18 ms over 100 Common Voice clips)."""
-
-MIN_DURATION_S, MAX_DURATION_S = 0.1, 20.0
-"""What training uses unless the config says otherwise."""
+_WEIGHT, MAX_WEIGHT = "weight", 1000.0
+"""Key of a manifest line: how much the utterance counts in the loss, from 0 to 1000."""
 
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """An utterance that can be trained on: its true duration is filled in, its text is encoded."""
+    """An utterance to train on, with its true duration and its encoded text."""
 
     utterance: Utterance
     labels: tuple[int, ...]
-    weight: float = 1.0  # in the loss of training
+    weight: float = 1.0  # in the loss
 
     @property
     def duration(self) -> float:
@@ -38,7 +33,7 @@ class Example:
 
 @dataclass
 class Checked:
-    """Outcome of `check`. `problems` cannot be used; `notes` count what was used all the same, or set aside."""
+    """Result of `check`: usable examples, problems of the others, and counted notes on what is used with changes or omitted."""
 
     examples: list[Example] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
@@ -59,32 +54,28 @@ def check(
     max_duration: float = float("inf"),
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Checked:
-    """Probe every file and encode every text.
+    """Probe every recording and encode every text.
 
-    `frames_of` gives the model's output frames for a number of samples at `sample_rate`: CTC needs one for each
-    label and one more between two equal labels. Durations in seconds; utterances outside the limits are set aside.
+    `frames_of`: the model's output frames for a number of samples at `sample_rate`. CTC needs one for each label and one
+    more between two equal labels. Durations are in seconds; utterances outside the limits are omitted, with a note.
     """
     checked = Checked(total=len(utterances))
-    paths = list(dict.fromkeys(utterance.audio_filepath for utterance in utterances))
-    infos: dict[str, audio.AudioInfo | AnadilError] = {}
-    with ThreadPoolExecutor(max_workers=min(8, 2 * (os.cpu_count() or 1))) as pool:
-        for done, (path, info) in enumerate(zip(paths, pool.map(_probe, paths), strict=True), start=1):
-            infos[path] = info
-            on_progress(done, len(paths))
-    checked.notes.update(note for info in infos.values() for note in file_notes(info))
+    infos = probe_all(utterances, on_progress)
+    checked.notes.update(
+        note for info in infos.values() if not isinstance(info, AnadilError) for note in audio.file_notes(info)
+    )
     for utterance in utterances:
+        info = infos[utterance.audio_filepath]
         try:
-            measured = _measure(utterance, infos[utterance.audio_filepath], checked.notes)
-            example = Example(measured, tuple(_encode(utterance, rules)))
+            with_duration = measured(utterance, info)
+            _note_duration(utterance, info, checked.notes)
+            example = Example(with_duration, tuple(_encode(utterance, rules)))
             if not min_duration <= example.duration <= max_duration:
-                side = (
-                    "shorter than data.min_duration"
-                    if example.duration < min_duration
-                    else "longer than data.max_duration"
-                )
-                checked.notes[f"set aside, {side}"] += 1
+                is_short = example.duration < min_duration
+                limit = "shorter than data.min_duration" if is_short else "longer than data.max_duration"
+                checked.notes[f"set aside, {limit}"] += 1
                 continue
-            require_frames(example, frames_of(round(example.duration * sample_rate)))
+            require_frames(example.labels, frames_of(round(example.duration * sample_rate)), example.duration)
         except AnadilError as error:
             checked.problems.append(Problem(utterance.source or utterance.audio_filepath, str(error)))
         else:
@@ -92,88 +83,33 @@ def check(
     return checked
 
 
-def min_ctc_frames(labels: Sequence[int]) -> int:
-    """Fewest frames a CTC path for `labels` can have: a blank must part two equal neighbours (Graves et al. 2006)."""
-    return len(labels) + sum(a == b for a, b in itertools.pairwise(labels))
-
-
-def _probe(path: str) -> audio.AudioInfo | AnadilError:
-    try:
-        return audio.probe(path)
-    except AnadilError as error:
-        return error
-
-
-def file_notes(info: audio.AudioInfo | AnadilError) -> list[str]:
-    """What a user should know about a file that is used all the same."""
-    if isinstance(info, AnadilError):
-        return []
-    notes = []
-    if info.promised > info.duration:
-        notes.append("cut off: the header promises more samples than the file has (used as far as it goes)")
-    if info.channels > 1:
-        notes.append(f"{info.channels} channels, mixed down to one")
-    return notes
-
-
-def _measure(utterance: Utterance, info: audio.AudioInfo | AnadilError, notes: Counter[str]) -> Utterance:
-    """The utterance with the duration that its audio really has."""
-    if isinstance(info, AnadilError):
-        raise info
-    available = info.duration - utterance.offset
-    if info.duration <= 0:
-        raise AnadilError(f"audio has no samples: {utterance.audio_filepath}")
-    if available <= 0:
-        raise AnadilError(
-            f"offset {utterance.offset:g} s lies past the end of {utterance.audio_filepath} ({info.duration:.2f} s)"
-        )
-    duration = available if utterance.duration is None else utterance.duration
-    if duration <= 0:
-        raise AnadilError('"duration" is 0: there is nothing to hear')
-    if (
-        duration > available + DURATION_TOLERANCE_S
-        and info.promised - utterance.offset < duration - DURATION_TOLERANCE_S
-    ):
+def _note_duration(utterance: Utterance, info: audio.AudioInfo | AnadilError, notes: Counter[str]) -> None:
+    assert not isinstance(info, AnadilError)
+    error_s = duration_error_s(utterance, info)
+    if error_s > 0:
         notes["manifest says longer than the audio is (the audio's length counts)"] += 1
-    elif utterance.offset == 0 and duration < available - DURATION_TOLERANCE_S:
+    elif error_s < 0:
         notes["manifest says shorter than the audio is (taken as a segment from the start)"] += 1
-    return replace(utterance, duration=min(duration, available))
 
 
 def _encode(utterance: Utterance, rules: TextRules) -> list[int]:
     text = rules.normalize(utterance.text)
     if not text:
-        why = "empty text" if not utterance.text.strip() else f"nothing is left of the text {utterance.text!r}"
-        raise AnadilError(why)
+        is_empty = not utterance.text.strip()
+        raise AnadilError("empty text" if is_empty else f"nothing is left of the text {utterance.text!r}")
     return rules.encode(text)
 
 
-def require_frames(example: Example, n_frames: int) -> None:
-    """Raise AnadilError if CTC cannot place the labels in so many frames."""
-    needed, n_labels = min_ctc_frames(example.labels), len(example.labels)
-    if needed > n_frames:
-        raise AnadilError(
-            f"text too long for its audio: {n_labels} labels and {needed - n_labels} repeats need {needed} frames, "
-            f"the model makes {n_frames} of {example.duration:.2f} s"
-        )
+def with_weights(checked: Checked, of_pseudo_labels: float | None = None) -> Checked:
+    """The examples with their weights. `of_pseudo_labels` is the weight of all pseudo labels; None: as their lines say.
 
-
-# How much an utterance counts in training: the manifest's key "weight", and the config's for pseudo labels.
-
-WEIGHT = "weight"
-LARGEST = 1000.0
-
-
-def weighed(checked: Checked, of_pseudo_labels: float | None = None) -> Checked:
-    """Examples with their weights; `of_pseudo_labels` is that of all pseudo labels, None: what their lines say.
-
-    What is weighed 0 is set aside and noted; a weight that is none is a problem.
+    Examples of weight 0 are omitted, with a note. An invalid weight is a problem.
     """
     result = Checked([], list(checked.problems), Counter(checked.notes), checked.total)
     for example in checked.examples:
         one = example.utterance
         try:
-            weight = weight_of(one)
+            weight = _weight_of(one)
             if one.is_pseudo_label and of_pseudo_labels is not None:
                 weight = of_pseudo_labels
         except AnadilError as error:
@@ -186,11 +122,11 @@ def weighed(checked: Checked, of_pseudo_labels: float | None = None) -> Checked:
     return result
 
 
-def weight_of(utterance: Utterance) -> float:
-    """The line's weight, 1 if it has none. Raises AnadilError if it is no number from 0 to 1000."""
-    value = utterance.extra.get(WEIGHT)
+def _weight_of(utterance: Utterance) -> float:
+    """The weight of the manifest line, 1 if it has none. Raises AnadilError unless it is a number from 0 to 1000."""
+    value = utterance.extra.get(_WEIGHT)
     if value is None:
         return 1.0
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= LARGEST:
-        raise AnadilError(f'"{WEIGHT}" must be a number from 0 to {LARGEST:g}, found {json.dumps(value)}')
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= MAX_WEIGHT:
+        raise AnadilError(f'"{_WEIGHT}" must be a number from 0 to {MAX_WEIGHT:g}, found {json.dumps(value)}')
     return float(value)

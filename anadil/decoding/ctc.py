@@ -1,19 +1,22 @@
-"""How sure a model is of what it heard: the probability of the text over all its alignments. NumPy only."""
+"""CTC without a language model: best-path decoding, and the probability of a label sequence. NumPy only."""
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from anadil.errors import AnadilError
+
 # Best-path CTC decoding: the likeliest label of every frame, repeats collapsed, blanks dropped. NumPy only.
 
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """One label that was emitted, and the run of frames that emits it."""
+    """One emitted label, and its run of frames."""
 
     id: int  # index into the labels
     start: int  # first frame of the run
@@ -50,12 +53,12 @@ def best_path(log_probs: np.ndarray, blank: int) -> list[Token]:
     return [Token(label, start, end, confidence) for label, start, end, confidence in runs]
 
 
-def confidence(log_probs: np.ndarray, labels: Sequence[int], blank: int) -> float:
-    """Probability of `labels`, as a geometric mean a label, in [0, 1]: exp(log p(labels | audio) / number of labels).
+def sequence_confidence(log_probs: np.ndarray, labels: Sequence[int], blank: int) -> float:
+    """Probability of `labels` per label (geometric mean), in [0, 1]: exp(log p(labels | audio) / number of labels).
 
-    Of a dozen measures compared on two models of Mboshi this one ordered utterances best by their errors: at half of the
-    characters kept, character errors fell from 36.1 to 29.1 % (mean log-prob of the best path 30.4 %, Tsallis entropy
-    30.5 %, least confident word 33.4 %; docs/LOG.md). No labels: 0, for nothing was heard. Shapes and errors: see
+    Of a dozen measures compared on two models of Mboshi this one ordered utterances best by their errors. With half of
+    the characters kept, CER fell from 36.1 to 29.1 % (mean log-prob of the best path 30.4 %, Tsallis entropy
+    30.5 %, least confident word 33.4 %; docs/LOG.md). Without labels it is 0. Shapes and errors: see
     `ctc_log_prob`.
     """
     if not labels:
@@ -79,7 +82,7 @@ def ctc_log_prob(log_probs: np.ndarray, labels: Sequence[int], blank: int) -> fl
     states = np.full(2 * len(labels) + 1, blank)  # a blank before, between and after the labels
     states[1::2] = labels
     emitted = log_probs[:, states].astype(np.float64)  # (frames, states)
-    # from a label to the next one past the blank, unless they are equal
+    # a path may skip the blank between two labels, unless they are equal
     leap = np.where((states[2:] != blank) & (states[2:] != states[:-2]), 0.0, -np.inf)
     forward = np.full(len(states), -np.inf)
     forward[:2] = emitted[0, :2]
@@ -89,3 +92,18 @@ def ctc_log_prob(log_probs: np.ndarray, labels: Sequence[int], blank: int) -> fl
         reached[2:] = np.logaddexp(reached[2:], forward[:-2] + leap)
         forward = reached + row
     return float(np.logaddexp.reduce(forward[-2:]))
+
+
+def min_ctc_frames(labels: Sequence[int]) -> int:
+    """Fewest frames that a CTC path for `labels` can have: a blank must separate equal neighbours (Graves et al. 2006)."""
+    return len(labels) + sum(a == b for a, b in itertools.pairwise(labels))
+
+
+def require_frames(labels: Sequence[int], n_frames: int, duration_s: float) -> None:
+    """Raise AnadilError if the `n_frames` that a model makes of `duration_s` seconds are too few for `labels`."""
+    needed, n_labels = min_ctc_frames(labels), len(labels)
+    if needed > n_frames:
+        raise AnadilError(
+            f"text too long for its audio: {n_labels} labels and {needed - n_labels} repeats need {needed} frames, "
+            f"the model makes {n_frames} of {duration_s:.2f} s"
+        )

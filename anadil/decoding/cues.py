@@ -1,4 +1,4 @@
-"""A Transcript's words as Segments: one a word, or grouped into cues that can be read as subtitles."""
+"""A Transcript's words as Segments: one per word, or grouped into cues for subtitles."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ LONGEST_CHARACTERS = 84
 """Two lines of 42, which most broadcasters' guides give."""
 LONGEST_S = 7.0
 PAUSE_S = 0.7
-"""Silence that always parts two cues."""
+"""A pause of this length always separates two cues."""
 
-_SHORTEST_S = 0.001  # formats of whole milliseconds need as much
+_SHORTEST_S = 0.001  # some formats have whole milliseconds
 
 
 def word_segments(transcript: Transcript) -> list[Segment]:
     """The words in order, to the millisecond: each at least 1 ms long, none overlapping another or past the end.
 
-    CTC's times are those of spikes, so neighbours may touch or even share a frame; formats of tiers allow neither.
+    CTC's times are those of spikes, so neighbours may touch or share a frame. Tiers of annotation formats allow neither.
     """
     n_words = len(transcript.words)
     segments: list[Segment] = []
@@ -34,7 +34,7 @@ def word_segments(transcript: Transcript) -> list[Segment]:
 
 
 def cues(transcript: Transcript) -> list[Segment]:
-    """Words together as long as no pause parts them, at most LONGEST_CHARACTERS and LONGEST_S; else cut at the longest gap."""
+    """Group words between pauses into cues; a cue above LONGEST_CHARACTERS or LONGEST_S is cut at its longest gap."""
     words = word_segments(transcript)
     starts = [
         0,
@@ -46,7 +46,7 @@ def cues(transcript: Transcript) -> list[Segment]:
 
 
 def _parts(words: Sequence[Segment]) -> Iterator[Sequence[Segment]]:
-    """Halve until each part fits: at the longest gap of the middle, so that no word is left alone at an end."""
+    """Cut in two until each part fits: at the longest gap of the middle half, so that no single word is left at an end."""
     waiting = [words]
     while waiting:
         part = waiting.pop()

@@ -1,4 +1,4 @@
-"""Transcript, what a recogniser answers: text, and words with times and confidences."""
+"""Transcript, the result of a recogniser: text, and words with times and confidences."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import Any
 from anadil.decoding.ctc import Token
 
 BOUNDARY = " "
-"""The label between two words."""
+"""The label that separates two words."""
 
 
 @dataclass(frozen=True, slots=True)
 class Word:
-    """One word and when it was said, in seconds from the start of the recording (not rounded)."""
+    """One word and its time, in seconds from the start of the recording (not rounded)."""
 
     text: str
     start: float  # seconds
@@ -25,10 +25,10 @@ class Word:
 
 @dataclass(frozen=True, slots=True)
 class Transcript:
-    """What was said in one recording.
+    """The hypothesis for one recording.
 
-    `text` is the words' texts joined by one space: leading, trailing and doubled spaces of the labels do not
-    reach it.
+    `text` is the words' texts joined by one space: leading, trailing and repeated spaces of the labels are
+    removed.
     """
 
     text: str
@@ -56,29 +56,29 @@ def words_from_tokens(
     """Group tokens into words at the label " ", and before labels that start with a space (" ken").
 
     `labels[token.id]` is the token's text, one character or several, never empty; `frame_s` is the step of the
-    log-probs in seconds; `offset_s` is when their first frame starts. A word lasts from the start of its first
-    token to the end of its last; its confidence is the mean of its tokens' confidences, each token weighing the
-    same. Spaces at either end, or several in a row, give no empty words.
+    log-probs in seconds; `offset_s` is the start of their first frame. A word lasts from the start of its first
+    token to the end of its last; its confidence is the mean of its tokens' confidences, each token with the
+    same weight. Spaces at either end, or several in a row, give no empty words.
 
     These are the times of CTC's spikes, not of the sounds: a token is often a single frame somewhere inside its
-    sound, so a word tends to end early, and an error of a few frames is typical.
+    sound. So a word tends to end early, and an error of a few frames is typical.
     Raises IndexError if a token's id is past the last label.
     """
     words: list[Word] = []
-    spoken: list[Token] = []
+    word: list[Token] = []
     for token in [*tokens, None]:
-        if (token is None or labels[token.id].startswith(BOUNDARY)) and spoken:
-            words.append(_word(spoken, labels, frame_s, offset_s))
-            spoken = []
+        if (token is None or labels[token.id].startswith(BOUNDARY)) and word:
+            words.append(_word(word, labels, frame_s, offset_s))
+            word = []
         if token is not None and labels[token.id] != BOUNDARY:
-            spoken.append(token)
+            word.append(token)
     return tuple(words)
 
 
-def _word(spoken: Sequence[Token], labels: Sequence[str], frame_s: float, offset_s: float) -> Word:
+def _word(word: Sequence[Token], labels: Sequence[str], frame_s: float, offset_s: float) -> Word:
     return Word(
-        text="".join(labels[token.id] for token in spoken).removeprefix(BOUNDARY),
-        start=offset_s + spoken[0].start * frame_s,
-        end=offset_s + spoken[-1].end * frame_s,
-        confidence=fmean(token.confidence for token in spoken),
+        text="".join(labels[token.id] for token in word).removeprefix(BOUNDARY),
+        start=offset_s + word[0].start * frame_s,
+        end=offset_s + word[-1].end * frame_s,
+        confidence=fmean(token.confidence for token in word),
     )

@@ -1,4 +1,4 @@
-"""The doctor: reads manifests, texts and audio once each, and tells all that would spoil training, before training."""
+"""Examine manifests, texts and audio before training, and report everything that would spoil it."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from anadil.doctor import findings as kinds
-from anadil.doctor.audio import AudioLimits, Heard, hear, length_findings
+from anadil.doctor.audio import AudioLimits, MeasuredUtterance, length_findings, measure_all
 from anadil.doctor.findings import KINDS, Finding, FindingKind, Severity
 from anadil.doctor.fit import label_findings, rate_findings
 from anadil.doctor.splits import TEST, TRAIN, VALID, SplitData, between, splits_of, within
 from anadil.doctor.text import character_findings, read_texts
 from anadil.errors import AnadilError, Problem
 from anadil.manifest import Utterance, iter_manifest, write_manifest
-from anadil.text.rules import TextRules
+from anadil.text.rules import RulesByLanguage
 
 OnProgress = Callable[[str, int, int], None]
 _READING = "reading texts"
@@ -36,7 +36,7 @@ class CheckedManifest:
 
 @dataclass(frozen=True)
 class Model:
-    """What the doctor must know of a model: `frames_of` gives its output frames for a number of samples."""
+    """What the checks need to know of a model. `frames_of`: its output frames for a number of samples."""
 
     sample_rate: int
     frames_of: Callable[[int], int]
@@ -45,14 +45,14 @@ class Model:
 
 @dataclass
 class Report:
-    """Everything that was found, in the order of `KINDS`, the worst first."""
+    """All findings, in the order of `KINDS`, the worst of each kind first."""
 
     parts: list[CheckedManifest]
     findings: list[Finding]
     seconds: float  # of all utterances
     durations: dict[str, float]  # seconds, by line, of the utterances that findings name
-    meant: Counter[str]  # letters of a second script that seem to be the orthography's own
-    listened: bool
+    intended: Counter[str]  # letters of a second script that seem to belong to the orthography
+    audio_decoded: bool
 
     @property
     def spoiled(self) -> bool:
@@ -60,17 +60,17 @@ class Report:
 
     def by_kind(self) -> Iterator[tuple[FindingKind, list[Finding]]]:
         for kind in KINDS:
-            some = [finding for finding in self.findings if finding.kind is kind]
-            if some:
-                yield kind, some
+            findings = [finding for finding in self.findings if finding.kind is kind]
+            if findings:
+                yield kind, findings
 
     def seconds_of(self, findings: Sequence[Finding]) -> float:
-        """Audio that they concern, each utterance counted once."""
+        """Seconds of audio that the findings concern; each utterance counts once."""
         lines = {line for finding in findings for line in finding.lines}
         return sum(self.durations.get(line, 0.0) for line in lines)
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready, every finding listed."""
+        """All findings, for JSON."""
         return {
             "manifests": [
                 {"path": str(part.path), "split": part.split, "utterances": len(part.utterances)}
@@ -78,7 +78,7 @@ class Report:
                 for part in self.parts
             ],
             "hours": self.seconds / 3600,
-            "audio": self.listened,
+            "audio": self.audio_decoded,
             "spoiled": self.spoiled,
             "findings": [
                 {
@@ -97,12 +97,12 @@ class Report:
 def read_parts(
     manifests: Sequence[Path], train: Sequence[str] = (), valid: Sequence[str] = ()
 ) -> list[CheckedManifest]:
-    """Read manifests; `train` and `valid` are those of a config. Raises AnadilError if one is missing or empty."""
+    """Read manifests; `train` and `valid` are the paths in a config. Raises AnadilError if one is missing or empty."""
     parts = [
         CheckedManifest(path, split) for path, split in zip(manifests, splits_of(manifests, train, valid), strict=True)
     ]
     for part in parts:
-        nothing: dict[str, Any] = {}
+        no_extra: dict[str, Any] = {}
         for one in iter_manifest(part.path, part.broken.append):
             if one.is_pseudo_label:
                 part.pseudo.append(one.source)
@@ -114,7 +114,7 @@ def read_parts(
                     one.offset,
                     one.speaker,
                     one.language,
-                    nothing,
+                    no_extra,
                     one.source,
                 )
             )
@@ -125,13 +125,13 @@ def read_parts(
 
 def examine(
     parts: Sequence[CheckedManifest],
-    rules: TextRules,
+    rules: RulesByLanguage,
     limits: AudioLimits,
     model: Model | None = None,
-    listen: bool = True,
+    decode_audio: bool = True,
     on_progress: OnProgress = lambda stage, done, total: None,
 ) -> Report:
-    """Find all that would spoil training. `rules` hold the model's labels if there is a `model`."""
+    """Find everything that would spoil training. `rules` hold the model's labels if there is a `model`."""
     by_split: dict[str, list[Utterance]] = {}
     for part in parts:
         by_split.setdefault(part.split, []).extend(part.utterances)
@@ -144,36 +144,38 @@ def examine(
         for line in part.pseudo
         if part.split in (VALID, TEST)
     ]
-    if listen:
-        heard, more = hear(everything, limits, lambda done: on_progress("listening", done, total))
-        everything = [one.utterance for one in heard]  # with their true durations
-        findings += more
+    if decode_audio:
+        measured, new_findings = measure_all(
+            everything, limits, lambda done: on_progress("decoding audio", done, total)
+        )
+        everything = [one.utterance for one in measured]  # with their true durations
+        findings += new_findings
     else:
-        heard = [Heard(one) for one in everything]
-    labels = rules.labels if model and not model.labels_from_training else ()
+        measured = [MeasuredUtterance(one) for one in everything]
+    labels = rules.default.labels if model and not model.labels_from_training else ()
     splits: list[SplitData] = []
     start = 0
-    for name, part_of_it in by_split.items():
-        end = start + len(part_of_it)
+    for name, split_utterances in by_split.items():
+        end = start + len(split_utterances)
         utterances = everything[start:end]
-        texts, more = read_texts(utterances, rules, labels, partial(_tell, on_progress, start, total))
-        findings += more
-        splits.append(SplitData(name, utterances, texts, heard[start:end]))
+        texts, new_findings = read_texts(utterances, rules, labels, partial(_report_reading, on_progress, start, total))
+        findings += new_findings
+        splits.append(SplitData(name, utterances, texts, measured[start:end]))
         findings += within(splits[-1])
         start = end
     on_progress(_READING, total, total)
     findings += between(splits, rules, labels)
-    trained = next((split for split in splits if split.name == TRAIN), splits[0])
-    more, meant = character_findings(trained.utterances, trained.texts, rules)
-    findings += more
-    findings += length_findings(heard, limits)
-    findings += rate_findings(heard, [n for split in splits for n in split.texts.n_characters])
+    train_split = next((split for split in splits if split.name == TRAIN), splits[0])
+    new_findings, intended = character_findings(train_split.utterances, train_split.texts, rules)
+    findings += new_findings
+    findings += length_findings(measured, limits)
+    findings += rate_findings(measured, [n for split in splits for n in split.texts.n_characters])
     if model:
-        findings += label_findings(heard, rules, model.sample_rate, model.frames_of, model.labels_from_training)
+        findings += label_findings(measured, rules, model.sample_rate, model.frames_of, model.labels_from_training)
     named = {line for finding in findings for line in finding.lines}
     durations = {one.source: one.duration or 0.0 for one in everything if one.source in named}
     seconds = sum(one.duration or 0.0 for one in everything)
-    return Report(list(parts), _sorted(findings), seconds, durations, meant, listen)
+    return Report(list(parts), _sorted(findings), seconds, durations, intended, decode_audio)
 
 
 def write_without(
@@ -181,7 +183,7 @@ def write_without(
 ) -> list[tuple[Path, int]]:
     """Write each manifest to `out` without the utterances that have findings of these kinds.
 
-    Returns the files and how many utterances were left out of each. Lines that are no utterance are left out too.
+    Returns the files and how many utterances were omitted from each. Lines that are not utterances are omitted too.
     """
     named = {line for finding in report.findings if finding.kind.name in names for line in finding.lines}
     written = []
@@ -193,7 +195,7 @@ def write_without(
     return written
 
 
-def _tell(on_progress: OnProgress, start: int, total: int, done: int) -> None:
+def _report_reading(on_progress: OnProgress, start: int, total: int, done: int) -> None:
     on_progress(_READING, start + done, total)
 
 

@@ -1,4 +1,4 @@
-"""What the doctor can find, how bad each finding is, and how it is mended: one table."""
+"""The kinds of findings, with their severity and how to correct each: one table."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from anadil.manifest import Utterance
 
 
 class Severity(enum.StrEnum):
-    SPOILS = "spoils training"  # training stops at it or learns what is wrong, or its error rate would be untrue
+    SPOILS = "spoils training"  # training stops, or learns something wrong, or reports a wrong error rate
     LOOK = "look at it"
 
 
 class Order(enum.Enum):
-    """Which values are the worst."""
+    """Which values of a kind are the worst."""
 
     HIGH = -1
     LOW = 1
@@ -23,7 +23,7 @@ class Order(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class FindingKind:
-    """One sort of finding. `mend` is a command or what to do; CONFIG and MANIFESTS in it are filled in."""
+    """One kind of finding. `mend`: what to do, often a command; CONFIG and MANIFESTS are placeholders in it."""
 
     name: str
     title: str
@@ -34,13 +34,13 @@ class FindingKind:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """`value` is what was measured, in the unit that `what` names."""
+    """Something found in one or several utterances. `value`: what was measured, in the unit that `what` names."""
 
     kind: FindingKind
     lines: tuple[str, ...]  # of the utterances that it concerns: "data/tr/train.jsonl:118"
     what: str
     value: float
-    own_severity: Severity | None = None  # None: that of the kind
+    own_severity: Severity | None = None  # None: the severity of the kind
 
     @property
     def where(self) -> str:
@@ -51,116 +51,121 @@ class Finding:
         return self.own_severity or self.kind.severity
 
 
-def found(
+def make_finding(
     kind: FindingKind,
     concerned: Utterance | Iterable[Utterance],
-    what: str,
+    message: str,
     value: float,
     severity: Severity | None = None,
 ) -> Finding:
     """A finding about one utterance, or about several."""
     utterances = (concerned,) if isinstance(concerned, Utterance) else concerned
-    return Finding(kind, tuple(one.source or one.audio_filepath for one in utterances), what, value, severity)
+    return Finding(kind, tuple(one.source or one.audio_filepath for one in utterances), message, value, severity)
 
 
 _SPOILS, _LOOK, _LOW = Severity.SPOILS, Severity.LOOK, Order.LOW
 _SKIP = "anadil train CONFIG data.skip_bad=true trains without them"
 _WITHOUT = "anadil check MANIFESTS --without {0} --out cleaned writes manifests without them"
-_SPLIT = "anadil split MANIFESTS --out splits makes parts that share neither"
+_SPLIT = "anadil split MANIFESTS --out splits makes splits that share neither"
 
 
-def _taken_out(name: str, title: str, severity: Severity, first: str, worst: Order = Order.HIGH) -> FindingKind:
+def _removable(name: str, title: str, severity: Severity, first: str, worst: Order = Order.HIGH) -> FindingKind:
     return FindingKind(name, title, severity, f"{first}; {_WITHOUT.format(name)}", worst)
 
 
 BROKEN_LINE = FindingKind(
-    "broken-line", "lines that are no utterance", _SPOILS, "mend them in an editor, or import again"
+    "broken-line", "lines that are not utterances", _SPOILS, "mend them in an editor, or import again"
 )
-MISSING = FindingKind("missing-audio", "audio files that are not there", _SPOILS, f"check the paths; {_SKIP}")
-UNREADABLE = _taken_out("unreadable-audio", "audio that cannot be decoded", _SPOILS, "copy or record it again")
+MISSING = FindingKind("missing-audio", "audio files that do not exist", _SPOILS, f"check the paths; {_SKIP}")
+UNREADABLE = _removable("unreadable-audio", "audio that cannot be decoded", _SPOILS, "copy or record it again")
 OUTSIDE = FindingKind(
     "outside-audio", "stretches outside their recording", _SPOILS, f"check offset and duration; {_SKIP}"
 )
-TRUNCATED = _taken_out("truncated-audio", "recordings that were cut off", _LOOK, "copy them again from their source")
-SILENT = _taken_out("silent-audio", "silence with a text", _SPOILS, "record again", _LOW)
-NEAR_SILENT = _taken_out("near-silent-audio", "audio that is nearly silent", _LOOK, "listen to them", _LOW)
-CLIPPED = _taken_out("clipped-audio", "clipped audio", _LOOK, "record with less gain")
+TRUNCATED = _removable("truncated-audio", "recordings that are cut off", _LOOK, "copy them again from their source")
+SILENT = _removable("silent-audio", "silence with a text", _SPOILS, "record again", _LOW)
+NEAR_SILENT = _removable("near-silent-audio", "audio that is nearly silent", _LOOK, "listen to them", _LOW)
+CLIPPED = _removable("clipped-audio", "clipped audio", _LOOK, "record with less gain")
 WRONG_DURATION = FindingKind(
     "wrong-duration",
-    "durations that are not those of the audio",
+    "durations that differ from the audio",
     _LOOK,
-    "take the key duration out of the manifest where the utterance is the whole file",
+    "remove the key duration from the manifest if the utterance is the whole file",
 )
 TOO_SHORT = FindingKind(
-    "too-short", "utterances that are too short", _LOOK, "anadil train sets them aside (data.min_duration)", _LOW
+    "too-short", "utterances that are too short", _LOOK, "anadil train omits them (data.min_duration)", _LOW
 )
-TOO_LONG = FindingKind(
-    "too-long", "utterances that are too long", _LOOK, "anadil train sets them aside (data.max_duration)"
-)
+TOO_LONG = FindingKind("too-long", "utterances that are too long", _LOOK, "anadil train omits them (data.max_duration)")
 MIXED_RATES = FindingKind(
-    "mixed-rates", "sample rates that differ", _LOOK, "nothing: anadil resamples; are they of one source?", _LOW
+    "mixed-rates",
+    "sample rates that differ",
+    _LOOK,
+    "nothing: anadil resamples; check that they are from the same source",
+    _LOW,
 )
 LOW_RATE = FindingKind(
     "low-rate", "audio below the model's sample rate", _LOOK, "anadil train CONFIG features.sample_rate=RATE", _LOW
 )
 CHANNELS = FindingKind(
-    "several-channels", "audio of several channels", _LOOK, "nothing if all hear the same: they are averaged"
+    "several-channels",
+    "audio with several channels",
+    _LOOK,
+    "nothing if all channels hold the same speech: they are averaged",
 )
-NARROW_BAND = _taken_out(
+NARROW_BAND = _removable(
     "narrow-band",
     "upsampled telephone audio: nothing above 4 kHz",
     _LOOK,
-    "use the recordings from before the telephone",
+    "use the original recordings",
 )
-DUPLICATE_AUDIO = _taken_out("duplicate-audio", "audio that is there twice", _LOOK, "keep one of each")
-SHARED_AUDIO = _taken_out("shared-audio", "audio in two splits", _SPOILS, "anadil split MANIFESTS --out splits")
-EMPTY_TEXT = FindingKind("empty-text", "utterances without text", _SPOILS, f"write what is said; {_SKIP}")
+DUPLICATE_AUDIO = _removable("duplicate-audio", "audio that occurs more than once", _LOOK, "keep one of each")
+SHARED_AUDIO = _removable("shared-audio", "audio in two splits", _SPOILS, "anadil split MANIFESTS --out splits")
+EMPTY_TEXT = FindingKind("empty-text", "utterances without text", _SPOILS, f"write what is spoken; {_SKIP}")
 NOT_NFC = FindingKind(
-    "not-nfc", "text that is not in Unicode's form NFC", _LOOK, "nothing for anadil, which composes it itself"
+    "not-nfc", "text that is not in Unicode normalisation form NFC", _LOOK, "nothing: anadil converts it"
 )
-STRAY_MARK = FindingKind("stray-mark", "combining marks that belong to no letter", _LOOK, "mend them in the text")
-SYMBOLS = _taken_out(
+STRAY_MARK = FindingKind("stray-mark", "combining marks without a letter", _LOOK, "correct the text")
+SYMBOLS = _removable(
     "symbols",
-    "digits and symbols that a recogniser cannot hear",
+    "digits and symbols, which have no sound of their own",
     _LOOK,
     "write them as words; or add numbers.rules or symbols to a file for text.rules; or list symbols in text.drop",
 )
 LOOK_ALIKE = FindingKind(
     "look-alike",
-    "letters that only look right",
+    "letters that look like others",
     _LOOK,
-    "add FOUND: RIGHT to text.map in CONFIG, or mend the text",
+    "add FOUND: RIGHT to text.map in CONFIG, or correct the text",
 )
 RARE_CHARACTER = FindingKind(
     "rare-character",
-    "characters heard too seldom to be learned",
+    "characters too rare to be learned",
     _LOOK,
     "add RARE: USUAL to text.map in CONFIG or RARE to text.drop, or find more speech with them",
     _LOW,
 )
 ORPHAN_MARK = FindingKind(
     "orphan-mark",
-    "combining marks that compose with no letter, and would be labels of their own",
+    "combining marks that do not compose with a letter, and so become labels of their own",
     _LOOK,
-    "nothing if the language writes them; else add them to text.drop or text.map in CONFIG",
+    "nothing if the language uses them; else add them to text.drop or text.map in CONFIG",
 )
 OUTSIDE_ALPHABET = FindingKind(
     "outside-alphabet",
     "characters that are not in the language's alphabet",
     _LOOK,
-    "add FOUND: RIGHT to text.map or FOUND to text.drop in CONFIG; nothing if they are meant",
+    "add FOUND: RIGHT to text.map or FOUND to text.drop in CONFIG; nothing if they are intended",
 )
 UNSEEN_CHARACTER = FindingKind(
     "unseen-character",
-    "characters that training never has",
+    "characters that the training text does not have",
     _SPOILS,
     "add NEW: USUAL to text.map in CONFIG; or anadil train CONFIG text.unknown=drop; or anadil split MANIFESTS --out splits",
 )
 PSEUDO_LABELS = FindingKind(
     "pseudo-label",
-    "texts that a model wrote (pseudo labels), among those that errors are counted against",
+    "texts that a model wrote (pseudo labels), in validation or test data",
     _SPOILS,
-    "give validation and test texts that people wrote",
+    "use texts that people wrote for validation and test",
 )
 NO_LABEL = FindingKind(
     "no-label",
@@ -169,12 +174,12 @@ NO_LABEL = FindingKind(
     f"add them to tokenizer.labels, text.map or text.drop in CONFIG; {_SKIP}",
 )
 DUPLICATE_TEXT = FindingKind(
-    "duplicate-text", "sentences said more than once", _LOOK, "nothing, if they were said so often"
+    "duplicate-text", "sentences that occur more than once", _LOOK, "nothing, if they were spoken that often"
 )
 SHARED_TEXT = FindingKind("shared-text", "sentences in two splits", _LOOK, _SPLIT)
 SHARED_SPEAKER = FindingKind("shared-speaker", "speakers in two splits", _LOOK, _SPLIT)
-SPEAKING_RATE = _taken_out(
-    "speaking-rate", "text that does not fit the audio's length", _LOOK, "listen: wrong transcript?"
+SPEAKING_RATE = _removable(
+    "speaking-rate", "text that does not fit the audio's length", _LOOK, "listen to them: the transcript may be wrong"
 )
 TOO_MANY_LABELS = FindingKind(
     "too-many-labels", "text too long for its audio (CTC)", _SPOILS, f"check the text; {_SKIP}"
@@ -187,4 +192,4 @@ KINDS = (
     CHANNELS, NARROW_BAND, DUPLICATE_AUDIO, SPEAKING_RATE, LOOK_ALIKE, STRAY_MARK, ORPHAN_MARK, SYMBOLS,
     OUTSIDE_ALPHABET, RARE_CHARACTER, NOT_NFC, DUPLICATE_TEXT, SHARED_TEXT, SHARED_SPEAKER,
 )  # fmt: skip
-"""In the order of the report: what spoils training first."""
+"""In the order of the report: kinds that spoil training first."""

@@ -1,4 +1,4 @@
-"""From confidences to a promise: the lowest threshold at which what is kept has no more character errors than asked."""
+"""Confidence thresholds: the lowest one whose kept utterances have at most the wanted character error rate."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from anadil.evaluation.errors import ErrorCounts, total
 from anadil.evaluation.intervals import bootstrap_interval
 
 STEPS = 20
-"""Thresholds that are tried keep 1/20, 2/20, ... of the validation utterances. To try every utterance's own confidence
-would find the luckiest cut, not the best: simulated with 277 utterances, a rule that takes the lowest threshold whose
-error rate fits was above the asked rate in 53 % of the trials, this one, with the interval's upper end, in 2 to 4 %."""
+"""The thresholds tried keep 1/20, 2/20, ... of the validation utterances. Trying the confidence of every utterance would
+select a threshold that fits by chance. In a simulation with 277 utterances, the lowest threshold whose error rate fits was
+above the wanted rate in 53 % of the trials; this rule, which uses the interval's upper end, in 2 to 4 %."""
 
 MIN_UTTERANCES, MIN_CHARACTERS = 30, 300
-"""What must be kept of the validation data for a threshold to be considered."""
+"""A threshold is considered only if it keeps so much of the validation data."""
 
 _Z = 1.96
 
 
 @dataclass(frozen=True, slots=True)
 class Threshold:
-    """What comes of keeping the validation utterances of at least this confidence."""
+    """Figures of the validation utterances that have at least this confidence."""
 
     confidence: float
     kept: int
@@ -35,10 +35,11 @@ class Threshold:
 def thresholds(
     confidences: Sequence[float], counts: Sequence[ErrorCounts], speakers: Sequence[str] | None = None
 ) -> list[Threshold]:
-    """Thresholds from the strictest to the laxest, each keeping at least 30 utterances and 300 characters.
+    """Return thresholds from the strictest to the laxest, each keeping at least 30 utterances and 300 characters.
 
     One confidence and the character errors of each utterance; a confidence of 0 is never kept. The interval is that of
-    `bootstrap_interval`, widened upwards to Wilson's for the characters: a resampling of no errors knows of none.
+    `bootstrap_interval`, widened upwards to Wilson's for the characters:
+    resampling utterances without errors would give an interval of width 0.
     Raises ValueError if the lengths differ.
     """
     if len(confidences) != len(counts):
@@ -63,7 +64,7 @@ def thresholds(
 
 
 def lowest_within(found: Sequence[Threshold], max_cer: float) -> Threshold | None:
-    """The laxest of the thresholds whose interval ends at or below `max_cer`; None if there is none."""
+    """Return the laxest threshold whose interval ends at or below `max_cer`; None if there is none."""
     within = [one for one in found if one.high <= max_cer]
     return max(within, key=lambda one: one.kept, default=None)
 

@@ -15,8 +15,8 @@ from rapidfuzz.distance import Levenshtein
 class ErrorCounts:
     """Errors of one utterance, or the sum over a corpus; the units are words or characters.
 
-    Add the counts of the utterances, then take `rate`: a mean of the utterances' rates is another number, in
-    which a short utterance weighs as much as a long one.
+    Add the counts of the utterances, then take `rate`. The mean of the utterances' rates is another number: there a
+    short utterance weighs as much as a long one.
     """
 
     substitutions: int
@@ -45,7 +45,7 @@ class ErrorCounts:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready: the counts, their sum and the rate (None if infinite, which JSON has no word for)."""
+        """JSON-ready: the counts, their sum and the rate (None if infinite, which JSON cannot hold)."""
         return {
             "substitutions": self.substitutions,
             "deletions": self.deletions,
@@ -64,15 +64,15 @@ def total(counts: Iterable[ErrorCounts]) -> ErrorCounts:
 def count_errors(reference: Sequence[str], hypothesis: Sequence[str]) -> ErrorCounts:
     """Count the edits of one cheapest alignment, each edit costing 1 (Levenshtein 1966).
 
-    A unit is an item of the sequence; a str is a sequence of its code points. The number of errors has one
-    value. How it splits does not always ("a b" against "b a": two substitutions, or a deletion and an
+    A unit is an item of the sequence; a str is a sequence of its code points. The number of errors is
+    unique. How it splits is not ("a b" against "b a": two substitutions, or a deletion and an
     insertion); here it is the split of rapidfuzz, which jiwer reports too. NIST's sclite, which weighs a
     substitution 4 and the others 3, may split otherwise.
     """
     if isinstance(reference, str) and isinstance(hypothesis, str):
         edits = Levenshtein.editops(reference, hypothesis)
     else:
-        # rapidfuzz compares items by hash, and to it "" and "\0" are the same; small integers are themselves
+        # rapidfuzz compares items by hash, in which "" and "\0" are equal; small integers have different hashes
         ids: dict[str, int] = {}
         edits = Levenshtein.editops(*([ids.setdefault(unit, len(ids)) for unit in s] for s in (reference, hypothesis)))
     tags = Counter(edit.tag for edit in edits)
@@ -98,5 +98,5 @@ def character_errors(reference: str, hypothesis: str) -> ErrorCounts:
 
 
 def finite_or_none(value: float) -> float | None:
-    """The value for JSON, which knows neither infinity nor NaN."""
+    """Return the value, or None if it is infinite or NaN, which JSON cannot hold."""
     return value if math.isfinite(value) else None

@@ -1,4 +1,4 @@
-"""Score hypotheses against references: one Evaluation, off which every measure is read."""
+"""Score hypotheses against references: one Evaluation that holds every measure."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Evaluation:
     scored: tuple[Scored, ...]
     words: ErrorCounts
     characters: ErrorCounts
-    wer_interval: tuple[float, float] | None  # None: too little to say
+    wer_interval: tuple[float, float] | None  # None: too few utterances
     cer_interval: tuple[float, float] | None
     audio_s: float  # seconds of audio; nan if an utterance's duration is not known
     elapsed_s: float  # seconds the recognition took; 0 if it was not timed
@@ -56,7 +56,7 @@ class Evaluation:
         return self.elapsed_s / self.audio_s if self.elapsed_s > 0 and self.audio_s > 0 else None
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready summary, without the utterances. What is infinite or not known is None."""
+        """JSON-ready summary, without the utterances. Infinite and unknown values are None."""
         intervals = self.wer_interval, self.cer_interval
         unit = "utterances" if _speakers([one.utterance for one in self.scored]) is None else "speakers"
         return {
@@ -75,23 +75,19 @@ class Evaluation:
         }
 
 
-def score(
-    utterances: Sequence[Utterance], references: Sequence[str], hypotheses: Sequence[str], elapsed_s: float = 0.0
-) -> Evaluation:
-    """Compare each hypothesis with its reference, both normalised by the caller by the same rules.
+def compare(
+    utterances: Sequence[Utterance], references: Sequence[str], hypotheses: Sequence[str]
+) -> tuple[Scored, ...]:
+    """Count the errors of each hypothesis against its reference, both normalised by the caller by the same rules.
 
-    The 95 % intervals resample speakers if every utterance names one and there are at least 5; else
-    utterances. `elapsed_s`: seconds the recognition took, 0 if it was not timed.
-    Raises ValueError if the three differ in length, or there is nothing to score (no error rate is 0 then).
+    Raises ValueError if the three differ in length.
     """
     if not len(utterances) == len(references) == len(hypotheses):
         raise ValueError(
             f"{len(utterances)} utterances, {len(references)} references and {len(hypotheses)} hypotheses; "
             "one of each is needed for every utterance"
         )
-    if not utterances:
-        raise ValueError("no utterances to score: an error rate needs at least one")
-    scored = tuple(
+    return tuple(
         Scored(
             utterance,
             reference,
@@ -101,6 +97,20 @@ def score(
         )
         for utterance, reference, hypothesis in zip(utterances, references, hypotheses, strict=True)
     )
+
+
+def score(
+    utterances: Sequence[Utterance], references: Sequence[str], hypotheses: Sequence[str], elapsed_s: float = 0.0
+) -> Evaluation:
+    """Compare each hypothesis with its reference, both normalised by the caller by the same rules.
+
+    The 95 % intervals resample speakers if every utterance names one and there are at least 5; else
+    utterances. `elapsed_s`: seconds the recognition took, 0 if it was not timed.
+    Raises ValueError if the three differ in length, or there is nothing to score (no error rate is 0 then).
+    """
+    if not utterances:
+        raise ValueError("no utterances to score: an error rate needs at least one")
+    scored = compare(utterances, references, hypotheses)
     words, characters = [one.words for one in scored], [one.characters for one in scored]
     speakers = _speakers(utterances)
     return Evaluation(
@@ -114,14 +124,14 @@ def score(
     )
 
 
-def write_hypotheses(path: Path, evaluation: Evaluation) -> None:
+def write_hypotheses(path: Path, scored: Sequence[Scored]) -> None:
     """Write JSONL, whole or not at all: a manifest whose `text` is the reference as it was scored.
 
     Each line adds NeMo's `pred_text` (the hypothesis), `wer` and `cer` (fractions of that utterance; null if
     its reference is empty and the hypothesis is not), replacing keys of these names from an earlier run.
     Raises AnadilError if the file cannot be written.
     """
-    write_manifest(path, (_with_hypothesis(one) for one in evaluation.scored))
+    write_manifest(path, (_with_hypothesis(one) for one in scored))
 
 
 def _with_hypothesis(one: Scored) -> Utterance:

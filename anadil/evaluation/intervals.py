@@ -1,4 +1,4 @@
-"""How sure an error rate is: bootstrap intervals over utterances or speakers."""
+"""Intervals of an error rate: bootstrap over utterances or speakers."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from anadil.evaluation.errors import ErrorCounts
 
 MIN_UTTERANCES = 10
-"""With fewer there is no honest interval."""
+"""With fewer utterances no interval is given."""
 
 MIN_GROUPS = 5
 """With fewer speakers than this, utterances are resampled instead."""
@@ -24,23 +24,23 @@ def bootstrap_interval(
     level: float = 0.95,
     seed: int = 0,
 ) -> tuple[float, float] | None:
-    """Interval (low, high) of the corpus error rate, as fractions, one ErrorCounts an utterance.
+    """Interval (low, high) of the corpus error rate, as fractions; one ErrorCounts per utterance.
 
     Percentile bootstrap: draw as many utterances as there are, with replacement, sum their errors and their
     reference units, divide; the interval holds the middle `level` of `resamples` such rates (Bisani and Ney
-    2004, "Bootstrap estimates for confidence intervals in ASR performance evaluation"). The utterances of one
-    speaker go wrong together, which makes that interval too narrow: with `groups`, one name an utterance and
+    2004, "Bootstrap estimates for confidence intervals in ASR performance evaluation"). The errors of one speaker's
+    utterances are correlated, which makes that interval too narrow: with `groups`, one name per utterance and
     at least 5 of them distinct, whole groups are drawn (Liu and Peng 2020, "Statistical testing on ASR
     performance via blockwise bootstrap"). How often a 95 % interval held the true rate, simulated with 20
-    utterances a speaker and speakers' rates of 25 % +- 8 %: 57 to 63 % drawing utterances; drawing speakers,
-    82 % with 5 speakers, 90 % with 10, 91 % with 20, 94 % with 40. So with few speakers read it as too narrow.
+    utterances per speaker and speakers' rates of 25 % +- 8 %: 57 to 63 % drawing utterances; drawing speakers:
+    82 % with 5 speakers, 90 % with 10, 91 % with 20, 94 % with 40. So with few speakers the interval is too narrow.
 
     None if there are fewer than 10 utterances, or so little reference text that a resample can hold none.
     The same input and seed give the same interval.
     Raises ValueError if `groups` and `counts` differ in length, or `resamples` or `level` is out of range.
     """
     if groups is not None and len(groups) != len(counts):
-        raise ValueError(f"{len(groups)} groups for {len(counts)} utterances; one group name an utterance is needed")
+        raise ValueError(f"{len(groups)} groups for {len(counts)} utterances; one group name per utterance is needed")
     if resamples < 1 or not 0.0 < level < 1.0:
         raise ValueError(f"need resamples >= 1 and 0 < level < 1, got {resamples} and {level}")
     if len(counts) < MIN_UTTERANCES:

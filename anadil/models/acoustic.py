@@ -170,7 +170,7 @@ def load_model(folder: Path) -> LoadedModel:
         rules = first_rules(text, language, labels)
     else:
         subwords = read_subwords(folder, tokenizer.kind, labels)
-        rules = text_rules(language, parse(TextSettings, text, where), labels, subwords)
+        rules = text_rules(language, parse(TextSettings, text, where), labels, subwords, check=False)
     try:
         weights = load_file(folder / WEIGHTS)
         acoustic = AcousticModel(features, _with_saved_preset(model, weights), len(labels))

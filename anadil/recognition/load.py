@@ -1,4 +1,4 @@
-"""MODEL on the command line and `anadil.load`: what a folder is, is read from its contents."""
+"""Loading a recogniser: the kind of a MODEL is read from its contents, never from its name."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def load(path: str | Path) -> Recognizer:
 
 
 def is_model_folder(path: Path) -> bool:
-    """Whether PyTorch is needed to use it."""
+    """Whether `path` is a model that needs PyTorch."""
     ours = (path / WEIGHTS).is_file() and (path / CONFIG).is_file()
     return ours or path.is_file() or (is_hugging_face(path) and not (path / layout.MODEL).is_file())
 
@@ -75,7 +75,7 @@ def _load_with_pytorch(path: Path) -> Recognizer:
         raise AnadilError(_not_a_model(path))
     if not found.has_head:
         raise AnadilError(
-            f"{path} has no CTC head, so it recognises nothing yet\n  next: anadil train with init.from={path}"
+            f"{path} has no CTC head, so it cannot recognise speech yet\n  next: anadil train with init.from={path}"
         )
     model, acoustic = found.loaded, found.loaded.acoustic
 

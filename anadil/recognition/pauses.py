@@ -1,4 +1,4 @@
-"""Long recordings: cut where it is quiet, so that each piece fits the model's memory and training lengths."""
+"""Cutting long recordings where they are quiet, so that each piece is as short as the training utterances."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SMOOTH_FRAMES = 11  # 0.2 s: a pause between words, not the closure of a stop
 def cut_at_pauses(samples: np.ndarray, sample_rate: int, longest_s: float = 20.0) -> list[tuple[int, int]]:
     """Pieces (start, end) in samples that cover the recording in order, none longer than `longest_s`.
 
-    Each cut is at the quietest fifth of a second in the second half of what is allowed. A recording that is
+    Each cut is at the quietest fifth of a second in the second half of the allowed length. A recording that is
     short enough is one piece.
     """
     longest, frame = int(longest_s * sample_rate), max(1, int(FRAME_S * sample_rate))
@@ -24,7 +24,7 @@ def cut_at_pauses(samples: np.ndarray, sample_rate: int, longest_s: float = 20.0
         n_frames = len(window) // frame
         power = np.square(window[: n_frames * frame].reshape(n_frames, frame)).mean(axis=1)
         smooth = np.convolve(power, np.full(SMOOTH_FRAMES, 1 / SMOOTH_FRAMES), mode="same")
-        # the window's edges only seem quiet, because the sum there sees fewer frames
+        # at the window's edges the mean is over fewer frames, so they only seem quiet
         inside = smooth[SMOOTH_FRAMES // 2 : n_frames - SMOOTH_FRAMES // 2]
         cut = start + longest // 2 + (int(inside.argmin()) + SMOOTH_FRAMES // 2) * frame
         pieces.append((start, cut))
@@ -37,7 +37,7 @@ def cut_file(
 ) -> list[tuple[float, float]]:
     """Pieces (offset, duration) in seconds of a stretch of a file, cut as by `cut_at_pauses`.
 
-    Five minutes are decoded at a time: a day's recording takes no more memory than they do. Raises AnadilError if the
+    Five minutes are decoded at a time, so memory does not grow with the recording. Raises AnadilError if the
     file cannot be decoded.
     """
     pieces: list[tuple[float, float]] = []
@@ -45,10 +45,12 @@ def cut_file(
     while end - start > longest_s:
         block_s = min(max(BLOCK_S, 4 * longest_s), end - start)
         samples = audio.read(path, sample_rate, start, block_s)
-        whole = len(samples) >= (block_s - FRAME_S) * sample_rate  # else the file ends here, whatever its header says
+        whole = (
+            len(samples) >= (block_s - FRAME_S) * sample_rate
+        )  # if not, the file ends here, whatever its header says
         found = cut_at_pauses(samples, sample_rate, longest_s)
         if whole and start + block_s < end:
-            found = found[:-1]  # it ends where the block does, not at a pause: the next block starts with it
+            found = found[:-1]  # the last piece ends with the block, not at a pause: the next block starts with it
         pieces += [(start + first / sample_rate, (last - first) / sample_rate) for first, last in found if last > first]
         if not whole:
             return pieces

@@ -1,4 +1,4 @@
-"""Pseudo labels: what a model hears in speech that nobody has written down, kept where it is sure.
+"""Pseudo labels: a model's hypotheses for untranscribed speech, kept where its confidence is high.
 
 Self-training with confidence (Kahn, Lee and Hannun 2020, arXiv:1909.09116): the kept lines are a manifest to train on.
 """
@@ -12,13 +12,19 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from anadil import audio
-from anadil.data.examples import MAX_DURATION_S, MIN_DURATION_S
-from anadil.decoding.ctc import best_path, confidence
-from anadil.decoding.transcript import words_from_tokens
 from anadil.errors import AnadilError
 from anadil.evaluation.calibration import Threshold, thresholds
 from anadil.evaluation.errors import ErrorCounts, character_errors, total
-from anadil.manifest import CONFIDENCE, PSEUDO_LABEL, PSEUDO_LABEL_MODEL, Utterance, refuse_pseudo_labels
+from anadil.manifest import (
+    CONFIDENCE,
+    MAX_DURATION_S,
+    MIN_DURATION_S,
+    PSEUDO_LABEL,
+    PSEUDO_LABEL_MODEL,
+    Utterance,
+    measured,
+    refuse_pseudo_labels,
+)
 from anadil.recognition.pauses import cut_file
 from anadil.recognition.recognize_manifest import measure
 from anadil.recognition.recognizer import Recognizer
@@ -29,11 +35,11 @@ Labelled = Mapping[str, Sequence[tuple[float, float]]]
 
 
 @dataclass(frozen=True, slots=True)
-class Guess:
-    """What was heard. Confidence is rounded as the manifest has it, so that a printed threshold keeps the same lines."""
+class Hypothesis:
+    """A model's text. Confidence is rounded as in the manifest, so that a printed threshold keeps the same lines."""
 
     text: str
-    confidence: float  # in [0, 1]; 0 if nothing was heard
+    confidence: float  # in [0, 1]; 0 if the text is empty
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,23 +52,25 @@ class DurationLimits:
 
 @dataclass(frozen=True)
 class Calibration:
-    """How confidence and errors go together on validation data."""
+    """How character errors depend on the confidence threshold, on validation data."""
 
     thresholds: list[Threshold]
     characters: ErrorCounts  # of all utterances
     n_utterances: int
-    n_set_aside: int  # longer or shorter than what is labelled, which are cut or rejected there
+    n_set_aside: int  # outside the limits: in the speech to label such utterances are cut or rejected
 
 
 @dataclass
 class PseudoLabels:
-    """What was kept, in the order of the input, and what was rejected, with "reason" in `extra`."""
+    """Kept utterances in the order of the input, and rejected ones, with "reason" in `extra`."""
 
     kept: list[Utterance] = field(default_factory=list)
     rejected: list[Utterance] = field(default_factory=list)
-    n_texts: int = 0  # utterances of the input that had a text already
-    n_cut: int = 0  # that were longer than the limit
-    languages: Counter[str] = field(default_factory=Counter)  # of the kept, other than the model's
+    n_texts: int = 0  # input utterances that had a text already
+    n_cut: int = 0  # input utterances longer than the limit
+    languages: Counter[str] = field(
+        default_factory=Counter
+    )  # languages of the kept utterances that are not the model's
 
     @property
     def reasons(self) -> Counter[str]:
@@ -75,30 +83,32 @@ def calibrate(
     limits: DurationLimits,
     on_progress: Progress = lambda stage, done, total: None,
 ) -> Calibration:
-    """Recognise labelled validation data, and count the character errors that each confidence lets pass.
+    """Recognise labelled validation data, and count the character errors above each confidence threshold.
 
     Raises AnadilError if a text is itself a pseudo label, or an utterance cannot be scored.
     """
     refuse_pseudo_labels(valid, "calibration")
-    measured = measure(valid, recognizer.rules)
-    used = [one for one in measured if limits.shortest_s <= (one.duration or 0.0) <= limits.longest_s]
+    valid = measure(valid, recognizer.rules)
+    used = [one for one in valid if limits.shortest_s <= (one.duration or 0.0) <= limits.longest_s]
 
     def unreadable(index: int, error: AnadilError) -> None:
         raise AnadilError(f"{used[index].source}: {error}") from error
 
-    guesses = _hear(recognizer, used, unreadable, lambda done, all_s: on_progress("calibrating", done, all_s))
-    heard = [guesses[index] for index in range(len(used))]
+    hypotheses = _recognize(recognizer, used, unreadable, lambda done, all_s: on_progress("calibrating", done, all_s))
+    in_order = [hypotheses[index] for index in range(len(used))]
     counts = [
-        character_errors(recognizer.rules.normalize(one.text), guess.text)
-        for one, guess in zip(used, heard, strict=True)
+        character_errors(recognizer.rules.normalize(one.text), hypothesis.text)
+        for one, hypothesis in zip(used, in_order, strict=True)
     ]
     speakers = [one.speaker for one in used if one.speaker]
-    found = thresholds([guess.confidence for guess in heard], counts, speakers if len(speakers) == len(used) else None)
-    return Calibration(found, total(counts), len(used), len(measured) - len(used))
+    found = thresholds(
+        [hypothesis.confidence for hypothesis in in_order], counts, speakers if len(speakers) == len(used) else None
+    )
+    return Calibration(found, total(counts), len(used), len(valid) - len(used))
 
 
 def stretches_of(labelled: Sequence[Utterance]) -> Labelled:
-    """Where recordings are transcribed or validated already: not to be labelled again."""
+    """Return the stretches of recordings that have labels already and must not be labelled again."""
     found: dict[str, list[tuple[float, float]]] = {}
     for one in labelled:
         end = float("inf") if one.duration is None else one.offset + one.duration
@@ -115,10 +125,11 @@ def pseudo_label(
     labelled: Labelled,
     on_progress: Progress = lambda stage, done, total: None,
 ) -> PseudoLabels:
-    """Transcribe `utterances`, whatever text they have, and keep what has at least the confidence `least`.
+    """Transcribe `utterances`, whatever text they have, and keep those of at least the confidence `least`.
 
-    Long ones are cut at pauses. Each kept line says that it is a pseudo label, its confidence, and the model's `name`;
-    a text that it had is kept as "original_text". `labelled` stretches are rejected. The same input gives the same lines.
+    Long ones are cut at pauses. Each kept line is marked as a pseudo label, with its confidence and the
+    model's `name`; its earlier text is kept as "original_text". `labelled` stretches are rejected.
+    The same input gives the same lines.
     """
     found = PseudoLabels(n_texts=sum(bool(one.text.strip()) for one in utterances))
 
@@ -128,30 +139,30 @@ def pseudo_label(
         found.rejected.append(replace(utterance, audio_filepath=path, extra=utterance.extra | where | more))
 
     pieces = list(_cut(recognizer.sample_rate, utterances, limits, labelled, found, reject, on_progress))
-    guesses = _hear(
+    hypotheses = _recognize(
         recognizer,
         pieces,
         lambda index, error: reject(pieces[index], f"not readable: {error}"),
         lambda done, all_s: on_progress("recognising", done, all_s),
     )
-    for index, guess in sorted(guesses.items()):
+    for index, hypothesis in sorted(hypotheses.items()):
         piece = pieces[index]
-        told = {"pred_text": guess.text, CONFIDENCE: guess.confidence}
-        if not guess.text:
-            reject(piece, "nothing heard", **told)
-        elif guess.confidence < least:
-            reject(piece, f"confidence below {least:g}", **told)
+        marks = {"pred_text": hypothesis.text, CONFIDENCE: hypothesis.confidence}
+        if not hypothesis.text:
+            reject(piece, "empty hypothesis", **marks)
+        elif hypothesis.confidence < least:
+            reject(piece, f"confidence below {least:g}", **marks)
         else:
-            found.kept.append(_labelled(piece, guess, name))
+            found.kept.append(_labelled(piece, hypothesis, name))
             if piece.language and piece.language != recognizer.rules.language:
                 found.languages[piece.language] += 1
     return found
 
 
-def _labelled(piece: Utterance, guess: Guess, name: str) -> Utterance:
+def _labelled(piece: Utterance, hypothesis: Hypothesis, name: str) -> Utterance:
     original = {"original_text": piece.text} if piece.text.strip() and not piece.is_pseudo_label else {}
-    marks = {PSEUDO_LABEL: True, CONFIDENCE: guess.confidence, PSEUDO_LABEL_MODEL: name}
-    return replace(piece, text=guess.text, extra=piece.extra | original | marks)
+    marks = {PSEUDO_LABEL: True, CONFIDENCE: hypothesis.confidence, PSEUDO_LABEL_MODEL: name}
+    return replace(piece, text=hypothesis.text, extra=piece.extra | original | marks)
 
 
 def _cut(
@@ -163,18 +174,18 @@ def _cut(
     reject: Callable[[Utterance, str], None],
     on_progress: Progress,
 ) -> Iterator[Utterance]:
-    """Stretches that can be recognised, none too long."""
+    """Yield the stretches that can be recognised, cut to the limit."""
     seen: set[tuple[str, float, float]] = set()
     for done, utterance in enumerate(utterances, start=1):
         on_progress("measuring", done, len(utterances))
         try:
-            whole = _measured(utterance)
+            whole = measured(utterance, audio.probe(utterance.audio_filepath))
             assert whole.duration is not None
             parts = [whole]
             if whole.duration > limits.longest_s:
                 cuts = cut_file(whole.audio_filepath, sample_rate, whole.offset, whole.duration, limits.longest_s)
                 found.n_cut += 1
-                # a text of the whole is no text of its pieces
+                # the text of the whole does not belong to its pieces
                 parts = [replace(whole, offset=start, duration=length, text="") for start, length in cuts]
         except AnadilError as error:
             reject(utterance, f"not readable: {error}")
@@ -194,36 +205,23 @@ def _cut(
                 yield part
 
 
-def _measured(utterance: Utterance) -> Utterance:
-    """With the duration that its audio has. Raises AnadilError if there is nothing to hear."""
-    if _writable(utterance.audio_filepath) != utterance.audio_filepath:
-        raise AnadilError("the file's name is not UTF-8; rename it")
-    available = audio.probe(utterance.audio_filepath).duration - utterance.offset
-    duration = available if utterance.duration is None else min(utterance.duration, available)
-    if duration <= 0:
-        raise AnadilError(f"nothing to hear in {utterance.audio_filepath} from {utterance.offset:g} s on")
-    return replace(utterance, duration=duration)
-
-
-def _hear(
+def _recognize(
     recognizer: Recognizer,
     utterances: Sequence[Utterance],
     reject: Callable[[int, AnadilError], None],
     on_progress: Callable[[float, float], None],
-) -> dict[int, Guess]:
-    """What was heard, by the index of the utterance; progress in seconds of audio."""
-    rules, guesses = recognizer.rules, {}
+) -> dict[int, Hypothesis]:
+    """Return the hypotheses by the index of the utterance; progress is in seconds of audio."""
+    decoder, hypotheses = recognizer.decoder, {}
     done_s, all_s = 0.0, sum(one.duration or 0.0 for one in utterances)
-    for index, log_probs in recognizer.frames_of_utterances(utterances, reject):
-        tokens = best_path(log_probs, rules.blank_id)
-        text = " ".join(word.text for word in words_from_tokens(tokens, rules.labels, recognizer.frame_s))
-        sure = confidence(log_probs, [token.id for token in tokens], rules.blank_id) if text else 0.0
-        guesses[index] = Guess(text, round(sure, 4))
+    for index, log_probs in recognizer.log_probs_of_utterances(utterances, reject):
+        decoded = decoder.decode(log_probs)
+        hypotheses[index] = Hypothesis(decoded.text, round(decoder.confidence(log_probs, decoded), 4))
         done_s += utterances[index].duration or 0.0
         on_progress(done_s, all_s)
-    return guesses
+    return hypotheses
 
 
 def _writable(text: str) -> str:
-    """Bytes of a file's name that are no UTF-8, in a form that a manifest can hold."""
+    """Return a file name whose bytes are not UTF-8 in a form that a manifest can hold."""
     return text.encode("utf-8", "backslashreplace").decode("utf-8")

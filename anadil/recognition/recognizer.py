@@ -10,32 +10,37 @@ from typing import Any, overload
 import numpy as np
 
 from anadil import audio
-from anadil.decoding.ctc import best_path
-from anadil.decoding.transcript import Transcript, Word, words_from_tokens
+from anadil.decoding.decoder import Decoder
+from anadil.decoding.transcript import Transcript, Word
 from anadil.errors import AnadilError
 from anadil.manifest import Utterance
 from anadil.recognition.pauses import cut_at_pauses
 from anadil.text.rules import TextRules
 
 BATCH_SECONDS = 60.0
-"""Audio recognised at a time: enough to keep two cores busy, 0.3 GB for QuartzNet 15x5."""
+"""Audio per batch: enough to keep two cores busy; takes 0.3 GB with QuartzNet 15x5."""
 
-LogProbs = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
+Forward = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
 """Waveforms float32 (batch, samples) and sample counts int64 (batch,) to log-probs (batch, frames, labels + blank)
 and frame counts (batch,)."""
 
 
 @dataclass(frozen=True)
 class Recognizer:
-    """Made by `anadil.load`."""
+    """A model that recognises speech. `anadil.load` makes it."""
 
     name: str
     rules: TextRules
     sample_rate: int
     frame_s: float  # seconds from one frame of log-probs to the next
     min_samples: int
-    log_probs: LogProbs
+    forward: Forward
     longest_s: float = 20.0  # longer recordings are cut at pauses
+
+    @property
+    def decoder(self) -> Decoder:
+        """From this model's log-probs to words."""
+        return Decoder(self.rules, self.frame_s)
 
     @overload
     def transcribe(self, source: str | Path | np.ndarray, sample_rate: int | None = None) -> Transcript: ...
@@ -48,7 +53,7 @@ class Recognizer:
     ) -> Transcript | list[Transcript]:
         """Recognise a file, an array, or a list of these.
 
-        An array is mono float (samples,) in [-1, 1] at `sample_rate` (default: the model's own). Recordings of any
+        An array is mono float (samples,) in [-1, 1] at `sample_rate` (default: the model's own). Recordings may have any
         length. Raises AnadilError if a file is missing or no audio.
         """
         if isinstance(source, str | Path | np.ndarray):
@@ -63,7 +68,7 @@ class Recognizer:
         for batch in self._batches(utterances, None):
             yield from self._recognize_batch(batch)
 
-    def frames_of_utterances(
+    def log_probs_of_utterances(
         self, utterances: Sequence[Utterance], reject: Callable[[int, AnadilError], None]
     ) -> Iterator[tuple[int, np.ndarray]]:
         """Log-probs (frames, labels + blank) of a manifest's utterances in batches, shortest first; none is cut.
@@ -71,7 +76,7 @@ class Recognizer:
         Yields (index, log-probs); the index of one whose audio cannot be read goes to `reject`, with the reason.
         """
         for batch in self._batches(utterances, reject):
-            found = self.frames([samples for _, samples in batch])
+            found = self.log_probs([samples for _, samples in batch])
             yield from zip((index for index, _ in batch), found, strict=True)
 
     def _batches(
@@ -96,7 +101,7 @@ class Recognizer:
 
     def _recognize_batch(self, batch: list[tuple[int, np.ndarray]]) -> Iterator[tuple[int, Transcript]]:
         whole = [one for one in batch if len(one[1]) <= self.longest_s * self.sample_rate]
-        for (index, samples), log_probs in zip(whole, self.frames([samples for _, samples in whole]), strict=True):
+        for (index, samples), log_probs in zip(whole, self.log_probs([samples for _, samples in whole]), strict=True):
             words = self._words(log_probs, 0, len(samples))
             yield index, self._transcript(words, len(samples))
         for index, samples in batch:
@@ -106,10 +111,10 @@ class Recognizer:
     def _assemble(self, samples: np.ndarray) -> Transcript:
         words: tuple[Word, ...] = ()
         for start, end in cut_at_pauses(samples, self.sample_rate, self.longest_s):
-            words += self._words(self.frames([samples[start:end]])[0], start, end)
+            words += self._words(self.log_probs([samples[start:end]])[0], start, end)
         return self._transcript(words, len(samples))
 
-    def frames(self, waveforms: Sequence[np.ndarray]) -> list[np.ndarray]:
+    def log_probs(self, waveforms: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Log-probs (frames, labels + blank) of each float32 (samples,) at the model's sample rate."""
         if not waveforms:
             return []
@@ -117,7 +122,7 @@ class Recognizer:
         padded = np.zeros((len(waveforms), counts.max()), dtype=np.float32)
         for row, waveform in zip(padded, waveforms, strict=True):
             row[: len(waveform)] = waveform
-        log_probs, frame_counts = self.log_probs(padded, counts)
+        log_probs, frame_counts = self.forward(padded, counts)
         return [row[:count] for row, count in zip(log_probs, frame_counts, strict=True)]
 
     def _samples(self, source: str | Path | np.ndarray, sample_rate: int | None) -> np.ndarray:
@@ -134,8 +139,7 @@ class Recognizer:
         """Words of the piece from sample `start` to `end`; the last frame may reach past it, a word does not."""
         if start == end:
             return ()
-        tokens = best_path(log_probs, self.rules.blank_id)
-        words = words_from_tokens(tokens, self.rules.labels, self.frame_s, start / self.sample_rate)
+        words = self.decoder.decode(log_probs, start / self.sample_rate).words
         end_s = end / self.sample_rate
         return tuple(replace(word, start=min(word.start, end_s), end=min(word.end, end_s)) for word in words)
 

@@ -1,4 +1,4 @@
-"""Deal one set out of many utterances (valid, or test), and leave the rest: by draw, by size where it must be."""
+"""Hold one set (valid or test) out of many utterances: at random by group, or by size where that would miss the share."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ import numpy as np
 from anadil.splitting.links import SPEAKER, TEXT, Ids, Links, connected, draw, groups, positions
 
 FREE, REST, HELD_OUT, EXCLUDED = -1, 0, 1, 2
-"""Where an utterance is: not yet dealt, left, in the set that is dealt, in neither."""
+"""Assignment of an utterance: none yet, to the rest, to the set that is held out, to neither."""
 
-SLACK = 0.5
-"""A share may be off by this much of itself before groups are dealt by size instead of by draw."""
+SHARE_TOLERANCE = 0.5
+"""The random choice stands if its share is within this fraction of the wanted one; else groups are chosen by size."""
 
-FEW = 9
-"""Of so many groups, every choice is tried (2 to this power, squared, are looked at)."""
+_FEW_GROUPS = 9
+"""Of this many groups or fewer, every choice is tried (2 to this power, squared, pairs of choices)."""
 
-Sides = np.ndarray  # int8 (utterances,): FREE, REST, HELD_OUT, EXCLUDED
-Lengths = np.ndarray  # float64 (utterances,): whole microseconds, so that sums do not hang on the order of the lines
+Assignment = np.ndarray  # int8 (utterances,): FREE, REST, HELD_OUT, EXCLUDED
+Lengths = np.ndarray  # float64 (utterances,): whole microseconds, so that sums do not depend on the order of the lines
 
 
 @dataclass(frozen=True)
-class Draw:
-    """How to deal: `share` is of the hours, `salt` makes each seed a draw of its own.
+class Stage:
+    """How to hold out one set. `share` is of the hours; `salt` makes each seed an independent draw.
 
-    `later` is the share that another set will take of the same groups, out of what this one leaves; `earlier` that
-    which one took before, by the same draw: its places end where those of this one begin. So a group that the earlier
-    set gives up, when growth makes it deal by size, comes to this one rather than to train.
+    `later` is the share that another set will take of the remaining groups. `earlier` is the share that another set took
+    before, in the same draw: its positions end where those of this set begin. So a group that the earlier set loses when
+    the corpus grows, because it is then chosen by size, comes to this set before train.
     """
 
     share: float
@@ -40,138 +40,140 @@ class Draw:
 
 
 @dataclass(frozen=True)
-class Dealt:
-    """`by_size`: the draw alone did not give the share, so the result hangs on the corpus as a whole."""
+class StageResult:
+    """`by_size`: the random choice missed the share, so the assignment depends on the corpus as a whole."""
 
-    side: Sides
+    assigned: Assignment
     by_size: bool
 
 
-def hold_out(links: Links, lengths: Lengths, how: Draw, pinned: Sides) -> Dealt:
-    """Deal every utterance to HELD_OUT, REST or EXCLUDED.
+def hold_out(links: Links, lengths: Lengths, stage: Stage, pinned: Assignment) -> StageResult:
+    """Assign every utterance to HELD_OUT, REST or EXCLUDED.
 
-    `pinned` (FREE, REST or HELD_OUT) is where utterances are already; those stay. Utterances that are FREE go with the
-    pinned ones they are linked to; what links HELD_OUT to REST is set aside. Groups without a link to pinned ones are
-    dealt. With `how.set_aside`, speakers are dealt alone, and then each sentence that both sides read goes to one.
+    `pinned` (FREE, REST or HELD_OUT) are earlier assignments, which stay. FREE utterances follow the pinned ones that
+    they are linked to; those that link HELD_OUT to REST become EXCLUDED. Groups without a link to pinned utterances are
+    chosen. With `stage.set_aside`, only speakers make groups, and then each sentence of both sets goes to one of them.
     """
-    resolve = how.set_aside and how.disjoint == {SPEAKER, TEXT}
-    disjoint = frozenset({SPEAKER}) if resolve else how.disjoint
-    side = _placed(links, lengths, disjoint, pinned)
-    free = np.flatnonzero(side == FREE)
+    separate = stage.set_aside and stage.disjoint == {SPEAKER, TEXT}
+    disjoint = frozenset({SPEAKER}) if separate else stage.disjoint
+    assigned = _follow_pinned(links, lengths, disjoint, pinned)
+    free = np.flatnonzero(assigned == FREE)
     by_size = False
-    if len(free) and how.share > 0:
-        inner = links.take(free)
-        group = groups(inner, disjoint)
-        held, by_size = _deal(
+    if len(free) and stage.share > 0:
+        free_links = links.take(free)
+        group = groups(free_links, disjoint)
+        held, by_size = _choose_groups(
             np.bincount(group, lengths[free]),
-            (positions(inner, group, disjoint, how.salt) - how.earlier) / (1 - how.earlier),
-            how,
-            float(lengths[side == HELD_OUT].sum()),
+            (positions(free_links, group, disjoint, stage.salt) - stage.earlier) / (1 - stage.earlier),
+            stage,
+            float(lengths[assigned == HELD_OUT].sum()),
             float(lengths.sum()),
         )
-        side[free] = np.where(held[group], HELD_OUT, REST)
-    side[side == FREE] = REST
-    if resolve:
-        side = part_sentences(links, lengths, side, how.share, how.salt, pinned)
-    return Dealt(side, by_size)
+        assigned[free] = np.where(held[group], HELD_OUT, REST)
+    assigned[assigned == FREE] = REST
+    if separate:
+        assigned = _separate_sentences(links, lengths, assigned, stage.share, stage.salt, pinned)
+    return StageResult(assigned, by_size)
 
 
-def shared(key: Ids, side: Sides) -> Ids:
-    """Ids of speakers or sentences that are on both sides."""
-    return np.intersect1d(key[side == HELD_OUT], key[side == REST])
+def shared(key: Ids, assigned: Assignment) -> Ids:
+    """Ids of the speakers or sentences that both HELD_OUT and REST have."""
+    return np.intersect1d(key[assigned == HELD_OUT], key[assigned == REST])
 
 
-def _placed(links: Links, lengths: Lengths, disjoint: Collection[str], pinned: Sides) -> Sides:
-    """Let the FREE utterances follow the pinned ones that they are linked to, over other free ones too."""
-    side = pinned.astype(np.int8)
+def _follow_pinned(links: Links, lengths: Lengths, disjoint: Collection[str], pinned: Assignment) -> Assignment:
+    """Assign the FREE utterances that are linked to pinned ones, directly or over other free ones."""
+    assigned = pinned.astype(np.int8)
     if not (pinned != FREE).any():
-        return side
+        return assigned
     keys = [key for name, key in ((SPEAKER, links.speaker), (TEXT, links.sentence)) if name in disjoint]
-    # for each key, whether a pinned utterance of that side has the same
-    on = {where: [np.isin(key, key[pinned == where]) for key in keys] for where in (HELD_OUT, REST)}
-    touching = {where: np.any(on[where], axis=0) for where in (HELD_OUT, REST)}
+    # for each key, whether a pinned utterance of that set has the same
+    on = {side: [np.isin(key, key[pinned == side]) for key in keys] for side in (HELD_OUT, REST)}
+    touching = {side: np.any(on[side], axis=0) for side in (HELD_OUT, REST)}
     free = pinned == FREE
     torn = free & touching[HELD_OUT] & touching[REST]
-    side[torn] = EXCLUDED
+    assigned[torn] = EXCLUDED
     free &= ~torn
-    # only keys that no pinned utterance has can pass a side on
-    own = int(max(links.speaker.max(), links.sentence.max())) + 1 + np.arange(len(side))
+    # only keys that no pinned utterance has can link free utterances to each other
+    own = int(max(links.speaker.max(), links.sentence.max())) + 1 + np.arange(len(assigned))
     ends = [np.where(on[HELD_OUT][i] | on[REST][i], own, key)[free] for i, key in enumerate(keys)]
     component = connected(ends[0], ends[-1])
-    touches = {where: touching[where][free] for where in (HELD_OUT, REST)}
-    weight = {where: np.bincount(component, lengths[free] * touches[where]) for where in (HELD_OUT, REST)}
-    reached = {where: np.bincount(component, touches[where]) > 0 for where in (HELD_OUT, REST)}
+    touches = {side: touching[side][free] for side in (HELD_OUT, REST)}
+    weight = {side: np.bincount(component, lengths[free] * touches[side]) for side in (HELD_OUT, REST)}
+    reached = {side: np.bincount(component, touches[side]) > 0 for side in (HELD_OUT, REST)}
     to_held = reached[HELD_OUT] & (~reached[REST] | (weight[HELD_OUT] > weight[REST]))
-    goes = np.where(to_held, HELD_OUT, np.where(reached[REST], REST, FREE))[component]
-    goes[((goes == HELD_OUT) & touches[REST]) | ((goes == REST) & touches[HELD_OUT])] = EXCLUDED
-    side[free] = goes
-    return side
+    target = np.where(to_held, HELD_OUT, np.where(reached[REST], REST, FREE))[component]
+    target[((target == HELD_OUT) & touches[REST]) | ((target == REST) & touches[HELD_OUT])] = EXCLUDED
+    assigned[free] = target
+    return assigned
 
 
-def part_sentences(links: Links, lengths: Lengths, side: Sides, share: float, salt: str, pinned: Sides) -> Sides:
-    """Give each sentence that is read on both sides to one of them; its other readings go EXCLUDED.
+def _separate_sentences(
+    links: Links, lengths: Lengths, assigned: Assignment, share: float, salt: str, pinned: Assignment
+) -> Assignment:
+    """Give each sentence that both sets have to one of them; the utterances of the other set become EXCLUDED.
 
-    A sentence goes where it has more hours. If HELD_OUT then has less than its share of what is kept, it takes
-    further sentences, those first that cost REST the least for each hour gained. A sentence that one side
-    has pinned stays there; one that both have goes to HELD_OUT.
+    A sentence goes to the set that has more hours of it. If HELD_OUT then has less than its share of the kept hours, it
+    takes further sentences, first those that cost REST the least for each hour gained. A sentence that one set has pinned
+    stays there; one that both have pinned goes to HELD_OUT.
     """
     n = len(links.sentence_names)
-    length_of, reads = {}, {}
-    for where in (HELD_OUT, REST):
-        chosen = side == where
-        length_of[where] = np.bincount(links.sentence[chosen], lengths[chosen], minlength=n)
-        reads[where] = np.bincount(links.sentence[chosen], minlength=n) > 0
-    both = reads[HELD_OUT] & reads[REST]
+    length_of, has = {}, {}
+    for side in (HELD_OUT, REST):
+        chosen = assigned == side
+        length_of[side] = np.bincount(links.sentence[chosen], lengths[chosen], minlength=n)
+        has[side] = np.bincount(links.sentence[chosen], minlength=n) > 0
+    both = has[HELD_OUT] & has[REST]
     to_held = both & (length_of[HELD_OUT] > length_of[REST])
-    fixed = {where: np.zeros(n, dtype=bool) for where in (HELD_OUT, REST)}
-    for where in (HELD_OUT, REST):
-        fixed[where][links.sentence[(pinned == where) & (side == where)]] = True
+    fixed = {side: np.zeros(n, dtype=bool) for side in (HELD_OUT, REST)}
+    for side in (HELD_OUT, REST):
+        fixed[side][links.sentence[(pinned == side) & (assigned == side)]] = True
     to_held = both & (fixed[HELD_OUT] | to_held) & ~(fixed[REST] & ~fixed[HELD_OUT])
     held = length_of[HELD_OUT][~both | to_held].sum()
     rest = length_of[REST][~both | ~to_held].sum()
-    open_ = np.flatnonzero(both & ~to_held & ~fixed[REST])
-    gain = length_of[HELD_OUT][open_] / np.maximum(length_of[REST][open_], 1e-12)
-    ties = np.array([draw(salt, links.sentence_names[i])[1] for i in open_.tolist()])
-    open_ = open_[np.lexsort((ties, -gain))]
-    held_after = held + np.concatenate([[0.0], np.cumsum(length_of[HELD_OUT][open_])])
-    rest_after = rest - np.concatenate([[0.0], np.cumsum(length_of[REST][open_])])
+    candidates = np.flatnonzero(both & ~to_held & ~fixed[REST])
+    gain = length_of[HELD_OUT][candidates] / np.maximum(length_of[REST][candidates], 1e-12)
+    ties = np.array([draw(salt, links.sentence_names[i])[1] for i in candidates.tolist()])
+    candidates = candidates[np.lexsort((ties, -gain))]
+    held_after = held + np.concatenate([[0.0], np.cumsum(length_of[HELD_OUT][candidates])])
+    rest_after = rest - np.concatenate([[0.0], np.cumsum(length_of[REST][candidates])])
     enough = held_after >= share * (held_after + rest_after)
-    to_held[open_[: int(np.argmax(enough)) if enough.any() else len(open_)]] = True
-    wrong = both[links.sentence] & np.where(to_held[links.sentence], side == REST, side == HELD_OUT)
-    return np.where(wrong, EXCLUDED, side).astype(np.int8)
+    to_held[candidates[: int(np.argmax(enough)) if enough.any() else len(candidates)]] = True
+    wrong = both[links.sentence] & np.where(to_held[links.sentence], assigned == REST, assigned == HELD_OUT)
+    return np.where(wrong, EXCLUDED, assigned).astype(np.int8)
 
 
-def _deal(
-    group_length: np.ndarray, place: np.ndarray, how: Draw, held_length: float, all_length: float
+def _choose_groups(
+    group_length: np.ndarray, position: np.ndarray, stage: Stage, held_length: float, all_length: float
 ) -> tuple[np.ndarray, bool]:
-    """bool (groups,): which are held, and whether by size. `held_length` of `all_length` are held already.
+    """bool (groups,): which to hold out, and whether by size. `held_length` of `all_length` are held out already.
 
-    Each group whose place is below the share is held, whatever the other groups are: so growth moves none. Only if
-    the hours are then off by more than SLACK, or one group is most of the set, are groups taken in the order of their
-    places by size: small ones first, so that a set has many speakers.
+    Each group whose position is below the share is held out, whatever other groups there are: so growth moves none. If
+    the hours are then off by more than SHARE_TOLERANCE, or one group is most of the set, groups are chosen by size in the
+    order of their positions: small ones first, so that a set has many speakers.
     """
-    target = how.share * all_length
-    held = place < how.share
+    target = stage.share * all_length
+    held = position < stage.share
     total = held_length + group_length[held].sum()
-    fits = (1 - SLACK) * target <= total <= (1 + SLACK) * target
+    fits = (1 - SHARE_TOLERANCE) * target <= total <= (1 + SHARE_TOLERANCE) * target
     if fits and group_length[held].max(initial=0.0) <= 0.5 * target:
         return held, False
     missing = target - held_length
     if missing <= 0:
-        return np.zeros(len(place), dtype=bool), True
-    order = np.argsort(place, kind="stable")
-    filled = np.zeros(len(place), dtype=bool)
-    if len(place) <= FEW:
-        filled[order] = _best_of_few(group_length[order], missing, how.later * all_length)
+        return np.zeros(len(position), dtype=bool), True
+    order = np.argsort(position, kind="stable")
+    chosen = np.zeros(len(position), dtype=bool)
+    if len(position) <= _FEW_GROUPS:
+        chosen[order] = _best_of_few(group_length[order], missing, stage.later * all_length)
     else:
-        # where one group is too large to be held, the sets divide what the others have
-        spare = (group_length.sum() - group_length.max()) * how.share / (how.share + how.later)
-        filled[order] = _fill(group_length[order], min(missing, spare))
-    return filled, not np.array_equal(filled, held)
+        # where one group is too large to be held out, the sets divide what the others have
+        spare = (group_length.sum() - group_length.max()) * stage.share / (stage.share + stage.later)
+        chosen[order] = _fill_by_size(group_length[order], min(missing, spare))
+    return chosen, not np.array_equal(chosen, held)
 
 
-def _fill(group_length: np.ndarray, missing: float) -> np.ndarray:
-    """bool (groups,): in their order, groups up to a fifth of what is missing, then up to half, then larger ones."""
+def _fill_by_size(group_length: np.ndarray, missing: float) -> np.ndarray:
+    """bool (groups,): in their order, groups up to a fifth of the missing length, then up to half, then larger ones."""
     held = np.zeros(len(group_length), dtype=bool)
     total = 0.0
     for largest in (missing / 5, missing / 2, missing):
@@ -181,17 +183,17 @@ def _fill(group_length: np.ndarray, missing: float) -> np.ndarray:
             if not held[group] and total + group_length[group] <= 1.1 * missing:
                 held[group] = True
                 total += float(group_length[group])
-    after = np.where(held, np.inf, np.abs(total + group_length - missing))
-    best = int(np.argmin(after))
-    if not held.all() and (not held.any() or after[best] < missing - total):
+    error_after = np.where(held, np.inf, np.abs(total + group_length - missing))
+    best = int(np.argmin(error_after))
+    if not held.all() and (not held.any() or error_after[best] < missing - total):
         held[best] = True
     return held
 
 
 def _best_of_few(group_length: np.ndarray, missing: float, later: float) -> np.ndarray:
-    """bool (groups,): of all choices, that with the least error of this share and of the later one, taken together.
+    """bool (groups,): the choice with the least error of this share and of the later one, added.
 
-    Some group must be left for each set, and one to train on. Of equal choices, the one with the first groups.
+    At least one group must be left for the later set, and one for train. Of equal choices, the one with the first groups.
     """
     n = len(group_length)
     bits = (np.arange(1 << n)[:, None] >> np.arange(n)) & 1  # (choices, groups)

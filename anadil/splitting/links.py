@@ -1,4 +1,4 @@
-"""What links two utterances: the same speaker, or the same sentence. Linked utterances belong in one split."""
+"""Links between utterances: the same speaker or the same sentence. Linked utterances belong to one split."""
 
 from __future__ import annotations
 
@@ -28,36 +28,36 @@ class Links:
     sentence: Ids
     speaker_names: Sequence[str]
     sentence_names: Sequence[str]
-    n_unnamed: int = 0  # utterances without a speaker: the recording counts as one
-    n_wordless: int = 0  # utterances without a letter or digit: they share their sentence with no other
-    n_repeated: int = 0  # utterances whose file and offset an earlier one has
+    n_unnamed: int = 0  # utterances without a speaker: the recording takes its place
+    n_wordless: int = 0  # utterances without a letter or digit: each is a sentence of its own
+    n_repeated: int = 0  # utterances with the file and offset of an earlier one
 
     def take(self, chosen: np.ndarray) -> Links:
-        """The links of some of the utterances; ids keep their meaning."""
+        """The links of the chosen utterances; the ids stay the same."""
         return replace(self, speaker=self.speaker[chosen], sentence=self.sentence[chosen])
 
 
 def find_links(utterances: Sequence[Utterance], language: str | None = None) -> Links:
-    """Name the speaker and the sentence of each utterance.
+    """Find the speaker and the sentence of each utterance.
 
-    Without a speaker, the recording (the audio file) stands for him: its segments stay together, and with the
-    speakers that other segments of it name. One stretch of audio that is listed twice counts as one clip, whatever
-    its texts are. `language` overrules that of the utterances; it decides how texts are lower-cased.
+    Without a speaker, the recording (the audio file) takes its place: its segments stay together, and with the speakers
+    that other segments of it name. A segment that is listed twice counts as one clip, whatever its texts are. `language`
+    overrides that of the utterances; it decides how texts are lower-cased.
     """
     paths = absolute_paths(utterances)
     named = [speaker_name(one) for one in utterances]
-    keys = SentenceKeys(language)
-    texts = [keys.of(one) for one in utterances]
+    keys = _SentenceKeys(language)
+    texts = [keys.key(one) for one in utterances]
     nameless = (path for name, text, path in zip(named, texts, paths, strict=True) if not (name and text))
-    tails = _tails(set(nameless))
+    short_names = _short_names(set(nameless))
     speakers, speaker = _number(
         f"speaker {name}" if name else f"\0{path}" for name, path in zip(named, paths, strict=True)
     )
     sentences, sentence = _number(
-        f"sentence {text}" if text else f"clip {tails[path]} {one.offset}\0{path}"
+        f"sentence {text}" if text else f"clip {short_names[path]} {one.offset}\0{path}"
         for one, text, path in zip(utterances, texts, paths, strict=True)
     )
-    speakers = [f"recording {tails[name[1:]]}" if name[0] == "\0" else name for name in speakers]
+    speakers = [f"recording {short_names[name[1:]]}" if name[0] == "\0" else name for name in speakers]
     sentences = [name.partition("\0")[0] if name.startswith("clip ") else name for name in sentences]
     clips = _number(f"{path}\0{one.offset}" for one, path in zip(utterances, paths, strict=True))[1]
     recordings = _unnamed_recordings(paths, named)
@@ -77,7 +77,7 @@ def groups(links: Links, disjoint: Iterable[str]) -> Ids:
 
 
 def connected(a: Ids, b: Ids) -> Ids:
-    """Component of each (a, b) edge of a bipartite graph, 0 to n - 1; union-find, near linear."""
+    """Connected component of each edge (a, b) of a bipartite graph, 0 to n - 1; union-find, near linear time."""
     a_nodes, a_ids = np.unique(a, return_inverse=True)
     b_nodes, b_ids = np.unique(b, return_inverse=True)
     edges = np.unique(a_ids.astype(np.int64) * len(b_nodes) + b_ids)
@@ -89,45 +89,45 @@ def connected(a: Ids, b: Ids) -> Ids:
 
 
 def positions(links: Links, group: Ids, disjoint: Iterable[str], salt: str) -> np.ndarray:
-    """float64 (groups,) in [0, 1): a place that is drawn for the speakers of a group (for sentences, if they alone link).
+    """float64 (groups,) in [0, 1): a position drawn from the speakers of a group (from sentences, if only they link).
 
-    One speaker stands for his group, the one with the lowest rank, which is a draw of its own (the lowest place would
-    make large groups likelier to be held out). So a group keeps its place when it gains utterances, and mostly when it
-    gains speakers. BLAKE2 of names: the same on every machine, for any order of the lines.
+    Each speaker has a rank and a position, drawn independently; the position of the group is that of its lowest rank (the
+    lowest position would favour large groups). So a group keeps its position when it gains utterances, and mostly when it
+    gains speakers. The draws are BLAKE2 of names: the same on every machine and for any order of the lines.
     """
     names, key = (links.speaker_names, links.speaker) if SPEAKER in disjoint else (links.sentence_names, links.sentence)
     used, inverse = np.unique(key, return_inverse=True)
     drawn = np.array([draw(salt, names[i]) for i in used.tolist()]).reshape(-1, 2)
-    rank, place = drawn[inverse, 0], drawn[inverse, 1]
+    rank, position = drawn[inverse, 0], drawn[inverse, 1]
     lowest = np.ones(int(group.max(initial=-1)) + 1)
     np.minimum.at(lowest, group, rank)
     first = rank == lowest[group]
-    places = np.zeros(len(lowest))
-    places[group[first]] = place[first]
-    return places
+    of_group = np.zeros(len(lowest))
+    of_group[group[first]] = position[first]
+    return of_group
 
 
 def draw(salt: str, name: str) -> tuple[float, float]:
-    """Two numbers in [0, 1) that only these two strings decide."""
+    """A rank and a position in [0, 1), which depend on nothing but these two strings."""
     digest = hashlib.blake2b(f"{salt}\0{name}".encode(), digest_size=16).digest()
-    rank, place = (int.from_bytes(half, "big") >> 11 for half in (digest[:8], digest[8:]))
-    return rank / 2**53, place / 2**53
+    rank, position = (int.from_bytes(half, "big") >> 11 for half in (digest[:8], digest[8:]))
+    return rank / 2**53, position / 2**53
 
 
-class SentenceKeys:
-    """Texts as they are compared: NFC, lower case of their language, without punctuation, spaces and controls.
+class _SentenceKeys:
+    """Texts in the form in which they are compared: NFC, lower case, without punctuation, spaces and control characters.
 
-    Marks stay (tones, vowel signs): they tell words apart.
+    Marks stay, as tones and vowel signs distinguish words.
     """
 
     def __init__(self, language: str | None = None) -> None:
         self._language = language
         self._rules: dict[str, TextRules] = {}
         self._keys: dict[str, dict[str, str]] = {}
-        self._table = _Lean()
+        self._table = _DeleteTable()
 
-    def of(self, utterance: Utterance) -> str:
-        """Empty if nothing is left to compare."""
+    def key(self, utterance: Utterance) -> str:
+        """The key of an utterance's text; empty if nothing is left to compare."""
         language = self._language or utterance.language or "und"
         known = self._keys.setdefault(language, {})
         if utterance.text not in known:
@@ -137,8 +137,8 @@ class SentenceKeys:
         return known[utterance.text]
 
 
-class _Lean(dict[int, int | None]):
-    """For str.translate: deletes punctuation, spaces, controls and spacing accents (a backtick for an apostrophe)."""
+class _DeleteTable(dict[int, int | None]):
+    """For str.translate: deletes punctuation, spaces, control characters and spacing accents (a backtick as apostrophe)."""
 
     def __missing__(self, code: int) -> int | None:
         category = unicodedata.category(chr(code))
@@ -147,7 +147,7 @@ class _Lean(dict[int, int | None]):
 
 
 def speaker_name(utterance: Utterance) -> str:
-    """NFC, because file systems and editors disagree on it; empty if there is none."""
+    """The speaker in NFC, as file systems and editors differ in form; empty if there is none."""
     return unicodedata.normalize("NFC", (utterance.speaker or "").strip())
 
 
@@ -170,14 +170,14 @@ def _number(names: Iterable[str]) -> tuple[list[str], Ids]:
     return list(numbers), ids
 
 
-def _tails(paths: set[str]) -> dict[str, str]:
-    """A name for each recording that outlives a move of the corpus: the file's, with two folders if others have it too."""
+def _short_names(paths: set[str]) -> dict[str, str]:
+    """A name for each recording that stays when the corpus is moved: the file name, with two folders if it is not unique."""
     counts = Counter(path.rpartition("/")[2] for path in paths)
     return {path: "/".join(path.split("/")[-3 if counts[path.rpartition("/")[2]] > 1 else -1 :]) for path in paths}
 
 
 def _unnamed_recordings(paths: Sequence[str], named: Sequence[str]) -> Ids:
-    """The recording's number where some segment of it has no speaker, a number of its own elsewhere."""
+    """The number of the recording where any segment of it has no speaker, a unique number elsewhere."""
     unnamed = {path for path, name in zip(paths, named, strict=True) if not name}
     recording = _number(paths)[1]
     shared = np.fromiter((path in unnamed for path in paths), dtype=bool, count=len(paths))
@@ -185,7 +185,7 @@ def _unnamed_recordings(paths: Sequence[str], named: Sequence[str]) -> Ids:
 
 
 def _pairs(ids: Ids, same: Ids) -> list[tuple[int, int]]:
-    """Pairs of different ids whose utterances have the same number in `same`."""
+    """Pairs of different ids of utterances that have the same number in `same`."""
     _, first, inverse = np.unique(same, return_index=True, return_inverse=True)
     other = ids[first][inverse]
     differ = np.flatnonzero(other != ids)
@@ -193,7 +193,7 @@ def _pairs(ids: Ids, same: Ids) -> list[tuple[int, int]]:
 
 
 def _merge(ids: Ids, names: list[str], pairs: Sequence[tuple[int, int]]) -> tuple[Ids, list[str]]:
-    """Make one of each pair of ids; it takes the first of their names by the alphabet, whatever the order of the lines."""
+    """Join the ids of each pair. The joined id gets the alphabetically first name, whatever the order of the lines."""
     if not pairs:
         return ids, names
     parent = list(range(len(names)))

@@ -1,32 +1,29 @@
-"""Train, valid and test that share no speaker and no sentence, and that stay what they are when the corpus grows.
+"""Train, valid and test sets that share no speaker and no sentence, and that stay stable when the corpus grows.
 
-What is promised, for the same seed, shares and `disjoint`:
+Guarantees, for the same seed, shares and `disjoint`:
 
 1. The order of the lines, the machine and Python's hash seed change nothing.
-2. Whether a group (utterances that are linked by speaker or sentence) is held out is drawn for the names of its
-   speakers (of its sentence, if speakers may be shared). So new utterances move no old one, as long as no old group
+2. A group is the utterances that are linked by speaker or sentence. Whether it is held out is drawn from the names of its
+   speakers (of its sentence, if splits may share speakers). So new utterances move no old one, as long as no old group
    gains a speaker and both results are as drawn (`SplitResult.by_size` is empty). A draw is overruled only where it would
    miss a share by more than half, or make one group most of a set.
-3. With `keep`, an earlier split, nothing of it moves, whatever is added. A new utterance goes where the old ones are
-   that it is linked to, over other new ones too; one that would link two splits is set aside.
+3. With `keep`, an earlier split, none of its utterances moves, whatever is added. A new utterance goes to the split of the
+   old ones that it is linked to, directly or over other new ones; one that would link two splits is excluded.
 """
 
 from __future__ import annotations
 
 import difflib
-import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from anadil import audio
 from anadil.errors import AnadilError, Problem, summarize
-from anadil.manifest import Utterance
-from anadil.splitting.assign import EXCLUDED, FREE, HELD_OUT, REST, Draw, Lengths, Sides, hold_out, shared
+from anadil.manifest import Utterance, measured, probe_all
+from anadil.splitting.assign import EXCLUDED, FREE, HELD_OUT, REST, Assignment, Lengths, Stage, hold_out, shared
 from anadil.splitting.links import BOTH, SPEAKER, TEXT, Links, absolute_paths, find_links, speaker_name
 
 TRAIN, VALID, TEST, SET_ASIDE = "train", "valid", "test", "set_aside"
@@ -35,10 +32,10 @@ NAMES = (TRAIN, VALID, TEST, SET_ASIDE)
 
 @dataclass(frozen=True)
 class Plan:
-    """What is wanted. Shares are of the hours; `disjoint` says what two splits must not share.
+    """The split that is wanted. Shares are of the hours; `disjoint` is what two splits must not share.
 
-    `valid_disjoint` (default: `disjoint`) is for train and valid alone. `test_speakers` are the whole test set, and
-    `valid` is then a share of the others. `set_aside` leaves out the utterances that link two splits.
+    `valid_disjoint` (default: `disjoint`) is for train and valid only. With `test_speakers`, their utterances are the test
+    set, and `valid` is a share of the others. `set_aside` excludes the utterances that link two splits.
     """
 
     valid: float = 0.1
@@ -51,7 +48,7 @@ class Plan:
     language: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready: two plans that deal alike are equal."""
+        """For JSON: equal for two plans that give the same split."""
         inner = self.disjoint if self.valid_disjoint is None else self.valid_disjoint
         return {name: getattr(self, name) for name in ("valid", "test", "seed", "set_aside", "language")} | {
             "disjoint": sorted(self.disjoint),
@@ -62,7 +59,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Leak:
-    """What a held-out split shares with those it is held out from: `test` with train and valid, `valid` with train."""
+    """What a held-out split shares with others: test with train and valid, valid with train."""
 
     n_speakers: int
     n_sentences: int
@@ -86,21 +83,21 @@ class SplitFigures:
 
 @dataclass(frozen=True)
 class SplitResult:
-    """Outcome: `where` is the index in NAMES of each utterance. `by_size` names the splits that are not as drawn."""
+    """The split of each utterance. `by_size` names the splits that are not as drawn."""
 
     utterances: Sequence[Utterance]
-    where: np.ndarray  # int8 (utterances,)
+    split_index: np.ndarray  # int8 (utterances,): index in NAMES
     links: Links
     lengths: Lengths
-    reasons: Mapping[int, str]  # why an utterance was set aside
+    reasons: Mapping[int, str]  # why an utterance was excluded, by its index
     by_size: tuple[str, ...]
     n_kept: int = 0  # utterances that an earlier split had
 
     def mask(self, *names: str) -> np.ndarray:
-        return np.isin(self.where, [NAMES.index(name) for name in names])
+        return np.isin(self.split_index, [NAMES.index(name) for name in names])
 
     def part(self, name: str) -> list[Utterance]:
-        """The utterances of one split, in the order of the input; those set aside tell why in `extra`."""
+        """The utterances of one split, in the order of the input; excluded ones have the reason in `extra`."""
         chosen = np.flatnonzero(self.mask(name)).tolist()
         if name != SET_ASIDE:
             return [self.utterances[i] for i in chosen]
@@ -122,14 +119,14 @@ class SplitResult:
         )
 
     def leak(self, name: str) -> Leak:
-        """Counted anew on the result, not taken from how it was made."""
+        """What a held-out split shares, counted on the result itself."""
         held, rest = self.mask(name), self.mask(*((TRAIN, VALID) if name == TEST else (TRAIN,)))
-        side = np.where(held, HELD_OUT, np.where(rest, REST, EXCLUDED))
-        sentences = shared(self.links.sentence, side)
+        assigned = np.where(held, HELD_OUT, np.where(rest, REST, EXCLUDED))
+        sentences = shared(self.links.sentence, assigned)
         return Leak(
             len(np.unique(self.links.speaker[held])),
             len(np.unique(self.links.sentence[held])),
-            len(shared(self.links.speaker, side)),
+            len(shared(self.links.speaker, assigned)),
             len(sentences),
             _hours(float(self.lengths[held & np.isin(self.links.sentence, sentences)].sum())),
         )
@@ -144,80 +141,75 @@ def assign_splits(
     links: Links | None = None,
     keep: Mapping[str, Sequence[Utterance]] | None = None,
 ) -> SplitResult:
-    """Deal test from the whole, then valid from the rest. Every utterance needs its duration (`measure`).
+    """Hold out test, then valid from the rest. Every utterance needs a duration (see `measure`).
 
-    The result can fall short of the shares, even be empty, where the links leave no choice: `tradeoffs.split` tells.
+    A split can fall short of its share, or be empty, where the links leave no choice: `tradeoffs.split` reports it.
     Raises AnadilError for an unknown test speaker, and for a `keep` that is not what `plan` asks for.
     """
     links = links or find_links(utterances, plan.language)
     lengths = np.round(np.array([one.duration or 0.0 for one in utterances], dtype=np.float64) * 1e6)
-    where = np.full(len(utterances), NAMES.index(TRAIN), dtype=np.int8)
+    split_index = np.full(len(utterances), NAMES.index(TRAIN), dtype=np.int8)
     earlier = _earlier(utterances, keep or {})
     reasons: dict[int, str] = {}
     by_size: list[str] = []
     for name in (TEST, VALID):
-        chosen = np.flatnonzero(where == NAMES.index(TRAIN))
+        chosen = np.flatnonzero(split_index == NAMES.index(TRAIN))
         if not len(chosen):
             break
-        how, pinned = _stage(name, plan, links, utterances, earlier)
-        inner, pinned = links.take(chosen), pinned[chosen]
-        if not how.set_aside and keep:
-            _require_apart(inner, pinned, how, name)
-        dealt = hold_out(inner, lengths[chosen], how, pinned)
-        where[chosen[dealt.side == HELD_OUT]] = NAMES.index(name)
-        where[chosen[dealt.side == EXCLUDED]] = NAMES.index(SET_ASIDE)
-        reasons |= {int(chosen[i]): reason for i, reason in _reasons(inner, dealt.side, name).items()}
-        by_size += [name] if dealt.by_size else []
-    return SplitResult(utterances, where, links, lengths, reasons, tuple(by_size), int((earlier >= 0).sum()))
+        stage, pinned = _make_stage(name, plan, links, utterances, earlier)
+        chosen_links, pinned = links.take(chosen), pinned[chosen]
+        if not stage.set_aside and keep:
+            _require_disjoint(chosen_links, pinned, stage, name)
+        result = hold_out(chosen_links, lengths[chosen], stage, pinned)
+        split_index[chosen[result.assigned == HELD_OUT]] = NAMES.index(name)
+        split_index[chosen[result.assigned == EXCLUDED]] = NAMES.index(SET_ASIDE)
+        reasons |= {int(chosen[i]): reason for i, reason in _reasons(chosen_links, result.assigned, name).items()}
+        by_size += [name] if result.by_size else []
+    return SplitResult(utterances, split_index, links, lengths, reasons, tuple(by_size), int((earlier >= 0).sum()))
 
 
 def measure(
     utterances: Sequence[Utterance], on_progress: Callable[[int, int], None] = lambda done, total: None
 ) -> tuple[list[Utterance], int]:
-    """Fill in missing durations from the audio; how many. Raises AnadilError naming each file that has none."""
+    """The utterances with missing durations filled in from the audio, and how many there were.
+
+    Raises AnadilError naming each utterance whose audio cannot be measured.
+    """
     missing = [i for i, one in enumerate(utterances) if one.duration is None]
     filled, problems = list(utterances), []
-    paths = list(dict.fromkeys(utterances[i].audio_filepath for i in missing))
-    lengths: dict[str, float | AnadilError] = {}
-    with ThreadPoolExecutor(max_workers=min(8, 2 * (os.cpu_count() or 1))) as pool:
-        for done, (path, length) in enumerate(zip(paths, pool.map(_length, paths), strict=True), start=1):
-            lengths[path] = length
-            on_progress(done, len(paths))
+    infos = probe_all((utterances[i] for i in missing), on_progress)
     for i in missing:
-        one, length = utterances[i], lengths[utterances[i].audio_filepath]
-        if isinstance(length, AnadilError):
-            problems.append(Problem(one.source or one.audio_filepath, f'no "duration", and {length}'))
-        elif length <= one.offset:
-            what = f'no "duration", and offset {one.offset:g} s is past the end of the audio ({length:.2f} s)'
-            problems.append(Problem(one.source or one.audio_filepath, what))
-        else:
-            filled[i] = replace(one, duration=length - one.offset)
+        one = utterances[i]
+        try:
+            filled[i] = measured(one, infos[one.audio_filepath])
+        except AnadilError as error:
+            problems.append(Problem(one.source or one.audio_filepath, f'no "duration", and {error}'))
     if problems:
-        step = "put the audio where the manifest says, take these lines out, or fill in durations (anadil import does)"
+        step = "put the audio where the manifest says, remove these lines, or fill in durations (anadil import does)"
         raise AnadilError(summarize(problems, "utterances", len(utterances), step))
     if utterances and not any(one.duration for one in filled):
-        raise AnadilError('every "duration" is 0: there is nothing to hear\n  next: check what wrote the manifest')
+        raise AnadilError('every "duration" is 0: the manifest has no audio\n  next: check what wrote the manifest')
     return filled, len(missing)
 
 
-def _stage(
+def _make_stage(
     name: str, plan: Plan, links: Links, utterances: Sequence[Utterance], earlier: np.ndarray
-) -> tuple[Draw, Sides]:
-    """How to deal one split from what is left, and which utterances have their place already."""
-    together = plan.valid_disjoint in (None, plan.disjoint)
+) -> tuple[Stage, Assignment]:
+    """How to hold out one split, and the earlier assignments that stay."""
+    same_draw = plan.valid_disjoint in (None, plan.disjoint)
     if name == VALID:
         before = 0.0 if plan.test_speakers else plan.test
-        salt, earlier_share = (f"{plan.seed}", before) if together else (f"{plan.seed} {name}", 0.0)
+        salt, earlier_share = (f"{plan.seed}", before) if same_draw else (f"{plan.seed} {name}", 0.0)
         disjoint = plan.valid_disjoint or plan.disjoint
-        how = Draw(plan.valid / (1 - before), disjoint, salt, plan.set_aside, earlier=earlier_share)
+        stage = Stage(plan.valid / (1 - before), disjoint, salt, plan.set_aside, earlier=earlier_share)
     else:
-        how = Draw(plan.test, plan.disjoint, f"{plan.seed}", plan.set_aside, later=plan.valid if together else 0.0)
+        stage = Stage(plan.test, plan.disjoint, f"{plan.seed}", plan.set_aside, later=plan.valid if same_draw else 0.0)
         if plan.test_speakers:
             speakers = np.unique(links.speaker[_spoken_by(plan.test_speakers, utterances)])
             chosen = np.where(np.isin(links.speaker, speakers), HELD_OUT, REST)
-            return replace(how, share=0.0), chosen.astype(np.int8)
+            return replace(stage, share=0.0), chosen.astype(np.int8)
     pinned = np.where(earlier < 0, FREE, np.where(earlier == NAMES.index(name), HELD_OUT, REST))
-    return how, pinned.astype(np.int8)
+    return stage, pinned.astype(np.int8)
 
 
 def _spoken_by(speakers: Sequence[str], utterances: Sequence[Utterance]) -> np.ndarray:
@@ -234,54 +226,47 @@ def _spoken_by(speakers: Sequence[str], utterances: Sequence[Utterance]) -> np.n
 
 
 def _earlier(utterances: Sequence[Utterance], keep: Mapping[str, Sequence[Utterance]]) -> np.ndarray:
-    """Index in NAMES of each utterance that an earlier split has, -1 for new ones. A clip is its file and offset."""
-    place: dict[tuple[str, float], int] = {}
+    """Index in NAMES of each utterance in the earlier split, -1 for new ones. File and offset identify a clip."""
+    index_of: dict[tuple[str, float], int] = {}
     for name, old in keep.items():
         for one, path in zip(old, absolute_paths(old), strict=True):
             clip = (path, one.offset)
-            if place.setdefault(clip, NAMES.index(name)) != NAMES.index(name):
+            if index_of.setdefault(clip, NAMES.index(name)) != NAMES.index(name):
                 raise AnadilError(
-                    f"{one.source}: this clip is also in {NAMES[place[clip]]}.jsonl\n  next: mend the split to keep"
+                    f"{one.source}: this clip is also in {NAMES[index_of[clip]]}.jsonl\n  next: correct the split to keep"
                 )
-    if not place:
+    if not index_of:
         return np.full(len(utterances), -1)
     paths = absolute_paths(utterances)
-    found = np.array([place.get((path, one.offset), -1) for one, path in zip(utterances, paths, strict=True)])
-    if (found < 0).all():
+    earlier = np.array([index_of.get((path, one.offset), -1) for one, path in zip(utterances, paths, strict=True)])
+    if (earlier < 0).all():
         raise AnadilError(
-            "none of the utterances is in the split to keep: a clip is known by its audio file and its offset\n"
+            "none of the utterances is in the split to keep: a clip is identified by its audio file and its offset\n"
             "  next: check that --keep and the manifests name the same files"
         )
-    return found
+    return earlier
 
 
-def _require_apart(links: Links, pinned: Sides, how: Draw, name: str) -> None:
-    n_speakers = len(shared(links.speaker, pinned)) if SPEAKER in how.disjoint else 0
-    n_sentences = len(shared(links.sentence, pinned)) if TEXT in how.disjoint else 0
+def _require_disjoint(links: Links, pinned: Assignment, stage: Stage, name: str) -> None:
+    n_speakers = len(shared(links.speaker, pinned)) if SPEAKER in stage.disjoint else 0
+    n_sentences = len(shared(links.sentence, pinned)) if TEXT in stage.disjoint else 0
     if n_speakers or n_sentences:
-        mend = "--disjoint text" if n_speakers else "--disjoint speaker, or --set-aside to leave these out of training"
+        option = "--disjoint text" if n_speakers else "--disjoint speaker, or --set-aside to omit these from training"
         raise AnadilError(
-            f"the split to keep has {n_speakers:,} speakers and {n_sentences:,} sentences both in {name} and in what "
-            f"{name} is held out from\n  next: keep it with {mend}, or split anew, into another --out"
+            f"the split to keep has {n_speakers:,} speakers and {n_sentences:,} sentences in {name} that are also in the "
+            f"splits that {name} is held out from\n  next: keep it with {option}, or make a new split in another --out"
         )
 
 
-def _reasons(links: Links, side: Sides, name: str) -> dict[int, str]:
+def _reasons(links: Links, assigned: Assignment, name: str) -> dict[int, str]:
     others = "train" if name == VALID else "train or valid"
-    aside = np.flatnonzero(side == EXCLUDED)
-    held = np.isin(links.speaker[aside], links.speaker[side == HELD_OUT])
+    excluded = np.flatnonzero(assigned == EXCLUDED)
+    held = np.isin(links.speaker[excluded], links.speaker[assigned == HELD_OUT])
     return {
         i: f"its speaker is in {name}, its sentence in {others}" if is_held else
         f"its speaker is in {others}, its sentence in {name}"
-        for i, is_held in zip(aside.tolist(), held.tolist(), strict=True)
+        for i, is_held in zip(excluded.tolist(), held.tolist(), strict=True)
     }  # fmt: skip
-
-
-def _length(path: str) -> float | AnadilError:
-    try:
-        return audio.probe(path).duration
-    except AnadilError as error:
-        return error
 
 
 def _hours(length: float) -> float:

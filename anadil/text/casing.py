@@ -1,4 +1,4 @@
-"""Lower-casing that is right for the language."""
+"""Lower-casing by the rules of the language."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ import unicodedata
 from typing import Literal
 
 Casing = Literal["default", "turkic", "lithuanian", "greek", "irish", "dutch", "none"]
-"""The families of Unicode's SpecialCasing.txt, and two conventions that it leaves to the writer:
-turkic: I and İ are capitals of two letters, ı and i; lithuanian: a small i keeps its dot under an accent;
-greek: a sigma that ends a word is ς; irish: n and t before a capital vowel get a hyphen (nAthair, n-athair);
-dutch: the ligature ĳ is two letters; none: a script without case, letters stay as they are."""
+"""The families of Unicode's SpecialCasing.txt, and two spelling conventions that are not in it (irish, dutch).
+
+turkic: I and İ are the capitals of two letters, ı and i; lithuanian: a small i keeps its dot under an accent;
+greek: a sigma at the end of a word is ς; irish: n and t before a capital vowel get a hyphen (nAthair, n-athair);
+dutch: the ligature ĳ is two letters; none: the script has no case, and letters stay as they are.
+"""
 
 _FAMILIES: dict[str, Casing] = {
     **dict.fromkeys(("tr", "tur", "az", "aze", "azj", "crh", "gag", "kk-latn", "kaz-latn", "tt-latn", "tat-latn"), "turkic"),
@@ -29,7 +31,7 @@ _LITHUANIAN_ACCENT = re.compile("([IJĮ])(?=[\u0323-\u0333]*[\u0300\u0301\u0303]
 
 
 def casing_family(language: str) -> Casing:
-    """Family of a language that has no file of its own (BCP-47 or ISO 639-3; script and region after - or _)."""
+    """The casing family of a language that has no file (BCP-47 or ISO 639-3; script and region follow - or _)."""
     parts = language.replace("_", "-").lower().split("-")
     for candidate in ("-".join(parts[:2]), parts[0]):
         if candidate in _FAMILIES:
@@ -38,15 +40,15 @@ def casing_family(language: str) -> Casing:
 
 
 def lower(text: str, language: str) -> str:
-    """Lower-case NFC text by the rules of `language`."""
+    """Return NFC text in lower case by the rules of `language`."""
     return lower_by(text, casing_family(language))
 
 
 def lower_by(text: str, casing: Casing) -> str:
-    """Lower-case NFC text by the rules of a family.
+    """Return NFC text in lower case by the rules of a casing family.
 
-    Python's `"İ".lower()` is "i" plus U+0307, which NFC cannot compose: every reference holding it could never
-    be matched. A small i loses that second dot in every language but Lithuanian, which writes it on purpose.
+    Python's `"İ".lower()` is "i" plus U+0307, which NFC cannot compose, so that no hypothesis could match a reference
+    with it. A small i loses this second dot in every language except Lithuanian, whose spelling needs it.
     """
     if casing == "none":
         return text
@@ -55,7 +57,7 @@ def lower_by(text: str, casing: Casing) -> str:
 
 
 def before_lowering(text: str, casing: Casing) -> str:
-    """What depends on the letters around a capital, done while it is one still."""
+    """Apply the rules that depend on the neighbours of a capital letter; call this before `lower_letter`."""
     if casing == "turkic" and _DOT_ABOVE in text:
         text = text.replace("I" + _DOT_ABOVE, "i")
     elif casing == "irish":
@@ -66,7 +68,7 @@ def before_lowering(text: str, casing: Casing) -> str:
 
 
 def lower_letter(letter: str, casing: Casing) -> str:
-    """One character in lower case, whatever stands beside it."""
+    """One character in lower case, without regard to its neighbours."""
     if casing == "turkic" and letter in "Iİ":
         return "ı" if letter == "I" else "i"
     if casing == "lithuanian" and letter in _LITHUANIAN:
@@ -75,7 +77,7 @@ def lower_letter(letter: str, casing: Casing) -> str:
 
 
 def after_lowering(text: str, casing: Casing) -> str:
-    """The second dot of an i, and the sigma that ends a word."""
+    """Remove the second dot of an i, and write a sigma at the end of a word as ς; call this after `lower_letter`."""
     if _DOT_ABOVE in text and casing != "lithuanian":
         text = _DOTTED_AGAIN.sub("i", text)
     return _FINAL_SIGMA.sub("ς", text) if "σ" in text else text

@@ -1,4 +1,4 @@
-"""What is not written as it is said: numbers, money, dates, times, units, abbreviations, addresses. Here it is said."""
+"""Spelling out: numbers, money, dates, times, units, abbreviations and addresses are replaced by their spoken words."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from anadil.text.language_rules import LanguageRules, Money
 from anadil.text.numbers import Speller
 from anadil.text.patterns import APOSTROPHES, DASHES, longest_first, spellings, thousands
 
-Note = Callable[[str, str], None]
-"""Told what was written and what is said for it."""
+OnExpansion = Callable[[str, str], None]
+"""Called with an expression as written and the words that replace it."""
 
 _MARKS = ".,:;/-–—'’+−()%&!?"
-STUCK = str.maketrans({mark: chr(0xFDD0 + i) for i, mark in enumerate(_MARKS)})
-"""A number that cannot be spelled keeps its marks through the rest of normalisation, behind these no-characters."""
-UNSTUCK = str.maketrans({chr(0xFDD0 + i): mark for i, mark in enumerate(_MARKS)})
-_JOIN = "\ufdef"  # stands before an apostrophe that goes
+_HIDE_MARKS = str.maketrans({mark: chr(0xFDD0 + i) for i, mark in enumerate(_MARKS)})
+"""Replaces the marks in a number that cannot be spelled out by noncharacters, so that later rules do not drop them."""
+RESTORE_MARKS = str.maketrans({chr(0xFDD0 + i): mark for i, mark in enumerate(_MARKS)})
+_JOIN = "\ufdef"  # precedes an apostrophe that `expand` removes
 
 _SUFFIX = re.compile(rf"([{APOSTROPHES}])([^\W\d_]+)")
 
@@ -28,7 +28,7 @@ _ROMAN = {"I": 1, "V": 5, "X": 10}
 
 
 class Expander:
-    """Built once per language; `expand` is what to call."""
+    """Spells out numbers, abbreviations and signs by the rules of one language."""
 
     def __init__(self, language_rules: LanguageRules) -> None:
         self.language_rules = language_rules
@@ -46,68 +46,71 @@ class Expander:
         self._scales = longest_first(language_rules.scales)
         self._dashes = re.compile(rf"[{DASHES}]|(?<=\d)-")
 
-    def expand(self, text: str, note: Note = lambda source, said: None) -> str:
-        """The text in words; what cannot be said stays, its marks as `STUCK`."""
+    def expand(self, text: str, on_expansion: OnExpansion = lambda written, spoken: None) -> str:
+        """The text with every match of `patterns.expression` in words.
+
+        A match that cannot be spelled out stays, with its marks hidden until `RESTORE_MARKS`.
+        """
         has_address = self._address_trigger.search(text) is not None
-        wanted, starts = self._with_addresses if has_address else self._expression
+        expression, starts = self._with_addresses if has_address else self._expression
         pieces, done, start = [], 0, starts.search(text)
         while start is not None:
-            match = wanted.match(text, start.start())
+            match = expression.match(text, start.start())
             if match is not None:
                 pieces.append(text[done : match.start()])
-                said, done = self._replace(match, note)
-                pieces.append(said)
+                words, done = self._replace(match, on_expansion)
+                pieces.append(words)
             start = starts.search(text, done if match else start.start() + 1)
-        whole = "".join([*pieces, text[done:]])
-        return re.sub(f"{_JOIN}[{APOSTROPHES}]", "", whole) if _JOIN in whole else whole
+        expanded = "".join([*pieces, text[done:]])
+        return re.sub(f"{_JOIN}[{APOSTROPHES}]", "", expanded) if _JOIN in expanded else expanded
 
-    def _replace(self, match: re.Match[str], note: Note) -> tuple[str, int]:
-        """What is said for a match, with the spaces that part it from its neighbours, and where the text goes on."""
-        kind, found, text, end = match.lastgroup or "", match.group(), match.string, match.end()
+    def _replace(self, match: re.Match[str], on_expansion: OnExpansion) -> tuple[str, int]:
+        """The words for a match, with spaces to separate them from their neighbours, and the end of what they replace."""
+        kind, written, text, end = match.lastgroup or "", match.group(), match.string, match.end()
         try:
-            said = _SAY[kind](self, found)
+            words = _SPELL_OUT[kind](self, written)
         except AnadilError:
-            return " " + found.translate(STUCK) + " ", end
-        note(found, said)
+            return " " + written.translate(_HIDE_MARKS) + " ", end
+        on_expansion(written, words)
         before = text[match.start() - 1] if match.start() else " "
-        said = said if before.isspace() else self._pad + said
+        words = words if before.isspace() else self._pad + words
         suffix = _SUFFIX.match(text, end) if kind != "symbol" else None
         if suffix is None:
-            return said if end == len(text) or text[end].isspace() else said + self._pad, end
-        forms = self.language_rules.numbers.suffix_forms.get((said.split() or [""])[-1], {})
+            return words if end == len(text) or text[end].isspace() else words + self._pad, end
+        forms = self.language_rules.numbers.suffix_forms.get((words.split() or [""])[-1], {})
         ending = forms.get(suffix[2].lower())
         if self.language_rules.numbers.suffix == "join":
-            said += _JOIN
-        return (said, end) if ending is None else (said + suffix[1] + ending, suffix.end())
+            words += _JOIN
+        return (words, end) if ending is None else (words + suffix[1] + ending, suffix.end())
 
-    def quantity(self, text: str, ruleset: str = "") -> str:
-        """A number or a range of two, in words."""
+    def _quantity(self, text: str, ruleset: str = "") -> str:
+        """A number, or a range of two numbers, in words."""
         pair = None if text.isdecimal() else self._range.fullmatch(text)
         if pair is None:
-            return self.one(text, ruleset)
-        ends = {"from": self.one(pair[1], ruleset), "to": self.one(pair[2], ruleset)}
+            return self._number(text, ruleset)
+        ends = {"from": self._number(pair[1], ruleset), "to": self._number(pair[2], ruleset)}
         return fill(self.language_rules.range or "{from} {to}", ends)
 
-    def counted(self, text: str) -> str:
-        """The same before a unit or a currency, where no number is a year."""
-        return self.quantity(text, self.language_rules.numbers.counting or self.language_rules.numbers.ruleset)
+    def _counting(self, text: str) -> str:
+        """A number or a range before a unit or a currency, where no number is a year."""
+        return self._quantity(text, self.language_rules.numbers.counting or self.language_rules.numbers.ruleset)
 
-    def one(self, text: str, ruleset: str = "") -> str:
+    def _number(self, text: str, ruleset: str = "") -> str:
         """One number in words."""
         value = text.lstrip("-−")
         plain = value.translate(self._grouping)
         decimal = self.language_rules.numbers.decimal
         whole, _, fraction = plain.partition(decimal) if decimal else (plain, "", "")
         grouped = plain != value  # 1.900 is a quantity, 1900 may be a year
-        said = (
+        words = (
             self.speller.decimal(whole, fraction)
             if fraction
             else self.speller.integer(whole, ruleset or (self.language_rules.numbers.ruleset if grouped else ""))
         )
-        return said if value == text else f"{self.speller.minus(value)} {said}"
+        return words if value == text else f"{self.speller.minus(value)} {words}"
 
     def _count(self, text: str) -> str:
-        """The number that a plural form goes with: the last of a range, with a dot for the decimal mark."""
+        """The number that selects the plural form: the last one of a range, with a dot as its decimal mark."""
         last = self._dashes.split(text)[-1].strip().lstrip("-−").translate(self._grouping)
         return last.replace(self.language_rules.numbers.decimal, ".") if self.language_rules.numbers.decimal else last
 
@@ -126,18 +129,20 @@ class Expander:
         settings = self.language_rules.date
         assert settings is not None
         parts = re.split(r"[./-]", text)
-        found = dict(zip("ymd" if len(parts[0]) == 4 else settings.order, parts, strict=True))
-        day, month = int(found["d"]), int(found["m"])
+        fields = dict(zip("ymd" if len(parts[0]) == 4 else settings.order, parts, strict=True))
+        day, month = int(fields["d"]), int(fields["m"])
         if not (1 <= day <= 31 and 1 <= month <= 12 and settings.months):
             return " ".join(self.speller.integer(part) for part in parts)
-        spoken = (
+        day_words = (
             self.speller.ordinal(str(day), settings.ordinal_day)
             if settings.ordinal_day
             else self.speller.integer(str(day))
         )
-        read = {"rules": self.speller.year, "cardinal": self._cardinal, "digits": self.speller.one_by_one}
-        year = read[settings.year](str(int(found["y"])))
-        return fill(settings.say, {"day": spoken, "month": settings.months[month - 1], "year": year})
+        spell_year = {"rules": self.speller.year, "cardinal": self._cardinal, "digits": self.speller.one_by_one}[
+            settings.year
+        ]
+        year = spell_year(str(int(fields["y"])))
+        return fill(settings.say, {"day": day_words, "month": settings.months[month - 1], "year": year})
 
     def _cardinal(self, digits: str) -> str:
         return self.speller.integer(digits, self.language_rules.numbers.ruleset)
@@ -154,15 +159,13 @@ class Expander:
         form = settings.full_hour if int(minute) == 0 and not second else settings.say
         if minute[0] == "0" and int(minute) and settings.small_minute:
             form = settings.small_minute
-        return fill(form, names) + "".join(" " + self.speller.integer(str(int(one))) for one in second)
+        return fill(form, names) + "".join(" " + self.speller.integer(str(int(part))) for part in second)
 
     def _phone(self, text: str) -> str:
         digits = re.sub(r"\D", "", text)
-        if re.fullmatch(r"[1-9]\d{0,2}(?: \d{3})+", text):  # 1 234 567 is a number in every language
+        if re.fullmatch(r"[1-9]\d{0,2}(?: \d{3})+", text):  # in every language 1 234 567 is a number
             return self.speller.integer(digits)
-        if len(digits) < 7 or re.fullmatch(
-            r"\d{4}-\d{2}-\d{2}", text
-        ):  # a date, where the language says nothing of dates
+        if len(digits) < 7 or re.fullmatch(r"\d{4}-\d{2}-\d{2}", text):  # a date, in a language without rules for dates
             return " ".join(self.speller.integer(part) for part in re.findall(r"\d+", text))
         plus = self.language_rules.symbols.get("+", "") + " " if text[0] == "+" else ""
         return plus + self.speller.one_by_one(digits)
@@ -177,17 +180,17 @@ class Expander:
         decimal = self.language_rules.numbers.decimal
         whole, _, cents = amount.partition(decimal) if decimal else (amount, "", "")
         if minor and len(cents) == 2 and not scale:
-            said = f"{self.counted(whole)} {self.speller.plural(name, self._count(whole))}"
+            words = f"{self._counting(whole)} {self.speller.plural(name, self._count(whole))}"
             if int(cents):
-                said += f" {self.counted(str(int(cents)))} {self.speller.plural(minor, str(int(cents)))}"
-            return said
+                words += f" {self._counting(str(int(cents)))} {self.speller.plural(minor, str(int(cents)))}"
+            return words
         word = self.speller.plural(name, "1000000" if scale else self._count(amount))
-        return " ".join(filter(None, (self.counted(amount), self.language_rules.scales.get(scale, ""), word)))
+        return " ".join(filter(None, (self._counting(amount), self.language_rules.scales.get(scale, ""), word)))
 
     def _percent(self, text: str) -> str:
         amount = text.strip("% \u00a0\u202f")
         return fill(
-            self.speller.plural(self.language_rules.percent, self._count(amount)), {"number": self.counted(amount)}
+            self.speller.plural(self.language_rules.percent, self._count(amount)), {"number": self._counting(amount)}
         )
 
     def _unit(self, text: str) -> str:
@@ -195,7 +198,7 @@ class Expander:
         assert match is not None
         amount, sign = match.group(), text[match.end() :].strip()
         word = self.speller.plural(self.language_rules.units[sign], self._count(amount))
-        number = self.counted(amount)
+        number = self._counting(amount)
         return fill(word, {"number": number}) if "{" in word else f"{number} {word}"
 
     def _ordinal(self, text: str) -> str:
@@ -212,23 +215,23 @@ class Expander:
         return f"{self.speller.integer(digits)} {after}" if digits else alone
 
     def _composite(self, text: str) -> str:
-        """1.2.3 or 3/4: number by number, with the words for the marks; without these it is left alone."""
-        said = []
+        """1.2.3 or 3/4 number by number, with the words for the marks. Raises AnadilError if a mark has no word."""
+        words = []
         for piece in re.findall(r"\d+|\D", text):
             word = self.speller.integer(piece) if piece.isdecimal() else self.language_rules.numbers.marks.get(piece)
             if word is None:
                 raise AnadilError(f"no word for {piece!r} between digits")
-            said.append(word)
-        return " ".join(said)
+            words.append(word)
+        return " ".join(words)
 
 
 def fill(template: str, words: Mapping[str, str]) -> str:
-    """Put words into "{day} {month}". Raises AnadilError naming a place that does not exist."""
+    """Fill words into a template such as "{day} {month}". Raises AnadilError for a name that does not exist."""
 
     def word(match: re.Match[str]) -> str:
         if match[1] not in words:
             allowed = ", ".join(f"{{{name}}}" for name in words)
-            raise AnadilError(f"{template!r} asks for {match.group()}; there is {allowed}")
+            raise AnadilError(f"{template!r} contains {match.group()}; allowed: {allowed}")
         return words[match[1]]
 
     return re.sub(r"\{(\w*)\}", word, template)
@@ -239,7 +242,7 @@ def _roman(numeral: str) -> int:
     return sum(-a if a < b else a for a, b in zip(values, [*values[1:], 0], strict=True))
 
 
-_SAY: dict[str, Callable[[Expander, str], str]] = {
+_SPELL_OUT: dict[str, Callable[[Expander, str], str]] = {
     "email": Expander._address,
     "url": Expander._address,
     "date": Expander._date,
@@ -250,7 +253,7 @@ _SAY: dict[str, Callable[[Expander, str], str]] = {
     "phone": Expander._phone,
     "ordinal": Expander._ordinal,
     "fraction": Expander._fraction,
-    "quantity": Expander.quantity,
+    "quantity": Expander._quantity,
     "composite": Expander._composite,
     "abbreviation": Expander._abbreviation,
     "symbol": Expander._symbol,

@@ -1,4 +1,4 @@
-"""Characters that nobody sees, or that only a font needs: what each becomes before anything else is looked at."""
+"""Characters that are invisible or that exist only for fonts, and their plain forms. This is the first step of cleaning."""
 
 from __future__ import annotations
 
@@ -23,24 +23,25 @@ INVISIBLE = frozenset(
         ],
     )
 )
-"""Dropped in every language, and counted. Not U+200C and U+200D: they part words in Persian and form letters in Hindi."""
+"""Dropped in every language, and counted. U+200C and U+200D are not among them: Persian and Hindi need them."""
 
 JOINERS = "\u200c\u200d"
+"""The zero-width non-joiner separates the parts of a word in Persian; both joiners select letter forms in Hindi."""
 
 NO_CHARACTERS = "".join(map(chr, range(0xFDD0, 0xFDF0)))
-"""Code points that Unicode never assigns: dropped where they come in, and borrowed by expansions.py."""
+"""Code points that Unicode never assigns. They are dropped from any input, so that expansions.py can use them itself."""
 
-COMPATIBILITY = {
+_COMPATIBILITY = {
     "arabic": re.compile(r"[\uFB50-\uFDCF\uFDF0-\uFDFC\uFE70-\uFEFC]"),  # presentation forms of Arabic letters
     "wide": re.compile(r"[\uFF01-\uFFDC\u3000]"),  # full-width Latin, half-width kana
     "ligatures": re.compile(r"[\uFB00-\uFB06\u0132\u0133\u01C4-\u01CC\u01F1-\u01F3]"),  # ﬁ, ĳ, ǆ
 }
-"""NFKC is applied to these alone, where a language's rules name them: it would turn x² into x2."""
+"""Ranges that NFKC makes plain, if the language's rules name them. NFKC on all text would turn x² into x2."""
 
 
 def compatible(character: str, ranges: tuple[str, ...]) -> str:
-    """The plain form of a character in one of the named ranges, else the character."""
-    if any(COMPATIBILITY[name].match(character) for name in ranges):
+    """The plain form (NFKC) of a character in one of the named ranges; any other character is returned as it is."""
+    if any(_COMPATIBILITY[name].match(character) for name in ranges):
         return unicodedata.normalize("NFKC", character)
     return character
 
@@ -48,12 +49,12 @@ def compatible(character: str, ranges: tuple[str, ...]) -> str:
 @lru_cache(maxsize=8)
 def compatible_characters(ranges: tuple[str, ...]) -> tuple[str, ...]:
     """Every character of the named ranges that has a plain form."""
-    within = [COMPATIBILITY[name] for name in ranges]
-    every = map(chr, range(0x0132, 0xFFDD))
-    return tuple(c for c in every if any(one.match(c) for one in within) and unicodedata.normalize("NFKC", c) != c)
+    patterns = [_COMPATIBILITY[name] for name in ranges]
+    candidates = map(chr, range(0x0132, 0xFFDD))  # from the first to the last character of all ranges
+    return tuple(c for c in candidates if any(p.match(c) for p in patterns) and unicodedata.normalize("NFKC", c) != c)
 
 
 def ascii_digit(character: str) -> str:
-    """'7' for a seven of any script (Arabic-Indic, Devanagari, Thai, full-width), else the character."""
+    """The ASCII digit for a decimal digit of any script (Devanagari, Thai, full-width); else the character as it is."""
     value = unicodedata.decimal(character, None)
     return character if value is None else str(value)

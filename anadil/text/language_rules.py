@@ -1,4 +1,4 @@
-"""LanguageRules: the rules for one language's writing. Each file in languages/ holds one, and so does each saved model."""
+"""LanguageRules: the text rules of one language as typed data. Each file in languages/ and each saved model holds one."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from anadil.settings import SECTION
 from anadil.text.casing import Casing
 
 Policy = Literal["keep", "inside", "join", "split"]
-"""What becomes of a mark: it stays; it stays inside words only; it goes and leaves nothing; it goes and leaves a space."""
+"""What happens to a mark: keep it, keep it inside words only, remove it, or replace it by a space."""
 
 PUNCTUATION = '.,?!;:"“”„«»‹›()[]{}…–—¿¡،؛؟।॥。、！？'
-"""What most languages drop."""
+"""The punctuation that most languages drop."""
 
 
 def _joined(value: object) -> object:
@@ -28,7 +28,7 @@ def _listed(value: object) -> object:
 
 
 Characters = Annotated[str, BeforeValidator(_joined), Field(description="each character of the string")]
-Letters = Annotated[tuple[str, ...], BeforeValidator(_listed)]
+_Letters = Annotated[tuple[str, ...], BeforeValidator(_listed)]
 
 
 def _plural_forms(value: str | dict[str, str]) -> str | dict[str, str]:
@@ -38,28 +38,28 @@ def _plural_forms(value: str | dict[str, str]) -> str | dict[str, str]:
     return value
 
 
-Forms = Annotated[str | dict[str, str], AfterValidator(_plural_forms)]
+_Forms = Annotated[str | dict[str, str], AfterValidator(_plural_forms)]
 """A word, or its plural forms by CLDR's names: {one: kilometre, other: kilometres}."""
 
 
 class NumberSettings(BaseModel):
-    """How numbers are written, and what spells them."""
+    """How numbers are written in text, and which rules spell them out."""
 
     model_config = SECTION
 
-    cldr: str = ""  # language of CLDR whose rules spell; empty: the language itself
-    rules: dict[str, str] = {}  # own rules in CLDR's notation, where CLDR has none: "20": "yirmi[ →→]"
+    cldr: str = ""  # CLDR language whose rules are used; empty: the language itself
+    rules: dict[str, str] = {}  # your own rules in CLDR's notation, if CLDR has none: "20": "yirmi[ →→]"
     ruleset: str = "spellout-numbering"
-    counting: str = ""  # rule set before a unit or a currency, where it differs: ein Kilometer, not eins
+    counting: str = ""  # rule set before a unit or a currency, if it differs: ein Kilometer, not eins
     decimal: str = Field("", max_length=1)
     thousands: Characters = ""
-    decimal_word: str = ""  # empty: as CLDR's rules say it, digit by digit
+    decimal_word: str = ""  # the word for the decimal mark; empty: CLDR's
     fraction: Literal["digits", "number"] = "digits"  # 3,14: three comma one four, or three comma fourteen
-    minus: str = ""  # empty: as CLDR's rules say it
-    marks: dict[str, str] = {}  # what is said for a mark between digits that is no decimal mark: "/": bölü
-    years: tuple[int, int] | None = None  # four digits from and to, read by CLDR's rules for years
-    suffix: Literal["keep", "join"] = "keep"  # the apostrophe of 1923'te
-    suffix_forms: dict[str, dict[str, str]] = {}  # word that is said: ending as written, ending that goes with it
+    minus: str = ""  # the word for minus; empty: CLDR's
+    marks: dict[str, str] = {}  # the word for a mark between digits that is not the decimal mark: "/": bölü
+    years: tuple[int, int] | None = None  # four-digit numbers in this range are read by CLDR's rules for years
+    suffix: Literal["keep", "join"] = "keep"  # whether 1923'te keeps its apostrophe
+    suffix_forms: dict[str, dict[str, str]] = {}  # spoken word: {ending in the text: ending of the spoken word}
 
     @field_validator("rules", mode="before")
     @classmethod
@@ -68,15 +68,17 @@ class NumberSettings(BaseModel):
 
 
 class OrdinalSettings(BaseModel):
-    """How ordinals are written, and which of CLDR's rule sets spells them."""
+    """How ordinals are written in text, and which of CLDR's rule sets spells them out."""
 
     model_config = SECTION
 
     ruleset: str = "spellout-ordinal"
     rules: dict[str, str] = {}
-    suffixes: dict[str, str] = {}  # after the digits: its rule set, or empty for the one above
-    dot: Literal["no", "small", "any"] = "no"  # "3." before a small letter, or before any (one or two figures only)
-    roman: bool = False  # "II." before a word, of two letters or more
+    suffixes: dict[str, str] = {}  # suffix after the digits: its rule set, or empty for `ruleset`
+    dot: Literal["no", "small", "any"] = (
+        "no"  # whether "3." is an ordinal before a small letter, or before any letter (one or two digits only)
+    )
+    roman: bool = False  # whether "II." before a word is an ordinal (two letters or more)
 
     @field_validator("rules", mode="before")
     @classmethod
@@ -90,40 +92,40 @@ class OrdinalSettings(BaseModel):
 
 
 class DateSettings(BaseModel):
-    """15.03.2020; 2020-03-15 is understood in every language."""
+    """Dates such as 15.03.2020. The form 2020-03-15 is read in every language that has this section."""
 
     model_config = SECTION
 
     order: Literal["dmy", "mdy", "ymd"] = "dmy"
     say: str = "{day} {month} {year}"
-    ordinal_day: str = ""  # rule set for the day, if it is an ordinal
-    year: Literal["rules", "cardinal", "digits"] = "rules"  # by CLDR's rules for years, as a number, digit by digit
+    ordinal_day: str = ""  # rule set for the day, if it is read as an ordinal
+    year: Literal["rules", "cardinal", "digits"] = "rules"  # CLDR's rules for years, as a number, or digit by digit
     months: tuple[str, ...] = ()
 
 
 class TimeSettings(BaseModel):
-    """15:30."""
+    """Times such as 15:30."""
 
     model_config = SECTION
 
     marks: Characters = ":"
     say: str = "{hour} {minute}"
     full_hour: str = "{hour}"  # 15:00
-    after: Letters = ()  # words that follow a time and are in `say` already: 15:30 Uhr
-    small_minute: str = ""  # 15:05, where it is not said like 15:50
+    after: _Letters = ()  # words that follow a time and that `say` already contains: 15:30 Uhr
+    small_minute: str = ""  # 15:05, if its pattern differs from that of 15:50
 
 
 class Money(BaseModel):
-    """A currency with its hundredth part: 3,50 TL."""
+    """A currency and its hundredth part: 3,50 TL."""
 
     model_config = SECTION
 
-    name: Forms
-    minor: Forms = ""
+    name: _Forms
+    minor: _Forms = ""
 
 
 class LanguageRules(BaseModel):
-    """One language. Every key can be left out; languages/README.md says what each means."""
+    """The text rules of one language. Every key is optional; languages/README.md describes each."""
 
     model_config = SECTION
 
@@ -132,14 +134,14 @@ class LanguageRules(BaseModel):
     code: str = "und"
     script: str = ""
     direction: Literal["ltr", "rtl"] = "ltr"
-    spaces: Literal["words", "phrases", "none"] = "words"  # what a space parts
+    spaces: Literal["words", "phrases", "none"] = "words"  # what a space separates
     casing: Casing = "default"
     lowercase: bool = True
-    alphabet: Letters = ()
-    loan_letters: Letters = ()  # of foreign names
-    marks: Letters = ()  # combining marks that stand on more than one letter
-    tones: Letters = ()  # combining marks that are tones: what scoring without tone leaves out
-    whole_scripts: tuple[str, ...] = ()  # every letter of these: Han, Hiragana
+    alphabet: _Letters = ()
+    loan_letters: _Letters = ()  # letters of foreign names
+    marks: _Letters = ()  # combining marks that occur on more than one letter
+    tones: _Letters = ()  # combining marks that are tones; scoring with no-tone omits them
+    whole_scripts: tuple[str, ...] = ()  # scripts all of whose letters are allowed: Han, Hiragana
     drop: Characters = PUNCTUATION
     keep: Characters = ""
     apostrophe: Policy = "keep"
@@ -155,51 +157,51 @@ class LanguageRules(BaseModel):
     date: DateSettings | None = None
     time: TimeSettings | None = None
     range: str = ""  # "{from} to {to}"
-    percent: Forms = ""  # "{number} percent"
-    units: dict[str, Forms] = {}
-    currency: dict[str, Annotated[Money | Forms, Field(union_mode="left_to_right")]] = {}
-    scales: dict[str, str] = {}  # million, bn: what may stand between a number and its currency
-    fractions: dict[str, tuple[str, str]] = {}  # "½": [alone, after a number]
+    percent: _Forms = ""  # "{number} percent"
+    units: dict[str, _Forms] = {}
+    currency: dict[str, Annotated[Money | _Forms, Field(union_mode="left_to_right")]] = {}
+    scales: dict[str, str] = {}  # words allowed between a number and its currency: million, bn
+    fractions: dict[str, tuple[str, str]] = {}  # "½": [words when alone, words after a number]
     symbols: dict[str, str] = {}
-    web: dict[str, str] = {}  # what is said for the signs of addresses: ".": nokta
+    web: dict[str, str] = {}  # the words for the signs of addresses: ".": nokta
     abbreviations: dict[str, str] = {}
     tests: tuple[tuple[str, str], ...] = ()
 
     @field_validator("map")
     @classmethod
-    def _final(cls, value: dict[str, str]) -> dict[str, str]:
+    def _maps_to_final_forms(cls, value: dict[str, str]) -> dict[str, str]:
         for source, target in value.items():
             if len(source) != 1:
-                raise ValueError(f"a single character can be mapped, not {source!r}")
-            again = next((character for character in target if character in value), None)
-            if again is not None:
+                raise ValueError(f"only a single character can be mapped, not {source!r}")
+            mapped = next((character for character in target if character in value), None)
+            if mapped is not None:
                 raise ValueError(
-                    f"{source!r} is mapped to {target!r}, and {again!r} is mapped again: give the final form"
+                    f"{source!r} is mapped to {target!r}, and {mapped!r} is mapped again: give the final form"
                 )
         return value
 
     @field_validator("alphabet", "loan_letters", "marks", "tones")
     @classmethod
-    def _distinct(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+    def _are_distinct(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         letters = tuple(unicodedata.normalize("NFC", letter) for letter in value)
         repeated = sorted({letter for letter in letters if letters.count(letter) > 1})
-        if repeated or "" in letters:
-            raise ValueError(
-                f"letters that repeat: {', '.join(map(repr, repeated))}" if repeated else "an empty letter"
-            )
+        if repeated:
+            raise ValueError(f"letters that repeat: {', '.join(map(repr, repeated))}")
+        if "" in letters:
+            raise ValueError("an empty letter")
         return letters
 
     @model_validator(mode="after")
-    def _variants_are_clear(self) -> LanguageRules:
+    def _has_no_contradiction(self) -> LanguageRules:
         seen: dict[str, str] = {}
         for letter, variants in self.equivalents.items():
             for variant in variants:
                 if variant in self.equivalents or seen.setdefault(variant, letter) != letter:
-                    raise ValueError(f"equivalents: {variant!r} cannot stand for {letter!r} and for another letter too")
+                    raise ValueError(f"equivalents: {variant!r} cannot stand for both {letter!r} and another letter")
         if self.date is not None and len(self.date.months) not in (0, 12):
-            raise ValueError(f"date.months: {len(self.date.months)} months, a year has 12")
+            raise ValueError(f"date.months: expected 12 months, found {len(self.date.months)}")
         return self
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready; what has its default value is left out, and so are the tests."""
+        """The rules as JSON-ready data, without the tests and without the keys that have their default value."""
         return self.model_dump(mode="json", exclude_defaults=True, exclude={"tests"})

@@ -1,8 +1,9 @@
-"""Letters of another script that look the same: a Cyrillic а in a Latin word is a letter no model will ever hear."""
+"""Letters of another script that look the same, such as a Cyrillic а in a Latin word: a label with no sound of its own."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
 
 import regex
 
@@ -19,13 +20,15 @@ _NAMES = {"Latn": "Latin", "Cyrl": "Cyrillic", "Grek": "Greek"}
 
 
 def look_alikes(script: str) -> dict[str, str]:
-    """Letter of another script -> the letter of `script` (ISO 15924) that looks like it; empty for other scripts."""
-    own = _NAMES.get(script, "")
+    """Letter of another script -> the letter of `script` that looks like it.
+
+    `script` is an ISO 15924 code; the result is empty unless it is Latn, Cyrl or Grek.
+    """
     pairs = {
         "Latin": [(latin, other) for latin, other in _pairs(_LATIN_CYRILLIC + " " + _LATIN_GREEK)],
         "Cyrillic": [(b, a) for a, b in _pairs(_LATIN_CYRILLIC)] + [(a, b) for a, b in _pairs(_CYRILLIC_GREEK)],
         "Greek": [(b, a) for a, b in _pairs(_LATIN_GREEK + " " + _CYRILLIC_GREEK)],
-    }.get(own, [])
+    }.get(_NAMES.get(script, ""), [])
     return {other: letter for letter, other in pairs if other != letter}
 
 
@@ -34,29 +37,33 @@ def _pairs(text: str) -> Iterator[tuple[str, str]]:
         yield pair[0], pair[1]
 
 
-def strange_letters(word: str, script: str, own: frozenset[str]) -> str:
-    """Letters of a second script inside a word that has letters of the language's own; `own` are never strange."""
+@lru_cache(maxsize=4096)
+def script_of(character: str) -> str:
+    """Latin, Cyrillic or Greek; empty for all others."""
+    return next((name for name, pattern in _SCRIPTS.items() if pattern.match(character)), "")
+
+
+def _foreign_letters(word: str, script: str, own: frozenset[str]) -> str:
+    """The letters of other scripts in a word that also has letters of `script`; the letters in `own` do not count."""
     name = _NAMES.get(script)
     if name is None or word.isascii():
         return ""
-    others = [pattern for other, pattern in _SCRIPTS.items() if other != name]
-    strange = "".join(c for c in word if c not in own and any(pattern.match(c) for pattern in others))
-    native = any(_SCRIPTS[name].match(c) for c in word)
-    return strange if strange and native else ""
+    foreign = "".join(c for c in word if c not in own and script_of(c) not in ("", name))
+    return foreign if any(script_of(c) == name for c in word) else ""
 
 
-def mend(text: str, script: str, own: frozenset[str], table: dict[str, str]) -> str:
-    """Map look-alikes of another script to the language's letters, inside words that hold letters of both."""
+def map_look_alikes(text: str, script: str, own: frozenset[str], table: dict[str, str]) -> str:
+    """Map look-alikes of other scripts by `table`, in words that have letters of both scripts."""
 
-    def word(match: regex.Match[str]) -> str:
-        found = match.group()
-        strange = strange_letters(found, script, own)
-        return "".join(table.get(c, c) if c in strange else c for c in found) if strange else found
+    def mapped(match: regex.Match[str]) -> str:
+        word = match.group()
+        foreign = _foreign_letters(word, script, own)
+        return "".join(table.get(c, c) if c in foreign else c for c in word) if foreign else word
 
-    return str(_WORD.sub(word, text))
+    return str(_WORD.sub(mapped, text))
 
 
 def mixed_words(text: str, script: str, own: frozenset[str]) -> dict[str, str]:
-    """Words with letters of two scripts -> the strange letters, for the report."""
-    found = {word: strange_letters(word, script, own) for word in _WORD.findall(text)}
-    return {word: strange for word, strange in found.items() if strange}
+    """Words with letters of two scripts -> their letters of the other script, for the report."""
+    words = {word: _foreign_letters(word, script, own) for word in _WORD.findall(text)}
+    return {word: foreign for word, foreign in words.items() if foreign}

@@ -1,8 +1,9 @@
-"""Averages of weights: often better than the weights themselves, and as cheap to use. Validation decides.
+"""Averages of weights, which often have a lower error rate than the weights themselves. Validation decides.
 
-A moving average over steps (Polyak and Juditsky 1992, its decay warmed up so that it forgets the random start), and
-the plain mean of the last epochs (Izmailov et al., arXiv:1803.05407, here without its learning rate). Running statistics
-of batch norms are averaged like weights: they are averages of the same data, and the weights lie close to each other.
+There are two: a moving average over steps (EMA; Polyak and Juditsky 1992), whose decay is warmed up so that it forgets
+the random start; and the mean of the last epochs (Izmailov et al., arXiv:1803.05407, without its learning rate). Running
+statistics of batch norms are averaged like weights: they are averages of the same data, and the weights differ little.
+Why not torch.optim.swa_utils: docs/libraries.md.
 """
 
 from __future__ import annotations
@@ -24,14 +25,14 @@ from anadil.training.distributed.sharding import local, part_of, whole
 from anadil.training.run import EPOCHS
 
 SPARE = 3
-"""Files of epochs kept beyond those that are averaged: a run may go on from an earlier checkpoint."""
+"""So many more epochs than are averaged keep their file: a run may be resumed from an earlier checkpoint."""
 
 PLAIN = ""
-"""Name of the weights as they are."""
+"""The name of the weights that are not averaged."""
 
 
 class Averages:
-    """Follows a network through a run; its files are in `out`/epochs."""
+    """The averages of a network during a run; files of epochs are in `out`/epochs."""
 
     def __init__(self, network: nn.Module, settings: TrainingSettings, out: Path) -> None:
         self.network, self.decay, self.span = network, settings.ema_decay, settings.average_last
@@ -40,21 +41,21 @@ class Averages:
 
     @torch.no_grad()
     def after_step(self, step: int) -> None:
-        """Move the average; `step` counts from 1. The decay is at most (1 + step) / (10 + step)."""
+        """Update the moving average; `step` counts from 1. The decay is at most (1 + step) / (10 + step)."""
         if self.ema is None or self.decay is None:
             return
         share = 1 - min(self.decay, (1 + step) / (10 + step))
-        kept, now = [], []
+        averaged, current = [], []
         for name, tensor in self.network.state_dict().items():
             if tensor.is_floating_point():
-                kept.append(local(self.ema[name]))
-                now.append(local(tensor))
+                averaged.append(local(self.ema[name]))
+                current.append(local(tensor))
             else:
-                self.ema[name].copy_(tensor)  # counts
-        torch._foreach_lerp_(kept, now, share)
+                self.ema[name].copy_(tensor)  # the batch counts of batch norms
+        torch._foreach_lerp_(averaged, current, share)
 
     def after_epoch(self, epoch: int) -> None:
-        """Keep the epoch's weights, if the last few are to be averaged. Raises AnadilError if they cannot be written."""
+        """Save the epoch's weights, if the last epochs are averaged. Raises AnadilError if they cannot be written."""
         if self.span < 2:
             return
         with whole_file(self._file(epoch)) as beside:
@@ -65,12 +66,12 @@ class Averages:
         self._file(epoch - self.span - SPARE).unlink(missing_ok=True)
 
     def candidates(self, epoch: int) -> dict[str, dict[str, Tensor] | None]:
-        """Weights that could be used after `epoch`, by name; None for the network's own."""
+        """Return the candidates after `epoch` by name: weights, or None for those of the network."""
         found: dict[str, dict[str, Tensor] | None] = {PLAIN: None}
         if self.ema is not None:
             found["ema"] = self.ema
         files = [self._file(one) for one in range(max(1, epoch - self.span + 1), epoch + 1)] if self.span > 1 else []
-        files = [file for file in files if file.is_file()]  # a full disk may have cost some
+        files = [file for file in files if file.is_file()]  # a full disk may have prevented some
         if len(files) > 1:
             found["average"] = mean_of(files)
         return found
@@ -83,7 +84,7 @@ class Averages:
 
     @contextmanager
     def in_place(self, weights: dict[str, Tensor] | None) -> Iterator[None]:
-        """For as long as the block lasts, the network has these weights."""
+        """Give the network these weights inside the block."""
         if weights is None:
             yield
             return
@@ -95,7 +96,7 @@ class Averages:
             self.network.load_state_dict(own)
 
     def restore(self, ema: dict[str, Tensor] | None) -> None:
-        """What a checkpoint holds."""
+        """Restore the moving average from a checkpoint."""
         if self.ema is not None and ema is not None:
             for name, tensor in ema.items():
                 self.ema[name].copy_(part_of(tensor, self.ema[name]))
@@ -105,7 +106,7 @@ class Averages:
 
 
 def mean_of(files: list[Path]) -> dict[str, Tensor]:
-    """Mean of the weights in these files, counts as in the last. Raises AnadilError if one cannot be read."""
+    """Return the mean of the weights in these files; counts are those of the last. Raises AnadilError if one cannot be read."""
     total: dict[str, Tensor] = {}
     for file in files:
         try:
@@ -118,7 +119,7 @@ def mean_of(files: list[Path]) -> dict[str, Tensor]:
 
 
 def describe(name: str, settings: TrainingSettings) -> str:
-    """What a candidate is, in words; nothing for the weights as they are."""
+    """Describe a candidate in words; empty for the weights that are not averaged."""
     return {
         "ema": f"moving average over steps, decay {settings.ema_decay:g}" if settings.ema_decay else "",
         "average": f"mean of the last {settings.average_last} epochs",

@@ -1,6 +1,6 @@
-"""Checkpoints: all that a run needs to go on as if it had never stopped, written every few minutes.
+"""Checkpoints: all that a run needs to continue exactly, written every few minutes.
 
-Not a model to be used (RUN/best and RUN/last are): weights, optimiser, position in the data, generators.
+They hold weights, optimiser, position in the data and random generators. The models to use are RUN/best and RUN/last.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from anadil.training.run import CHECKPOINTS, Run, Validation
 
 VERSION = 2
 KEPT = 3
-"""The newest are kept: one may be damaged by a power cut, or hold the step where training went wrong."""
+"""So many are kept: the newest may be damaged by a power cut, or hold the step at which training diverged."""
 
 MAY_CHANGE = (
     "name",
@@ -45,18 +45,18 @@ MAY_CHANGE = (
     "training.accumulate",
     "training.checkpoint_minutes",
 )
-"""Settings that a resumed run may have otherwise: they end it sooner or later, or cost only time."""
+"""Settings that may change in a resumed run: they change only its end or its speed."""
 
 COUNTS = (
     "step", "epoch", "batch", "audio_s", "losses", "norms", "first_loss", "best_epoch", "patient_since",
     "lowest_loss", "warned", "dead_looks", "dead_since", "dead_loss",
 )  # fmt: skip
-"""Of `Run`, as they are."""
+"""Fields of `Run` that a checkpoint holds unchanged."""
 
 
 @dataclass(frozen=True)
 class Resumable:
-    """Everything that has a state."""
+    """Everything of a run that has a state."""
 
     learner: Learner
     averages: Averages
@@ -67,7 +67,7 @@ class Resumable:
 def save_checkpoint(state_of: Resumable) -> None:
     """Write RUN/checkpoints/step-N.ckpt, whole or not at all, and delete all but the newest. Raises AnadilError.
 
-    All processes are to call it; the first one writes.
+    All processes must call it; the first one writes.
     """
     run, learner = state_of.run, state_of.learner
     first = learner.fabric.is_global_zero
@@ -92,7 +92,7 @@ def save_checkpoint(state_of: Resumable) -> None:
     with whole_file(folder / f"step-{run.step:08d}.ckpt") as beside:
         try:
             torch.save(state, beside)
-        except RuntimeError as error:  # its own name for a full disk
+        except RuntimeError as error:  # PyTorch's error for a full disk
             raise OSError(str(error)) from error
     for old in _checkpoints(folder)[:-KEPT]:
         old.unlink(missing_ok=True)
@@ -100,14 +100,14 @@ def save_checkpoint(state_of: Resumable) -> None:
 
 
 def restore_checkpoint(state_of: Resumable) -> list[str]:
-    """Put everything back as it was at the newest checkpoint that can be read. Returns what there is to tell.
+    """Restore the newest readable checkpoint. Returns notes for the user.
 
     Raises AnadilError if there is none, if the run is complete, or if the data or a setting that matters has changed.
     """
     run, learner, settings = state_of.run, state_of.learner, state_of.learner.settings
     state, notes = _newest(run.out / CHECKPOINTS)
     _require_same(state["identity"], state_of.identity, run.out)
-    learner.fabric.barrier()  # all have read it
+    learner.fabric.barrier()  # every process has read it
     if learner.fabric.is_global_zero:
         sweep(run.out)
         sweep(run.out / CHECKPOINTS)
@@ -128,7 +128,7 @@ def restore_checkpoint(state_of: Resumable) -> list[str]:
     if run.finished(settings):
         raise AnadilError(
             f"the run in {run.out} is complete ({run.epoch} epochs, {run.minutes:.1f} minutes)\n"
-            "  next: use its best, or give it more with training.epochs, training.max_minutes or training.patience"
+            "  next: use its best, or give it more time with training.epochs, training.max_minutes or training.patience"
         )
     return [*notes, f"going on from step {run.step:,} (epoch {run.epoch}, {run.minutes:.1f} minutes)"]
 
@@ -143,11 +143,13 @@ def _generators(learner: Learner) -> dict[str, Any]:
 
 
 def _restore_generators(learner: Learner, of_each: list[dict[str, Any]], step: int) -> list[str]:
-    """With another number of processes than before, random numbers begin anew. Returns what there is to tell."""
+    """Restore random generators; with another number of processes, seed them anew. Returns notes for the user."""
     fabric = learner.fabric
     if len(of_each) != fabric.world_size:
         reseed(learner.masks, learner.settings.seed, fabric.global_rank, step)
-        return [f"{fabric.world_size} processes instead of {len(of_each)}: the same batches, other random numbers"]
+        return [
+            f"{fabric.world_size} processes instead of {len(of_each)}: the batches are the same, the random numbers are not"
+        ]
     mine = of_each[fabric.global_rank]
     learner.masks.set_state(mine["masks"])
     torch.set_rng_state(mine["torch"])
@@ -157,7 +159,7 @@ def _restore_generators(learner: Learner, of_each: list[dict[str, Any]], step: i
 
 
 def identity_of(config: Config, train: Sequence[Example], valid: Sequence[Example]) -> dict[str, Any]:
-    """What must not change between a run and its resumption: the settings, and the data by content of the manifests."""
+    """Return what must not change in a resumed run: the settings, and a digest of the data."""
 
     def digest(examples: Sequence[Example]) -> str:
         rows = [
@@ -172,7 +174,7 @@ def identity_of(config: Config, train: Sequence[Example], valid: Sequence[Exampl
 
 
 def flat(data: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
-    """Nested settings as rows of "a.b" and value."""
+    """Return nested settings as rows of "a.b" and value."""
     rows: list[tuple[str, Any]] = []
     for key, value in data.items():
         rows += flat(value, f"{prefix}{key}.") if isinstance(value, dict) and value else [(prefix + key, value)]
@@ -186,12 +188,12 @@ def _require_same(was: dict[str, Any], now: dict[str, Any], out: Path) -> None:
         for key in sorted(keys)
         if was["settings"].get(key) != now["settings"].get(key)
     ]
-    changed += [f"the {name} is not what it was" for name in was if name != "settings" and was[name] != now.get(name)]
+    changed += [f"the {name} has changed" for name in was if name != "settings" and was[name] != now.get(name)]
     if changed:
         raise AnadilError(
-            f"the run in {out} cannot go on, for it began otherwise:\n  "
+            f"the run in {out} cannot go on, because it began with other settings or data:\n  "
             + "\n  ".join(changed)
-            + "\n  next: give it the config and the data that it began with, or start anew with another --out"
+            + "\n  next: use the config and the data that it began with, or start a new run with another --out"
         )
 
 
@@ -204,13 +206,15 @@ def _newest(folder: Path) -> tuple[dict[str, Any], list[str]]:
             notes.append(f"{path} cannot be read ({type(error).__name__}); the one before it is taken")
             continue
         if not isinstance(state, dict) or state.get("version") != VERSION:
-            raise AnadilError(f"{path} is of another version of Anadil\n  next: train anew with another --out")
+            raise AnadilError(
+                f"{path} was written by another version of Anadil\n  next: start a new run with another --out"
+            )
         return state, notes
     raise AnadilError(
-        f"nothing to resume: no checkpoint in {folder}\n  next: leave --resume out, with --force if there is a run in it"
+        f"nothing to resume: no checkpoint in {folder}\n  next: omit --resume; add --force if the folder holds a run"
     )
 
 
 def _checkpoints(folder: Path) -> list[Path]:
-    """Oldest first."""
+    """Return the checkpoints of a run, the oldest first."""
     return sorted(folder.glob("step-*.ckpt"))

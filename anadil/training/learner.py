@@ -1,4 +1,4 @@
-"""All that a step of training works with, put together: alike for a run, a dry run and the search for a learning rate."""
+"""Learner: model, optimiser, device and data, for a run, a dry run and the learning-rate test alike."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Learner:
     data: Prepared
     masks: torch.Generator  # of SpecAugment
     pull: Pull | None = None
-    hollow: AcousticModel | None = None  # if the weights are sharded: a place to put them together in
+    unsharded_model: AcousticModel | None = None  # with sharded weights: a model to load the full weights into
 
     @property
     def settings(self) -> TrainingSettings:
@@ -43,28 +43,28 @@ class Learner:
 
     @property
     def waits(self) -> bool:
-        """Whether processes exchange gradients behind the last piece alone; shards are exchanged behind each."""
-        return self.fabric.world_size > 1 and self.hollow is None
+        """Whether processes exchange gradients after the last micro-batch only; sharded gradients are exchanged after each."""
+        return self.fabric.world_size > 1 and self.unsharded_model is None
 
 
 def with_whole_weights(learner: Learner) -> Learner:
-    """For the first process, to validate and to save; all are to call it together."""
+    """Return the learner with full weights, for the first process to validate and save. All processes must call it."""
     fabric, data = learner.fabric, learner.data
-    if learner.hollow is None:
+    if learner.unsharded_model is None:
         return learner
     state = whole(data.acoustic.network.state_dict(), fabric.is_global_zero)
     if not fabric.is_global_zero:
         return learner
-    return replace(learner, data=replace(data, acoustic=filled(learner.hollow, state, fabric.device)))
+    return replace(learner, data=replace(data, acoustic=filled(learner.unsharded_model, state, fabric.device)))
 
 
 def make_fabric(config: Config, alone: bool = False) -> Fabric:
-    """The device, or devices, and how numbers are rounded there. `alone`: one, whatever the config says."""
+    """Return Fabric for the device or devices and the precision of `config`. `alone`: one device, whatever it says."""
     settings = config.training
     n_devices, n_machines = (1, 1) if alone else members(settings)
     if n_devices * n_machines == 1:
         return Fabric(accelerator=settings.accelerator, devices=1, plugins=_precision(config))
-    # convolutions of wav2vec 2.0 hold still, its layers are left out now and then; and what a source brings is not known yet
+    # some parameters may get no gradient: wav2vec 2.0 has frozen convolutions and layer drop; a source is not read yet
     own = isinstance(config.model, Wav2Vec2Settings | W2vBertSettings)
     may_skip = own or config.init is not None or getattr(config.model, "stochastic_depth_drop_prob", 0.0) > 0
     fabric = Fabric(
@@ -79,22 +79,22 @@ def make_fabric(config: Config, alone: bool = False) -> Fabric:
 
 
 def add_adapters(data: Prepared, report: Reporter) -> None:
-    """LoRA, if the config asks for it, before anything else looks at the model's parameters."""
+    """Insert LoRA adapters, if the config asks for it; call it before anything else uses the model's parameters."""
     init = data.config.init
     if init is not None and init.lora is not None:
         n = len(insert_lora(data.acoustic.network, init.lora))
-        report.say(f"LoRA: {n} projections learn, the rest of the encoder is frozen")
+        report.say(f"LoRA: {n} projections are trained, the rest of the encoder is frozen")
 
 
 def assemble(fabric: Fabric, data: Prepared) -> Learner:
-    """Put the model on its device, with an optimiser.
+    """Put the model on its device, and build its optimiser.
 
-    On several GPUs batch norms see the whole batch. On CPUs PyTorch has no such norm: each process has its own
-    statistics there, and those of the first one are kept.
+    On several GPUs the statistics of batch norms are over the whole batch. PyTorch has no such norm for CPUs: there each
+    process has its own statistics, and those of the first one are saved.
     """
     init, settings = data.config.init, data.config.training
     sharded = settings.strategy == "fsdp" and fabric.world_size > 1
-    hollow = without_weights(data.acoustic) if sharded else None
+    unsharded_model = without_weights(data.acoustic) if sharded else None
     if sharded:
         same_weights(fabric, data.acoustic)
     if fabric.world_size > 1 and fabric.device.type == "cuda":
@@ -105,18 +105,18 @@ def assemble(fabric: Fabric, data: Prepared) -> Learner:
     masks = torch.Generator().manual_seed(settings.seed)
     if fabric.global_rank > 0:
         reseed(masks, settings.seed, fabric.global_rank)
-    return Learner(fabric, model, optimizer, data, masks, hollow=hollow)
+    return Learner(fabric, model, optimizer, data, masks, unsharded_model=unsharded_model)
 
 
 def reseed(masks: torch.Generator, seed: int, rank: int, step: int = 0) -> None:
-    """Random numbers of its own for a process; its weights are the first one's."""
+    """Seed the random numbers of a process, different in each; weights are those of the first process."""
     mixed = int(np.random.SeedSequence((seed, rank, step)).generate_state(1, np.uint64)[0] >> 1)
     masks.manual_seed(mixed)
     torch.manual_seed(mixed)
 
 
 class WholeWaveforms(MixedPrecision):
-    """Autocast, and no more: Fabric's own rounds waveforms to 8 bits, and quiet bands are lost before the log-mel."""
+    """Mixed precision by autocast alone. Fabric's own also rounds waveforms to bfloat16, which loses quiet bands."""
 
     def convert_input(self, data: Any) -> Any:
         return data
@@ -128,7 +128,7 @@ def _precision(config: Config) -> Precision:
     wanted = settings.precision
     if wanted == "auto":
         on_cpu = settings.accelerator == "cpu" or not (on_gpu or torch.backends.mps.is_available())
-        # FastConformer is slower so on a CPU, the others that PyTorch lays out were not all measured (docs/LOG.md)
+        # FastConformer is slower in bfloat16 on a CPU; other models were not all measured (docs/LOG.md)
         fast = on_cpu and isinstance(config.model, QuartzNetSettings) and cpu_multiplies_bf16()
         wanted = "bf16-mixed" if fast or (on_gpu and torch.cuda.is_bf16_supported()) else "32-true"
     return Precision() if wanted == "32-true" else WholeWaveforms(wanted, "cuda" if on_gpu else "cpu")
@@ -137,8 +137,8 @@ def _precision(config: Config) -> Precision:
 def cpu_multiplies_bf16() -> bool:
     """Whether this CPU has instructions for matrix products in bfloat16, twice as fast as float32 or more.
 
-    Without them PyTorch computes such products in another way, several times slower than in float32.
+    Without them PyTorch computes such products several times slower than in float32.
     """
-    tell: Callable[[], dict[str, Any]] = getattr(torch.cpu, "get_capabilities", dict)  # older PyTorch does not
-    capabilities = tell()
+    read: Callable[[], dict[str, Any]] = getattr(torch.cpu, "get_capabilities", dict)  # older PyTorch has none
+    capabilities = read()
     return any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16"))

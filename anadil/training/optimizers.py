@@ -1,4 +1,4 @@
-"""Optimisers, the learning-rate schedule, and the pull to where a transfer started."""
+"""Optimisers, the learning-rate schedule, and L2-SP (decay towards the start of a transfer)."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ NOVOGRAD_BETAS = (0.95, 0.98)
 class NovoGrad(Optimizer):
     """Layer-wise normalised gradients with decoupled weight decay (Ginsburg et al., arXiv:1905.11286, algorithm 1).
 
-    The second moment is one number a tensor: v = b2 v + (1 - b2) |g|^2, started at |g|^2.
+    The second moment is one number per tensor: v = b2 v + (1 - b2) |g|^2, started at |g|^2.
     The first: m = b1 m + (g / (sqrt(v) + eps) + decay * w), started without b1. Step: w = w - lr m.
     """
 
@@ -64,10 +64,10 @@ class NovoGrad(Optimizer):
 def build_optimizer(
     model: nn.Module, settings: TrainingSettings, init: InitSettings | None = None, pulled: Collection[str] = ()
 ) -> Optimizer:
-    """Weight decay on matrices and filters only: on batch norms and biases it would fight the data's scale.
+    """Build the optimiser. Weight decay applies to matrices and filters, not to batch norms and biases.
 
-    What is `pulled` to its start (names) is not pulled to zero. A group's `factor` scales its learning rate; its warm-up
-    counts from step `since`, so that weights which are unfrozen late, without moments, begin as softly as the others.
+    Parameters named in `pulled` decay towards their start (L2-SP), not towards zero. A group's `factor` scales its
+    learning rate. Its warm-up counts from step `since`, so that weights that are unfrozen late get a warm-up too.
     """
     parameters = dict(model.named_parameters())
     factors = lr_factors(list(parameters), init)
@@ -81,13 +81,13 @@ def build_optimizer(
         groups.setdefault(key, fresh)["params"].append(parameter)
     if settings.optimizer == "novograd":
         return NovoGrad(groups.values(), settings.lr, settings.betas or NOVOGRAD_BETAS)
-    # one kernel for all weights: 2.5 ms a step instead of 5.8 (small preset, one thread); a scaler of 16-bit floats wants its own
+    # fused: 2.5 ms per step instead of 5.8 (small preset, one thread); the loss scaler of 16-bit floats cannot use it
     fused = settings.precision != "16-mixed"
     return AdamW(groups.values(), settings.lr, settings.betas or ADAMW_BETAS, fused=fused)
 
 
 def restore_optimizer(optimizer: Optimizer, state: Mapping[str, Any]) -> None:
-    """What `state_dict` of an optimiser gave whose moments were whole."""
+    """Load the `state_dict` of an unsharded optimiser; each process takes its part of the moments."""
     weights = [weight for group in optimizer.param_groups for weight in group["params"]]
     moments = {
         i: {name: part_of(one, weights[i]) if one.shape == weights[i].shape else one for name, one in of_weight.items()}
@@ -97,7 +97,7 @@ def restore_optimizer(optimizer: Optimizer, state: Mapping[str, Any]) -> None:
 
 
 def begin_thaw(optimizer: Optimizer, init: InitSettings | None, epoch: int, step: int) -> None:
-    """At the start of the epoch that unfreezes: the warm-up of what was frozen begins at this step."""
+    """Start the warm-up of unfrozen weights, if `epoch` is the first one in which they learn."""
     if init is not None and not is_frozen(init, epoch) and is_frozen(init, epoch - 1):
         for group in optimizer.param_groups:
             if group["frozen"]:
@@ -110,10 +110,10 @@ def set_learning_rates(optimizer: Optimizer, settings: TrainingSettings, step: i
 
 
 class Pull:
-    """L2-SP (Li et al., arXiv:1802.01483, equation 4): weights are drawn to where they started, not to zero.
+    """L2-SP (Li et al., arXiv:1802.01483, equation 4): weights decay towards their start, not towards zero.
 
     Decoupled from the gradient, as AdamW's weight decay is (arXiv:1711.05101): after each step
-    w = w - lr * strength * (w - start), so that the moments do not see it and every weight feels the same share.
+    w = w - lr * strength * (w - start). So it does not enter the moments, and acts on every weight alike.
     """
 
     def __init__(self, network: nn.Module, start: Mapping[str, Tensor], strength: float) -> None:
@@ -126,7 +126,7 @@ class Pull:
 
     @torch.no_grad()
     def step(self, optimizer: Optimizer) -> None:
-        """After the optimiser's own; weights without a gradient (frozen ones) stay where they are."""
+        """Call after the optimiser's step; weights without a gradient (frozen ones) do not change."""
         for group in optimizer.param_groups:
             for weight in group["params"]:
                 if weight.grad is not None and weight in self.start:
@@ -134,9 +134,9 @@ class Pull:
 
 
 def learning_rate(settings: TrainingSettings, step: int, progress: float) -> float:
-    """Linear warm-up over `warmup_steps`, then a half cosine to `min_lr` (Loshchilov and Hutter, arXiv:1608.03983).
+    """Return the learning rate: linear warm-up over `warmup_steps`, then a half cosine to `min_lr`.
 
-    `progress` is the share of the whole run that is done, 0 to 1.
+    The schedule is that of Loshchilov and Hutter, arXiv:1608.03983. `progress` is the share of the run that is done, 0 to 1.
     """
     warm = min(1.0, (step + 1) / settings.warmup_steps) if settings.warmup_steps else 1.0
     cosine = 0.5 * (1 + math.cos(math.pi * min(max(progress, 0.0), 1.0)))

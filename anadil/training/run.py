@@ -1,4 +1,4 @@
-"""A run: how far it is, and its folder."""
+"""Run: the progress of a training run, and its folder."""
 
 from __future__ import annotations
 
@@ -14,13 +14,12 @@ from pathlib import Path
 from types import FrameType
 
 from anadil.errors import AnadilError
+from anadil.evaluation.evaluate import Scored
 from anadil.training.config import TrainingSettings
-
-# Ctrl-C, or a cluster's SIGTERM, between two steps: the run saves what it has before it ends.
 
 
 class Stop:
-    """`requested` turns true at the first signal."""
+    """`requested` becomes true at the first signal."""
 
     def __init__(self) -> None:
         self.requested = False
@@ -28,9 +27,9 @@ class Stop:
 
 @contextmanager
 def stop_on_interrupt() -> Iterator[Stop]:
-    """Turn the first Ctrl-C or SIGTERM into a request; a second one ends the run at once.
+    """Turn the first Ctrl-C or SIGTERM into a request, so that the run saves between two steps. A second one ends it at once.
 
-    Off the main thread, nothing changes.
+    Outside the main thread it does nothing.
     """
     stop = Stop()
     if threading.current_thread() is not threading.main_thread():
@@ -53,18 +52,17 @@ def stop_on_interrupt() -> Iterator[Stop]:
 
 CHECKPOINTS = "checkpoints"
 BATCH = "batch_seconds.txt"
-"""What `training.batch_seconds: auto` came to: a resumed run takes the same."""
+"""Holds the value found for `training.batch_seconds: auto`: a resumed run uses the same."""
 EPOCHS = "epochs"
-TRACKERS = "trackers.json"
 OUTPUTS = (
     BATCH, "best", "last", CHECKPOINTS, EPOCHS, "metrics.csv", "metrics.svg", "validation.txt", "hypotheses.jsonl", "tensorboard",
-    "init.json", "start.safetensors", TRACKERS,
+    "init.json", "start.safetensors",
 )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
 class Validation:
-    """One look at the validation set. `loss` in nats a label."""
+    """The figures of one validation. `loss` in nats per label."""
 
     loss: float
     cer: float
@@ -72,20 +70,36 @@ class Validation:
     cer_by_language: dict[str, float] = field(default_factory=dict)  # if the training data hold several
 
 
+@dataclass(frozen=True)
+class ValidationResult:
+    """The figures of one validation, and each utterance's reference and hypothesis in the order of the manifest."""
+
+    validation: Validation
+    scored: tuple[Scored, ...]
+
+    @property
+    def references(self) -> list[str]:
+        return [one.reference for one in self.scored]
+
+    @property
+    def hypotheses(self) -> list[str]:
+        return [one.hypothesis for one in self.scored]
+
+
 @dataclass
 class Run:
-    """How far a run is. `epoch` is the one under way, or the last one if none of a next one's batches is done."""
+    """Progress of a run. `epoch` is the current one, or the last one if no batch of the next one is done."""
 
     out: Path
     total_steps: int
     hours: float  # of training speech
     parameters: int
-    checkpoint_minutes: float  # from one to the next
-    started: float = field(default_factory=time.monotonic)  # earlier by the time spent before a resumption
+    checkpoint_minutes: float  # between two checkpoints
+    started: float = field(default_factory=time.monotonic)  # moved back by the time spent before a resumption
     minutes: float = 0.0  # since then, at the last `tick`
     step: int = 0
     epoch: int = 0
-    batch: int = 0  # how many of the epoch's batches are done; 0 once it is over
+    batch: int = 0  # batches done of the epoch; 0 at its end
     audio_s: float = 0.0
     losses: list[float] = field(default_factory=list)  # of the epoch's steps, nats a label
     norms: list[float] = field(default_factory=list)  # of the gradients of the epoch's steps, before clipping
@@ -93,34 +107,43 @@ class Run:
     best: Validation | None = None
     best_epoch: int = 0
     last: Validation | None = None
-    patient_since: int = 0  # the epoch from which on patience counts, if no better one was found since
+    patient_since: int = 0  # patience counts from this epoch, or from the best one if that is later
     lowest_loss: float = math.inf  # mean of an epoch of CTC
-    warned: list[str] = field(default_factory=list)  # causes of a collapse that were told
-    dead_looks: int = 0  # validations in a row with blanks alone,
-    dead_since: int = 0  # the first of them at this step,
-    dead_loss: float = math.inf  # after an epoch of this mean loss
+    warned: list[str] = field(default_factory=list)  # names of the causes that the user was warned of
+    dead_looks: int = 0  # consecutive validations with blanks alone
+    dead_since: int = 0  # step of the first of them
+    dead_loss: float = math.inf  # mean loss of the epoch before it
     saved: float = field(default_factory=time.monotonic)  # when the last checkpoint was written
 
     def tick(self) -> None:
-        """Look at the clock."""
+        """Update `minutes`."""
         self.minutes = (time.monotonic() - self.started) / 60
 
     def progress(self, max_minutes: float | None) -> float:
-        """Share of the run that is done, by steps or by the clock, whichever is further."""
+        """Return the share of the run that is done, by steps or by time, whichever is larger."""
         by_time = self.minutes / max_minutes if max_minutes else 0.0
         return min(1.0, max(self.step / self.total_steps, by_time))
+
+    def record_step(self, loss: float, norm: float, audio_s: float) -> None:
+        """Count one optimiser step: its loss in nats, the norm of its gradients and its audio in seconds."""
+        self.step, self.batch = self.step + 1, self.batch + 1
+        self.audio_s += audio_s
+        self.losses.append(loss)
+        self.norms.append(norm)
+        if self.step == 1:
+            self.first_loss = loss
 
     @property
     def epochs_done(self) -> int:
         return self.epoch if self.batch == 0 else self.epoch - 1
 
     def begin_epoch(self) -> None:
-        """Go on with the epoch under way, or start the next one."""
+        """Continue the current epoch, or start the next one."""
         if self.batch == 0:
             self.epoch, self.losses, self.norms = self.epoch + 1, [], []
 
     def ended(self, settings: TrainingSettings) -> bool:
-        """Whether the schedule is at its end."""
+        """Whether the schedule has ended, by epochs or by time."""
         by_clock = self.step > 0 and self.progress(settings.max_minutes) >= 1
         return by_clock or self.epochs_done >= settings.epoch_limit
 
@@ -128,13 +151,13 @@ class Run:
         return self.ended(settings) or self.out_of_patience(settings)
 
     def out_of_patience(self, settings: TrainingSettings) -> bool:
-        """Whether `patience` epochs went by without a better CER, the flat start and the warm-up not counted."""
+        """Whether `patience` epochs brought no better CER; epochs of flat start and warm-up do not count."""
         if settings.patience is None or self.batch > 0 or self.epoch % settings.validate_every:
             return False
         return self.epoch - max(self.best_epoch, self.patient_since) >= settings.patience
 
     def count_patience(self, settings: TrainingSettings) -> None:
-        """At the end of each epoch."""
+        """Record whether patience counts yet; call it at the end of each epoch."""
         if self.step <= settings.flat_start_steps + settings.warmup_steps:
             self.patient_since = self.epoch
 
@@ -151,7 +174,7 @@ def refuse_run(out: Path, force: bool) -> None:
 
 
 def clear_run(out: Path) -> None:
-    """Make room: an earlier run's outputs go. Raises AnadilError if they cannot."""
+    """Delete the outputs of an earlier run. Raises AnadilError if they cannot be deleted."""
     try:
         out.mkdir(parents=True, exist_ok=True)
         for path in (out / name for name in OUTPUTS):

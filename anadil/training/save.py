@@ -1,4 +1,4 @@
-"""README.md of a model folder: what it is, what it heard, what it can do."""
+"""Saving a model folder of a run, with its card (README.md): training data, licences, error rates."""
 
 from __future__ import annotations
 
@@ -6,8 +6,25 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 from anadil.data.examples import Example
+from anadil.models.acoustic import save_model
 from anadil.models.summary import describe_model
+from anadil.settings import dump
+from anadil.text.tokenizer import tokenizer_files
 from anadil.training.config import Config
+from anadil.training.prepare import Prepared
+from anadil.training.run import Run
+from anadil.training.transfer.lora import merged_state
+
+
+def save_run_model(data: Prepared, run: Run, name: str, weights: str) -> None:
+    """Write RUN/`name` ("best" or "last") with its card. `weights`: in words, if they are an average. Raises AnadilError."""
+    last = run.last
+    card = model_card(
+        data.config, data.train, run.epoch, run.step, last.cer if last else None, last.wer if last else None, weights
+    )
+    network, init = data.acoustic.network, data.config.init
+    state = merged_state(network, init.lora if init else None)
+    save_model(run.out / name, data.acoustic, dump(data.config), card, tokenizer_files(data.rules), state)
 
 
 def model_card(
@@ -19,7 +36,7 @@ def model_card(
     wer: float | None,
     weights: str = "",
 ) -> str:
-    """Markdown; rates as fractions, None where there was no validation data. `weights`: if they are an average."""
+    """Return the card as Markdown. Rates are fractions, None without validation data; `weights` describes an average."""
     hours = sum(example.duration for example in train) / 3600
     pseudo = sum(example.duration for example in train if example.utterance.is_pseudo_label) / 3600
     labelled = f", {pseudo:.2f} h of it with pseudo labels" if pseudo else ""
@@ -40,21 +57,21 @@ Speech recogniser for the language `{config.language}`, trained with Anadil.
 | at | epoch {epoch}, step {step:,}{f" ({weights})" if weights else ""} |
 | validation, greedy decoding, no LM | {rates} ({", ".join(config.data.valid) or "none"}) |
 
-The validation set chose this checkpoint, so its figures are a little too good: `anadil evaluate` on speech of
-other speakers gives the honest ones. Speakers of training and validation may be shared; the manifests tell.
+This checkpoint was chosen on the validation set, so its figures are a little too good. `anadil evaluate` on speech of
+other speakers gives honest ones. Training and validation may share speakers; see the manifests.
 """
 
 
 def licenses(train: Sequence[Example]) -> str:
-    """Licences of the speech, as the manifests' key "license" tells them, the most hours first."""
+    """Return the licences of the speech, from the manifests' key "license", the one with the most hours first."""
     seconds: dict[str, float] = defaultdict(float)
     for example in train:
-        told = example.utterance.extra.get("license")
-        seconds[_plain(told) if isinstance(told, str) and told.strip() else "not told"] += example.duration
+        name = example.utterance.extra.get("license")
+        seconds[_one_line(name) if isinstance(name, str) and name.strip() else "not given"] += example.duration
     longest = sorted(seconds.items(), key=lambda item: -item[1])
     return ", ".join(f"{name} ({total / 3600:.2f} h)" for name, total in longest)
 
 
-def _plain(text: str) -> str:
-    """In one cell of a table, whatever a manifest holds."""
+def _one_line(text: str) -> str:
+    """Return text that fits into one cell of a Markdown table."""
     return " ".join(text.replace("|", "/").split())

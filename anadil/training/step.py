@@ -1,4 +1,4 @@
-"""One step of training: loss, gradients, and the optimiser's move."""
+"""One step of training: loss, gradients, and the update of the weights."""
 
 from __future__ import annotations
 
@@ -18,21 +18,18 @@ from anadil.training.config import TrainingSettings
 from anadil.training.distributed.workers import summed
 from anadil.training.learner import Learner
 from anadil.training.monitoring import diagnosis
-from anadil.training.monitoring.memory import explain_out_of_memory, is_out_of_memory
+from anadil.training.monitoring.memory import explaining_out_of_memory
 from anadil.training.monitoring.report import Reporter
 from anadil.training.optimizers import set_learning_rates
 from anadil.training.run import Run
 
 # A start for CTC: a few steps of frame-wise cross-entropy against letters spread evenly over the speech.
-# From random weights CTC first learns to emit blanks and stays there for long, or settles on an alignment that is off
-# by a letter. An even segmentation, the flat start of HMM training (Young et al., The HTK Book, section 3.2), is
-# wrong
-# in detail and right on average. Here it is even over the frames that are loud: pauses get blanks (docs/LOG.md has
-# the
-# figures).
+# From random weights CTC first learns to emit blanks alone and stays there for long, or it settles on an alignment that
+# is off by a letter. An even segmentation, the flat start of HMM training (Young et al., The HTK Book, section 3.2), is
+# wrong in detail and right on average. Here it is even over the loud frames; pauses get blanks (figures in docs/LOG.md).
 
 LOUD = 0.4
-"""A frame counts as speech if its level in dB is this far from the utterance's quiet (5 %) to its loud (95 %) frames."""
+"""A frame is speech if its level in dB is above this share of the way from the utterance's 5th to its 95th percentile."""
 
 
 def flat_start_loss(
@@ -43,7 +40,7 @@ def flat_start_loss(
     speech: Tensor,
     weights: Tensor | None = None,
 ) -> Tensor:
-    """Mean negative log-prob in nats a frame; with `weights` (batch,) a frame counts as much as its utterance.
+    """Return the mean negative log-prob in nats per frame; `weights` (batch,) weigh the frames of each utterance.
 
     Log-probs (batch, frames, labels + blank), targets (batch, labels) int64; counts (batch,); `speech` boolean
     (batch, frames) from `speech_frames`.
@@ -58,7 +55,7 @@ def flat_start_loss(
 
 
 def speech_frames(waveforms: Tensor, frame_counts: Tensor, n_frames: int, samples_per_frame: int) -> Tensor:
-    """Which output frames are loud: boolean (batch, n_frames), false beyond each utterance."""
+    """Return which output frames are loud: boolean (batch, n_frames), false beyond each utterance."""
     power = F.avg_pool1d(waveforms.float().square().unsqueeze(1), samples_per_frame, ceil_mode=True).squeeze(1)
     level = 10 * torch.log10(power + 1e-10)
     level = F.pad(level, (0, max(0, n_frames - level.shape[1])), value=-100.0)[:, :n_frames]
@@ -69,7 +66,7 @@ def speech_frames(waveforms: Tensor, frame_counts: Tensor, n_frames: int, sample
 
 
 def even_segmentation(speech: Tensor, targets: Tensor, target_counts: Tensor, blank: int) -> Tensor:
-    """Label of every frame (batch, frames): the labels in equal shares of the speech frames, blanks elsewhere."""
+    """Return the label of every frame (batch, frames): equal shares of the speech frames for each label, blanks elsewhere."""
     passed = speech.cumsum(dim=1) - 0.5
     share = passed / speech.sum(dim=1, keepdim=True).clamp(min=1)
     index = (share * target_counts.unsqueeze(1)).floor().long()
@@ -79,72 +76,61 @@ def even_segmentation(speech: Tensor, targets: Tensor, target_counts: Tensor, bl
 
 @dataclass(frozen=True, slots=True)
 class Gradients:
-    """What is known before the optimiser moves."""
+    """What is known of a step before the optimiser uses its gradients."""
 
-    loss: float  # nats a label; in the flat start, a frame
+    loss: float  # nats per label; in the flat start, per frame
     norm: float  # of all gradients together, before clipping
     audio_s: float  # of all processes
-    log_probs: Tensor  # (batch, frames, labels + blank) of the last piece
+    log_probs: Tensor  # (batch, frames, labels + blank) of the last micro-batch
     frame_counts: Tensor
 
     def broken(self, settings: TrainingSettings) -> bool:
-        """Whether they cannot be used. The scaler of 16-bit floats skips steps whose gradients overflow, and goes on."""
+        """Whether the step must be given up. The loss scaler of 16-bit floats skips overflowing steps by itself."""
         return not math.isfinite(self.loss) or (not math.isfinite(self.norm) and settings.precision != "16-mixed")
 
 
-def take_step(learner: Learner, pieces: Sequence[Batch], run: Run, report: Reporter, idle: int = 0) -> None:
-    """One optimiser step, noted in `run`. Raises AnadilError if the loss is not finite, or memory is out."""
+def take_step(learner: Learner, micro_batches: Sequence[Batch], run: Run, report: Reporter, n_dummies: int = 0) -> None:
+    """Take one optimiser step and record it in `run`.
+
+    Raises AnadilError if the loss is not finite, or memory runs out.
+    """
     settings = learner.settings
     set_learning_rates(learner.optimizer, settings, run.step, run.progress(settings.max_minutes))
-    found = gradients(learner, pieces, run.step < settings.flat_start_steps, idle)
+    found = gradients(learner, micro_batches, run.step < settings.flat_start_steps, n_dummies)
     if found.broken(settings):
-        where = [learner.data.train[i].utterance.source for piece in pieces for i in piece.indices]
+        where = [learner.data.train[i].utterance.source for batch in micro_batches for i in batch.indices]
         raise AnadilError(diagnosis.explain_not_finite(found.loss, found.norm, run.step, settings, where))
-    move(learner)
-    run.step, run.batch = run.step + 1, run.batch + 1
-    run.audio_s += found.audio_s
-    run.losses.append(found.loss)
-    run.norms.append(found.norm)
-    if run.step == 1:
-        run.first_loss = found.loss
-    look = run.step - diagnosis.LOOK_AT_STEP in (0, settings.flat_start_steps)
-    if look and diagnosis.only_blanks(found.log_probs, found.frame_counts):
-        density = float(pieces[-1].target_counts.sum() / found.frame_counts.sum())
+    optimizer_step(learner)
+    run.record_step(found.loss, found.norm, found.audio_s)
+    check_blanks = run.step - diagnosis.LOOK_AT_STEP in (0, settings.flat_start_steps)
+    if check_blanks and diagnosis.only_blanks(found.log_probs, found.frame_counts):
+        density = float(micro_batches[-1].target_counts.sum() / found.frame_counts.sum())
         report.warn(diagnosis.explain_blanks(run.step, settings, density, found.loss, run.first_loss))
 
 
-def gradients(learner: Learner, pieces: Sequence[Batch], flat_start: bool, idle: int = 0) -> Gradients:
-    """Forward and backward through the pieces of a batch, gradients clipped. Raises AnadilError if memory is out.
+def gradients(learner: Learner, micro_batches: Sequence[Batch], flat_start: bool, n_dummies: int = 0) -> Gradients:
+    """Run forward and backward through the micro-batches of a step, and clip the gradients.
 
-    `idle`: so many pieces, the last ones, are another process's and count nothing here.
+    The last `n_dummies` micro-batches have weight 0: they keep this process in step with the others.
+    Raises AnadilError if memory runs out.
     """
-    try:
-        return _gradients(learner, pieces, flat_start, idle)
-    except (RuntimeError, MemoryError) as error:
-        if not is_out_of_memory(error):
-            raise
-        largest = max(pieces, key=lambda piece: piece.waveforms.numel())
-        sample_rate, seconds = learner.data.acoustic.sample_rate, learner.settings.batch_limit
-        raise AnadilError(explain_out_of_memory(largest, sample_rate, seconds)) from error
-
-
-def _gradients(learner: Learner, pieces: Sequence[Batch], flat_start: bool, idle: int) -> Gradients:
     fabric = learner.fabric
-    heard = pieces[: len(pieces) - idle]
-    counts = [_count(learner, piece, flat_start) for piece in heard] + [0.0] * idle
-    samples = float(sum(int(piece.sample_counts.sum()) for piece in heard))
+    real = micro_batches[: len(micro_batches) - n_dummies]
+    counts = [_count(learner, batch, flat_start) for batch in real] + [0.0] * n_dummies
+    samples = float(sum(int(batch.sample_counts.sum()) for batch in real))
     total, samples = summed(fabric, sum(counts), samples)
     learner.optimizer.zero_grad()
     mean = torch.zeros((), device=fabric.device)
-    for number, (piece, count) in enumerate(zip(pieces, counts, strict=True), start=1):
-        with fabric.no_backward_sync(learner.model, enabled=number < len(pieces) and learner.waits):
-            loss, log_probs, frame_counts = _loss(learner, piece.to(fabric.device), flat_start)
-            mine = loss * (count / total)
-            fabric.backward(mine * fabric.world_size)  # whose gradients are averaged over the processes
-        mean += mine.detach()
-    norm = fabric.clip_gradients(
-        learner.model, learner.optimizer, max_norm=learner.settings.clip_norm, error_if_nonfinite=False
-    )
+    with explaining_out_of_memory(micro_batches, learner.data.acoustic.sample_rate, learner.settings.batch_limit):
+        for number, (batch, count) in enumerate(zip(micro_batches, counts, strict=True), start=1):
+            with fabric.no_backward_sync(learner.model, enabled=number < len(micro_batches) and learner.waits):
+                loss, log_probs, frame_counts = _loss(learner, batch.to(fabric.device), flat_start)
+                share = loss * (count / total)
+                fabric.backward(share * fabric.world_size)  # gradients are averaged over the processes
+            mean += share.detach()
+        norm = fabric.clip_gradients(
+            learner.model, learner.optimizer, max_norm=learner.settings.clip_norm, error_if_nonfinite=False
+        )
     norm = norm.full_tensor() if isinstance(norm, DTensor) else norm
     (value,) = summed(fabric, mean.item())
     seconds = samples / learner.data.acoustic.sample_rate
@@ -152,7 +138,7 @@ def _gradients(learner: Learner, pieces: Sequence[Batch], flat_start: bool, idle
 
 
 def _loss(learner: Learner, batch: Batch, flat_start: bool) -> tuple[Tensor, Tensor, Tensor]:
-    """Mean over the batch, log-probs and frame counts."""
+    """Return the mean loss of the micro-batch, its log-probs and its frame counts."""
     acoustic, views = learner.data.acoustic, learner.settings.views
     augment = feature_augmentation(learner.data.config.augment, learner.masks, views)
     log_probs, frame_counts = learner.model(batch.waveforms, batch.sample_counts, augment)
@@ -171,7 +157,7 @@ def _loss(learner: Learner, batch: Batch, flat_start: bool) -> tuple[Tensor, Ten
 
 
 def _count(learner: Learner, batch: Batch, flat_start: bool) -> float:
-    """What the mean of a loss is taken over: labels, or frames, as much as their utterances weigh."""
+    """Return what the mean of the loss is taken over: labels, in the flat start frames, weighted by utterance."""
     if flat_start:
         counts = torch.tensor([learner.data.acoustic.frame_count(n) for n in batch.sample_counts.tolist()])
     else:
@@ -179,17 +165,17 @@ def _count(learner: Learner, batch: Batch, flat_start: bool) -> float:
     return float(counts.sum() if batch.weights is None else (counts * batch.weights).sum())
 
 
-def move(learner: Learner) -> None:
-    """Let the optimiser use the gradients."""
+def optimizer_step(learner: Learner) -> None:
+    """Update the weights with the gradients, then pull them to their start (L2-SP), if the config asks for it."""
     learner.optimizer.step()
     if learner.pull is not None:
         learner.pull.step(learner.optimizer)
 
 
 def ctc_loss(log_probs: Tensor, frame_counts: Tensor, batch: Batch) -> Tensor:
-    """Negative log-likelihood of the batch in nats a label; log-probs (batch, frames, labels + blank), blank last.
+    """Return the negative log-likelihood of the batch in nats per label; log-probs (batch, frames, labels + blank), blank last.
 
-    With weights, each utterance's likelihood and its labels count as much as it weighs.
+    Weights multiply each utterance's log-likelihood and its number of labels.
     """
     losses = F.ctc_loss(
         log_probs.transpose(0, 1),
@@ -205,10 +191,10 @@ def ctc_loss(log_probs: Tensor, frame_counts: Tensor, batch: Batch) -> Tensor:
 
 
 def consistency_loss(log_probs: Tensor, frame_counts: Tensor, batch: Batch) -> Tensor:
-    """How far two views of each utterance are from each other, in nats a label (CR-CTC, arXiv:2410.05101).
+    """Return the distance of two views of each utterance, in nats per label (CR-CTC, arXiv:2410.05101).
 
     Log-probs (2 * batch, frames, labels + blank), first all utterances, then all again; frame counts (batch,). The mean of
-    both Kullback-Leibler divergences, summed over frames, where the view that is learnt from holds still.
+    both Kullback-Leibler divergences, summed over frames; no gradient flows into the view that is the target.
     """
     one, other = log_probs.chunk(2)
     apart = [

@@ -1,9 +1,10 @@
-"""The training loop: one function to read, from examples to `best` and `last`."""
+"""The training loop: from a config to the model folders `best` and `last`."""
 
 from __future__ import annotations
 
 import math
 import time
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
@@ -11,15 +12,13 @@ from typing import NoReturn
 import numpy as np
 from lightning_fabric import seed_everything
 
-from anadil.data.batches import Loader, plan_languages
+from anadil.data.batches import Batch, Loader
 from anadil.data.cache import DiskCache
 from anadil.errors import AnadilError
-from anadil.models.acoustic import save_model
+from anadil.evaluation.evaluate import write_hypotheses
 from anadil.models.summary import count_parameters, layer_table
-from anadil.settings import dump
-from anadil.text.tokenizer import tokenizer_files
 from anadil.training.averages import PLAIN, Averages, describe
-from anadil.training.checkpoint import Resumable, flat, identity_of, restore_checkpoint, save_checkpoint
+from anadil.training.checkpoint import Resumable, identity_of, restore_checkpoint, save_checkpoint
 from anadil.training.config import Config
 from anadil.training.distributed.sharding import refuse_layerdrop, refuse_unshardable
 from anadil.training.distributed.workers import agree, is_first, members, pieces_of, share_of, together
@@ -28,136 +27,77 @@ from anadil.training.monitoring.diagnosis import watch
 from anadil.training.monitoring.logs import (
     HYPOTHESES,
     Logs,
-    Pace,
-    Trackers,
+    Stopwatch,
     describe_samples,
-    figures,
-    require_trackers,
-    tell,
-    write_hypotheses,
+    metrics_row,
+    refuse_loggers,
+    report_epoch,
 )
 from anadil.training.monitoring.memory import resolve_batch_seconds, with_batch_seconds
 from anadil.training.monitoring.report import Reporter, Silent
 from anadil.training.optimizers import begin_thaw
-from anadil.training.prepare import Prepared, prepare, sampled_labels
-from anadil.training.run import Run, Stop, clear_run, refuse_run, stop_on_interrupt
-from anadil.training.save import model_card
+from anadil.training.prepare import Prepared, plan_steps, prepare, sampled_labels
+from anadil.training.run import Run, Stop, ValidationResult, clear_run, refuse_run, stop_on_interrupt
+from anadil.training.save import save_run_model
 from anadil.training.step import take_step
 from anadil.training.transfer.freezing import apply_freezing, frozen_names
-from anadil.training.transfer.lora import merged_state
-from anadil.training.transfer.weights import pull_to_start
-from anadil.training.transfer.weights import save as save_start
-from anadil.training.validation import Judge, Look, validate
+from anadil.training.transfer.weights import pull_to_start, save
+from anadil.training.validation import validate
 
 
-def train(
-    config: Config,
-    out: Path,
-    judge: Judge,
-    report: Reporter | None = None,
-    force: bool = False,
-    resume: bool = False,
-) -> Run:
+def train(config: Config, out: Path, report: Reporter | None = None, force: bool = False, resume: bool = False) -> Run:
     """Train as `config` says and write `out`/best, last, metrics.csv and tensorboard.
 
     With `resume`, an interrupted run in `out` goes on; on a CPU its weights become, bit by bit, those of a run that
-    was never interrupted (unless `max_minutes` lets the clock decide). Raises AnadilError if the data cannot be
-    used, `out` holds a run already, or training breaks; KeyboardInterrupt after Ctrl-C, with `last` written.
+    was never interrupted (unless `max_minutes` lets the clock decide). Without `report` nothing is shown.
+    Raises AnadilError if the data cannot be used, `out` holds a run already, or training breaks; KeyboardInterrupt
+    after Ctrl-C, with `last` written.
     """
     report = (report or Silent()) if is_first() else Silent()
     if is_first() and not resume:
         refuse_run(out, force)
-    require_trackers(config.training.loggers)
+    refuse_loggers(config.training.loggers)
     refuse_unshardable(config.training, math.prod(members(config.training)))
     with together(config.training, report):
-        seed_everything(config.training.seed, verbose=False)
-        fabric = make_fabric(config)
-        data = prepare(config, out, report, resume, fabric.is_global_zero)
-        refuse_layerdrop(data.config)
-        add_adapters(data, report)
-        if data.config.init is not None:
-            frozen_names(data.acoustic.network, data.config.init)  # its errors come before an earlier run is cleared
-        if fabric.is_global_zero:
-            if not resume:
-                clear_run(out)
-            if not resume and data.config.init is not None and data.start is not None:
-                save_start(data.start, data.acoustic.network, data.config.init, out)
-            data = resolve_batch_seconds(data, fabric.device, out, resume, report)
-        seconds = fabric.broadcast(data.config.training.batch_seconds)
-        assert seconds != "auto"
-        data = with_batch_seconds(data, seconds)
-        learner = assemble(fabric, data)
-        learner = replace(learner, pull=pull_to_start(data.acoustic.network, data.config.init, out))
-        report.table(f"Layers, a frame every {1000 * data.acoustic.frame_s:g} ms", *layer_table(data.acoustic))
-        report.say(f"computing on {fabric.device}, {fabric.strategy.precision.precision} (training.precision)")
-        settings = dict(flat(config.model_dump(mode="json", by_alias=True)))
-        logs, failed = None, True
-        if fabric.is_global_zero:
-            logs = Logs(out, Trackers(config.training.loggers, config.name, settings, out, report))
-        try:
-            with stop_on_interrupt() as stop:
-                run = _fit(learner, judge, report, logs, out, stop, resume)
-            failed = False
-            return run
-        finally:
-            if logs is not None:
-                logs.close(failed)
+        learner = _set_up(config, out, report, resume)
+        with Logs(out, enabled=learner.fabric.is_global_zero) as logs, stop_on_interrupt() as stop:
+            return _fit(learner, logs, out, stop, report, resume)
 
 
-def _fit(
-    learner: Learner, judge: Judge, report: Reporter, logs: Logs | None, out: Path, stop: Stop, resume: bool
-) -> Run:
-    """The loop. In a team of processes each runs it on its share of every batch; the first one has the `logs`."""
+def _fit(learner: Learner, logs: Logs, out: Path, stop: Stop, report: Reporter, resume: bool) -> Run:
+    """The loop. Each process runs it on its share of every batch; the first process validates, logs and saves."""
     fabric, data, settings = learner.fabric, learner.data, learner.settings
     loader, valid_loader = _loaders(data)
     averages = Averages(data.acoustic.network, settings, out)
     total_steps = settings.epoch_limit * len(plan_steps(data, epoch=0))
-    hours = sum(example.duration for example in data.train) / 3600
-    run = Run(out, total_steps, hours, count_parameters(data.acoustic), settings.checkpoint_minutes)
+    run = Run(out, total_steps, data.hours, count_parameters(data.acoustic), settings.checkpoint_minutes)
     resumable = Resumable(learner, averages, run, identity_of(data.config, data.train, data.valid))
-    if resume:
-        report.say("\n".join(restore_checkpoint(resumable)))
-        if logs is not None:
-            logs.drop_after(run.epochs_done)
-    else:
-        _checkpoint(resumable, report)  # from now on --resume goes on, whenever the run is killed
+    _start(resumable, logs, report, resume)
     agree(fabric, run, stop)
     while not run.finished(settings):
-        run.begin_epoch()
-        learner.model.train()
-        apply_freezing(data.acoustic.network, data.config.init, run.epoch)
-        if run.batch == 0:
-            begin_thaw(learner.optimizer, data.config.init, run.epoch, run.step)
-        loader.labels = sampled_labels(data, run.epoch)
-        epoch_started, heard_s, waited_s = time.monotonic(), run.audio_s, loader.waited_s
-        shares = [
-            share_of(batch, fabric.global_rank, fabric.world_size, settings.accumulate)
-            for batch in plan_steps(data, run.epoch)[run.batch :]
-        ]
-        batches = loader.batches([piece for share in shares for piece in share.pieces], run.epoch)
-        for share, pieces in pieces_of(batches, shares):
-            take_step(learner, pieces, run, report, share.idle)
+        _begin_epoch(learner, loader, run)
+        stopwatch = Stopwatch(run, loader)
+        for micro_batches, n_dummies in _steps(learner, loader, run):
+            take_step(learner, micro_batches, run, report, n_dummies)
             averages.after_step(run.step)
-            stopping, save_due = agree(fabric, run, stop)
+            stopping, checkpoint_due = agree(fabric, run, stop)
             report.progress("training", run.progress(settings.max_minutes), 1.0, _note(run))
-            if stopping or save_due:
+            if stopping or checkpoint_due:
                 _checkpoint(resumable, report)
             if stopping:
-                _stop(learner, run)
+                _save_and_interrupt(learner, run)
             if settings.max_minutes and run.minutes >= settings.max_minutes:
                 break
         run.batch = 0
-        elapsed_s = time.monotonic() - epoch_started
-        pace = Pace((run.audio_s - heard_s) / elapsed_s, (loader.waited_s - waited_s) / elapsed_s)
-        looks = _end_epoch(learner, averages, valid_loader, judge, run, report, logs, pace)
+        pace = stopwatch.read(run, loader)
+        results = _validate_and_save(learner, averages, valid_loader, run, report)
+        samples = describe_samples(results[PLAIN], run) if results else None
+        logs.epoch(metrics_row(learner, run, pace, results), samples, run.step)
         agree(fabric, run, stop)
-        if loader.disk is not None and (trouble := loader.disk.news()):
-            report.warn(trouble)
-        if data.augmenter.chain and (run.epoch == 1 or run.ended(settings)):
-            report.say(data.augmenter.report())
+        _report_data(data, loader, run, report)
         try:
-            if looks:
-                watch(learner, run, looks[PLAIN], report)
+            if results:
+                watch(learner, run, results[PLAIN], report)
         finally:
             _checkpoint(resumable, report)
     if run.out_of_patience(settings) and not run.ended(settings):
@@ -165,74 +105,121 @@ def _fit(
     return run
 
 
-def _end_epoch(
-    learner: Learner,
-    averages: Averages,
-    loader: Loader,
-    judge: Judge,
-    run: Run,
-    report: Reporter,
-    logs: Logs | None,
-    pace: Pace,
-) -> dict[str, Look]:
-    """The first process validates and writes, the others hear of it. Returns what it found of each kind of weights."""
-    looks: dict[str, Look] = {}
-    learner = with_whole_weights(learner)
-    averages = averages.over(learner.data.acoustic.network, logs is not None)
-    if logs is not None:
-        looks = _validate_and_save(learner, averages, loader, judge, run, report)
-        logs.row(figures(learner, run, pace, looks), run.step)
-        if looks:
-            logs.samples(describe_samples(looks[PLAIN], run.epoch, run.step), run.step)
-    run.count_patience(learner.settings)
-    run.best, run.best_epoch, run.last = learner.fabric.broadcast((run.best, run.best_epoch, run.last))
-    return looks
+def _set_up(config: Config, out: Path, report: Reporter, resume: bool) -> Learner:
+    """Read and check the data, build the model, clear an earlier run. Raises AnadilError."""
+    seed_everything(config.training.seed, verbose=False)
+    fabric = make_fabric(config)
+    data = prepare(config, out, report, resume, fabric.is_global_zero)
+    refuse_layerdrop(data.config)
+    add_adapters(data, report)
+    init, network = data.config.init, data.acoustic.network
+    if init is not None:
+        frozen_names(network, init)  # raises its errors before an earlier run is cleared
+    if fabric.is_global_zero:
+        if not resume:
+            clear_run(out)
+            if init is not None and data.start is not None:
+                save(data.start, network, init, out)
+        data = resolve_batch_seconds(data, fabric.device, out, resume, report)
+    seconds = fabric.broadcast(data.config.training.batch_seconds)
+    assert seconds != "auto"
+    learner = assemble(fabric, with_batch_seconds(data, seconds))
+    report.table(f"Layers, a frame every {1000 * data.acoustic.frame_s:g} ms", *layer_table(data.acoustic))
+    report.say(f"computing on {fabric.device}, {fabric.strategy.precision.precision} (training.precision)")
+    return replace(learner, pull=pull_to_start(network, init, out))
+
+
+def _start(resumable: Resumable, logs: Logs, report: Reporter, resume: bool) -> None:
+    """Restore the newest checkpoint, or write the first one: from then on a killed run can be resumed."""
+    if not resume:
+        return _checkpoint(resumable, report)
+    report.say("\n".join(restore_checkpoint(resumable)))
+    logs.drop_after(resumable.run.epochs_done)
+
+
+def _begin_epoch(learner: Learner, loader: Loader, run: Run) -> None:
+    """Go on with the epoch under way, or start the next one: freezing, warm-up of thawed layers, sampled subwords."""
+    data = learner.data
+    run.begin_epoch()
+    learner.model.train()
+    apply_freezing(data.acoustic.network, data.config.init, run.epoch)
+    if run.batch == 0:
+        begin_thaw(learner.optimizer, data.config.init, run.epoch, run.step)
+    loader.labels = sampled_labels(data, run.epoch)
+
+
+def _steps(learner: Learner, loader: Loader, run: Run) -> Iterator[tuple[Sequence[Batch], int]]:
+    """This process's micro-batches of each step that is left in the epoch, and how many of them are dummies."""
+    fabric = learner.fabric
+    shares = [
+        share_of(batch, fabric.global_rank, fabric.world_size, learner.settings.accumulate)
+        for batch in plan_steps(learner.data, run.epoch)[run.batch :]
+    ]
+    batches = loader.batches([piece for share in shares for piece in share.pieces], run.epoch)
+    for share, pieces in pieces_of(batches, shares):
+        yield pieces, share.idle
 
 
 def _validate_and_save(
-    learner: Learner, averages: Averages, loader: Loader, judge: Judge, run: Run, report: Reporter
-) -> dict[str, Look]:
-    """Validate the weights and their averages; write `best` and `last`. Returns what was found of each, by name."""
+    learner: Learner, averages: Averages, loader: Loader, run: Run, report: Reporter
+) -> dict[str, ValidationResult]:
+    """Validate the weights and their averages and write `best` and `last`, in the first process. Returns results by name.
+
+    All processes call it: sharded weights are put together first, and the others learn what the first one found.
+    """
+    results: dict[str, ValidationResult] = {}
+    first = learner.fabric.is_global_zero
+    learner = with_whole_weights(learner)
+    averages = averages.over(learner.data.acoustic.network, first)
+    if first:
+        results = _validate_each(learner, averages, loader, run, report)
+    run.count_patience(learner.settings)
+    run.best, run.best_epoch, run.last = learner.fabric.broadcast((run.best, run.best_epoch, run.last))
+    return results
+
+
+def _validate_each(
+    learner: Learner, averages: Averages, loader: Loader, run: Run, report: Reporter
+) -> dict[str, ValidationResult]:
     data, settings = learner.data, learner.settings
     try:
         averages.after_epoch(run.epoch)
-    except AnadilError as error:  # a full disk costs the average an epoch, not the run
+    except AnadilError as error:  # a full disk costs the average one epoch, not the run
         report.warn(str(error))
     candidates = averages.candidates(run.epoch)
-    looks: dict[str, Look] = {}
+    results: dict[str, ValidationResult] = {}
     if data.valid and (run.epoch % settings.validate_every == 0 or run.ended(settings)):
         for name, weights in candidates.items():
             with averages.in_place(weights):
-                looks[name] = validate(learner, loader, judge, report)
-    # without validation the most averaged weights are the best guess
-    chosen = min(looks, key=lambda name: looks[name].validation.cer) if looks else list(candidates)[-1]
+                results[name] = validate(learner, loader, report)
+    # without validation the weights averaged most are taken
+    chosen = min(results, key=lambda name: results[name].validation.cer) if results else list(candidates)[-1]
     with averages.in_place(candidates[chosen]):
-        if looks:
-            run.last = looks[chosen].validation
-            tell(looks, chosen, run, report)
+        if results:
+            run.last = results[chosen].validation
+            report_epoch(results, chosen, run, report)
             if run.best is None or run.last.cer < run.best.cer:
                 run.best, run.best_epoch = run.last, run.epoch
-                _save(data, run, "best", describe(chosen, settings))
-                write_hypotheses(run.out / HYPOTHESES, data.valid, looks[chosen])
-        _save(data, run, "last", describe(chosen, settings))
-    return looks
+                save_run_model(data, run, "best", describe(chosen, settings))
+                write_hypotheses(run.out / HYPOTHESES, results[chosen].scored)
+        save_run_model(data, run, "last", describe(chosen, settings))
+    return results
 
 
 def _loaders(data: Prepared) -> tuple[Loader, Loader]:
-    """Of training, as the model will hear it epoch by epoch, and of validation."""
+    """For training, with augmentation, and for validation."""
     settings, rate = data.config.data, data.acoustic.sample_rate
     disk = DiskCache(Path(settings.cache).expanduser(), settings.cache_gb) if settings.cache is not None else None
     loader = Loader(data.train, rate, settings.cache_mb, augment=data.augmenter, disk=disk)
     return loader, Loader(data.valid, rate, settings.cache_mb / 10, disk=disk)
 
 
-def plan_steps(data: Prepared, epoch: int) -> list[list[int]]:
-    """The batches of an epoch, one a step: indices of training examples."""
-    languages = [data.language(example) for example in data.train]
-    settings, temperature = data.config.training, data.config.data.language_temperature
-    return plan_languages(
-        data.augmenter.durations(epoch), languages, temperature, settings.batch_limit, settings.seed, epoch
-    )
+def _report_data(data: Prepared, loader: Loader, run: Run, report: Reporter) -> None:
+    """Trouble with the cache of this epoch; what augmentation did, after the first and the last epoch."""
+    if loader.disk is not None and (trouble := loader.disk.new_trouble()):
+        report.warn(trouble)
+    if data.augmenter.chain and (run.epoch == 1 or run.ended(data.config.training)):
+        report.say(data.augmenter.report())
 
 
 def _note(run: Run) -> str:
@@ -240,10 +227,10 @@ def _note(run: Run) -> str:
     return f"epoch {run.epoch}  loss {np.mean(run.losses[-50:]):.3f}{best}"
 
 
-def _stop(learner: Learner, run: Run) -> NoReturn:
+def _save_and_interrupt(learner: Learner, run: Run) -> NoReturn:
     learner = with_whole_weights(learner)
     if learner.fabric.is_global_zero:
-        _save(learner.data, run, "last", PLAIN)
+        save_run_model(learner.data, run, "last", PLAIN)
     raise KeyboardInterrupt(
         f"stopped at epoch {run.epoch}, step {run.step}; {run.out / 'last'} is usable\n"
         "  next: the same command with --resume goes on"
@@ -251,24 +238,9 @@ def _stop(learner: Learner, run: Run) -> NoReturn:
 
 
 def _checkpoint(resumable: Resumable, report: Reporter) -> None:
-    """A full disk costs the checkpoint, not the run: the earlier ones are still there."""
+    """Write a checkpoint. A full disk costs the checkpoint, not the run: the earlier ones are still there."""
     try:
         save_checkpoint(resumable)
     except AnadilError as error:
         report.warn(str(error))
         resumable.run.saved = time.monotonic()  # the next try is not at the next step
-
-
-def _save(data: Prepared, run: Run, name: str, weights: str) -> None:
-    card = model_card(
-        data.config,
-        data.train,
-        run.epoch,
-        run.step,
-        run.last.cer if run.last else None,
-        run.last.wer if run.last else None,
-        weights,
-    )
-    network, init = data.acoustic.network, data.config.init
-    state = merged_state(network, init.lora if init else None)
-    save_model(run.out / name, data.acoustic, dump(data.config), card, tokenizer_files(data.rules), state)

@@ -5,22 +5,21 @@ import re
 import shutil
 import subprocess
 import sys
-import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import soundfile
-from typer.testing import CliRunner, Result
 
 from anadil import __version__, audio
-from anadil.cli.main import app
 from anadil.manifest import read_manifest
 from anadil.models.acoustic import load_model
 from anadil.training.config import load_config
-from tests.support.micro import TEXTS, micro_data, speak, write_config, write_corpus, write_lines
+from tests.support.command_line import anadil, fails, files, succeeds
+from tests.support.lines import write_lines
+from tests.support.micro import TEXTS, micro_data, speak, write_config, write_corpus
 
 VERBS = [
     "demo",
@@ -39,41 +38,6 @@ VERBS = [
     "convert",
     "transcribe",
 ]
-
-
-@pytest.fixture(autouse=True, scope="module")
-def plain_output() -> Iterator[None]:
-    """As in a pipe 100 columns wide, wherever the tests run; typer reads some of these when it is first used."""
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("GITHUB_ACTIONS", "FORCE_COLOR", "PY_COLORS", "TTY_COMPATIBLE"):
-            patch.delenv(name, raising=False)
-        patch.setenv("COLUMNS", "100")
-        yield
-
-
-def anadil(*arguments: str | Path) -> Result:
-    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
-    if result.exception is not None and not isinstance(result.exception, SystemExit):
-        pytest.fail("".join(["a traceback for the user:\n", *traceback.format_exception(result.exception)[-3:]]))
-    return result
-
-
-def succeeds(*arguments: str | Path) -> Result:
-    result = anadil(*arguments)
-    assert result.exit_code == 0, result.stderr
-    return result
-
-
-def fails(*arguments: str | Path) -> str:
-    """The one error message of a command whose input is at fault."""
-    result = anadil(*arguments)
-    assert (result.exit_code, result.stdout) == (1, "")
-    assert result.stderr.count("error: ") == len(re.findall("^error: ", result.stderr, re.MULTILINE)) == 1
-    return result.stderr[result.stderr.index("error: ") :]
-
-
-def files(folder: Path) -> dict[str, bytes]:
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 @pytest.fixture
@@ -118,7 +82,7 @@ except SystemExit as end:
 heavy = {"numpy", "torch", "onnxruntime", "pydantic", "yaml", "soundfile", "scipy", "lightning_fabric"}
 sys.exit(" ".join(sorted(heavy & set(sys.modules))) or 0)
 """
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=600, check=False)
     assert (result.returncode, result.stderr) == (0, "")
     assert "transcribe" in result.stdout
 

@@ -11,29 +11,16 @@ from pathlib import Path
 
 import pytest
 import soundfile
-from typer.testing import CliRunner, Result
 
-from anadil.cli.main import app
 from anadil.corpora import librispeech
 from anadil.corpora.catalog import KINDS
 from anadil.manifest import read_manifest
-from tests.corpora.test_archive import make_tar
-from tests.corpora.test_common_voice import COLUMNS, ROW, write_tsv
-from tests.corpora.test_download import Server, server, waits
+from tests.support.archives import make_tar
+from tests.support.command_line import anadil, fails
+from tests.support.common_voice import COLUMNS, ROW, write_tsv
+from tests.support.download_server import Server, server, waits
 
 __all__ = ["server", "waits"]
-
-
-def anadil(*arguments: object) -> Result:
-    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
-    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
-    return result
-
-
-def fails(*arguments: object) -> str:
-    result = anadil(*arguments)
-    assert (result.exit_code, result.stdout) == (1, "") and result.stderr.count("error: ") == 1
-    return result.stderr
 
 
 def flac(seconds: float = 1.0) -> bytes:
@@ -65,7 +52,7 @@ def test_all_kinds_are_listed_with_language_size_licence_and_how_to_get_them() -
     assert [one["name"] for one in listed] == [kind.name for kind in KINDS]
 
 
-def test_all_about_one_kind() -> None:
+def test_the_details_of_one_kind() -> None:
     text = anadil("corpora", "common_voice").stdout
     for words in (
         "Mozilla Common Voice",
@@ -81,11 +68,11 @@ def test_all_about_one_kind() -> None:
     assert "did you mean 'voxforge'" in fails("corpora", "voxfroge")
 
 
-def test_import_tells_what_came_and_what_was_rejected(release: Path, tmp_path: Path) -> None:
+def test_import_reports_the_splits_and_the_rejected_entries(release: Path, tmp_path: Path) -> None:
     result = anadil("import", "common-voice", release, "--out", tmp_path / "out")
     assert result.exit_code == 0
     assert re.search(r"train\.jsonl +2 +0\.0006 +1 ", result.stdout) and re.search(r"test\.jsonl +1 ", result.stdout)
-    assert f"rejected: 2, all listed in {tmp_path / 'out/rejected.jsonl'}" in result.stdout
+    assert f"rejected: 2, listed in {tmp_path / 'out/rejected.jsonl'}" in result.stdout
     assert "1 x audio file not found\n" in result.stdout and "1 x empty text\n" in result.stdout
     assert f"{release / 'train.tsv'}:4: audio file not found" in result.stdout
     assert f"next: anadil check {tmp_path / 'out/train.jsonl'} {tmp_path / 'out/test.jsonl'}" in result.stderr
@@ -103,18 +90,18 @@ def test_import_tells_what_came_and_what_was_rejected(release: Path, tmp_path: P
     assert [reason["count"] for reason in figures["rejected"]["reasons"]] == [1, 1]
 
 
-def test_when_nothing_can_be_used_the_reasons_are_told(release: Path, tmp_path: Path) -> None:
+def test_if_nothing_can_be_used_the_reasons_are_reported(release: Path, tmp_path: Path) -> None:
     for clip in (release / "clips").iterdir():
         clip.unlink()
     error = fails("import", "common-voice", release, "--out", tmp_path / "out", "--json")
-    assert "nothing of " in error and "all 5 are rejected:\n  audio file not found (4), as " in error
+    assert "nothing in " in error and "all 5 entries were rejected:\n  audio file not found (4), for example " in error
     assert (tmp_path / "out/rejected.jsonl").read_text().count("\n") == 5
 
 
-def test_wrong_kinds_options_and_sources_are_told(release: Path, tmp_path: Path) -> None:
+def test_wrong_kinds_options_and_sources_are_errors(release: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     assert "did you mean 'common-voice'" in fails("import", "comon-voice", release, "--out", out)
-    assert "it takes: --lang\n" in fails("import", "voxforge", release, "--out", out, "--tier", "x")
+    assert "it supports: --lang\n" in fails("import", "voxforge", release, "--out", out, "--tier", "x")
     assert "is not there" in fails("import", "fleurs", tmp_path / "none", "--out", out)
     assert "is damaged" in fails("import", "fleurs", make_broken(tmp_path), "--out", out)
     assert not out.exists()
@@ -149,7 +136,7 @@ def test_an_archive_is_unpacked_below_out_and_a_malicious_one_refused(release: P
     assert not (tmp_path / "new/unpacked/evil").exists() and not (tmp_path / "new/unpacked/evil.txt").exists()
 
 
-def test_a_corpus_is_fetched_unpacked_and_imported(
+def test_a_corpus_is_downloaded_unpacked_and_imported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: Server, waits: list[float]
 ) -> None:
     chapter = "LibriSpeech/dev-clean/84/1/84-1"
@@ -172,15 +159,13 @@ def test_a_corpus_is_fetched_unpacked_and_imported(
     assert [one.text for one in read_manifest(tmp_path / "data/dev-clean.jsonl")] == ["GO", "ON"]
 
 
-def test_what_cannot_be_fetched_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert "table is nothing to download" in fails("download", "table", "--out", tmp_path)
+def test_a_kind_that_cannot_be_downloaded_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "table cannot be downloaded" in fails("download", "table", "--out", tmp_path)
     assert "fleurs has no parts" in fails("download", "fleurs", "--lang", "tr", "--part", "x", "--out", tmp_path)
     assert "VoxForge has no language None" in fails("download", "voxforge", "--out", tmp_path)
 
 
-def test_archives_that_cannot_be_unpacked_do_not_keep_the_others_packed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_damaged_archive_does_not_stop_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     good = make_tar(tmp_path / "a-20080318-x.tgz", {"a/wav/1.wav": b""})
     bad = tmp_path / "b-20080318-x.tgz"
     bad.write_bytes(b"cut")

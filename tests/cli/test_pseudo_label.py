@@ -9,8 +9,8 @@ import pytest
 
 from anadil import audio
 from anadil.manifest import read_manifest
-from tests.cli.test_cli import anadil as run
-from tests.cli.test_cli import fails, files, succeeds
+from tests.support.command_line import anadil as run
+from tests.support.command_line import fails, files, succeeds
 from tests.support.lines import write_lines
 from tests.support.micro import TEXTS, micro_data, speak, write_config, write_corpus
 
@@ -44,7 +44,7 @@ def test_train_label_and_train_on_both(
     assert result.stdout == f"{out}\n"
     told = " ".join(result.stderr.split())
     assert "confidence from kept share CER of the kept 95 % interval" in told and "chosen" in told
-    threshold = float(re.search(r"confidence (0\.\d+): the validation utterances that it keeps", told)[1])  # type: ignore[index]
+    threshold = float(re.search(r"confidence (0\.\d+) keeps", told)[1])  # type: ignore[index]
     kept = read_manifest(out)
     assert f"kept {len(kept)} of 12 utterances" in told and 6 < len(kept) <= 12
     assert all(one.is_pseudo_label and one.extra["confidence"] >= threshold for one in kept)
@@ -58,7 +58,7 @@ def test_train_label_and_train_on_both(
     trained = succeeds(
         "train", config, f"data.train=[{micro / 'train.jsonl'},{out}]", "data.pseudo_label_weight=0.5", "--out", "run"
     )
-    assert f"({len(kept)} utterances) are pseudo labels" in trained.stderr
+    assert f"({len(kept)} utterances) have pseudo labels" in trained.stderr
     assert "weights in the loss from 0.5 to 1" in trained.stderr
     assert "of it with pseudo labels" in Path("run/best/README.md").read_text(encoding="utf-8")
     assert "pseudo_label_weight: 0.5" in Path("run/best/config.yaml").read_text(encoding="utf-8")
@@ -87,7 +87,10 @@ def test_a_model_that_is_mostly_wrong_is_not_offered_as_a_teacher(exported: Path
     ])  # fmt: skip
     error = fails("pseudo-label", exported, speech / "recordings", "--calibrate", wrong, "--max-cer", "0.1",
                   "--out", tmp_path / "out.jsonl")  # fmt: skip
-    assert "next: a better model first: texts with so many errors teach nothing" in error and "--max-cer 0" not in error
+    assert (
+        "next: a better model first: training on texts with so many errors does not help" in error
+        and "--max-cer 0" not in error
+    )
 
 
 def test_too_little_validation_data_is_an_error(exported: Path, speech: Path, tmp_path: Path) -> None:
@@ -109,7 +112,7 @@ def test_files_manifests_and_folders_are_told_apart_by_what_they_hold(
     first, second = read_manifest(out)
     assert (first.speaker, first.language, first.extra["original_text"]) == ("ayşe", None, "said")
     assert (second.speaker, second.language, second.audio_filepath) == (None, "en", str(named))
-    assert "1 utterances have a text already: it was not used" in result.stderr
+    assert "1 utterances already have a text: it was not used" in result.stderr
     assert manifest.read_text(encoding="utf-8").count("said") == 1
 
 
@@ -138,7 +141,7 @@ def test_nothing_is_overwritten_and_no_input_even_with_force(exported: Path, spe
     plain = ("pseudo-label", exported, manifest, "--min-confidence", "0")
     assert "add --force to replace" in fails(*plain, "--out", tmp_path / "out.jsonl")
     for options in (("--out", manifest), ("--out", tmp_path / "n.jsonl", "--exclude", tmp_path / "n.jsonl")):
-        assert "is read, and cannot be written too" in fails(*plain, *options, "--force")
+        assert "is an input, and cannot be written too" in fails(*plain, *options, "--force")
     assert "is not there" in fails("pseudo-label", exported, "none", "--min-confidence", "0", "--out", tmp_path / "o")
     assert files(tmp_path) == before
     succeeds(*plain, "--out", tmp_path / "out.jsonl", "--force")
@@ -150,7 +153,7 @@ def test_an_interrupt_leaves_nothing(
     def interrupted(*arguments: object) -> float:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("anadil.recognition.pseudo_labels.confidence", interrupted)
+    monkeypatch.setattr("anadil.decoding.decoder.sequence_confidence", interrupted)
     result = run(
         "pseudo-label", exported, speech / "recordings", "--min-confidence", "0", "--out", tmp_path / "o.jsonl"
     )

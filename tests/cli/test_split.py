@@ -9,9 +9,7 @@ from pathlib import Path
 import pytest
 
 from anadil.manifest import Utterance, read_manifest, read_manifests, write_manifest
-from tests.cli.test_cli import anadil, fails, files, plain_output, succeeds
-
-__all__ = ["plain_output"]
+from tests.support.command_line import anadil, fails, files, succeeds
 
 SETS = ("train", "valid", "test")
 
@@ -37,7 +35,7 @@ def where(out: Path) -> dict[str, str]:
     }
 
 
-def test_a_split_is_written_and_told(tmp_path: Path) -> None:
+def test_a_split_is_written_and_reported(tmp_path: Path) -> None:
     out = tmp_path / "splits"
     result = succeeds("split", corpus(tmp_path / "all.jsonl", range(100)), "--out", out)
     assert sorted(path.name for path in out.iterdir()) == ["split.json", "test.jsonl", "train.jsonl", "valid.jsonl"]
@@ -89,7 +87,7 @@ def test_files_of_an_earlier_split_do_not_stay_among_those_of_a_new_one(tmp_path
 def test_an_input_is_never_replaced(tmp_path: Path) -> None:
     source = corpus(tmp_path / "train.jsonl", range(40))
     before = files(tmp_path)
-    assert "is to be read, so it is not replaced" in fails("split", source, "--out", tmp_path, "--force")
+    assert "is an input and cannot be replaced" in fails("split", source, "--out", tmp_path, "--force")
     assert files(tmp_path) == before
 
 
@@ -177,7 +175,7 @@ def test_common_voice(tmp_path: Path, shared: Path, language: str) -> None:
     assert json.loads((tmp_path / "s/split.json").read_text())["options"]["seed"] == 0
 
 
-def test_what_a_model_wrote_is_not_dealt_to_test(tmp_path: Path) -> None:
+def test_what_a_model_wrote_is_refused(tmp_path: Path) -> None:
     speech = corpus(tmp_path / "all.jsonl", range(6))
     line = speech.read_text(encoding="utf-8").splitlines()[3]
     speech.write_text(speech.read_text(encoding="utf-8") + line[:-1] + ', "pseudo_label": true}\n', encoding="utf-8")

@@ -48,8 +48,8 @@ def test_labels_as_audacity_exports_them(tmp_path: Path, wav: Path) -> None:
         (": line 5", "lasts -0.5 s (4 to 3.5 s)"),
         (": line 7", "no text (6 to 7 s)"),
         (":4", "a point label, which has no length: 'click' at 3 s"),
-        (":6", "no label: expected START<tab>END<tab>TEXT, found 'nan\\t5.0\\tnot a time'"),
-        (":8", "no label: expected START<tab>END<tab>TEXT, found 'hello'"),
+        (":6", "not a label: expected START<tab>END<tab>TEXT, found 'nan\\t5.0\\tnot a time'"),
+        (":8", "not a label: expected START<tab>END<tab>TEXT, found 'hello'"),
     ]
 
 
@@ -69,7 +69,9 @@ def test_one_recording_cannot_belong_to_many_files(tmp_path: Path, wav: Path) ->
         read(tmp_path, audio=wav)
 
 
-def test_recordings_of_one_name_are_told_apart_by_their_folder(tmp_path: Path, write_wav: Callable[..., Path]) -> None:
+def test_recordings_with_the_same_name_are_matched_by_their_folder(
+    tmp_path: Path, write_wav: Callable[..., Path]
+) -> None:
     for speaker in ("ana", "ben"):
         (tmp_path / "wav" / speaker).mkdir(parents=True)
         (tmp_path / "labels" / speaker).mkdir(parents=True)
@@ -81,15 +83,15 @@ def test_recordings_of_one_name_are_told_apart_by_their_folder(tmp_path: Path, w
     assert "several recordings are called 1" in rejected[0].what
 
 
-def test_names_are_found_in_any_unicode_form(tmp_path: Path, write_wav: Callable[..., Path]) -> None:
+def test_names_match_in_any_unicode_form(tmp_path: Path, write_wav: Callable[..., Path]) -> None:
     write_wav("s\u0131g\u0306.WAV", 0.1)  # decomposed, as macOS copies it
     (tmp_path / "S\u0131\u011f.txt").write_text("0\t1\tx\n")
     assert len(read(tmp_path)[0]) == 1
 
 
-def test_a_text_that_is_no_labels_is_an_error(tmp_path: Path, wav: Path) -> None:
+def test_a_text_without_labels_is_an_error(tmp_path: Path, wav: Path) -> None:
     (tmp_path / "talk.txt").write_text("Once upon a time\nthere was\n")
-    with pytest.raises(AnadilError, match="no labels of Audacity"):
+    with pytest.raises(AnadilError, match="not an Audacity label file"):
         read(tmp_path / "talk.txt")
 
 
@@ -98,7 +100,9 @@ def test_a_text_that_is_no_labels_is_an_error(tmp_path: Path, wav: Path) -> None
         st.tuples(st.integers(0, 10**9), st.integers(1, 10**6), st.text(st.characters(exclude_categories=["Cs", "Cc"])))
     )
 )
-def test_what_is_written_is_read(tmp_path_factory: pytest.TempPathFactory, spans: list[tuple[int, int, str]]) -> None:
+def test_written_segments_are_read_back(
+    tmp_path_factory: pytest.TempPathFactory, spans: list[tuple[int, int, str]]
+) -> None:
     spans.append((0, 1, "x"))
     written = [Segment(start / 1e6, (start + length) / 1e6, " ".join(text.split())) for start, length, text in spans]
     file = tmp_path_factory.getbasetemp() / "labels.txt"

@@ -1,4 +1,4 @@
-"""Whatever a file holds, a reader answers with utterances, rejects, or an AnadilError: never with a traceback."""
+"""For any file content, a reader yields utterances, rejects entries, or raises AnadilError; it has no other errors."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def damaged(content: str, rng: random.Random) -> bytes:
 
 
 @pytest.mark.parametrize("name", GOOD)
-def test_a_damaged_file_never_ends_in_a_traceback(tmp_path: Path, write_wav: Callable[..., Path], name: str) -> None:
+def test_a_damaged_file_never_causes_a_traceback(tmp_path: Path, write_wav: Callable[..., Path], name: str) -> None:
     write_wav("talk.wav", 0.1)
     reader, file, content = GOOD[name]
     for other, text in {"text": "u1 bir\nu2 iki\ntalk üç\n", "wav.scp": "talk talk.wav\n"}.items():

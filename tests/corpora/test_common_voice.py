@@ -3,7 +3,7 @@ from __future__ import annotations
 import csv
 import sys
 import tarfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -15,30 +15,7 @@ from anadil.corpora.common_voice import utterances
 from anadil.corpora.reader import Options
 from anadil.errors import AnadilError, Problem
 from anadil.manifest import Utterance
-
-COLUMNS = {  # of releases, as they were published
-    "4": "client_id path sentence up_votes down_votes age gender accent",
-    "6.1": "client_id path sentence up_votes down_votes age gender accent locale segment",
-    "17": "client_id path sentence_id sentence sentence_domain up_votes down_votes age gender accents variant locale segment",
-}
-ROW = {
-    "client_id": "abc",
-    "path": "common_voice_tr_1.mp3",
-    "sentence": "Merhaba.",
-    "sentence_id": "s1",
-    "up_votes": "2",
-    "down_votes": "0",
-    "age": "twenties",
-    "locale": "tr",
-}
-
-
-def write_tsv(path: Path, columns: str, rows: Sequence[dict[str, str]], end: str = "\n") -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    names = columns.split(" ")
-    lines = [names, *([row.get(name, "") for name in names] for row in rows)]
-    path.write_text("".join("\t".join(line) + end for line in lines), encoding="utf-8", newline="")
-    return path
+from tests.support.common_voice import COLUMNS, ROW, write_tsv
 
 
 def read(source: Path, **options: Any) -> tuple[list[Utterance], list[Problem]]:
@@ -48,7 +25,7 @@ def read(source: Path, **options: Any) -> tuple[list[Utterance], list[Problem]]:
 
 @pytest.mark.parametrize("release", list(COLUMNS))
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
-def test_columns_are_read_by_name_and_the_first_row_is_data(tmp_path: Path, release: str, end: str) -> None:
+def test_columns_are_read_by_name_and_the_first_row_is_kept(tmp_path: Path, release: str, end: str) -> None:
     rows = [ROW, ROW | {"path": "common_voice_tr_2.mp3", "sentence": "Nasılsın?", "up_votes": "1", "age": ""}]
     folder = tmp_path / "tr"
     write_tsv(folder / "train.tsv", COLUMNS[release], rows, end)
@@ -104,13 +81,13 @@ SENTENCES = [
 ]
 
 
-def test_quotation_marks_are_letters(tmp_path: Path) -> None:
+def test_quotation_marks_are_ordinary_characters(tmp_path: Path) -> None:
     write_tsv(tmp_path / "other.tsv", COLUMNS["17"], [ROW | {"sentence": sentence} for sentence in SENTENCES])
     found, rejected = read(tmp_path)
     assert [one.text for one in found] == SENTENCES and rejected == []
 
 
-def test_a_file_that_went_through_a_csv_writer_is_read_as_it_was_written(tmp_path: Path) -> None:
+def test_a_file_from_a_csv_writer_is_unquoted(tmp_path: Path) -> None:
     names = COLUMNS["6.1"].split(" ")
     with open(tmp_path / "test.tsv", "w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, names, dialect="excel-tab", restval="", extrasaction="ignore")
@@ -134,7 +111,7 @@ def test_real_rows_of_forty_languages(shared: Path) -> None:
     assert n_marks > 20
 
 
-def test_rows_that_are_broken_are_named(tmp_path: Path) -> None:
+def test_broken_rows_are_rejected_with_their_place(tmp_path: Path) -> None:
     path = write_tsv(
         tmp_path / "train.tsv", COLUMNS["6.1"], [ROW, ROW | {"path": "../../etc/passwd"}, ROW | {"path": ""}]
     )
@@ -142,14 +119,14 @@ def test_rows_that_are_broken_are_named(tmp_path: Path) -> None:
     found, rejected = read(tmp_path)
     assert len(found) == 1
     assert [str(problem) for problem in sorted(rejected, key=lambda problem: problem.where)] == [
-        f"{path}:3: the path of the clip is empty or leads out of the corpus: '../../etc/passwd'",
-        f"{path}:4: the path of the clip is empty or leads out of the corpus: ''",
-        f"{path}:5: 3 columns where the header has 10",
+        f"{path}:3: the clip's path is empty or leads out of the corpus: '../../etc/passwd'",
+        f"{path}:4: the clip's path is empty or leads out of the corpus: ''",
+        f"{path}:5: 3 columns, but the header has 10",
         f"{path}:7: not UTF-8 at byte 2 of the line",
     ]
 
 
-def test_the_language_is_told_by_locale_then_clip_then_folder(tmp_path: Path) -> None:
+def test_the_language_comes_from_locale_then_clip_then_folder(tmp_path: Path) -> None:
     hashed = ROW | {"path": "8d59b8879856"}  # as in releases before 4
     for clip, expected in ((ROW | {"path": "common_voice_fy-NL_1.mp3"}, "fy-NL"), (hashed, "tt")):
         folder = tmp_path / expected / "cv-corpus-3/tt"
@@ -168,8 +145,8 @@ def test_an_archive_is_read_as_downloaded(tmp_path: Path) -> None:
         tar.add(tmp_path / "in/cv-corpus-17.0", "cv-corpus-17.0")
     (tmp_path / "downloads").mkdir()
     (tmp_path / "cv-tr.tar.gz").rename(tmp_path / "downloads/cv-tr.tar.gz")
-    assert len(read(tmp_path / "downloads", unpacked=tmp_path / "other")[0]) == 1
-    ((one,), _) = read(tmp_path / "downloads/cv-tr.tar.gz", unpacked=tmp_path / "out")
+    assert len(read(tmp_path / "downloads", unpack_to=tmp_path / "other")[0]) == 1
+    ((one,), _) = read(tmp_path / "downloads/cv-tr.tar.gz", unpack_to=tmp_path / "out")
     assert one.audio_filepath == str(tmp_path / "out/cv-tr/cv-corpus-17.0/tr/clips/common_voice_tr_1.mp3")
 
 
@@ -183,7 +160,7 @@ def test_one_tsv_alone_and_one_language_of_several(tmp_path: Path) -> None:
         read(tmp_path)
 
 
-def test_what_is_no_common_voice_is_told(tmp_path: Path) -> None:
+def test_a_source_that_is_not_common_voice_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(AnadilError, match=r"no train.tsv, dev.tsv, .*\n  next: give the folder"):
         read(tmp_path)
     write_tsv(tmp_path / "train.tsv", "id audio_file transcription", [])
@@ -200,7 +177,7 @@ class AuthenticationError(RuntimeError):
 
 @pytest.fixture
 def client(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """Stands in for Mozilla's client, with the parts of its interface that are used."""
+    """A fake of Mozilla's client, with the part of its interface that Anadil uses."""
 
     def dataset(name: str, number: str) -> Any:
         values = {"name": name, "id": number, "checksum": None, "sizeBytes": 3, "datasetUrl": f"https://x/{number}"}
@@ -228,7 +205,9 @@ def fetch(out: Path, language: str | None = "tr") -> list[Path]:
     return common_voice.download(language, [], out, lambda *step: None)
 
 
-def test_the_newest_release_is_fetched(client: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_newest_release_is_downloaded(
+    client: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert fetch(tmp_path / "out") == [tmp_path / "out/1.tar.gz"]
     assert capsys.readouterr() == ("", "noise of the client\n")
 
@@ -249,7 +228,7 @@ def raising(error: Exception) -> Callable[..., Path]:
         (KeyError("new API"), "Mozilla's client failed"),
     ],
 )
-def test_what_the_client_raises_says_where_to_go(
+def test_errors_of_the_client_name_the_next_step(
     client: ModuleType, tmp_path: Path, error: Exception, message: str
 ) -> None:
     client.download_dataset = raising(error)  # type: ignore[attr-defined]
@@ -257,7 +236,7 @@ def test_what_the_client_raises_says_where_to_go(
         fetch(tmp_path)
 
 
-def test_without_key_client_or_language_the_message_says_where_to_go(
+def test_without_key_client_or_language_the_error_names_the_next_step(
     client: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(AnadilError, match="add --lang"):
@@ -272,8 +251,8 @@ def test_without_key_client_or_language_the_message_says_where_to_go(
         fetch(tmp_path)
 
 
-def test_an_archive_that_is_not_as_published_is_told(client: ModuleType, tmp_path: Path) -> None:
+def test_an_archive_that_is_not_as_published_is_an_error(client: ModuleType, tmp_path: Path) -> None:
     (tmp_path / "1.tar.gz").write_bytes(b"abcd")
     client.download_dataset = lambda *arguments, **named: tmp_path / "1.tar.gz"  # type: ignore[attr-defined]
-    with pytest.raises(AnadilError, match="is not as published: it has 4 bytes where 3 are published"):
+    with pytest.raises(AnadilError, match="is not as published: it has 4 bytes, but 3 are published"):
         fetch(tmp_path)

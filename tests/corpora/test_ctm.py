@@ -1,4 +1,4 @@
-"""CTM files of NIST's and Kaldi's kind."""
+"""CTM files as NIST and Kaldi write them."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_words_are_grouped_by_channel_pause_and_speaker(tmp_path: Path, write_wa
         Utterance(wav, 0.3, "öteki", 0.2, extra={"channel": "2"}),
     ]
     assert [problem.what.split("\n")[0][:60] for problem in rejected] == [
-        "'nan' is no number of seconds: 'talk A nan 0.1 bad'",
+        "'nan' is not a number of seconds: 'talk A nan 0.1 bad'",
         "a negative time: 'talk A -1 0.1 bad'",
         "3 columns, expected 5 to 8: 'talk A 1'",
         "3 columns, expected 5 to 8: '* * <ALT_BEGIN>'",
@@ -54,23 +54,23 @@ def test_words_are_grouped_by_channel_pause_and_speaker(tmp_path: Path, write_wa
     ]
 
 
-def test_a_pause_just_short_of_the_limit_parts_nothing(tmp_path: Path) -> None:
+def test_a_pause_just_below_the_limit_does_not_split(tmp_path: Path) -> None:
     words = [
-        ctm.Timed("a", "1", 0.0, 1.0, "x"),
-        ctm.Timed("a", "1", 1.49, 0.1, "y"),
-        ctm.Timed("a", "1", 2.1, 0.1, "z"),
+        ctm.TimedWord("a", "1", 0.0, 1.0, "x"),
+        ctm.TimedWord("a", "1", 1.49, 0.1, "y"),
+        ctm.TimedWord("a", "1", 2.1, 0.1, "z"),
     ]
-    assert [segment.text for segment in ctm.group(words)] == ["x y", "z"]
+    assert [segment.text for segment in ctm._group_words(words)] == ["x y", "z"]
 
 
-def test_what_is_no_ctm_is_an_error(tmp_path: Path) -> None:
+def test_a_file_that_is_not_ctm_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "a.ctm").write_text("File type\n")
-    with pytest.raises(AnadilError, match="no words of CTM"):
+    with pytest.raises(AnadilError, match="not a CTM file"):
         read(tmp_path / "a.ctm")
 
 
 words = st.builds(
-    lambda start, length, word, confidence, speaker: ctm.Timed(
+    lambda start, length, word, confidence, speaker: ctm.TimedWord(
         "rec", "1", start / 1000, length / 1000, word, confidence if confidence is None else confidence / 1000, speaker
     ),
     st.integers(0, 10**8), st.integers(0, 10**5),
@@ -80,13 +80,13 @@ words = st.builds(
 
 
 @given(written=st.lists(words, min_size=1, max_size=5))
-def test_what_is_written_is_read(tmp_path_factory: pytest.TempPathFactory, written: list[ctm.Timed]) -> None:
+def test_written_segments_are_read_back(tmp_path_factory: pytest.TempPathFactory, written: list[ctm.TimedWord]) -> None:
     file = tmp_path_factory.getbasetemp() / "x.ctm"
     file.write_text(ctm.format_ctm(written), encoding="utf-8", newline="\n")
     assert ctm._words(file, lambda problem: pytest.fail(str(problem))) == written
 
 
 @pytest.mark.parametrize("word", ["", "a b", "a\n"])
-def test_words_with_white_space_are_not_written(word: str) -> None:
-    with pytest.raises(AnadilError, match="no place for white space"):
-        ctm.format_ctm([ctm.Timed("a", "1", 0, 1, word)])
+def test_words_with_white_space_cannot_be_written(word: str) -> None:
+    with pytest.raises(AnadilError, match="cannot be empty or contain white space"):
+        ctm.format_ctm([ctm.TimedWord("a", "1", 0, 1, word)])

@@ -1,4 +1,4 @@
-"""ELAN files as linguists' machines write them, and as broken programs do."""
+"""ELAN files as ELAN writes them, and damaged ones."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def test_aligned_annotations_become_utterances_and_bad_ones_are_rejected(tmp_pat
         ("a3", "no text (2 to 3.25 s)"),
         ("a4", "lasts 0 s (3.25 to 3.25 s)"),
         ("a5", "starts 0.1 s before the recording does"),
-        ("a6", "no time: 0.5 to nan s"),
+        ("a6", "no valid times: 0.5 to nan s"),
     ]
 
 
@@ -125,7 +125,7 @@ def test_a_tier_is_chosen_by_name_pattern_or_type(tmp_path: Path, talk: Path) ->
         read(file, tier="tx")
 
 
-def test_annotations_without_times_take_their_parents_and_are_joined_in_order(tmp_path: Path, talk: Path) -> None:
+def test_annotations_without_times_have_their_parents_and_are_joined_in_order(tmp_path: Path, talk: Path) -> None:
     file = eaf(
         tmp_path,
         slots(0, 1000, 1000, 2000),
@@ -142,10 +142,10 @@ def test_annotations_without_times_take_their_parents_and_are_joined_in_order(tm
     ]
     found, rejected = read(file, tier="mb")
     assert [(one.text, one.offset) for one in found] == [("mw ana a be", 0.0), ("ya", 1.0)]
-    assert [problem.what for problem in rejected] == ["no time: nan to nan s"]
+    assert [problem.what for problem in rejected] == ["no valid times: nan to nan s"]
 
 
-def test_boundaries_that_elan_leaves_open_are_spread_evenly(tmp_path: Path, talk: Path) -> None:
+def test_time_slots_without_a_value_are_interpolated(tmp_path: Path, talk: Path) -> None:
     words = (aligned("a2", 1, 3, "a"), aligned("a3", 3, 4, "b"), aligned("a4", 4, 2, "c"))
     file = eaf(tmp_path, slots(1000, 4000, None, None), tier("words", *words, kind="word"))
     found, _ = read(file)
@@ -153,7 +153,7 @@ def test_boundaries_that_elan_leaves_open_are_spread_evenly(tmp_path: Path, talk
     assert all(one.extra["interpolated"] for one in found)
 
 
-def test_parents_and_predecessors_in_a_circle_end(tmp_path: Path, talk: Path) -> None:
+def test_cycles_of_parents_and_predecessors_are_handled(tmp_path: Path, talk: Path) -> None:
     circle = (symbolic("a1", "a2", "x", "a2"), symbolic("a2", "a1", "y", "a1"))
     found, rejected = read(eaf(tmp_path, slots(0), tier("t", *circle, PARENT_REF="t")))
     assert found == [] and rejected
@@ -167,7 +167,7 @@ def test_parents_and_predecessors_in_a_circle_end(tmp_path: Path, talk: Path) ->
         (' TIME_ORIGIN="-200"', -0.2, "..\\audio\\talk 1"),
     ],
 )
-def test_the_recording_is_found_by_its_relative_path_and_shifted(
+def test_the_recording_is_found_by_its_relative_path_with_its_time_origin(
     tmp_path: Path, write_wav: Callable[..., Path], origin: str, shift: float, name: str
 ) -> None:
     (tmp_path / "audio").mkdir()
@@ -184,7 +184,7 @@ def test_the_recording_is_found_by_its_relative_path_and_shifted(
     assert (one.offset, one.duration) == (1.0 + shift, 1.0)
 
 
-def test_a_recording_that_is_given_keeps_the_shift_of_its_name(tmp_path: Path, write_wav: Callable[..., Path]) -> None:
+def test_a_given_recording_has_the_time_origin_of_its_name(tmp_path: Path, write_wav: Callable[..., Path]) -> None:
     media = MEDIA.format(origin=' TIME_ORIGIN="250"') + '<MEDIA_DESCRIPTOR MEDIA_URL="b.wav" TIME_ORIGIN="500"/>'
     file = eaf(tmp_path, slots(0, 1000), tier("t", aligned("a1", 1, 2, "x")), media=media)
     for name, shift in (("Talk 1.flac", 0.25), ("b.wav", 0.5)):
@@ -198,7 +198,7 @@ def test_a_recording_that_is_given_keeps_the_shift_of_its_name(tmp_path: Path, w
     assert read(file, audio=tmp_path / "other.wav")[0][0].offset == 0.25
 
 
-def test_the_recording_of_another_machine_is_found_beside_the_file(
+def test_a_recording_with_a_path_of_another_machine_is_found_beside_the_file(
     tmp_path: Path, write_wav: Callable[..., Path]
 ) -> None:
     wav = write_wav("Talk 1.WAV", 0.1)
@@ -211,7 +211,7 @@ def test_the_recording_of_another_machine_is_found_beside_the_file(
 @pytest.mark.parametrize(
     "url", ["x" * 300 + "/talk 2.wav", "file:///" + "y" * 5000, "%00/%FF.wav", "", "/", "http://[::1", "..\\.."]
 )
-def test_a_path_that_is_none_is_not_found(tmp_path: Path, talk: Path, url: str) -> None:
+def test_an_invalid_path_is_not_found(tmp_path: Path, talk: Path, url: str) -> None:
     file = eaf(
         tmp_path, slots(0, 1000), tier("t", aligned("a1", 1, 2, "x")), media=f'<MEDIA_DESCRIPTOR MEDIA_URL="{url}"/>'
     )
@@ -221,7 +221,7 @@ def test_a_path_that_is_none_is_not_found(tmp_path: Path, talk: Path, url: str) 
         read(file)
 
 
-def test_a_video_needs_its_sound_taken_out(tmp_path: Path, write_wav: Callable[..., Path]) -> None:
+def test_a_video_is_an_error_that_names_ffmpeg(tmp_path: Path, write_wav: Callable[..., Path]) -> None:
     video = '<MEDIA_DESCRIPTOR MEDIA_URL="file:///x/film.mp4" MIME_TYPE="video/mp4" TIME_ORIGIN="500"/>'
     (tmp_path / "film.mp4").write_bytes(b"video")
     file = eaf(tmp_path, slots(0, 1000), tier("t", aligned("a1", 1, 2, "x")), media=video)
@@ -232,7 +232,7 @@ def test_a_video_needs_its_sound_taken_out(tmp_path: Path, write_wav: Callable[.
     assert (one.audio_filepath, one.offset) == (str(tmp_path / "film.wav"), 0.5)
 
 
-def test_a_folder_goes_on_without_its_broken_files(tmp_path: Path, write_wav: Callable[..., Path]) -> None:
+def test_broken_files_in_a_folder_are_rejected(tmp_path: Path, write_wav: Callable[..., Path]) -> None:
     good = slots(0, 1000), tier("t", aligned("a1", 1, 2, "x"))
     (tmp_path / "a").mkdir()
     write_wav("a/good.wav", 0.1)
@@ -262,7 +262,7 @@ def test_a_folder_goes_on_without_its_broken_files(tmp_path: Path, write_wav: Ca
         ("<ANNOTATION_DOCUMENT/>", "no tier of intervals holds any text; it has no tiers"),
     ],
 )  # fmt: skip
-def test_what_is_no_sound_elan_file_is_an_error(tmp_path: Path, talk: Path, text: str, what: str) -> None:
+def test_an_invalid_elan_file_is_an_error(tmp_path: Path, talk: Path, text: str, what: str) -> None:
     (tmp_path / "talk.eaf").write_text(text)
     with pytest.raises(AnadilError, match=what):
         read(tmp_path / "talk.eaf")
@@ -286,7 +286,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @given(written=segments)
-def test_what_is_written_is_read_by_us_and_by_pympi(folder: Path, written: list[Segment]) -> None:
+def test_written_files_are_read_back_by_anadil_and_by_pympi(folder: Path, written: list[Segment]) -> None:
     file = folder / "talk.eaf"
     file.write_text(elan.format_eaf({"tx": written, "other": []}, Path("talk.wav")), encoding="utf-8", newline="\n")
     found = elan._read(file, Options())
@@ -297,7 +297,7 @@ def test_what_is_written_is_read_by_us_and_by_pympi(folder: Path, written: list[
     assert sorted(peer) == sorted((round(1000 * one.start), round(1000 * one.end), one.text) for one in written)
 
 
-def test_what_pympi_writes_is_read(tmp_path: Path, talk: Path) -> None:
+def test_files_written_by_pympi_are_read(tmp_path: Path, talk: Path) -> None:
     peer = pympi.Eaf(author="x")
     peer.add_tier("tx")
     peer.add_annotation("tx", 100, 900, 'a "b" ğ')
@@ -308,6 +308,6 @@ def test_what_pympi_writes_is_read(tmp_path: Path, talk: Path) -> None:
 
 
 @pytest.mark.parametrize("bad", [Segment(0, 1, "a\x01"), Segment(1, 1, "a"), Segment(-1, 1, "a")])
-def test_what_elan_cannot_hold_is_not_written(bad: Segment) -> None:
-    with pytest.raises(AnadilError, match=r"cannot hold|ELAN has no annotation"):
+def test_segments_that_elan_does_not_allow_cannot_be_written(bad: Segment) -> None:
+    with pytest.raises(AnadilError, match=r"cannot hold|ELAN does not allow an annotation"):
         elan.format_eaf({"tx": [bad]})

@@ -1,4 +1,4 @@
-"""Data sets as `datasets` saves them. No test reaches the hub."""
+"""Datasets as `datasets` saves them. No test uses the network."""
 
 from __future__ import annotations
 
@@ -57,13 +57,13 @@ def test_a_data_set_saved_to_disk_keeps_its_splits(tmp_path: Path, speech: datas
     assert rejected == [Problem(f"{tmp_path / 'saved'}: train row 1", "no text")]
     assert read(tmp_path / "saved", audio=wav)[0]  # the same files again are no clash
     (wav / "train/000000_clip_0.wav").write_bytes(b"mine")
-    with pytest.raises(AnadilError, match="exists already, with another content"):
+    with pytest.raises(AnadilError, match="exists already, with other content"):
         read(tmp_path / "saved", audio=wav)
 
 
-def test_embedded_audio_needs_a_place(tmp_path: Path, speech: datasets.Dataset) -> None:
+def test_embedded_audio_needs_a_folder(tmp_path: Path, speech: datasets.Dataset) -> None:
     speech.save_to_disk(str(tmp_path / "saved"))
-    with pytest.raises(AnadilError, match=r"its audio is inside the data set(?s:.*)--audio"):
+    with pytest.raises(AnadilError, match=r"its audio is inside the dataset(?s:.*)--audio"):
         read(tmp_path / "saved")
 
 
@@ -101,13 +101,13 @@ def test_an_audio_folder_is_read_in_place(tmp_path: Path, write_wav: Callable[..
     assert rejected == []
 
 
-def test_columns_are_named_or_asked_for(tmp_path: Path, speech: datasets.Dataset) -> None:
+def test_columns_are_known_or_must_be_chosen(tmp_path: Path, speech: datasets.Dataset) -> None:
     speech.add_column("text", ["one", "two", "three"]).save_to_disk(str(tmp_path / "saved"))
     with pytest.raises(
-        AnadilError, match=r"'sentence', 'text' could each be meant\n  next: say which with --text-column"
+        AnadilError, match=r"several columns match: 'sentence', 'text'\n  next: choose one with --text-column"
     ):
         read(tmp_path / "saved", audio=tmp_path / "wav")
-    with pytest.raises(AnadilError, match="no column 'txt'; there are: 'audio', 'sentence'"):
+    with pytest.raises(AnadilError, match="no column 'txt'; the columns are: 'audio', 'sentence'"):
         read(tmp_path / "saved", text_column="txt")
     found, _ = read(tmp_path / "saved", text_column="text", speaker_column="note", audio=tmp_path / "wav")
     assert [(one.text, one.speaker, one.extra.get("speaker_id")) for one in found] == [
@@ -121,14 +121,14 @@ def test_what_cannot_be_read_is_an_error(tmp_path: Path, monkeypatch: pytest.Mon
     for source in (tmp_path / "bad.parquet", tmp_path / "empty"):
         with pytest.raises(AnadilError, match="cannot (?:be read|read it)"):
             read(source)
-    with pytest.raises(AnadilError, match="is not there, and is no OWNER/NAME"):
+    with pytest.raises(AnadilError, match="is not there, and is not an OWNER/NAME"):
         read(Path("nothing here"))
     monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(AnadilError, match=r"pip install 'anadil\[hf\]'"):
         read(tmp_path / "empty")
 
 
-def test_parquet_of_others_has_no_audio_type(tmp_path: Path, write_wav: Callable[..., Path]) -> None:
+def test_parquet_without_the_audio_type_is_read(tmp_path: Path, write_wav: Callable[..., Path]) -> None:
     flac = write_wav("x.flac", 0.05).read_bytes()
     columns = {
         "audio": [
@@ -145,7 +145,7 @@ def test_parquet_of_others_has_no_audio_type(tmp_path: Path, write_wav: Callable
     )  # no way out of the folder; the content tells the kind
     assert Path(one.audio_filepath).read_bytes() == flac
     assert [problem.what for problem in rejected] == [
-        "its recording is not there: 'gone.wav'", "no audio: neither a file nor its bytes",
+        "its recording was not found: 'gone.wav'", "no audio: neither a file nor its bytes",
     ]  # fmt: skip
 
 

@@ -12,18 +12,18 @@ import pytest
 import soundfile
 
 from anadil import audio
-from anadil.corpora.catalog import CorpusKind, find
-from anadil.corpora.importing import Imported, convert_to_wav, import_speech, wav_names
+from anadil.corpora.catalog import CorpusKind, find_kind
+from anadil.corpora.importing import ImportResult, _convert_to_wav, _wav_paths, import_speech
 from anadil.corpora.reader import Options, Reject
 from anadil.errors import AnadilError, Problem
 from anadil.manifest import Utterance, read_manifest
-from tests.corpora.test_common_voice import COLUMNS, ROW, write_tsv
+from tests.support.common_voice import COLUMNS, ROW, write_tsv
 
 WriteWav = Callable[..., Path]
 
 
 def kind_of(utterances: list[Utterance], problems: tuple[Problem, ...] = ()) -> CorpusKind:
-    """A kind whose reader yields these."""
+    """A kind whose reader yields these utterances."""
 
     class Fake:
         name, source, takes, is_file = "fake", "anything", ("language",), False
@@ -40,11 +40,11 @@ def kind_of(utterances: list[Utterance], problems: tuple[Problem, ...] = ()) -> 
     return Fake  # type: ignore[return-value]
 
 
-def run(utterances: list[Utterance], out: Path, *problems: Problem, **options: Any) -> Imported:
+def run(utterances: list[Utterance], out: Path, *problems: Problem, **options: Any) -> ImportResult:
     return import_speech(kind_of(utterances, problems), Path("x"), Options(), out, **options)
 
 
-def test_utterances_go_to_the_manifest_of_their_split_with_their_true_length(
+def test_utterances_go_to_the_manifest_of_their_split_with_their_true_duration(
     tmp_path: Path, write_wav: WriteWav
 ) -> None:
     clip = str(write_wav("a.wav", 2.0))
@@ -73,7 +73,7 @@ def test_utterances_go_to_the_manifest_of_their_split_with_their_true_length(
     assert rest == [("c", pytest.approx(0.4)), ("d", 0.5), ("e", 2.0), ("f", 1.5)]
 
 
-def test_what_cannot_be_used_is_listed_with_its_reason(tmp_path: Path, write_wav: WriteWav) -> None:
+def test_rejected_utterances_are_listed_with_their_reasons(tmp_path: Path, write_wav: WriteWav) -> None:
     clip = str(write_wav("a.wav", 2.0))
     (tmp_path / "zero.mp3").write_bytes(b"")
     (tmp_path / "text.wav").write_text("no audio")
@@ -100,21 +100,19 @@ def test_what_cannot_be_used_is_listed_with_its_reason(tmp_path: Path, write_wav
         ("t:3", "audio file is empty (0 bytes)"),
         (str(tmp_path / "text.wav"), "not readable as audio"),
         ("t:5", "audio has no samples"),
-        ("t:6", f"starts at 2.00 s, outside of {clip} (2.00 s)"),
+        ("t:6", f"offset 2 s is outside of {clip} (2.00 s)"),
         ("t:7", f"ends at 2.50 s, past the end of {clip} (2.00 s)"),
-        ("t:8", "lasts 0 s"),
-        ("t:9", f"starts at -0.50 s, outside of {clip} (2.00 s)"),
+        ("t:8", "duration is 0 s"),
+        ("t:9", f"offset -0.5 s is outside of {clip} (2.00 s)"),
         ("t:11", "audio file not found"),
     ]
     counts = {reason: len(problems) for reason, problems in found.reasons.items()}
     assert next(iter(counts.items())) == ("audio file not found", 2)
-    assert counts["starts at … s, outside of … (… s)"] == 2 and sum(counts.values()) == 11
+    assert counts["offset … s is outside of … (… s)"] == 2 and sum(counts.values()) == 11
     assert [one.text for one in read_manifest(tmp_path / "out/all.jsonl")] == ["good"]
 
 
-def test_names_that_are_not_utf_8_are_rejected_in_a_form_that_can_be_written(
-    tmp_path: Path, write_wav: WriteWav
-) -> None:
+def test_names_that_are_not_utf_8_are_rejected_and_escaped(tmp_path: Path, write_wav: WriteWav) -> None:
     clip = write_wav("a.wav", 1.0)
     old = os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.wav")
     shutil.copy(clip, old)
@@ -127,7 +125,7 @@ def test_names_that_are_not_utf_8_are_rejected_in_a_form_that_can_be_written(
     assert (tmp_path / "out/rejected.jsonl").read_text().count("\n") == 3
 
 
-def test_nothing_is_replaced_without_force_and_nothing_else_with_it(tmp_path: Path, write_wav: WriteWav) -> None:
+def test_only_force_replaces_manifests_and_it_replaces_nothing_else(tmp_path: Path, write_wav: WriteWav) -> None:
     utterances = [Utterance(str(write_wav("a.wav", 1.0)), text="a")]
     run(utterances, tmp_path / "out")
     (tmp_path / "out/mine.jsonl").write_text("mine")
@@ -142,37 +140,37 @@ def test_nothing_is_replaced_without_force_and_nothing_else_with_it(tmp_path: Pa
     assert (tmp_path / "out/mine.jsonl").read_text() == "mine"
 
 
-def test_a_source_without_utterances_or_that_is_not_there_is_told(tmp_path: Path) -> None:
+def test_an_empty_or_missing_source_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(AnadilError, match=r"x holds no utterances\n  expected: anything"):
         run([], tmp_path / "out")
     assert not (tmp_path / "out").exists()
     with pytest.raises(AnadilError, match=r"none.tar.gz is not there\n  expected: the archive as downloaded"):
-        import_speech(find("common-voice"), tmp_path / "none.tar.gz", Options(), tmp_path / "out")
+        import_speech(find_kind("common-voice"), tmp_path / "none.tar.gz", Options(), tmp_path / "out")
 
 
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("common-voice", {"tier": "x"}, "common-voice takes no --tier\n  it takes: --lang\n"),
+        ("common-voice", {"tier": "x"}, "common-voice does not support --tier\n  it supports: --lang\n"),
         (
             "ctm",
             {"tier_type": "x", "text_column": "t"},
-            "takes no --tier-type, --text-column\n  it takes: --lang, --audio",
+            "does not support --tier-type, --text-column\n  it supports: --lang, --audio",
         ),
         ("table", {"tier": "x"}, "--audio-column, --text-column, --speaker-column"),
     ],
 )
-def test_an_option_that_the_kind_does_not_take_is_refused(
+def test_an_option_that_the_kind_does_not_support_is_refused(
     tmp_path: Path, name: str, options: dict[str, str], message: str
 ) -> None:
     with pytest.raises(AnadilError, match=message):
-        import_speech(find(name), tmp_path, Options(**options), tmp_path / "out")
+        import_speech(find_kind(name), tmp_path, Options(**options), tmp_path / "out")
 
 
 # --- conversion
 
 
-def test_recordings_become_16_khz_wav_once_each(tmp_path: Path, write_wav: WriteWav) -> None:
+def test_each_recording_is_converted_to_16_khz_wav_once(tmp_path: Path, write_wav: WriteWav) -> None:
     (tmp_path / "b").mkdir()
     long = str(write_wav("a.flac", 3.0, 44100))
     two = str(write_wav("b/a.wav", np.random.default_rng(0).uniform(-0.5, 0.5, (8000, 2)), 8000))
@@ -191,48 +189,48 @@ def test_recordings_become_16_khz_wav_once_each(tmp_path: Path, write_wav: Write
 
 
 @pytest.mark.parametrize(("rate", "channels"), [(44100, 2), (8000, 1), (16000, 1)])
-def test_conversion_in_blocks_is_the_conversion_of_the_whole(
+def test_conversion_in_blocks_equals_conversion_of_the_whole(
     tmp_path: Path, write_wav: WriteWav, monkeypatch: pytest.MonkeyPatch, rate: int, channels: int
 ) -> None:
-    monkeypatch.setattr("anadil.corpora.importing.BLOCK", 1000)
+    monkeypatch.setattr("anadil.corpora.importing._BLOCK_SAMPLES", 1000)
     samples = np.random.default_rng(1).uniform(-0.5, 0.5, (rate * 2 + 777, channels))
     source = write_wav("a.wav", samples, rate)
-    convert_to_wav(source, tmp_path / "b.wav")
+    _convert_to_wav(source, tmp_path / "b.wav")
     whole = audio.read(source, 16000)
     found, _ = soundfile.read(str(tmp_path / "b.wav"), dtype="float32")
     assert len(found) == len(whole)
     assert np.abs(found - whole).max() < 2e-4
 
 
-def test_a_recording_that_breaks_in_the_middle_is_rejected(tmp_path: Path, write_wav: WriteWav) -> None:
+def test_a_recording_with_nan_in_the_middle_is_rejected(tmp_path: Path, write_wav: WriteWav) -> None:
     good, bad = str(write_wav("good.wav", 1.0)), tmp_path / "bad.wav"
     samples = np.zeros(16000, dtype=np.float32)
     samples[8000] = np.nan
     soundfile.write(str(bad), samples, 16000, subtype="FLOAT")
     found = run([Utterance(good, text="a"), Utterance(str(bad), text="b", source="t:2")], tmp_path / "out", wav=True)
     assert [str(problem) for problem in found.rejected] == [
-        f"t:2: audio holds values that are no numbers (NaN or infinity): {bad}"
+        f"t:2: audio contains values that are not numbers (NaN or infinity): {bad}"
     ]
     assert sorted(path.name for path in (tmp_path / "out/wav").iterdir()) == ["good.wav"]
 
 
-def test_two_recordings_never_get_one_name() -> None:
-    names = wav_names(["/x/a.wav", "/x/a.mp3", "/x/b/a.wav"], Path("out"))
+def test_two_recordings_never_get_the_same_name() -> None:
+    names = _wav_paths(["/x/a.wav", "/x/a.mp3", "/x/b/a.wav"], Path("out"))
     assert names == {
         "/x/a.wav": Path("out/a.wav.wav"),
         "/x/a.mp3": Path("out/a.mp3.wav"),
         "/x/b/a.wav": Path("out/b/a.wav"),
     }
-    assert wav_names(["/x/y/a.wav"], Path("out")) == {"/x/y/a.wav": Path("out/a.wav")}
-    assert wav_names([], Path("out")) == {}
+    assert _wav_paths(["/x/y/a.wav"], Path("out")) == {"/x/y/a.wav": Path("out/a.wav")}
+    assert _wav_paths([], Path("out")) == {}
 
 
 # --- real clips
 
 
-def test_common_voice_as_it_comes(shared: Path, tmp_path: Path) -> None:
+def test_real_clips_of_common_voice(shared: Path, tmp_path: Path) -> None:
     source = shared / "speech/common_voice/tr"
-    found = import_speech(find("common-voice"), source, Options(), tmp_path / "out")
+    found = import_speech(find_kind("common-voice"), source, Options(), tmp_path / "out")
     assert found.rejected == [] and list(found.splits) == ["validated"]
     validated = read_manifest(found.manifests["validated"])
     assert len(validated) == 100 and len({one.speaker for one in validated}) == 67
@@ -240,7 +238,7 @@ def test_common_voice_as_it_comes(shared: Path, tmp_path: Path) -> None:
     assert validated[0].text == "Profesöre göre, sürecin aşamalı olması gerekiyor."
 
 
-def test_a_clip_that_lasts_another_time_than_its_table_says(shared: Path, tmp_path: Path) -> None:
+def test_a_clip_with_another_duration_than_its_table(shared: Path, tmp_path: Path) -> None:
     clips = sorted((shared / "speech/common_voice/tr/clips").glob("*.mp3"))[:3]
     (tmp_path / "tr/clips").mkdir(parents=True)
     rows, durations = [], []
@@ -250,6 +248,6 @@ def test_a_clip_that_lasts_another_time_than_its_table_says(shared: Path, tmp_pa
         durations.append({"clip": clip.name, "duration[ms]": str(round(audio.probe(clip).duration * 1000) + wrong)})
     write_tsv(tmp_path / "tr/test.tsv", COLUMNS["17"], rows)
     write_tsv(tmp_path / "tr/clip_durations.tsv", "clip duration[ms]", durations)
-    found = import_speech(find("common-voice"), tmp_path / "tr", Options(), tmp_path / "out")
+    found = import_speech(find_kind("common-voice"), tmp_path / "tr", Options(), tmp_path / "out")
     assert [one.duration for one in found.splits["test"]] == [audio.probe(clip).duration for clip in clips[:2]]
     assert len(found.rejected) == 1 and "past the end of" in found.rejected[0].what

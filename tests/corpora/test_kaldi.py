@@ -1,4 +1,4 @@
-"""Kaldi's data directories, as recipes leave them."""
+"""Kaldi's data directories, as recipes write them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from anadil.manifest import Utterance
 
 @pytest.fixture
 def recipe(tmp_path: Path, write_wav: Callable[..., Path]) -> Path:
-    """A recipe's folder with audio below it; data/train is to be filled."""
+    """A recipe's folder with audio below it and an empty data/train."""
     (tmp_path / "s5/audio").mkdir(parents=True)
     write_wav("s5/audio/a b.wav", 0.05)
     write_wav("s5/audio/c.wav", 0.05)
@@ -47,14 +47,16 @@ def test_whole_recordings(recipe: Path) -> None:
     )
     found, rejected = read(train, language="xx")
     assert found == [Utterance(str(recipe / "audio/a b.wav"), 0.05, "evet ağ", 0.0, "ana", "tr", {"id": "u1"})]
-    assert rejected.pop("text: u3").startswith("wav.scp has a command, which is not run: 'sph2pipe -f wav x.sph |'")
-    assert rejected.pop("text: u4").startswith("its recording is not there: 'audio/gone.wav', looked for in ")
+    assert rejected.pop("text: u3").startswith(
+        "wav.scp has a command, which Anadil does not run: 'sph2pipe -f wav x.sph |'"
+    )
+    assert rejected.pop("text: u4").startswith("its recording was not found: 'audio/gone.wav', looked for in ")
     assert rejected.pop("text: u7").startswith("wav.scp points into an archive or a stream: 'raw.ark:1234'")
     assert rejected == {
-        "text: u2": "'nan' is no number of seconds",
+        "text: u2": "'nan' is not a number of seconds",
         "text: u5": "no text",
         "text: u6": "not in wav.scp",
-        "text:7": "u1 comes twice; the first line counts",
+        "text:7": "u1 appears twice; the first line is used",
         "wav.scp: u8": "not in text",
         "text: u9": "not in utt2spk",
     }
@@ -84,7 +86,7 @@ def test_segments_and_speakers_from_spk2utt(recipe: Path) -> None:
     }
 
 
-def test_folders_are_splits_and_working_copies_are_none(recipe: Path) -> None:
+def test_folders_are_splits_and_working_copies_are_skipped(recipe: Path) -> None:
     for name in ("train", "dev", "train/split4/1", "train/.backup", ".backup/train", "test/clean"):
         fill(recipe / "data" / name, text="u1 x\n", wav_scp="u1 audio/c.wav\n")
     found, rejected = read(recipe / "data")
@@ -97,10 +99,10 @@ def test_the_audio_may_be_given(recipe: Path, tmp_path: Path) -> None:
     assert read(far, audio=recipe / "audio")[0][0].audio_filepath == str(recipe / "audio/c.wav")
 
 
-def test_what_is_no_data_directory_is_an_error(tmp_path: Path) -> None:
+def test_a_source_that_is_not_a_data_directory_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(AnadilError, match="looked for wav.scp and text"):
         read(tmp_path)
-    with pytest.raises(AnadilError, match="is no whole data directory: text not there"):
+    with pytest.raises(AnadilError, match="is not a complete data directory: text missing"):
         read(fill(tmp_path / "decode", wav_scp="u1 a.wav\n"))
-    with pytest.raises(AnadilError, match="is no folder"):
+    with pytest.raises(AnadilError, match="is not a folder"):
         read(tmp_path / "decode/wav.scp")

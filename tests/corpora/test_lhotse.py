@@ -1,4 +1,4 @@
-"""lhotse's manifests, in the form that lhotse 1.x writes."""
+"""Lhotse's manifests, as lhotse 1.x writes them."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_each_supervision_is_an_utterance_at_its_time_in_the_recording(tmp_path:
     assert rejected == []
 
 
-def test_what_cannot_be_used_is_rejected_with_its_reason(tmp_path: Path, wav: str) -> None:
+def test_unusable_cuts_are_rejected_with_their_reasons(tmp_path: Path, wav: str) -> None:
     one = supervision(0, 1, "x")
     source = write(
         tmp_path / "cuts.jsonl",
@@ -97,18 +97,21 @@ def test_what_cannot_be_used_is_rejected_with_its_reason(tmp_path: Path, wav: st
         (2, "a MultiCut, which has several channels"),
         (3, "a cut without a recording (features only)"),
         (4, "a cut without supervisions, so without text"),
-        (5, "its audio is no file but 'command'; next: lhotse cut export, which writes files"),
-        (6, "its recording is not there: 'gone.wav'; next: give its folder with --audio"),
-        (7, "a recording that lhotse changes as it is read (Speed); next: give the original"),
+        (5, "its audio is not a file but 'command'; next: write it to files with lhotse cut export"),
+        (6, "its recording was not found: 'gone.wav'; next: give its folder with --audio"),
+        (7, "a recording that Lhotse transforms as it is read (Speed); next: import the original recordings"),
         (8, "lasts 0 s (0 to 0 s)"),
         (9, "no text (0 to 1 s)"),
         (10, '"text" must be a string, found 7'),
         (11, "starts 1 s before the recording does"),
         (12, '"start" must be a number of seconds, found null'),
-        (13, "not a line of lhotse's: NaN is no number"),
-        (14, "holds half a surrogate pair"),
-        (15, "not a line of lhotse's: expected an object {...}, found list"),
-        (16, "not a line of lhotse's: Expecting property name enclosed in double quotes: line 2 column 1 (char 2)"),
+        (13, "not a line of a Lhotse manifest: NaN is not a number"),
+        (14, "contains half a surrogate pair"),
+        (15, "not a line of a Lhotse manifest: expected an object {...}, found list"),
+        (
+            16,
+            "not a line of a Lhotse manifest: Expecting property name enclosed in double quotes: line 2 column 1 (char 2)",
+        ),
     ]
 
 
@@ -123,7 +126,7 @@ def test_recordings_and_supervisions_with_their_splits(tmp_path: Path, wav: str)
     write(tmp_path / "xyz_supervisions_dev.jsonl.gz", supervision(0, 2, "z", recording_id="dev"))
     found, rejected = read(tmp_path)
     assert [(one.text, one.offset, one.extra["split"]) for one in found] == [("z", 0.0, "dev"), ("x", 1.0, "train")]
-    assert rejected == [("/xyz_supervisions_train.jsonl.gz:2", "its recording lost is in no file of recordings")]
+    assert rejected == [("/xyz_supervisions_train.jsonl.gz:2", "its recording lost is not in the recordings files")]
     write(tmp_path / "cuts_train.jsonl", cut(supervision(1, 2, "x"), recording=recording(wav)))
     with pytest.raises(AnadilError, match="the same utterances twice"):
         read(tmp_path)
@@ -135,25 +138,25 @@ def test_cut_sets_in_a_folder_are_splits(tmp_path: Path, wav: str) -> None:
     assert [one.extra["split"] for one in read(tmp_path)[0]] == ["dev-clean", "train"]
 
 
-def test_archives_that_are_bombs_or_damaged(tmp_path: Path, wav: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gzip_bombs_and_damaged_files_are_errors(tmp_path: Path, wav: str, monkeypatch: pytest.MonkeyPatch) -> None:
     good = cut(supervision(0, 1, "x"), recording=recording(wav))
     source = write(tmp_path / "cuts.jsonl.gz", *[good] * 50)
     source.write_bytes(source.read_bytes()[:-20])
-    with pytest.raises(AnadilError, match="the archive is damaged"):
+    with pytest.raises(AnadilError, match="the gzip file is damaged"):
         read(source)
-    monkeypatch.setattr(lhotse, "LONGEST_LINE", 1000)
+    monkeypatch.setattr(lhotse, "_MAX_LINE_BYTES", 1000)
     source.write_bytes(gzip.compress(b" " * 10**6))
-    with pytest.raises(AnadilError, match="unpacks to more than a manifest can be"):
+    with pytest.raises(AnadilError, match="larger than a manifest can be when unpacked"):
         read(source)
-    monkeypatch.setattr(lhotse, "LARGEST", 10_000)
+    monkeypatch.setattr(lhotse, "_MAX_FILE_BYTES", 10_000)
     source.write_bytes(gzip.compress(b"\n" * 10**6))
-    with pytest.raises(AnadilError, match=r"unpacks to more .*10,001 bytes"):
+    with pytest.raises(AnadilError, match=r"larger than .*10,001 bytes"):
         read(source)
 
 
-def test_what_is_not_lhotses_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(AnadilError, match="nothing of lhotse's in"):
+def test_a_source_that_is_not_of_lhotse_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(AnadilError, match="no Lhotse manifests in"):
         read(tmp_path)
     (tmp_path / "cuts.jsonl").write_text("\n")
-    with pytest.raises(AnadilError, match="no cuts in it"):
+    with pytest.raises(AnadilError, match="it has no cuts"):
         read(tmp_path / "cuts.jsonl")

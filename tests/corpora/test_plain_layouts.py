@@ -70,13 +70,13 @@ def test_several_manifests_are_splits(tmp_path: Path) -> None:
 
 def test_tarred_manifests_are_refused_until_they_are_unpacked(tmp_path: Path, write_wav: Callable[..., Path]) -> None:
     source = lines(tmp_path / "m.json", {"audio_filepath": "a.wav", "duration": 1, "text": "x", "shard_id": 0})
-    with pytest.raises(AnadilError, match="a tarred data set, whose audio is inside audio_0.tar"):
+    with pytest.raises(AnadilError, match="a tarred dataset, whose audio is inside audio_0.tar"):
         read(nemo, source)
     (tmp_path / "unpacked").mkdir()
     wav = write_wav("unpacked/a.wav", 0.1)
     assert read(nemo, source, audio=tmp_path / "unpacked")[0][0].audio_filepath == str(wav)
     for pattern in ("manifest__OP_0..127_CL_.json", "manifest_{0..127}.json"):
-        with pytest.raises(AnadilError, match="a tarred data set"):
+        with pytest.raises(AnadilError, match="a tarred dataset"):
             read(nemo, tmp_path / pattern)
 
 
@@ -111,7 +111,7 @@ def test_ljspeech(lj: Path) -> None:
         Utterance(str(wavs / "LJ-3.wav"), None, "gone", language="en", extra={"id": "LJ-3"}),
     ]  # fmt: skip
     assert [(where.rsplit(":")[1], what) for where, what in rejected] == [
-        ("4", "LJ-1 comes twice"),
+        ("4", "LJ-1 appears twice"),
         ("5", "no text"),
         ("6", "no id"),
         ("7", "4 columns, expected ID|TEXT or ID|TEXT|NORMALISED TEXT"),
@@ -127,10 +127,10 @@ def test_coquis_variant_has_speakers(lj: Path) -> None:
     assert found == [
         Utterance(str(lj / "wavs/LJ-1.wav"), None, "x", speaker="ana", extra={"id": "wavs/LJ-1.wav", "emotion": "calm"})
     ]
-    assert rejected == [(":3", "2 columns, and the first line has 4")]
+    assert rejected == [(":3", "2 columns, but the first line has 4")]
 
 
-def test_what_is_not_ljspeech_is_an_error(lj: Path) -> None:
+def test_a_source_that_is_not_ljspeech_is_an_error(lj: Path) -> None:
     with pytest.raises(AnadilError, match=r"looked for metadata.csv and metadata.txt"):
         read(ljspeech, lj)
     (lj / "metadata.csv").write_text("file,text\na,b\n")
@@ -166,7 +166,7 @@ def test_recordings_with_their_texts(tmp_path: Path, write_wav: Callable[..., Pa
         ("/latin.wav", f"{tmp_path / 'latin.txt'}: not UTF-8 at line 1, byte 1"),
         ("/mute.wav", "a recording without a text: no .txt or .lab of the same name"),
         ("/two.mp3", "several recordings have this name: two.mp3, two.wav"),
-        ("/film.mp4", "no audio that can be read"),
+        ("/film.mp4", "not an audio format that Anadil reads"),
     ]
 
 
@@ -178,5 +178,5 @@ def test_texts_and_recordings_in_folders_of_their_own(tmp_path: Path, write_wav:
     assert read(folder, tmp_path / "txt", audio=tmp_path / "wav")[0] == [Utterance(str(wav), text="x")]
     with pytest.raises(AnadilError, match="found 0 recordings and 1 texts"):
         read(folder, tmp_path / "txt")
-    with pytest.raises(AnadilError, match="is no folder"):
+    with pytest.raises(AnadilError, match="is not a folder"):
         read(folder, wav)

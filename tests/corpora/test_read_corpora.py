@@ -1,4 +1,4 @@
-"""FLEURS, Multilingual LibriSpeech, LibriSpeech and OpenSLR, laid out as they are."""
+"""FLEURS, Multilingual LibriSpeech, LibriSpeech and OpenSLR, in their original layouts."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from anadil.corpora import fleurs, librispeech, mls, openslr
-from anadil.corpora.download import Remote
+from anadil.corpora.download import RemoteFile
 from anadil.corpora.reader import Options, Reader
 from anadil.errors import AnadilError, Problem
 from anadil.manifest import Utterance
@@ -29,13 +29,13 @@ def write(path: Path, content: str = "") -> Path:
     return path
 
 
-Asked = Callable[[Any], list[Remote]]
+Asked = Callable[[Any], list[RemoteFile]]
 
 
 @pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Remote]]:
-    """What would be fetched."""
-    files: list[Remote] = []
+def asked(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[RemoteFile]]:
+    """The files that would be downloaded."""
+    files: list[RemoteFile] = []
     for module in (fleurs, librispeech, mls, openslr):
         monkeypatch.setattr(module, "fetch_all", lambda found, out, progress: files.extend(found) or [])
     yield files
@@ -74,8 +74,8 @@ def test_fleurs(tmp_path: Path) -> None:
     about = {"split": "train", "license": "CC-BY-4.0", "sentence_id": "7", "gender": "female", "locale": "tr_tr"}
     assert one.extra == about | {"raw_text": '"Bu, bir." dedi.'}
     assert [problem.removeprefix(str(folder)) for problem in rejected] == [
-        "/dev.tsv:2: 2 columns, a row of FLEURS has 7",
-        "/dev.tsv:3: the name of the file is empty or leads out of the corpus: '../../x.wav'",
+        "/dev.tsv:2: 2 columns, but a row of FLEURS has 7",
+        "/dev.tsv:3: the file name is empty or leads out of the corpus: '../../x.wav'",
     ]
 
 
@@ -87,7 +87,7 @@ def test_fleurs_with_its_audio_still_packed(tmp_path: Path, below: bool) -> None
             tar.add(folder / f"audio/{split}", split)
         next((folder / f"audio/{split}").iterdir()).unlink()
         (folder / f"audio/{split}").rmdir()
-    options = {"unpacked": tmp_path / "out"} if below else {}
+    options = {"unpack_to": tmp_path / "out"} if below else {}
     for _ in range(2):
         found, rejected = read(fleurs.utterances, folder, **options)
         assert [Path(one.audio_filepath).is_file() for one in found] == [True] * 3 and rejected == []
@@ -95,7 +95,7 @@ def test_fleurs_with_its_audio_still_packed(tmp_path: Path, below: bool) -> None
     assert (tmp_path / "out/cmn_hans_cn").exists() == below
 
 
-def test_fleurs_of_several_languages_asks_which(tmp_path: Path) -> None:
+def test_several_languages_of_fleurs_are_an_error_unless_one_is_chosen(tmp_path: Path) -> None:
     for locale in ("tr_tr", "sw_ke"):
         make_fleurs(tmp_path / locale)
     with pytest.raises(AnadilError, match="several languages: sw_ke, tr_tr"):
@@ -106,8 +106,8 @@ def test_fleurs_of_several_languages_asks_which(tmp_path: Path) -> None:
         read(fleurs.utterances, tmp_path, language="xx")
 
 
-def test_fleurs_is_fetched_with_the_sums_that_its_repository_lists(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: list[Remote]
+def test_fleurs_is_downloaded_with_the_checksums_of_its_repository(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: list[RemoteFile]
 ) -> None:
     listing = [{"type": "directory", "path": "data/tr_tr/audio"}]
     for split in fleurs.SPLITS:
@@ -119,13 +119,13 @@ def test_fleurs_is_fetched_with_the_sums_that_its_repository_lists(
     fleurs.download("tr", [], tmp_path, quiet)
     assert len(asked) == 6
     base = "https://huggingface.co/datasets/google/fleurs/resolve/main/data/tr_tr/"
-    assert asked[0] == Remote(f"{base}train.tsv", "tr_tr/train.tsv", 5, None)
-    assert asked[1] == Remote(f"{base}audio/train.tar.gz", "tr_tr/audio/train.tar.gz", 9, "sha256:" + "t" * 64)
+    assert asked[0] == RemoteFile(f"{base}train.tsv", "tr_tr/train.tsv", 5, None)
+    assert asked[1] == RemoteFile(f"{base}audio/train.tar.gz", "tr_tr/audio/train.tar.gz", 9, "sha256:" + "t" * 64)
     for wrong in ("xx", None, ""):
         with pytest.raises(AnadilError, match="FLEURS has no language"):
             fleurs.download(wrong, [], tmp_path, quiet)
     pages(monkeypatch, fleurs, {url: "<html>"})
-    with pytest.raises(AnadilError, match="no listing of files any more"):
+    with pytest.raises(AnadilError, match="not a listing of files any more"):
         fleurs.download("tr_tr", [], tmp_path, quiet)
 
 
@@ -164,14 +164,14 @@ def test_mls(tmp_path: Path, suffix: str) -> None:
     assert two.extra["limited_supervision"] == ["1hr/3", "9hr"] and "limited_supervision" not in found[2].extra
 
 
-def test_mls_is_fetched_with_its_published_sum(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: list[Remote]
+def test_mls_is_downloaded_with_its_published_checksum(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: list[RemoteFile]
 ) -> None:
     sums = f"{'a' * 32}  mls_polish.tar.gz\n{'b' * 32}  mls_polish_opus.tar.gz\n"
     pages(monkeypatch, mls, {f"{mls.ROOT}/md5sum.txt": sums})
     mls.download("pl", [], tmp_path, quiet)
     url = "https://dl.fbaipublicfiles.com/mls/mls_polish_opus.tar.gz"
-    assert asked == [Remote(url, "mls_polish_opus.tar.gz", None, "md5:" + "b" * 32)]
+    assert asked == [RemoteFile(url, "mls_polish_opus.tar.gz", None, "md5:" + "b" * 32)]
     with pytest.raises(AnadilError, match="no language 'tr'; it has: de, en, es"):
         mls.download("tr", [], tmp_path, quiet)
 
@@ -202,19 +202,19 @@ def test_librispeech(tmp_path: Path) -> None:
         assert rejected == [f"{folder}/84-121123-0003.flac: recording without a line in 84-121123.trans.txt"]
 
 
-def test_what_is_laid_out_like_librispeech_has_its_own_language_and_terms(tmp_path: Path) -> None:
+def test_a_corpus_with_librispeechs_layout_has_its_own_language_and_licence(tmp_path: Path) -> None:
     folder = make_librispeech(tmp_path, "train")
     (folder / "84-121123-0000.flac").rename(folder / "84-121123-0000.wav")
     one = read(librispeech.utterances, tmp_path, language="mn")[0][0]
     assert (one.language, one.extra.get("license"), Path(one.audio_filepath).suffix) == ("mn", None, ".wav")
-    with pytest.raises(AnadilError, match="no transcripts laid out as LibriSpeech's"):
+    with pytest.raises(AnadilError, match="no transcripts in LibriSpeech's layout"):
         read(librispeech.utterances, folder.parent.parent.parent.parent / "none")
 
 
-def test_librispeech_is_fetched_by_parts(tmp_path: Path, asked: list[Remote]) -> None:
+def test_librispeech_is_downloaded_by_parts(tmp_path: Path, asked: list[RemoteFile]) -> None:
     librispeech.download(None, ["dev-clean"], tmp_path, quiet)
     url = "https://www.openslr.org/resources/12/dev-clean.tar.gz"
-    assert asked == [Remote(url, "dev-clean.tar.gz", None, "md5:42e2234ba48799c1f50f24a7926300a1")]
+    assert asked == [RemoteFile(url, "dev-clean.tar.gz", None, "md5:42e2234ba48799c1f50f24a7926300a1")]
     librispeech.download("en", [], tmp_path, quiet)
     assert len(asked) == 1 + 7
     with pytest.raises(AnadilError, match="no part 'dev'; it has: dev-clean"):
@@ -260,7 +260,7 @@ def test_openslr_with_speakers_and_recordings_still_packed(tmp_path: Path) -> No
         with zipfile.ZipFile(tmp_path / f"in/asr_javanese_{part}.zip", "w") as packed:
             packed.writestr(f"asr_javanese/data/{name}.flac", b"")
     write(tmp_path / "in/openslr.json", json.dumps({"set": "SLR35", "language": "jv", "license": "CC-BY-SA-4.0"}))
-    found, rejected = read(openslr.utterances, tmp_path / "in", unpacked=tmp_path / "out")
+    found, rejected = read(openslr.utterances, tmp_path / "in", unpack_to=tmp_path / "out")
     assert [(one.text, one.speaker, one.language) for one in found] == [
         ("sugeng enjing", "9f4a3", "jv"),
         ("matur nuwun", "11111", "jv"),
@@ -279,11 +279,11 @@ def test_openslr_of_two_genders(tmp_path: Path) -> None:
         ("female", "taf_00008", "ta"),
         ("male", "tam_00008", "ta"),
     ]
-    with pytest.raises(AnadilError, match="no index as OpenSLR's"):
+    with pytest.raises(AnadilError, match="no index file of OpenSLR"):
         read(openslr.utterances, tmp_path / "ta_in_male")
 
 
-def test_openslr_is_fetched_by_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: list[Remote]) -> None:
+def test_openslr_is_downloaded_by_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: list[RemoteFile]) -> None:
     def fetched(language: str | None, *parts: str) -> list[str]:
         asked.clear()
         openslr.download(language, parts, tmp_path, quiet)
@@ -301,11 +301,11 @@ def test_openslr_is_fetched_by_set(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert len(fetched("jv", "SLR35")) == 18
     assert [file.checksum for file in asked if file.checksum] == ["sha256:" + "a" * 64, "sha256:" + "b" * 64]
     for arguments, message in (
-        (("jv",), r"several sets fit: SLR35 \(jv\), SLR41 \(jv\)"),
-        ((None, "SLR32"), r"several sets fit: SLR32 \(af, st, tn, xh\)"),
-        (("tr",), "nothing fits 'tr' among the sets"),
-        (("af", "SLR41"), "nothing fits 'SLR41 af'"),
-        (("af", "SLR32", "SLR41"), "one set of OpenSLR at a time"),
+        (("jv",), r"several sets match: SLR35 \(jv\), SLR41 \(jv\)"),
+        ((None, "SLR32"), r"several sets match: SLR32 \(af, st, tn, xh\)"),
+        (("tr",), "'tr' matches none of the sets"),
+        (("af", "SLR41"), "'SLR41 af' matches none"),
+        (("af", "SLR32", "SLR41"), "only one set of OpenSLR can be downloaded at a time"),
     ):
         with pytest.raises(AnadilError, match=message):
             fetched(*arguments)

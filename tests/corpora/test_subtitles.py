@@ -1,4 +1,4 @@
-"""Subtitles as players accept them, which is more than any standard says."""
+"""Subtitles as players accept them, which is more than any standard allows."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def test_subrip(tmp_path: Path, wav: Path, end: str, encoding: str) -> None:
         (": line 24", "starts 1 s before the recording does"),
         (": line 28", "lasts -1 s (9 to 8 s)"),
         (":1", "text before the first cue: 'credits by x'"),
-        (":13", "no times that can be read: '00:0x:02,500 --> 00:00:03,250'"),
+        (":13", "times cannot be read: '00:0x:02,500 --> 00:00:03,250'"),
     ]
 
 
@@ -122,19 +122,19 @@ def test_webvtt(tmp_path: Path, wav: Path, end: str, encoding: str) -> None:
     ]
     assert sorted(rejected) == [
         (": cue 3 (00:00:07.000)", "lasts 0 s (7 to 7 s)"),
-        (":18", "no times that can be read: '00:0x.000 --> 00:09.000'"),
+        (":18", "times cannot be read: '00:0x.000 --> 00:09.000'"),
     ]
 
 
 @pytest.mark.parametrize("name", ["talk.srt", "talk.vtt"])
 @pytest.mark.parametrize("text", ["", "Once upon a time -->\n", "1" * 100_000, "00:00:0a,000 --> 00:00:02,000\nx"])
-def test_what_is_no_subtitles_is_an_error(tmp_path: Path, wav: Path, name: str, text: str) -> None:
+def test_a_file_without_subtitles_is_an_error(tmp_path: Path, wav: Path, name: str, text: str) -> None:
     (tmp_path / name).write_text(text)
-    with pytest.raises(AnadilError, match="no subtitles"):
+    with pytest.raises(AnadilError, match="not a subtitle file"):
         read(tmp_path / name)
 
 
-def test_a_folder_of_both(tmp_path: Path, wav: Path, write_wav: Callable[..., Path]) -> None:
+def test_a_folder_with_both_formats(tmp_path: Path, wav: Path, write_wav: Callable[..., Path]) -> None:
     write_wav("b.mp3", 0.1, format="WAV")
     (tmp_path / "talk.srt").write_text("00:01,0 --> 00:02,0\nx")
     (tmp_path / "b.VTT").write_text("WEBVTT\n\n00:01.000 --> 00:02.000\ny")
@@ -161,15 +161,15 @@ segments = st.lists(
         Segment(3, 4, "1990"),
     ]
 )
-def test_webvtt_that_is_written_is_read(written: list[Segment]) -> None:
+def test_written_webvtt_is_read_back(written: list[Segment]) -> None:
     found = list(subtitles._webvtt(subtitles.format_vtt(written), Path("x"), lambda problem: pytest.fail(str(problem))))
     assert found == written
 
 
 @given(written=segments)
-def test_subrip_that_is_written_is_read(written: list[Segment]) -> None:
+def test_written_subrip_is_read_back(written: list[Segment]) -> None:
     written = [
-        Segment(one.start, one.end, subtitles.squeeze(subtitles._STYLE.sub("", one.text.replace(">", ""))))
+        Segment(one.start, one.end, subtitles.collapse_whitespace(subtitles._STYLE.sub("", one.text.replace(">", ""))))
         for one in written
     ]
     found = list(subtitles._subrip(subtitles.format_srt(written), Path("x"), lambda problem: pytest.fail(str(problem))))

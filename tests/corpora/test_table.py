@@ -10,7 +10,6 @@ import openpyxl
 import pytest
 
 from anadil.corpora import table
-from anadil.corpora import table as workbook
 from anadil.corpora.reader import Options
 from anadil.errors import AnadilError, Problem
 from anadil.manifest import Utterance
@@ -58,23 +57,23 @@ def expected(folder: Path) -> list[Utterance]:
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
 @pytest.mark.parametrize("delimiter", [",", ";", "|"])
-def test_csv_in_every_dress(folder: Path, delimiter: str, end: str, encoding: str) -> None:
+def test_csv_with_each_delimiter_encoding_and_line_end(folder: Path, delimiter: str, end: str, encoding: str) -> None:
     (folder / "t.csv").write_bytes(quoted(ROWS, delimiter).replace("\n", end).encode(encoding))
     found, rejected = read(folder / "t.csv")
     assert found == expected(folder)
-    assert rejected == [(":5", "no audio file is named"), (":6", "no text")]
+    assert rejected == [(":5", "no audio file"), (":6", "no text")]
 
 
-def test_excels_word_on_the_delimiter(folder: Path) -> None:
+def test_excels_declaration_of_the_delimiter(folder: Path) -> None:
     (folder / "t.csv").write_text("sep=;\nfile,name;text\na;x, y\n")
-    with pytest.raises(AnadilError, match=r"none of the columns 'file,name', 'text' is known"):
+    with pytest.raises(AnadilError, match=r"none of the columns has a known name: 'file,name', 'text'"):
         read(folder / "t.csv")
     (one,), _ = read(folder / "t.csv", audio_column="file,name")
     assert one.text == "x, y"
 
 
 @pytest.mark.parametrize("delimiter", ["", "sep=;\n"])
-def test_of_two_delimiters_the_one_that_parts_the_columns(folder: Path, delimiter: str) -> None:
+def test_of_two_delimiters_the_one_that_separates_the_columns_is_used(folder: Path, delimiter: str) -> None:
     (folder / "t.csv").write_text(delimiter + "path;text (raw, unchecked);text\na;b;x\n")
     assert [one.text for one in read(folder / "t.csv")[0]] == ["x"]
 
@@ -99,13 +98,13 @@ def test_a_workbook(folder: Path) -> None:
     book.save(folder / "t.xlsx")
     found, rejected = read(folder / "t.xlsx")
     assert found == [*expected(folder), Utterance(str(folder / "a.wav"), None, "1990")]
-    assert rejected == [(": row 4", "no audio file is named"), (": row 5", "no text")]
-    with pytest.raises(AnadilError, match="sheet 'clips': no column 'Satz'; there are: 'Path', 'Sentence'"):
+    assert rejected == [(": row 4", "no audio file"), (": row 5", "no text")]
+    with pytest.raises(AnadilError, match="sheet 'clips': no column 'Satz'; the columns are: 'Path', 'Sentence'"):
         read(folder / "t.xlsx", text_column="Satz")
 
 
-def test_a_workbook_that_is_a_bomb_or_none(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(workbook, "UNPACKED", 1000)
+def test_a_zip_bomb_or_an_invalid_workbook_is_an_error(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(table, "_MAX_UNPACKED_BYTES", 1000)
     with zipfile.ZipFile(folder / "t.xlsx", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("xl/workbook.xml", "x" * 1001)
     with pytest.raises(AnadilError, match="unpacks to 1,001 bytes"):
@@ -114,7 +113,7 @@ def test_a_workbook_that_is_a_bomb_or_none(folder: Path, monkeypatch: pytest.Mon
         (folder / "t.xlsx").write_bytes(content)
         with pytest.raises(AnadilError, match="not readable as an Excel workbook"):
             read(folder / "t.xlsx")
-    with pytest.raises(AnadilError, match="not a kind of workbook that is read"):
+    with pytest.raises(AnadilError, match="does not read this kind of workbook"):
         read(folder / "t.xls")
 
 
@@ -124,12 +123,12 @@ def test_rows_may_be_parts_of_a_recording(folder: Path) -> None:
     assert found == [Utterance(str(folder / "a.wav"), 0.75, "x", 1.5, language="tr")]
     assert rejected == [
         (":3", "lasts -1 s (2 to 1 s)"),
-        (":4", "'nan' is no number of seconds"),
+        (":4", "'nan' is not a number of seconds"),
         (":5", "could not convert string to float: '0:01'"),
     ]
 
 
-def test_the_audio_may_be_elsewhere_and_columns_chosen(folder: Path) -> None:
+def test_the_audio_folder_and_the_columns_can_be_chosen(folder: Path) -> None:
     (folder / "sub/t.csv").write_text("id,who,text,path\na,ana,x,nowhere\n")
     (one,), _ = read(folder / "sub/t.csv", audio=folder, audio_column="id", speaker_column="who")
     assert one == Utterance(str(folder / "a.wav"), None, "x", speaker="ana", extra={"path": "nowhere"})
@@ -138,15 +137,15 @@ def test_the_audio_may_be_elsewhere_and_columns_chosen(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "options", "what"),
     [
-        ("path,sentence\n", {"text_column": "sentense"}, r"no column 'sentense'; did you mean 'sentence'\? there are: 'path'"),
-        ("path,text,sentence\n", {}, r"'text', 'sentence' could each be meant\n  next: say which with --text-column"),
+        ("path,sentence\n", {"text_column": "sentense"}, r"no column 'sentense'; did you mean 'sentence'\? the columns are"),
+        ("path,text,sentence\n", {}, r"several columns match: 'text', 'sentence'\n  next: choose one with --text-column"),
         ("path,text,text\n", {}, "two columns are called text"),
         ("path,text\n", {"text_column": "path"}, "cannot be both audio and text"),
-        ("path text\na x\n", {}, "its first row holds no delimiter"),
-        ("a;b,c\n1;2,3\n", {}, "its first row holds ',' and ';'"),
+        ("path text\na x\n", {}, "its first row contains no delimiter"),
+        ("a;b,c\n1;2,3\n", {}, "its first row contains ',' and ';'"),
         ("", {}, "the table is empty"),
-        ('path,text\na,"x\nb,y\n', {}, r"t.csv:3: a quoted cell is broken"),
-        ('path,text\na,"x" y\n', {}, r"t.csv:2: a quoted cell is broken"),
+        ('path,text\na,"x\nb,y\n', {}, r"t.csv:3: error in a quoted cell"),
+        ('path,text\na,"x" y\n', {}, r"t.csv:2: error in a quoted cell"),
         ("path;text\na;ağ\n".encode("cp1254"), {}, r"not UTF-8 at line 2, byte 13.*\n.*CSV UTF-8"),
         ("path;text\na;x\n".encode("utf-16-le"), {}, "zero bytes"),
     ],
@@ -163,7 +162,7 @@ def test_a_row_with_too_many_cells_is_rejected(folder: Path) -> None:
     (folder / "t.csv").write_text("path,text\na,one, two\na,three\n")
     found, rejected = read(folder / "t.csv")
     assert [one.text for one in found] == ["three"]
-    assert rejected == [(":2", "3 cells, and there are 2 columns: is a cell with a delimiter unquoted?")]
+    assert rejected == [(":2", "3 cells, but 2 columns: is there a delimiter in a cell that is not quoted?")]
 
 
 def test_real_tables_of_common_voice(shared: Path) -> None:

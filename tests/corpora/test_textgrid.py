@@ -1,4 +1,4 @@
-"""TextGrids in every form that Praat writes, and some that others do."""
+"""TextGrids in every form that Praat writes, and in some of other programs."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def two_tiers(first: str, second: str) -> str:
 
 @pytest.fixture
 def file(tmp_path: Path, write_wav: Callable[..., Path]) -> Path:
-    """talk.TextGrid, to be written, beside its recording."""
+    """The path of talk.TextGrid, which does not exist yet, beside its recording."""
     write_wav("talk.wav", 0.1)
     return tmp_path / "talk.TextGrid"
 
@@ -117,7 +117,7 @@ def read(source: Path, **options: object) -> tuple[list[Utterance], list[Problem
     [LONG, LONG.replace(" = ", "=").replace("size=9", "size = 9"), SHORT, TIGHT],
     ids=["long", "unspaced", "short", "tight"],
 )
-def test_every_form_reads_alike(file: Path, form: str, end: str, encoding: str) -> None:
+def test_every_form_gives_the_same_utterances(file: Path, form: str, end: str, encoding: str) -> None:
     mark = "\ufeff" if encoding == "utf-16-be" else ""
     file.write_bytes((mark + form).replace("\n", end).encode(encoding))
     found, rejected = read(file)
@@ -128,12 +128,12 @@ def test_every_form_reads_alike(file: Path, form: str, end: str, encoding: str) 
     assert rejected == [Problem(f"{file}: tier 'söz', interval 3", "lasts 0 s (1.25 to 1.25 s)")]
 
 
-def test_a_tier_is_chosen_or_all_are_speakers(file: Path) -> None:
+def test_a_tier_is_chosen_or_each_tier_is_a_speaker(file: Path) -> None:
     file.write_text(two_tiers("evet", "hayır"), encoding="utf-8")
     assert [(one.text, one.speaker) for one in read(file, tier="ben")[0]] == [("hayır", None)]
     for choice in ({"tier": "*"}, {"tier_type": "intervals"}):
         assert [(one.text, one.speaker) for one in read(file, **choice)[0]] == [("evet", "ana"), ("hayır", "ben")]
-    with pytest.raises(AnadilError, match="2 tiers hold text, so it must be said which one"):
+    with pytest.raises(AnadilError, match="2 tiers hold text, and none was chosen"):
         read(file)
     with pytest.raises(AnadilError, match="no tier called 'Ben'; it has"):
         read(file, tier="Ben")
@@ -141,13 +141,13 @@ def test_a_tier_is_chosen_or_all_are_speakers(file: Path) -> None:
     assert [one.text for one in read(file)[0]] == ["hayır"]
 
 
-def test_a_tier_of_points_has_no_lengths(file: Path) -> None:
+def test_a_tier_of_points_is_an_error(file: Path) -> None:
     file.write_text(LONG, encoding="utf-8")
     with pytest.raises(AnadilError, match="tier 'clicks' holds points, which have no length"):
         read(file, tier="clicks")
 
 
-def test_times_that_are_none_are_rejected(file: Path) -> None:
+def test_invalid_times_are_rejected(file: Path) -> None:
     file.write_text(
         SHORT.replace("1.25\n3.5", "-1.25\n--undefined--").replace("1e-05\n1.25", "-0.5\n1.25"), encoding="utf-8"
     )
@@ -156,7 +156,7 @@ def test_times_that_are_none_are_rejected(file: Path) -> None:
     assert [problem.what for problem in rejected] == [
         "starts 0.5 s before the recording does",
         "lasts 0 s (1.25 to 1.25 s)",
-        "no time: -1.25 to nan s",
+        "no valid times: -1.25 to nan s",
     ]
 
 
@@ -175,20 +175,20 @@ def test_times_that_are_none_are_rejected(file: Path) -> None:
         (b"", "ends before the file type"),
     ],
 )  # fmt: skip
-def test_what_is_no_whole_textgrid_is_an_error(file: Path, content: bytes, what: str) -> None:
+def test_an_incomplete_or_invalid_textgrid_is_an_error(file: Path, content: bytes, what: str) -> None:
     file.write_bytes(content)
     with pytest.raises(AnadilError, match=what):
         read(file)
 
 
-def test_the_header_of_old_praats(file: Path) -> None:
+def test_the_header_of_old_versions_of_praat(file: Path) -> None:
     file.write_text(
         SHORT.replace('File type = "ooTextFile"', 'File type = "ooTextFile short"').replace("Object class = ", "")
     )
     assert len(read(file)[0]) == 2
 
 
-def test_no_tiers_at_all(file: Path) -> None:
+def test_a_textgrid_without_tiers_is_an_error(file: Path) -> None:
     file.write_text('"ooTextFile" "TextGrid" 0 1 <absent>')
     with pytest.raises(AnadilError, match="it has no tiers"):
         read(file)
@@ -211,12 +211,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @given(first=tiers(), second=tiers())
-def test_what_is_written_is_read(first: list[Segment], second: list[Segment]) -> None:
+def test_written_segments_are_read_back(first: list[Segment], second: list[Segment]) -> None:
     text = textgrid.format_textgrid({'a "b"': first, "ω": second}, 1000.0)
-    assert [(tier.name, tier.segments) for tier in textgrid.parse(text, "x")] == [('a "b"', first), ("ω", second)]
+    assert [(tier.name, tier.segments) for tier in textgrid._parse(text, "x")] == [('a "b"', first), ("ω", second)]
 
 
-def test_praatio_reads_what_is_written(folder: Path) -> None:
+def test_written_files_are_read_by_praatio(folder: Path) -> None:
     written = [Segment(0.5, 1.25, 'ağ "ω"'), Segment(1.25, 2.0, "b")]
     (folder / "x.TextGrid").write_text(textgrid.format_textgrid({"söz": written}, 3.0), encoding="utf-8")
     tier = praatio.openTextgrid(str(folder / "x.TextGrid"), includeEmptyIntervals=True).getTier("söz")
@@ -226,6 +226,6 @@ def test_praatio_reads_what_is_written(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("end", [1.5, 4.0, float("nan")])
-def test_what_a_textgrid_cannot_hold_is_not_written(end: float) -> None:
+def test_segments_that_a_textgrid_does_not_allow_cannot_be_written(end: float) -> None:
     with pytest.raises(AnadilError, match="cannot hold"):
         textgrid.format_textgrid({"x": [Segment(0, end, "a"), Segment(1, 2, "b")]}, 3.0)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from anadil.corpora import voxforge
-from anadil.corpora.download import Remote
+from anadil.corpora.download import RemoteFile
 from anadil.corpora.reader import Options
 from anadil.corpora.voxforge import utterances
 from anadil.errors import AnadilError, Problem
@@ -62,7 +62,7 @@ def test_both_kinds_of_prompts_and_of_audio(tmp_path: Path) -> None:
     assert found[-1].source == f"{tmp_path}/ralf-20080318-kdl/etc/prompts-original:2"
 
 
-def test_what_has_no_partner_is_rejected_with_its_reason(tmp_path: Path) -> None:
+def test_prompts_without_recording_and_recordings_without_prompt_are_rejected(tmp_path: Path) -> None:
     folder = upload(tmp_path, "a-20080318-x", ("de-02", "DE-05"), PROMPTS="x/de-02\n*/de-05 Ja.\n*/de-06 Nein.\n")
     assert [one.text for one in read(tmp_path)[0]] == ["Ja."]
     assert read(tmp_path)[1] == sorted(
@@ -76,7 +76,7 @@ def test_what_has_no_partner_is_rejected_with_its_reason(tmp_path: Path) -> None
     assert f"{bare}/wav/1.wav: recording without a prompt" in read(tmp_path)[1]
 
 
-def test_nobody_knows_whether_two_anonymous_uploads_are_of_one_person(tmp_path: Path) -> None:
+def test_each_anonymous_upload_has_its_own_speaker(tmp_path: Path) -> None:
     names = ["anonymous-20080425-abc", "Anonymous-20080425-abd", "anonyme-20080504-x", "anonymouse-20080504-x"]
     for name in [*names, "Ayşe-Nur-20100101-q", "Ayşe-Nur-20110101-r", "no_date"]:
         upload(tmp_path, name, ("1",), PROMPTS="1 ja\n")
@@ -100,7 +100,7 @@ def test_nobody_knows_whether_two_anonymous_uploads_are_of_one_person(tmp_path: 
         ("καλημέρα", "cp1253", {}, "Language: EL"),
     ],
 )
-def test_old_encodings_are_decoded_and_told(
+def test_old_encodings_are_decoded_and_recorded(
     tmp_path: Path, text: str, encoding: str, options: dict[str, str], readme: str
 ) -> None:
     prompts = b"1 " + text.encode(encoding) + b"\r\n2 " + text.encode("utf-8") + b"\r\n"
@@ -111,12 +111,12 @@ def test_old_encodings_are_decoded_and_told(
     assert "encoding" not in new.extra
 
 
-def test_utf_16_and_encodings_that_cannot_be_told_apart(tmp_path: Path) -> None:
+def test_utf_16_is_read_and_unknown_encodings_are_rejected(tmp_path: Path) -> None:
     upload(tmp_path, "a-20080318-x", ("1",), prompts_original="1 Привет\r\n".encode("utf-16"))
     old = upload(tmp_path, "b-20080318-x", ("1",), prompts_original=b"1 " + "Привет".encode("koi8-r"))
     found, rejected = read(tmp_path, language="ru")
     assert [one.text for one in found] == ["Привет"]
-    assert rejected[0].startswith(f"{old}/etc/prompts-original:1: not UTF-8; which encoding 'ru' had is not known")
+    assert rejected[0].startswith(f"{old}/etc/prompts-original:1: not UTF-8; the older encoding of 'ru' is not known")
 
 
 def test_archives_unpacked_folders_and_damaged_ones_together(tmp_path: Path) -> None:
@@ -130,16 +130,16 @@ def test_archives_unpacked_folders_and_damaged_ones_together(tmp_path: Path) -> 
     (tmp_path / "c-20080318-x").rename(source / "c-20080318-x")  # unpacked by hand, its archive still there
     (source / "d-20080318-x.tgz").write_bytes(b"cut")
     for out in (tmp_path / "out", source / "out"):  # OUT may lie below the source
-        found, rejected = read(source, unpacked=out)
+        found, rejected = read(source, unpack_to=out)
         assert sorted(one.speaker or "" for one in found) == ["a", "b", "c"]
         assert all(Path(one.audio_filepath).is_file() for one in found)
         assert len(rejected) == 1 and "d-20080318-x.tgz is damaged" in rejected[0]
         assert not (source / "b-20080318-x").exists()
-    found, rejected = read(source, unpacked=tmp_path / "out")  # what the run before unpacked is there twice now
+    found, rejected = read(source, unpack_to=tmp_path / "out")  # what the run before unpacked is there twice now
     assert len(found) == 3 and sum("the same upload is in" in problem for problem in rejected) == 2
 
 
-def test_archives_beside_which_they_are_unpacked_are_read_once(tmp_path: Path) -> None:
+def test_archives_with_their_unpacked_folders_are_read_once(tmp_path: Path) -> None:
     folder = upload(tmp_path / "x", "a-20080318-x", ("1",), PROMPTS="1 ja\n")
     with tarfile.open(tmp_path / "a-20080318-x.tgz", "w:gz") as tar:
         tar.add(folder, "a-20080318-x")
@@ -147,7 +147,7 @@ def test_archives_beside_which_they_are_unpacked_are_read_once(tmp_path: Path) -
     assert [len(read(tmp_path)[0]) for _ in range(2)] == [1, 1]
 
 
-def test_what_holds_no_uploads_is_told(tmp_path: Path) -> None:
+def test_a_source_without_uploads_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(AnadilError, match="holds no uploads of VoxForge"):
         read(tmp_path)
 
@@ -156,8 +156,8 @@ PAGE = """<html><a href="?C=N;O=D">Name</a><a href="/downloads/">up</a>
 <a href="ralf-20080318-kdl.tgz">ralf</a> <A HREF='g%C3%BCnter-20090101-a1.tgz'>g</A> <a href="..%2F..%2Fevil.tgz">x</a></html>"""
 
 
-def test_the_listing_tells_what_to_fetch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[Remote] = []
+def test_the_listing_gives_the_files_to_download(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[RemoteFile] = []
     pages: list[str] = []
 
     def page(url: str) -> bytes:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from anadil.decoding.ctc import confidence, ctc_log_prob
+from anadil.decoding.ctc import ctc_log_prob, sequence_confidence
 
 
 def probs_of(n_frames: int, n_labels: int, seed: int) -> np.ndarray:
@@ -35,41 +35,41 @@ def test_the_probability_is_that_of_all_paths(n_frames: int, labels: list[int], 
 
 def test_one_label_in_two_frames_by_hand() -> None:
     probs = np.array([[0.6, 0.4], [0.5, 0.5]])  # a and blank: aa + a. + .a
-    assert confidence(np.log(probs), [0], blank=1) == pytest.approx(0.3 + 0.3 + 0.2)
+    assert sequence_confidence(np.log(probs), [0], blank=1) == pytest.approx(0.3 + 0.3 + 0.2)
 
 
 def test_confidence_is_a_mean_a_label_so_that_length_does_not_count() -> None:
     once = np.log(np.array([[0.8, 0.2 - 1e-9, 1e-9], [1e-9, 1e-9, 1 - 2e-9]]))
     for n in (1, 2, 9):
-        assert confidence(np.tile(once, (n, 1)), [0] * n, blank=2) == pytest.approx(0.8, rel=1e-6)
+        assert sequence_confidence(np.tile(once, (n, 1)), [0] * n, blank=2) == pytest.approx(0.8, rel=1e-6)
 
 
 def test_sure_silence_around_the_labels_costs_nothing() -> None:
     said = np.log(np.array([[0.9, 0.1], [0.1, 0.9]]))
     silence = np.tile(np.log([[1e-12, 1 - 1e-12]]), (500, 1))
-    long = confidence(np.concatenate([silence, said, silence]), [0], blank=1)
-    assert long == pytest.approx(confidence(said, [0], blank=1), abs=1e-6)
+    long = sequence_confidence(np.concatenate([silence, said, silence]), [0], blank=1)
+    assert long == pytest.approx(sequence_confidence(said, [0], blank=1), abs=1e-6)
 
 
 def test_what_cannot_be_said_has_no_probability() -> None:
     log_probs = np.log(probs_of(2, 3, 0)).astype(np.float32)
     assert ctc_log_prob(log_probs, [0, 0], blank=2) == -math.inf  # a blank must part them
-    assert confidence(log_probs, [0, 0], blank=2) == 0.0
-    assert confidence(log_probs, [], blank=2) == 0.0
+    assert sequence_confidence(log_probs, [0, 0], blank=2) == 0.0
+    assert sequence_confidence(log_probs, [], blank=2) == 0.0
     assert ctc_log_prob(np.zeros((0, 3)), [], blank=2) == 0.0
     assert ctc_log_prob(np.zeros((0, 3)), [1], blank=2) == -math.inf
 
 
 def test_sums_of_rounded_log_probs_stay_probabilities() -> None:
-    assert confidence(np.full((3, 2), 1e-6, dtype=np.float32), [0], blank=1) == 1.0
+    assert sequence_confidence(np.full((3, 2), 1e-6, dtype=np.float32), [0], blank=1) == 1.0
 
 
 def test_a_frame_that_rules_the_text_out() -> None:
-    assert confidence(np.array([[-np.inf, 0.0]]), [0], blank=1) == 0.0
+    assert sequence_confidence(np.array([[-np.inf, 0.0]]), [0], blank=1) == 0.0
 
 
 def test_nan_and_other_shapes_are_refused() -> None:
     with pytest.raises(ValueError, match="NaN"):
-        confidence(np.full((2, 2), np.nan), [0], blank=1)
+        sequence_confidence(np.full((2, 2), np.nan), [0], blank=1)
     with pytest.raises(ValueError, match="shape"):
         ctc_log_prob(np.zeros(3), [0], blank=1)

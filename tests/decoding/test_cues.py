@@ -57,7 +57,7 @@ def test_no_word_is_lost_and_every_cue_can_be_read_and_written(spans: list[tuple
     for one in found:
         assert " " not in one.text or (len(one.text) <= LONGEST_CHARACTERS and one.end - one.start <= LONGEST_S)
     tiers = {"utterances": found, "words": word_segments(spoken)}
-    assert [tier.segments for tier in textgrid.parse(textgrid.format_textgrid(tiers, spoken.duration), "x")] == [
+    assert [tier.segments for tier in textgrid._parse(textgrid.format_textgrid(tiers, spoken.duration), "x")] == [
         *tiers.values()
     ]
     assert elan.format_eaf(tiers, Path("x.wav"))

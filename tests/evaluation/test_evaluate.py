@@ -121,7 +121,7 @@ def test_infinite_rates_are_null_in_json(tmp_path: Path) -> None:
     assert evaluation.wer == math.inf
     summary = json.loads(json.dumps(evaluation.to_dict(), allow_nan=False))
     assert (summary["wer"], summary["cer"], summary["words"]["rate"]) == (None, None, None)
-    write_hypotheses(tmp_path / "hypotheses.jsonl", evaluation)
+    write_hypotheses(tmp_path / "hypotheses.jsonl", evaluation.scored)
     line = json.loads((tmp_path / "hypotheses.jsonl").read_text(encoding="utf-8"))
     assert (line["wer"], line["cer"], line["pred_text"]) == (None, None, "a")
 
@@ -130,7 +130,7 @@ def test_hypotheses_are_a_manifest(tmp_path: Path) -> None:
     audio = str(tmp_path / "clips" / "1.wav")
     utterance = Utterance(audio, 2.0, "Ana DİL", 1.5, "ayşe", "tr", {"gender": "f", "pred_text": "of an earlier run"})
     path = tmp_path / "hypotheses.jsonl"
-    write_hypotheses(path, score([utterance], ["ana dil"], ["ana dilim"]))
+    write_hypotheses(path, score([utterance], ["ana dil"], ["ana dilim"]).scored)
     assert json.loads(path.read_text(encoding="utf-8")) == {
         "audio_filepath": "clips/1.wav",
         "duration": 2.0,

@@ -99,7 +99,7 @@ def test_weights_that_do_not_fit_are_an_error(folder: Path, change: str) -> None
         ({"model": {"preset": "small", "dropuot": 0.1}}, "unknown key 'dropuot'; did you mean 'dropout'"),
         ({"features": {"mel": 8}}, "unknown key 'mel'; did you mean 'mels'"),
         ({"tokenizer": {"labels": "auto"}}, "tokenizer.labels must be a list"),
-        ({"tokenizer": {"labels": ["a", "A"]}}, "tokenizer.labels: .*'A'"),
+        ({"tokenizer": {"labels": ["a", "A"]}}, "the weights do not fit the config"),
         ({"text": [1]}, "section 'text' must hold keys"),
         ({"model": CONFIG_DATA["model"], "features": {"mels": 9, "sample_rate": 8000}}, "do not fit the config"),
     ],

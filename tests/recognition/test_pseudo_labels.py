@@ -89,8 +89,8 @@ def test_nothing_heard_is_not_a_label(recognizer: Recognizer, unlabelled: list[U
         log_probs[:, :, -1] = 0.0
         return log_probs, np.full(len(waveforms), 9)
 
-    found = label(replace(recognizer, log_probs=blanks), unlabelled)
-    assert found.kept == [] and found.reasons == {"nothing heard": 8}
+    found = label(replace(recognizer, forward=blanks), unlabelled)
+    assert found.kept == [] and found.reasons == {"empty hypothesis": 8}
 
 
 def test_audio_that_breaks_off_in_the_middle_costs_that_utterance_alone(

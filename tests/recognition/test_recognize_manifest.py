@@ -84,16 +84,18 @@ def test_every_utterance_that_cannot_be_scored_is_listed(
         replace(utterances[1], audio_filepath=str(tmp_path / "noise.wav"), source="m:2"),
         replace(utterances[2], text="?!", source="m:3"),
         replace(utterances[3], offset=100.0, source="m:4"),
+        replace(utterances[4], duration=0.0, source="m:5"),  # not the whole recording: training refuses it too
     ]
     with pytest.raises(AnadilError) as caught:
-        evaluate_manifest(recognizer, [*bad, *utterances[4:]])
+        evaluate_manifest(recognizer, [*bad, *utterances[5:]])
     lines = str(caught.value).splitlines()
     expected = [
         "m:1: audio file not found",
         "m:2: not readable as audio",
         "m:3: empty text: the text rules leave nothing of '?!'",
-        "m:4: nothing to hear in",
-        "4 of 8 utterances cannot be used",
+        "m:4: offset 100 s is outside of",
+        "m:5: duration is 0 s",
+        "5 of 8 utterances cannot be used",
     ]
     assert all(line.startswith(start) for line, start in zip(lines, expected, strict=False))
-    assert lines[5].startswith("  next: ")
+    assert lines[6].startswith("  next: ")

@@ -180,7 +180,7 @@ def test_nothing_is_heard_where_there_is_no_audio() -> None:
     def always_a(waveforms: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return loud_is_a(np.ones_like(waveforms), counts)
 
-    assert replace(loudness_recognizer(), log_probs=always_a).transcribe(np.zeros(0, np.float32)) == EMPTY
+    assert replace(loudness_recognizer(), forward=always_a).transcribe(np.zeros(0, np.float32)) == EMPTY
 
 
 # --- long recordings
@@ -196,7 +196,7 @@ def test_long_audio_is_cut_and_later_words_keep_their_times() -> None:
         heard.append(int(counts.max()))
         return loud_is_a(waveforms, counts)
 
-    transcript = replace(pieces, log_probs=spy).transcribe(samples)
+    transcript = replace(pieces, forward=spy).transcribe(samples)
     assert len(heard) > 5 and max(heard) <= 1.7 * RATE and sum(heard) == len(samples)
     assert_times_are_in_order(transcript)
     assert [word.start for word in transcript.words] == pytest.approx(starts, abs=FRAME / RATE)
@@ -228,7 +228,7 @@ def test_a_batch_of_utterances_gives_what_single_files_give(
 
     def spy(waveforms: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         sizes.append(len(waveforms))
-        return recognizer.log_probs(waveforms, counts)
+        return recognizer.forward(waveforms, counts)
 
     utterances = [
         replace(one, duration=audio.probe(one.audio_filepath).duration) for one in read_manifest(micro / "train.jsonl")
@@ -237,7 +237,7 @@ def test_a_batch_of_utterances_gives_what_single_files_give(
     for batch_seconds, batches in ((60.0, [8]), (3.0, [3, 2, 2, 1])):
         sizes.clear()
         monkeypatch.setattr(module, "BATCH_SECONDS", batch_seconds)
-        found = dict(replace(recognizer, log_probs=spy).transcribe_utterances(utterances))
+        found = dict(replace(recognizer, forward=spy).transcribe_utterances(utterances))
         assert sizes == batches
         for i, single in enumerate(singles):
             assert (found[i].text, found[i].duration) == (single.text, single.duration)

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.support.micro import write_lines
+from tests.support.lines import write_lines
 
 BLOCK = """
 import json, sys
@@ -26,7 +26,7 @@ NONE_LOADED = "\nassert not {name for name in sys.modules if name.partition('.')
 
 def run(code: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-c", BLOCK + code, *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, encoding="utf-8", timeout=120, check=False)
+    return subprocess.run(command, capture_output=True, text=True, encoding="utf-8", timeout=600, check=False)
 
 
 def test_an_exported_folder_is_used_from_python(micro: Path, exported: Path) -> None:

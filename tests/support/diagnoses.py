@@ -10,7 +10,7 @@ import numpy as np
 
 from anadil.doctor.audio import AudioLimits
 from anadil.doctor.examine import Model, Report, examine, read_parts
-from anadil.text.rules import TextSettings, text_rules
+from anadil.text.rules import RulesByLanguage, TextSettings, text_rules
 from tests.support.lines import write_lines
 
 LIMITS = AudioLimits(0.1, 20)
@@ -31,17 +31,21 @@ def diagnose(
     language: str = "und",
     labels: Sequence[str] = (),
     model: Model | None = None,
-    listen: bool = True,
+    decode_audio: bool = True,
     limits: AudioLimits = LIMITS,
     **others: Sequence[dict[str, Any]],
 ) -> Report:
     """Check `records` as train.jsonl, and `others` by the names of their splits."""
     paths = [write_lines(folder / f"{name}.jsonl", some) for name, some in {"train": records, **others}.items()]
-    return examine(read_parts(paths), text_rules(language, TextSettings(), labels), limits, model, listen)
+    return examine(
+        read_parts(paths), RulesByLanguage(text_rules(language, TextSettings(), labels)), limits, model, decode_audio
+    )
 
 
 def diagnose_texts(*manifests: Path) -> Report:
-    return examine(read_parts(manifests), text_rules("und", TextSettings(), ()), LIMITS, listen=False)
+    return examine(
+        read_parts(manifests), RulesByLanguage(text_rules("und", TextSettings(), ())), LIMITS, decode_audio=False
+    )
 
 
 def kinds_in(report: Report) -> dict[str, int]:

@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 
-from anadil.cli.train import judge
 from anadil.training.config import load_config
 from anadil.training.monitoring.logs import Logs
 from anadil.training.train import train
@@ -29,7 +28,7 @@ def _train(config: Path, out: Path, resume: bool, death: str, countdown: int) ->
     torch.set_num_threads(1)  # sums in one order
     if death:
         DEATHS[death](countdown)
-    train(load_config(config), out, judge, resume=resume)
+    train(load_config(config), out, resume=resume)
 
 
 def _die() -> None:
@@ -73,12 +72,12 @@ def _between_the_renames_of_best(countdown: int) -> None:
 
 
 def _half_a_row_of_metrics(countdown: int) -> None:
-    def half(real: Any, logs: Logs, row: dict[str, Any], step: int) -> None:
+    def half(real: Any, logs: Logs, row: dict[str, Any], samples: str, step: int) -> None:
         with open(logs.path, "a", encoding="utf-8") as file:
             file.write(f"{row['epoch']},")
         _die()
 
-    _patched(Logs, "row", 1, half)
+    _patched(Logs, "epoch", 1, half)
 
 
 DEATHS: dict[str, Callable[[int], None]] = {

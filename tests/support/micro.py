@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
 import torch
 import yaml
 
 from anadil import audio
-from anadil.cli.train import judge
-from anadil.export.onnx import export_folder
 from anadil.training.config import Config
 from anadil.training.train import train
 from tests.support.lines import write_lines
@@ -77,28 +73,8 @@ def write_config(path: Path, data: dict[str, Any]) -> Path:
     return path
 
 
-@functools.cache  # each folder's conftest has its own copy of a fixture; the work is done once
-def _trained(temporary: Path) -> Path:
-    folder = temporary / "micro"
+def train_micro(folder: Path) -> Path:
+    """Write the corpus and `folder`/run, the training run that learns it."""
     manifest = write_corpus(folder)
-    train(micro_config(manifest, manifest, epochs=40), folder / "run", judge)
+    train(micro_config(manifest, manifest, epochs=40), folder / "run")
     return folder
-
-
-@functools.cache
-def _exported(temporary: Path) -> Path:
-    folder = _trained(temporary)
-    export_folder(folder / "run/best", folder / "exported")
-    return folder / "exported"
-
-
-@pytest.fixture(scope="session")
-def micro(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folder with train.jsonl, clips/ and run/, a finished training run that has learned them. Read only."""
-    return _trained(tmp_path_factory.getbasetemp())
-
-
-@pytest.fixture(scope="session")
-def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The exported folder of `micro`'s best model. Read only."""
-    return _exported(tmp_path_factory.getbasetemp())

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from anadil.errors import AnadilError
-from anadil.text.alphabet import labels_from_text
+from anadil.text.alphabet import label_warnings, labels_from_text
 from anadil.text.changes import changes
 from anadil.text.rules import TextRules, TextSettings, describe_rules, first_rules, rules_from_dict, text_rules
 
@@ -121,8 +121,8 @@ def test_digits_without_rules_stay_and_are_an_error_that_says_how_to_add_some(la
         ("alphabet: [a, e\u0301, é]", "letters that repeat: 'é'"),
         ("map: {a: b, b: c}", "'b' is mapped again"),
         ("map: {x: '.'}", "'x' is mapped to '.', which the text rules change to ' '"),
-        ("equivalents: {a: x, b: x}", "'x' cannot stand for 'b' and for another letter too"),
-        ("date: {months: [ocak]}", "1 months, a year has 12"),
+        ("equivalents: {a: x, b: x}", "'x' cannot stand for both 'b' and another letter"),
+        ("date: {months: [ocak]}", "expected 12 months, found 1"),
         ("units: {km: {one: x}}", "plural forms are .* other is required"),
         ("alphabet: [a, B]", r"letters that the text rules change or drop.*'B'"),
         ("tests: [[evet, hayır]]", r"own\.yaml: test 1 fails: 'evet' gives 'evet', not 'hayır'"),
@@ -160,7 +160,7 @@ def test_what_was_done_is_counted_with_examples() -> None:
 def test_labels_from_text_warn_of_what_cannot_be_learnt() -> None:
     found = labels_from_text(rules("tr"), ["a b c"] * 5 + ["ж q\u0307"])
     assert found.labels == (" ", "a", "b", "c", "q", "\u0307", "ж")
-    rare, orphans, strange = found.warnings
+    rare, orphans, strange = label_warnings([(rules("tr"), found)])
     assert " " not in labels_from_text(rules("tr"), ["a b"]).rare
     assert "fewer than 5 times" in rare and "'ж' (U+0436 CYRILLIC SMALL LETTER ZHE) x 1" in rare
     assert "U+0307 COMBINING DOT ABOVE" in orphans
@@ -192,8 +192,33 @@ def test_which_rules_are_used_is_said() -> None:
 def test_saved_rules_need_no_file_and_cannot_be_changed_by_halves() -> None:
     saved = rules("tr", "abcı '", map=CIRCUMFLEX).to_dict()
     assert rules("und", saved=saved).normalize("KÂĞIT 5") == "kağıt beş"
-    with pytest.raises(ValueError, match="text.saved holds the whole rules; take it out to set lowercase"):
+    with pytest.raises(ValueError, match="text.saved holds the complete rules; remove it to set lowercase"):
         TextSettings(saved=saved, lowercase=False)
+
+
+def test_saved_rules_decode_without_a_normalizer(monkeypatch: pytest.MonkeyPatch) -> None:
+    saved = rules("tr", "abcı '").to_dict()
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("a Normalizer was built")
+
+    monkeypatch.setattr("anadil.text.normalize.Normalizer.__init__", refuse)
+    read = rules_from_dict(saved, list("abcı '"))
+    assert read.decode([0, 4, 1]) == "a b"
+    assert text_rules("tr", TextSettings(saved=saved), list("abcı '"), check=False) == read
+    assert first_rules({}, "tr", list("ab")).decode([1]) == "b"
+    with pytest.raises(AnadilError, match="labels that repeat: 'a'; an empty label; digits"):
+        rules_from_dict(saved, ["a", "a", "", "7"])
+    with pytest.raises(AssertionError, match="a Normalizer was built"):
+        rules("tr", "ab")
+
+
+def test_saved_rules_in_a_config_are_checked_against_its_labels() -> None:
+    saved = rules("tr", "ab").to_dict()
+    with pytest.raises(AnadilError, match="change or drop.*: 'B'"):
+        rules("und", "aB", saved=saved)
+    with pytest.raises(AnadilError, match="'x' is mapped to '.', which the text rules change to ' '"):
+        rules("und", "a", saved=saved | {"map": {"x": "."}})
 
 
 def test_a_model_of_the_first_version_reads_as_it_did() -> None:

@@ -12,10 +12,11 @@ from pydantic import ValidationError
 from anadil.errors import AnadilError
 from anadil.manifest import Utterance
 from anadil.text.changes import changes
-from anadil.text.rules import PUNCTUATION, TextRules, TextSettings, rules_from_dict, text_rules
+from anadil.text.language_rules import PUNCTUATION
+from anadil.text.rules import TextRules, TextSettings, rules_from_dict, text_rules
 from anadil.training.config import Config
 from anadil.training.monitoring.report import Silent
-from anadil.training.prepare import resolve_labels
+from anadil.training.prepare import resolve
 
 TURKISH = list(" abcçdefgğhıijklmnoöprsştuüvyz'")
 texts = st.text(
@@ -139,7 +140,7 @@ def test_decode_is_the_reverse_of_encode(more: list[str], pieces: list[str]) -> 
         (["a", "b "], "change or drop.*: 'b '"),
         (["a", "  "], "change or drop.*: '  '"),
         (["a", "e\u0301"], "change or drop"),  # NFC composes it
-        (["a", "7"], r"digits, which the rules read out \('7'\); text.digits=keep"),
+        (["a", "7"], r"digits, which the rules spell out \('7'\); text.digits=keep"),
         (["a", "a", "", "I"], "repeat: 'a'; an empty label; .*: 'I'"),
     ],
 )
@@ -184,8 +185,10 @@ def test_automatic_labels_are_the_characters_of_the_text_by_code_point() -> None
     config = Config.model_validate({"language": "tr", "data": {"train": "t.jsonl"}})
     train = [Utterance("a.wav", text=text) for text in ("Zor, İş!", "ılık", "ε\u0301")]
     for utterances in (train, train[::-1]):
-        settled = resolve_labels(config, utterances, Silent())
-        assert settled.tokenizer.labels == [" ", "i", "k", "l", "o", "r", "z", "ı", "ş", "έ"]
-        assert resolve_labels(settled, [], Silent()) is settled  # explicit labels stay
+        resolved = resolve(config, utterances, [], Silent())
+        assert resolved.labels_from_training
+        assert resolved.config.tokenizer.labels == [" ", "i", "k", "l", "o", "r", "z", "ı", "ş", "έ"]
+        again = resolve(resolved.config, [], [], Silent())  # explicit labels stay
+        assert again.config == resolved.config and not again.labels_from_training
     with pytest.raises(AnadilError, match="found no text"):
-        resolve_labels(config, [Utterance("a.wav", text="...")], Silent())
+        resolve(config, [Utterance("a.wav", text="...")], [], Silent())

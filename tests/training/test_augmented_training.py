@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from anadil.cli.train import judge
 from anadil.data.augment.settings import AugmentSettings
 from anadil.data.augment.steps import STEPS
 from anadil.data.batches import Loader
@@ -22,7 +21,8 @@ from anadil.training.config import Config
 from anadil.training.monitoring.report import Silent
 from anadil.training.prepare import make_augmenter
 from anadil.training.train import train
-from tests.support.micro import micro_data, write_lines
+from tests.support.lines import write_lines
+from tests.support.micro import micro_data
 
 
 class Told(Silent):
@@ -49,7 +49,7 @@ def test_a_run_with_everything_on_works_and_repeats_itself(config: Config, tmp_p
     weights = []
     for name in ("a", "b"):
         told = Told()
-        run = train(config, tmp_path / name, judge, told)
+        run = train(config, tmp_path / name, told)
         assert run.last is not None and math.isfinite(run.last.loss)
         (first, last) = [text for text in told.said if text.startswith("augmented")]
         assert first.startswith("augmented 8 utterances: ") and last.startswith("augmented 24 utterances: ")
@@ -65,7 +65,7 @@ def test_what_is_heard_still_belongs_to_its_text(micro: Path, tmp_path: Path) ->
         name: {"probability": 0.3} for name in ("reverb", "white_noise", "gain", "clipping", "time_warp", "spec_cutout")
     }
     data = micro_data(micro / "train.jsonl", micro / "train.jsonl", epochs=40) | {"augment": sections}
-    run = train(Config.model_validate(data), tmp_path / "run", judge)
+    run = train(Config.model_validate(data), tmp_path / "run")
     assert run.best is not None and run.best.cer < 0.15
 
 
@@ -77,15 +77,15 @@ def test_validation_audio_is_left_alone(config: Config, tmp_path: Path, monkeypa
         return made[-1]
 
     monkeypatch.setattr(module, "Loader", recorded)
-    train(config, tmp_path / "run", judge)
+    train(config, tmp_path / "run")
     assert [loader.augment is not None for loader in made] == [True, False]
 
 
 def test_a_noise_that_is_not_there_is_told_before_an_earlier_run_is_cleared(config: Config, tmp_path: Path) -> None:
-    train(config.model_copy(update={"augment": AugmentSettings()}), tmp_path / "run", judge)
+    train(config.model_copy(update={"augment": AugmentSettings()}), tmp_path / "run")
     (tmp_path / "noise.wav").unlink()
     with pytest.raises(AnadilError, match=r"noises\.jsonl:1: audio file not found"):
-        train(config, tmp_path / "run", judge, force=True)
+        train(config, tmp_path / "run", force=True)
     assert (tmp_path / "run/best/model.safetensors").is_file()
 
 

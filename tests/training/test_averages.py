@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import pytest
@@ -7,17 +8,15 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from anadil.cli.train import judge
 from anadil.errors import AnadilError
 from anadil.settings import parse
 from anadil.training import averages as module
 from anadil.training.averages import Averages, mean_of
 from anadil.training.config import Config, TrainingSettings
 from anadil.training.train import train
-from anadil.training.validation import Judgement
-from tests.support.micro import TEXTS, micro_config, micro_data
-from tests.training.test_checkpoint import Crash, CrashAt
-from tests.training.test_train import Told, metrics, no_space
+from tests.support.micro import micro_config, micro_data
+from tests.support.runs import Crash, CrashAt, Told, metrics, no_space
+from tests.support.validation import script_validation
 
 
 def settings_of(**fields: object) -> TrainingSettings:
@@ -72,10 +71,10 @@ def averaged(micro: Path, epochs: int = 4) -> Config:
 
 
 def test_averages_survive_crashes_bit_by_bit(tmp_path: Path, micro: Path) -> None:
-    train(averaged(micro), tmp_path / "undisturbed", judge)
+    train(averaged(micro), tmp_path / "undisturbed")
     for attempt, crash_after in enumerate((4, 4, 99)):  # of 12 steps, 3 an epoch
         try:
-            train(averaged(micro), tmp_path / "run", judge, CrashAt(crash_after), resume=attempt > 0)
+            train(averaged(micro), tmp_path / "run", CrashAt(crash_after), resume=attempt > 0)
         except Crash:
             assert attempt < 2
     for name in ("best/model.safetensors", "last/model.safetensors", "epochs/epoch-00004.safetensors"):
@@ -87,15 +86,13 @@ def test_averages_survive_crashes_bit_by_bit(tmp_path: Path, micro: Path) -> Non
 
 
 @pytest.mark.parametrize("winner", [0, 1, 2])
-def test_validation_decides_which_weights_become_best(tmp_path: Path, micro: Path, winner: int) -> None:
-    """Of each epoch's looks (plain, moving average, mean of the last two) the one of this number is made the best."""
-    calls = iter([1, 1, *(0.5 if i == winner else 0.9 for i in range(3))])
-
-    def scripted(*_: object) -> Judgement:
-        return Judgement(next(calls), 1.0, ["a"] * len(TEXTS))
-
+def test_validation_decides_which_weights_become_best(
+    tmp_path: Path, micro: Path, monkeypatch: pytest.MonkeyPatch, winner: int
+) -> None:
+    """Of each epoch's validations (plain, moving average, mean of the last two) the one of this number is made the best."""
+    script_validation(monkeypatch, [1, 1, *(0.5 if i == winner else 0.9 for i in range(3))])
     told = Told()
-    run = train(averaged(micro, epochs=2), tmp_path / "run", scripted, told)
+    run = train(averaged(micro, epochs=2), tmp_path / "run", told)
     assert run.best is not None and run.best.cer == 0.5 and run.best_epoch == 2
     best = load_file(tmp_path / "run/best/model.safetensors")
     plain = load_file(tmp_path / "run/epochs/epoch-00002.safetensors")
@@ -114,7 +111,7 @@ def test_validation_decides_which_weights_become_best(tmp_path: Path, micro: Pat
 
 def test_without_validation_last_is_the_average(tmp_path: Path, micro: Path) -> None:
     data = micro_data(micro / "train.jsonl", epochs=2, average_last=2)
-    train(Config.model_validate(data), tmp_path / "run", judge)
+    train(Config.model_validate(data), tmp_path / "run")
     last = load_file(tmp_path / "run/last/model.safetensors")
     mean = mean_of([tmp_path / f"run/epochs/epoch-0000{i}.safetensors" for i in (1, 2)])
     assert all(torch.allclose(last[key].float(), mean[key].float()) for key in last)
@@ -125,19 +122,17 @@ def test_a_full_disk_costs_an_epoch_of_the_average_and_not_the_run(
 ) -> None:
     monkeypatch.setattr(module, "save_file", no_space)
     told = Told()
-    run = train(averaged(micro, epochs=2), tmp_path / "run", judge, told)
+    run = train(averaged(micro, epochs=2), tmp_path / "run", told)
     assert run.epoch == 2 and len(told.warned) == 2 and "No space left" in told.warned[0]
 
 
 # --- patience
 
 
-def test_a_run_without_a_better_cer_ends_by_its_patience_and_goes_on_with_more(tmp_path: Path, micro: Path) -> None:
+def test_a_run_without_a_better_cer_ends_by_its_patience_and_goes_on_with_more(
+    tmp_path: Path, micro: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """12 steps are flat start and warm-up: epochs 1 to 4 do not count."""
-    rates = iter([0.9, 0.95, 0.95, 0.95, 0.95, 0.8, 0.9, 0.9])
-
-    def scripted(*_: object) -> Judgement:
-        return Judgement(next(rates), 1.0, ["a"] * len(TEXTS))
 
     def config(patience: int) -> Config:
         return micro_config(
@@ -149,16 +144,15 @@ def test_a_run_without_a_better_cer_ends_by_its_patience_and_goes_on_with_more(t
             patience=patience,
         )
 
-    def rest(*_: object) -> Judgement:
-        return Judgement(0.7, 1.0, ["a"] * len(TEXTS))
-
+    script_validation(monkeypatch, [0.9, 0.95, 0.95, 0.95, 0.95, 0.8, 0.9, 0.9])
     told = Told()
-    run = train(config(2), tmp_path / "run", scripted, told)
+    run = train(config(2), tmp_path / "run", told)
     assert (run.epoch, run.best_epoch) == (8, 6)
     assert told.said[-1] == "stopped: no better CER since epoch 6 (training.patience=2)"
     with pytest.raises(AnadilError, match=r"is complete.*\n.*training.patience"):
-        train(config(2), tmp_path / "run", scripted, resume=True)
-    assert train(config(3), tmp_path / "run", rest, resume=True).epoch == 12  # better in epoch 9, no more then
+        train(config(2), tmp_path / "run", resume=True)
+    script_validation(monkeypatch, itertools.repeat(0.7))
+    assert train(config(3), tmp_path / "run", resume=True).epoch == 12  # better in epoch 9, no more then
 
 
 def test_patience_without_validation_is_refused() -> None:

@@ -11,36 +11,26 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
 
-from anadil.cli.train import judge
 from anadil.errors import AnadilError
 from anadil.training import checkpoint as module
 from anadil.training.config import Config
 from anadil.training.train import train
-from anadil.training.validation import Judgement
 from tests.support.killing import DEATHS, process_of
-from tests.support.micro import TEXTS, micro_config, micro_data, write_config, write_lines
-from tests.training.test_train import Told, metrics, no_space
+from tests.support.lines import write_lines
+from tests.support.micro import micro_config, micro_data, write_config
+from tests.support.runs import (
+    EVERY_STEP,
+    Crash,
+    CrashAt,
+    Told,
+    assert_same_run,
+    metrics,
+    no_space,
+)
+from tests.support.validation import script_validation
 
-EVERY_STEP = 1e-9
 SETTINGS: dict[str, Any] = {"epochs": 5, "batch_seconds": 2.5, "flat_start_steps": 10}
-
-
-class Crash(BaseException):
-    """Nothing catches it, as nothing catches `kill -9`."""
-
-
-class CrashAt(Told):
-    def __init__(self, step: int) -> None:
-        super().__init__()
-        self.left = step
-
-    def progress(self, stage: str, done: float, total: float, note: str = "") -> None:
-        if stage == "training":
-            self.left -= 1
-            if self.left < 0:
-                raise Crash
 
 
 def data_of(micro: Path, checkpoint_minutes: float = EVERY_STEP) -> dict[str, Any]:
@@ -55,29 +45,10 @@ def config_of(micro: Path, checkpoint_minutes: float = EVERY_STEP) -> Config:
     return Config.model_validate(data_of(micro, checkpoint_minutes))
 
 
-def assert_same_run(one: Path, other: Path) -> None:
-    for name in ("best", "last"):
-        weights, others = (load_file(run / name / "model.safetensors") for run in (one, other))
-        assert all(torch.equal(weights[key], others[key]) for key in weights)
-    timed = ("minutes", "audio_s_per_s", "memory_mb", "data_wait")
-    rows = [[{k: v for k, v in row.items() if k not in timed} for row in metrics(run)] for run in (one, other)]
-    assert rows[0] == rows[1]
-
-
-def assert_resumes_exactly(config: Config, folder: Path, crash_after: int = 3) -> None:
-    """Train without a disturbance in folder/undisturbed, and with a crash in folder/run: both end alike."""
-    train(config, folder / "undisturbed", judge)
-    with pytest.raises(Crash):
-        train(config, folder / "run", judge, CrashAt(crash_after))
-    torch.manual_seed(99)
-    train(config, folder / "run", judge, resume=True)
-    assert_same_run(folder / "run", folder / "undisturbed")
-
-
 @pytest.fixture(scope="module")
 def undisturbed(micro: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("undisturbed") / "run"
-    train(config_of(micro), out, judge)
+    train(config_of(micro), out)
     return out
 
 
@@ -90,7 +61,7 @@ def test_a_run_that_crashes_again_and_again_ends_with_the_same_weights(
         torch.manual_seed(crash_after)  # nothing may be left to what was drawn before
         told = CrashAt(crash_after)
         try:
-            train(config_of(micro, checkpoint_minutes), tmp_path / "run", judge, told, resume=attempt > 0)
+            train(config_of(micro, checkpoint_minutes), tmp_path / "run", told, resume=attempt > 0)
         except Crash:
             assert attempt < 3
         else:
@@ -105,20 +76,17 @@ def checkpoints(out: Path) -> list[Path]:
 
 def end_of(process: Any) -> int:
     """Exit code, negative for the signal that killed it."""
-    process.join(120)
+    process.join(600)
     process.kill()
     process.join()
     return int(process.exitcode)
 
 
-@pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
-def test_kill_9_at_random_moments(tmp_path: Path, micro: Path, undisturbed: Path) -> None:
-    """The run writes a checkpoint at every step and two models at every epoch: some kills fall into that."""
-    config, out = write_config(tmp_path / "config.yaml", data_of(micro)), tmp_path / "run"
+def train_with_kills(config: Path, out: Path, last_checkpoint: str) -> int:
+    """Kill the run up to five times, up to 0.05 s after a checkpoint, and resume it each time. Returns the number of kills."""
     draws, killed, exit_code = random.Random(), 0, 1
-    last = checkpoints(undisturbed)[-1].name
     # a kill may come behind the last checkpoint, when all is written and there is nothing to go on with
-    while exit_code != 0 and last not in {path.name for path in checkpoints(out)}:
+    while exit_code != 0 and last_checkpoint not in {path.name for path in checkpoints(out)}:
         before = checkpoints(out)
         process = process_of(config, out, resume=bool(before))
         process.start()
@@ -130,9 +98,23 @@ def test_kill_9_at_random_moments(tmp_path: Path, micro: Path, undisturbed: Path
         exit_code = end_of(process)
         assert exit_code in (0, -signal.SIGKILL)
         killed += exit_code != 0
-    assert killed >= 2
-    assert_same_run(out, undisturbed)
-    assert_nothing_is_left_over(out)
+    return killed
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
+def test_kill_9_at_random_moments(tmp_path: Path, micro: Path, undisturbed: Path) -> None:
+    """The run writes a checkpoint at every step and two models at every epoch: some kills fall into that.
+
+    A run that ended before it could be killed twice, as on a busy machine, is repeated.
+    """
+    config, killed, attempt = write_config(tmp_path / "config.yaml", data_of(micro)), 0, 0
+    while killed < 2:
+        attempt += 1
+        out = tmp_path / str(attempt)
+        killed = train_with_kills(config, out, checkpoints(undisturbed)[-1].name)
+        assert_same_run(out, undisturbed)
+        assert_nothing_is_left_over(out)
+        assert killed >= 2 or attempt < 20
 
 
 @pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
@@ -150,16 +132,16 @@ def test_kill_9_in_the_middle_of_every_kind_of_writing(tmp_path: Path, micro: Pa
 
 
 def test_a_model_folder_caught_between_its_renames_is_put_back_even_if_it_is_not_written_again(
-    tmp_path: Path, micro: Path
+    tmp_path: Path, micro: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     manifest = micro / "train.jsonl"
     out = tmp_path / "run"
-    train(micro_config(manifest, manifest, epochs=1), out, judge)
+    train(micro_config(manifest, manifest, epochs=1), out)
     (out / "best").rename(out / ".best.replaced")
     (out / ".best.0a1b2c3d.partial").mkdir()
     (out / "checkpoints/.step-00000009.ckpt.0a1b2c3d.partial").write_bytes(b"half")
-    worse = lambda *_: Judgement(9.0, 9.0, [""] * len(TEXTS))  # noqa: E731
-    train(micro_config(manifest, manifest, epochs=2), out, worse, resume=True)
+    script_validation(monkeypatch, [9.0])
+    train(micro_config(manifest, manifest, epochs=2), out, resume=True)
     assert (out / "best/model.safetensors").is_file()
     assert_nothing_is_left_over(out)
 
@@ -174,13 +156,13 @@ def test_the_number_of_loader_threads_changes_nothing(
     tmp_path: Path, micro: Path, undisturbed: Path, cores: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "cpu_count", lambda: cores)
-    train(config_of(micro), tmp_path / "run", judge)
+    train(config_of(micro), tmp_path / "run")
     assert_same_run(tmp_path / "run", undisturbed)
 
 
 def crashed(micro: Path, out: Path) -> None:
     with pytest.raises(Crash):
-        train(config_of(micro), out, judge, CrashAt(4))
+        train(config_of(micro), out, CrashAt(4))
 
 
 Change = Callable[[Path, dict[str, Any]], None]
@@ -209,10 +191,13 @@ def another_version(folder: Path, data: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (other_rate, r"cannot go on, for it began otherwise:\n  training.lr was 0.02, is 0.5\n  next: "),
-        (other_data, r"(?s)data.train.* was .*the training data is not what it was"),
-        (no_checkpoint, r"nothing to resume: no checkpoint in .*checkpoints\n  next: leave --resume out"),
-        (another_version, r"step-\d+.ckpt is of another version"),
+        (
+            other_rate,
+            r"cannot go on, because it began with other settings or data:\n  training.lr was 0.02, is 0.5\n  next: ",
+        ),
+        (other_data, r"(?s)data.train.* was .*the training data has changed"),
+        (no_checkpoint, r"nothing to resume: no checkpoint in .*checkpoints\n  next: omit --resume"),
+        (another_version, r"step-\d+.ckpt was written by another version"),
     ],
 )
 def test_what_cannot_go_on_says_why(tmp_path: Path, micro: Path, change: Change, message: str) -> None:
@@ -221,16 +206,16 @@ def test_what_cannot_go_on_says_why(tmp_path: Path, micro: Path, change: Change,
     change(tmp_path, data)
     before = (tmp_path / "run/last/model.safetensors").read_bytes() if (tmp_path / "run/last").exists() else b""
     with pytest.raises(AnadilError, match=message):
-        train(Config.model_validate(data), tmp_path / "run", judge, resume=True)
+        train(Config.model_validate(data), tmp_path / "run", resume=True)
     assert not before or (tmp_path / "run/last/model.safetensors").read_bytes() == before
 
 
 def test_a_complete_run_goes_on_only_with_more_epochs(tmp_path: Path, micro: Path) -> None:
     manifest = micro / "train.jsonl"
-    train(micro_config(manifest, manifest, epochs=1), tmp_path / "run", judge)
+    train(micro_config(manifest, manifest, epochs=1), tmp_path / "run")
     with pytest.raises(AnadilError, match=r"is complete \(1 epochs.*\n  next: .*training.epochs"):
-        train(micro_config(manifest, manifest, epochs=1), tmp_path / "run", judge, resume=True)
-    run = train(micro_config(manifest, manifest, epochs=2), tmp_path / "run", judge, resume=True)
+        train(micro_config(manifest, manifest, epochs=1), tmp_path / "run", resume=True)
+    run = train(micro_config(manifest, manifest, epochs=2), tmp_path / "run", resume=True)
     assert (run.epoch, len(metrics(tmp_path / "run"))) == (2, 2)
 
 
@@ -250,7 +235,7 @@ def test_a_checkpoint_that_cannot_be_read_makes_room_for_the_one_before(
     newest = max((tmp_path / "run/checkpoints").iterdir())
     newest.write_bytes(damage(newest.read_bytes()))
     told = Told()
-    train(config_of(micro), tmp_path / "run", judge, told, resume=True)
+    train(config_of(micro), tmp_path / "run", told, resume=True)
     assert f"{newest} cannot be read" in "".join(told.said)
     assert not Path("pwned").exists()
     assert_same_run(tmp_path / "run", undisturbed)
@@ -261,6 +246,6 @@ def test_a_full_disk_costs_the_checkpoint_and_not_the_run(
 ) -> None:
     monkeypatch.setattr(module.torch, "save", no_space)
     told = Told()
-    train(config_of(micro), tmp_path / "run", judge, told)
+    train(config_of(micro), tmp_path / "run", told)
     assert all("could not write" in text and "No space left" in text for text in told.warned) and told.warned
     assert_same_run(tmp_path / "run", undisturbed)

@@ -19,7 +19,7 @@ from anadil.training.monitoring.report import Silent
 from anadil.training.prepare import prepare
 from anadil.training.step import consistency_loss, gradients
 from anadil.training.train import train
-from tests.support.micro import judge, micro_data
+from tests.support.micro import micro_data
 
 BATCH = Batch(torch.zeros(2, 1), torch.tensor([1, 1]), torch.tensor([[0, 1], [1, 0]]), torch.tensor([2, 1]), (0, 1))
 FRAMES = torch.tensor([2, 1])
@@ -87,7 +87,7 @@ def test_views_that_differ_cost_more_the_more_consistency_counts(micro: Path, tm
 def test_a_model_trains_with_it(micro: Path, tmp_path: Path) -> None:
     changes = ["training.consistency=0.2", "augment.spec_augment.time_width=0.1", "training.epochs=60"]
     data = override(micro_data(micro / "train.jsonl", micro / "train.jsonl"), changes)
-    run = train(Config.model_validate(data), tmp_path / "run", judge)
+    run = train(Config.model_validate(data), tmp_path / "run")
     assert run.best is not None and run.best.cer <= 0.05
 
 

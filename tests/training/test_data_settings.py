@@ -9,7 +9,6 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from anadil.cli.train import judge
 from anadil.data.cache import DiskCache
 from anadil.training.config import Config
 from anadil.training.monitoring.report import Silent
@@ -37,18 +36,18 @@ def weights(run: Path) -> dict[str, torch.Tensor]:
 
 def test_a_run_from_the_cache_is_the_same_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = config_of(tmp_path, tmp_path / "cache")
-    train(config_of(tmp_path, None), tmp_path / "without", judge)
-    train(config, tmp_path / "decoded", judge)
+    train(config_of(tmp_path, None), tmp_path / "without")
+    train(config, tmp_path / "decoded")
     assert len(list((tmp_path / "cache").rglob("*.pcm"))) == 8
     monkeypatch.setattr("anadil.audio.read", lambda *_: pytest.fail("decoded again"))
-    train(config, tmp_path / "cached", judge)
+    train(config, tmp_path / "cached")
     wanted = weights(tmp_path / "without")
     for name in ("decoded", "cached"):
         assert all(torch.equal(wanted[key], tensor) for key, tensor in weights(tmp_path / name).items())
 
 
 def test_the_share_of_time_spent_waiting_is_logged(tmp_path: Path) -> None:
-    train(config_of(tmp_path, None), tmp_path / "run", judge)
+    train(config_of(tmp_path, None), tmp_path / "run")
     with open(tmp_path / "run/metrics.csv", newline="", encoding="utf-8") as file:
         shares = [float(row["data_wait"]) for row in csv.DictReader(file)]
     assert len(shares) == 2 and all(0 < share < 1 for share in shares)
@@ -57,6 +56,6 @@ def test_the_share_of_time_spent_waiting_is_logged(tmp_path: Path) -> None:
 def test_a_cache_that_cannot_be_written_is_told_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("anadil.data.cache.RESERVE_BYTES", 1 << 60)
     told = Warned()
-    train(config_of(tmp_path, tmp_path / "cache"), tmp_path / "run", judge, told)
+    train(config_of(tmp_path, tmp_path / "cache"), tmp_path / "run", told)
     assert len([warning for warning in told.warnings if "data.cache" in warning and "nearly full" in warning]) == 1
-    assert DiskCache(tmp_path / "cache", 1).news() is None
+    assert DiskCache(tmp_path / "cache", 1).new_trouble() is None

@@ -8,14 +8,13 @@ from typing import Any
 
 import pytest
 
-from anadil.cli.train import judge
 from anadil.errors import AnadilError
 from anadil.training.config import Config
 from anadil.training.prepare import prepare
 from anadil.training.train import train
-from tests.support.micro import micro_data, write_lines
-from tests.training.test_checkpoint import EVERY_STEP, Crash, CrashAt, assert_same_run
-from tests.training.test_train import Told, metrics
+from tests.support.lines import write_lines
+from tests.support.micro import micro_data
+from tests.support.runs import EVERY_STEP, Crash, CrashAt, Told, assert_same_run, metrics
 
 
 def mixed(folder: Path, micro: Path, turkish: str | None = "tr", n_turkish: int = 2) -> dict[str, Any]:
@@ -47,7 +46,7 @@ def test_one_language_follows_the_configs_rules_whatever_the_manifest_calls_it(t
     data = mixed(tmp_path, micro)
     data["data"] = {"train": data["data"]["train"][:1]}
     start = prepare(Config.model_validate(data), tmp_path, Told())
-    assert start.rules_of == {} and start.reference(start.train[0]) == "isi i"  # language: en
+    assert start.rules_by_language.by_language == {} and start.reference(start.train[0]) == "isi i"  # language: en
 
 
 def test_there_must_be_several_languages_to_weigh(tmp_path: Path, micro: Path) -> None:
@@ -59,9 +58,9 @@ def test_there_must_be_several_languages_to_weigh(tmp_path: Path, micro: Path) -
 
 def test_a_weighted_run_resumes_exactly_and_hears_the_small_language_more(tmp_path: Path, micro: Path) -> None:
     data = mixed(tmp_path, micro, n_turkish=1)
-    plain = train(Config.model_validate(data), tmp_path / "plain", judge)
+    plain = train(Config.model_validate(data), tmp_path / "plain")
     data["data"]["language_temperature"] = 1e9
-    weighted = train(Config.model_validate(data), tmp_path / "undisturbed", judge)
+    weighted = train(Config.model_validate(data), tmp_path / "undisturbed")
     assert list(metrics(tmp_path / "plain")[0])[-2:] == ["valid_cer_en", "valid_cer_tr"]
     assert plain.last is not None and plain.last.cer_by_language["tr"] == float(
         metrics(tmp_path / "plain")[-1]["valid_cer_tr"]
@@ -69,7 +68,7 @@ def test_a_weighted_run_resumes_exactly_and_hears_the_small_language_more(tmp_pa
     assert weighted.total_steps != plain.total_steps or weighted.audio_s != plain.audio_s
     for attempt, crash_after in enumerate((4, 2, 99)):
         try:
-            train(Config.model_validate(data), tmp_path / "run", judge, CrashAt(crash_after), resume=attempt > 0)
+            train(Config.model_validate(data), tmp_path / "run", CrashAt(crash_after), resume=attempt > 0)
         except Crash:
             assert attempt < 2
     assert_same_run(tmp_path / "run", tmp_path / "undisturbed")

@@ -24,7 +24,7 @@ TRAIN = [
 
 
 def test_licences_are_listed_with_their_hours() -> None:
-    expected = "CC0-1.0 (2.50 h), CC-BY-4.0 (0.50 h), not told (0.50 h), mine / for now (0.12 h)"
+    expected = "CC0-1.0 (2.50 h), CC-BY-4.0 (0.50 h), not given (0.50 h), mine / for now (0.12 h)"
     assert licenses(TRAIN) == expected
 
 

@@ -9,7 +9,6 @@ from types import SimpleNamespace
 import pytest
 
 import anadil
-from anadil.cli.train import judge
 from anadil.errors import AnadilError
 from anadil.export.onnx import export_folder
 from anadil.models.acoustic import load_model
@@ -28,7 +27,7 @@ def config(folder: Path, **tokenizer: object) -> Config:
 
 
 def test_subwords_go_into_the_model_and_the_exported_folder(tmp_path: Path) -> None:
-    train(config(tmp_path, kind="unigram", size=8, sampling=0.2), tmp_path / "run", judge)
+    train(config(tmp_path, kind="unigram", size=8, sampling=0.2), tmp_path / "run")
     rules = load_model(tmp_path / "run/last").rules
     assert len(rules.labels) == 8 and any(len(label) > 1 for label in rules.labels)
     export_folder(tmp_path / "run/last", tmp_path / "exported")
@@ -77,7 +76,7 @@ def test_crowded_labels_are_warned_of_before_training(tmp_path: Path) -> None:
     data = micro_data(write_corpus(tmp_path, ["abcab ca bc abab"] * 3, rate=16000))
     told = Told()
     prepare(Config.model_validate(data), tmp_path / "run", told)
-    assert any("labels a second" in text and "frames a second" in text for text in told.said)
+    assert any("labels per second" in text and "model frames per second" in text for text in told.said)
     assert not any("trains badly" in text for text in told.said)
     data["model"] = {"blocks": [{"filters": 8, "kernel": 3, "stride": 9}, {"filters": 8, "kernel": 3, "stride": 2}]}
     told = Told()
@@ -86,5 +85,5 @@ def test_crowded_labels_are_warned_of_before_training(tmp_path: Path) -> None:
 
 
 def test_subwords_with_labels_of_their_own_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(AnadilError, match="tokenizer.kind bpe makes its labels itself\n  next: "):
+    with pytest.raises(AnadilError, match="tokenizer.kind bpe makes its own labels\n  next: "):
         prepare(config(tmp_path, kind="bpe", labels=["a"]), tmp_path / "run", Silent())

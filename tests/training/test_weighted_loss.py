@@ -20,7 +20,7 @@ from anadil.training.save import model_card
 from anadil.training.step import ctc_loss, flat_start_loss
 from anadil.training.train import train
 from tests.support.lines import write_lines
-from tests.support.micro import TEXTS, judge, micro_config, micro_data
+from tests.support.micro import TEXTS, micro_config, micro_data
 
 LOG_PROBS = torch.randn(3, 12, 4, generator=torch.Generator().manual_seed(0)).log_softmax(2)
 FRAMES = torch.tensor([12, 9, 11])
@@ -92,8 +92,8 @@ def test_training_hears_the_weights(micro: Path, tmp_path: Path) -> None:
         for changes in ((), ("data.pseudo_label_weight=0.25",))
     ]
     assert weights == [1.0, 0.25]
-    first = train(config_with(manifest), tmp_path / "a", judge).losses
-    second = train(config_with(manifest, "data.pseudo_label_weight=0.25"), tmp_path / "b", judge).losses
+    first = train(config_with(manifest), tmp_path / "a").losses
+    second = train(config_with(manifest, "data.pseudo_label_weight=0.25"), tmp_path / "b").losses
     assert first != second
     card = (tmp_path / "b/last/README.md").read_text(encoding="utf-8")
     assert "of it with pseudo labels" in card

@@ -1,11 +1,10 @@
-"""Augmented copies of a manifest's audio as files, beside the original lines."""
+"""Write augmented copies of a manifest's utterances as audio files, and a manifest of originals and copies."""
 
 from __future__ import annotations
 
 import os
 from collections import Counter
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import Lock
@@ -16,32 +15,30 @@ import soundfile
 from anadil import audio
 from anadil.data.augment.chain import apply
 from anadil.data.augment.settings import AugmentSettings
-from anadil.data.augment.steps import STEPS, Done, Step, steps
+from anadil.data.augment.steps import STEPS, Record, Step, steps
 from anadil.errors import AnadilError, Problem, summarize
 from anadil.files import refuse_overwrite, whole_folder
-from anadil.manifest import Utterance, read_manifest, write_manifest
+from anadil.manifest import Utterance, measured, probe_all, read_manifest, write_manifest
 
-AT_ONCE = 256  # copies handed to the threads
-
-MOST_HZ = 48000
-"""Copies of recordings above this come at this rate; there is nothing to gain for speech."""
+_MOST_HZ = 48000
+"""Copies of recordings with a higher sample rate get this one; speech gains nothing from more."""
 
 
 @dataclass
-class Outcome:
-    """What was made. `unchanged`: copies for which chance chose no transform, so that they were not written."""
+class AugmentResult:
+    """Counts of what was written. `unchanged`: copies for which no transform was drawn; they are not written."""
 
     manifest: Path
     originals: int = 0
     copies: int = 0
     unchanged: int = 0
-    scaled: int = 0  # copies that had to be scaled down to stay within [-1, 1]
+    scaled: int = 0  # copies that were scaled down to stay within [-1, 1]
     audio_s: float = 0.0  # of the copies
     counts: Counter[str] = field(default_factory=Counter)  # by transform
 
 
 class Chains:
-    """The steps of `settings` at each sample rate that occurs, made once. Raises AnadilError if nothing is on."""
+    """The steps of `settings` for each sample rate, made once. Raises AnadilError if no transform of audio is on."""
 
     def __init__(self, settings: AugmentSettings) -> None:
         if not any(
@@ -67,24 +64,24 @@ def augment_manifest(
     seed: int = 0,
     force: bool = False,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
-) -> Outcome:
+) -> AugmentResult:
     """Write `out`/NAME.jsonl, the lines of NAME.jsonl and their copies, and the copies' audio into `out`/NAME (FLAC).
 
-    A copy keeps text, speaker, language and `extra`; what was done to it, in order, is added to `extra["augmented"]`.
-    Which transforms it gets, and how much, follows from (seed, number of the copy, number of the line). Nothing is
-    written if anything fails. Raises AnadilError naming every recording that cannot be used, and if nothing is on.
+    A copy keeps text, speaker, language and `extra`; the transforms applied to it are added to `extra["augmented"]`. They
+    depend only on (seed, number of the copy, number of the line). Nothing is written if anything fails. Raises AnadilError
+    naming every recording that cannot be used, or if no transform of audio is on.
     """
-    target, folder = plan_files(manifest, out, force)
+    target, folder = _plan_files(manifest, out, force)
     chains = Chains(settings)
     utterances = read_manifest(manifest)
-    refuse_to_replace_sources(utterances, folder)
-    rates = [min(rate, MOST_HZ) for rate in probe_all(utterances)]
+    _refuse_to_replace_sources(utterances, folder)
+    rates = [min(rate, _MOST_HZ) for rate in sample_rates_of(utterances)]
     for rate in set(rates):
-        chains.at(rate)  # what is wrong with a noise is told before anything is made
-    outcome = Outcome(target, originals=len(utterances))
+        chains.at(rate)  # raises for a noise that cannot be used before anything is written
+    result = AugmentResult(target, originals=len(utterances))
     tasks = [(index, turn) for index in range(len(utterances)) for turn in range(1, n_copies + 1)]
 
-    def make(task: tuple[int, int], beside: Path) -> tuple[Utterance, list[Done]] | None:
+    def make(task: tuple[int, int], beside: Path) -> tuple[Utterance, list[Record]] | None:
         index, turn = task
         rate = rates[index]
         samples, history = apply(chains.at(rate), load(utterances[index], rate), rate, seed, turn, index)
@@ -92,27 +89,26 @@ def augment_manifest(
             return None
         name = f"{index + 1:06d}-{turn}.flac"
         write_flac(beside / name, samples, rate)
-        return copied(utterances[index], folder / name, len(samples) / rate, history), history
+        return _copied(utterances[index], folder / name, len(samples) / rate, history), history
 
-    made: list[Utterance] = []
-    with whole_folder(folder) as beside, ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
-        for start in range(0, len(tasks), AT_ONCE):
-            for copy in pool.map(lambda task: make(task, beside), tasks[start : start + AT_ONCE]):
-                if copy is None:
-                    outcome.unchanged += 1
-                else:
-                    made.append(copy[0])
-                    outcome.counts.update(done["transform"] for done in copy[1])
-                    outcome.scaled += any("scaled_db" in done for done in copy[1])
-                on_progress(len(made) + outcome.unchanged, len(tasks))
-    write_manifest(target, [*utterances, *made])
-    outcome.copies = len(made)
-    outcome.audio_s = sum(copy.duration or 0.0 for copy in made)
-    return outcome
+    with whole_folder(folder) as beside:
+        results = audio.in_threads(
+            lambda task: make(task, beside), tasks, lambda done: on_progress(done, len(tasks)), os.cpu_count()
+        )
+    made = [copy for copy in results if copy is not None]
+    result.unchanged = len(tasks) - len(made)
+    for _, history in made:
+        result.counts.update(record["transform"] for record in history)
+        result.scaled += any("scaled_db" in record for record in history)
+    copies = [copy for copy, _ in made]
+    write_manifest(target, [*utterances, *copies])
+    result.copies = len(copies)
+    result.audio_s = sum(copy.duration or 0.0 for copy in copies)
+    return result
 
 
-def plan_files(manifest: Path, out: Path, force: bool) -> tuple[Path, Path]:
-    """Where manifest and audio go. Raises AnadilError if they are there already, or would replace the source."""
+def _plan_files(manifest: Path, out: Path, force: bool) -> tuple[Path, Path]:
+    """Paths of the manifest and the audio folder. Raises AnadilError if they exist or would replace the source."""
     target, folder = out / f"{manifest.stem}.jsonl", out / manifest.stem
     if target.resolve() == manifest.resolve():
         raise AnadilError(f"{target} is the manifest itself\n  next: choose another --out")
@@ -121,8 +117,8 @@ def plan_files(manifest: Path, out: Path, force: bool) -> tuple[Path, Path]:
     return target, folder
 
 
-def refuse_to_replace_sources(utterances: Sequence[Utterance], folder: Path) -> None:
-    """Raises AnadilError if recordings of the manifest lie where the copies would go."""
+def _refuse_to_replace_sources(utterances: Sequence[Utterance], folder: Path) -> None:
+    """Raise AnadilError if recordings of the manifest are in the folder that the copies replace."""
     for utterance in utterances:
         if Path(utterance.audio_filepath).resolve().is_relative_to(folder.resolve()):
             raise AnadilError(
@@ -131,19 +127,26 @@ def refuse_to_replace_sources(utterances: Sequence[Utterance], folder: Path) -> 
             )
 
 
-def probe_all(utterances: Sequence[Utterance]) -> list[int]:
-    """The sample rate of each recording. Raises AnadilError naming every one that cannot be used."""
-    with ThreadPoolExecutor(max_workers=min(8, 2 * (os.cpu_count() or 1))) as pool:
-        found = list(pool.map(_probe, utterances))
-    problems = [one for one in found if isinstance(one, Problem)]
+def sample_rates_of(utterances: Sequence[Utterance]) -> list[int]:
+    """The sample rate of each utterance. Raises AnadilError naming every one that cannot be used."""
+    infos = probe_all(utterances)
+    rates, problems = [], []
+    for utterance in utterances:
+        info = infos[utterance.audio_filepath]
+        try:
+            measured(utterance, info)
+        except AnadilError as error:
+            problems.append(Problem(utterance.source, str(error)))
+        if isinstance(info, audio.AudioInfo):
+            rates.append(info.sample_rate)
     if problems:
-        next_step = "mend them, or take them out of the manifest"
+        next_step = "correct these lines, or remove them from the manifest"
         raise AnadilError(summarize(problems, "utterances", len(utterances), next_step))
-    return [one for one in found if not isinstance(one, Problem)]
+    return rates
 
 
 def load(utterance: Utterance, rate: int) -> np.ndarray:
-    """Decode an utterance. Raises AnadilError naming it."""
+    """Decode an utterance. Raises AnadilError naming the utterance if it cannot be decoded."""
     try:
         samples = audio.read(utterance.audio_filepath, rate, utterance.offset, utterance.duration)
     except AnadilError as error:
@@ -154,15 +157,15 @@ def load(utterance: Utterance, rate: int) -> np.ndarray:
 
 
 def write_flac(path: Path, samples: np.ndarray, rate: int) -> None:
-    """16 bits a sample."""
+    """Write FLAC with 16 bits per sample."""
     try:
         soundfile.write(str(path), samples, rate, format="FLAC", subtype="PCM_16")
     except soundfile.LibsndfileError as error:
         raise OSError(f"{path.name}: {error.error_string}") from error
 
 
-def copied(utterance: Utterance, path: Path, seconds: float, history: list[Done]) -> Utterance:
-    """The line of a copy. The speaker stays, pitch or no pitch: a split by speaker must keep the two together."""
+def _copied(utterance: Utterance, path: Path, seconds: float, history: list[Record]) -> Utterance:
+    """The manifest line of a copy. The speaker stays even if the pitch changes: a split must keep both together."""
     before = utterance.extra.get("augmented", [])
     earlier = before if isinstance(before, list) else [before]
     return replace(
@@ -172,15 +175,3 @@ def copied(utterance: Utterance, path: Path, seconds: float, history: list[Done]
         duration=round(seconds, 6),
         extra=utterance.extra | {"augmented": [*earlier, *history]},
     )
-
-
-def _probe(utterance: Utterance) -> int | Problem:
-    try:
-        info = audio.probe(utterance.audio_filepath)
-    except AnadilError as error:
-        return Problem(utterance.source, str(error))
-    if info.duration <= utterance.offset:
-        return Problem(
-            utterance.source, f"nothing to hear in {utterance.audio_filepath} from {utterance.offset:g} s on"
-        )
-    return info.sample_rate

@@ -1,12 +1,10 @@
-"""Noise under speech at a given distance, made up or from recordings."""
+"""Add noise to speech at a given signal-to-noise ratio: white noise, or recordings."""
 
 from __future__ import annotations
 
 import functools
 import math
-import os
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from threading import Lock
 
 import numpy as np
@@ -14,22 +12,22 @@ import numpy as np
 from anadil import audio
 from anadil.data.augment.level import active_power, mean_power
 from anadil.errors import AnadilError, Problem, summarize
-from anadil.manifest import Utterance, read_manifests
+from anadil.manifest import Utterance, measured, probe_all, read_manifests
 
-CACHE_S = 3600.0 * 2
-"""Recordings kept decoded, in order of the manifest: 460 MB at 16 kHz. Of the others, the stretch needed is read."""
+_CACHE_S = 3600.0 * 2
+"""Recordings kept decoded, in the order of the manifest: 460 MB at 16 kHz. Of others, only the needed segment is read."""
 
 
 def add_white_noise(samples: np.ndarray, rate: int, snr_db: float, rng: np.random.Generator) -> np.ndarray:
-    """White Gaussian noise `snr_db` below active speech. Silence has no such distance and stays."""
+    """Add white Gaussian noise `snr_db` below active speech. Silence stays as it is."""
     noise = white(len(samples), rng)
     return _add(samples, noise, active_power(samples, rate), mean_power(noise), snr_db)
 
 
 def add_background(samples: np.ndarray, rate: int, noise: np.ndarray, snr_db: float) -> np.ndarray:
-    """`noise`, as long as the samples, `snr_db` below active speech while it is heard.
+    """Add `noise`, as long as the samples, with its active level `snr_db` below active speech.
 
-    Its own active level counts as well: a dog that barks once is no louder than one that barks all the time.
+    By active level, a dog that barks once is as loud as one that barks all the time.
     """
     return _add(samples, noise, active_power(samples, rate), active_power(noise, rate), snr_db)
 
@@ -41,7 +39,7 @@ def _add(samples: np.ndarray, noise: np.ndarray, speech: float, power: float, sn
 
 
 def white(n_samples: int, rng: np.random.Generator) -> np.ndarray:
-    """A random stretch of a stored minute: drawing fresh numbers for each clip takes 20 times as long. Not to be changed."""
+    """A random segment of a stored minute of noise: new numbers for each clip take 20 times as long. Do not modify it."""
     stored = _stored_white()
     return _looped(stored, int(rng.integers(max(1, len(stored) - n_samples))), n_samples)
 
@@ -52,35 +50,39 @@ def _stored_white() -> np.ndarray:
 
 
 class Recordings:
-    """Noises or impulse responses named by manifests, at one sample rate; what is kept decoded is decoded once.
+    """Recordings of noise or impulse responses in manifests, at one sample rate.
 
-    Raises AnadilError naming every one that cannot be used.
+    Raises AnadilError naming every recording that cannot be used.
     """
 
-    def __init__(self, manifests: Sequence[str], sample_rate: int, cache_s: float = CACHE_S) -> None:
+    def __init__(self, manifests: Sequence[str], sample_rate: int, cache_s: float = _CACHE_S) -> None:
         self.sample_rate = sample_rate
-        found = read_manifests(manifests)
-        with ThreadPoolExecutor(max_workers=min(8, 2 * (os.cpu_count() or 1))) as pool:
-            measured = list(pool.map(_measure, found))
-        problems = [one for one in measured if isinstance(one, Problem)]
+        utterances = read_manifests(manifests)
+        infos = probe_all(utterances)
+        self._recordings: list[tuple[Utterance, float]] = []  # with their durations
+        problems = []
+        for one in utterances:
+            try:
+                self._recordings.append((one, measured(one, infos[one.audio_filepath]).duration or 0.0))
+            except AnadilError as error:
+                problems.append(Problem(one.source, str(error)))
         if problems:
-            raise AnadilError(summarize(problems, "recordings", len(found), f"mend {', '.join(manifests)}"))
-        self._recordings = [one for one in measured if not isinstance(one, Problem)]
-        # settled here, not as room is left: a cut of a resampled file differs from a resampled cut in its first samples
+            raise AnadilError(summarize(problems, "recordings", len(utterances), f"correct {', '.join(manifests)}"))
+        # decided in advance: the first samples of a resampled segment differ from those of a resampled file
         self._keep = np.cumsum([seconds for _, seconds in self._recordings]) <= cache_s
         self._decoded: dict[int, np.ndarray] = {}
         self._lock = Lock()
 
-    def any(self, rng: np.random.Generator) -> int:
-        """One of them, all alike."""
+    def draw(self, rng: np.random.Generator) -> int:
+        """The index of a random recording."""
         return int(rng.integers(len(self._recordings)))
 
     def name(self, index: int) -> str:
         return self._recordings[index][0].audio_filepath
 
     def whole(self, index: int) -> np.ndarray:
-        """Decoded, float32 (samples,)."""
-        with self._lock:  # a second thread waits, as it would only decode the same
+        """The whole recording, float32 (samples,)."""
+        with self._lock:  # so that two threads do not decode the same recording
             if index in self._decoded:
                 return self._decoded[index]
             samples = self._read(index, 0.0, None)
@@ -88,16 +90,16 @@ class Recordings:
                 self._decoded[index] = samples
         return samples
 
-    def stretch(self, index: int, n_samples: int, rng: np.random.Generator) -> np.ndarray:
-        """A random stretch of `n_samples`; a shorter recording begins anywhere and is looped."""
+    def segment(self, index: int, n_samples: int, rng: np.random.Generator) -> np.ndarray:
+        """A random segment of `n_samples`; a shorter recording starts anywhere and is looped."""
         seconds, wanted_s = self._recordings[index][1], n_samples / self.sample_rate
-        place = float(rng.random())
+        position = float(rng.random())
         if not self._keep[index] and seconds > wanted_s + 0.1:
-            samples = self._read(index, place * (seconds - wanted_s - 0.05), wanted_s + 0.05)
+            samples = self._read(index, position * (seconds - wanted_s - 0.05), wanted_s + 0.05)
             return _looped(samples, 0, n_samples)
         samples = self.whole(index)
         room = max(len(samples) - n_samples, 0) or len(samples)
-        return _looped(samples, int(place * room), n_samples)
+        return _looped(samples, int(position * room), n_samples)
 
     def _read(self, index: int, offset: float, duration: float | None) -> np.ndarray:
         utterance, seconds = self._recordings[index]
@@ -116,15 +118,3 @@ def _looped(samples: np.ndarray, start: int, n_samples: int) -> np.ndarray:
     if start + n_samples <= len(samples):
         return samples[start : start + n_samples]
     return np.resize(np.concatenate([samples[start:], samples[:start]]), n_samples)
-
-
-def _measure(utterance: Utterance) -> tuple[Utterance, float] | Problem:
-    """The recording and its seconds that are there."""
-    try:
-        available = audio.probe(utterance.audio_filepath).duration - utterance.offset
-    except AnadilError as error:
-        return Problem(utterance.source, str(error))
-    seconds = available if utterance.duration is None else min(utterance.duration, available)
-    if seconds <= 0:
-        return Problem(utterance.source, f"nothing to hear in {utterance.audio_filepath} ({seconds:.2f} s)")
-    return utterance, seconds

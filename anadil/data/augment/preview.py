@@ -1,4 +1,4 @@
-"""Utterances and what each transform makes of them, to listen to and to look at: one HTML file."""
+"""Preview of the transforms as one HTML file: example utterances, original and transformed, as audio and spectrograms."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ import numpy as np
 import soundfile
 
 from anadil.data.augment.chain import STREAMS, apply, stream
-from anadil.data.augment.copies import Chains, load, probe_all
+from anadil.data.augment.copies import Chains, load, sample_rates_of
 from anadil.data.augment.settings import AugmentSettings
 from anadil.data.augment.spectrogram import N_BANDS, log_spectrogram, png
-from anadil.data.augment.steps import Done, within_range
+from anadil.data.augment.steps import Record, within_range
 from anadil.files import refuse_overwrite, whole_file
 from anadil.manifest import Utterance, read_manifest
 
-LONGEST_S, MOST_HZ = 10.0, 16000
-"""Of an example: the file stays small, and most models hear no more than 16 kHz."""
+_LONGEST_S, _MOST_HZ = 10.0, 16000
+"""Limits of an example, for a small file; the sample rate of most models is at most 16 kHz."""
 
-STYLE = """
+_STYLE = """
 body { font: 15px/1.4 system-ui, sans-serif; margin: 2em auto; max-width: 72em; padding: 0 1em; color: #222 }
 h2 { margin: 2em 0 .2em; font-size: 1.1em }
 .grid { display: grid; gap: 1em; grid-template-columns: repeat(auto-fill, minmax(20em, 1fr)) }
@@ -42,27 +42,27 @@ def write_preview(
     force: bool = False,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[str]:
-    """Write `n_examples` utterances, spread over the manifest, to `target`; returns the names of what is shown of each.
+    """Write `n_examples` utterances, spread over the manifest, to `target`; returns the names of the figures of each.
 
-    Each is shown as it is, with each transform of audio alone, with all as chance has them in the first copy, and with
-    each transform of features (which are looked at, not heard). Nothing outside the file is needed to see it.
-    Raises AnadilError if `target` is there or a recording cannot be used.
+    Each utterance is shown unchanged, with each transform of audio, with all that are applied in the first copy, and with
+    each transform of features (as a spectrogram only). The file needs no other files.
+    Raises AnadilError if `target` exists or a recording cannot be used.
     """
     refuse_overwrite(target, force)
     chains = Chains(settings)
     utterances = read_manifest(manifest)
-    places = sorted({int((i + 0.5) * len(utterances) / n_examples) for i in range(n_examples)})
-    chosen = [utterances[place] for place in places]
-    rates = probe_all(chosen)
+    positions = sorted({int((i + 0.5) * len(utterances) / n_examples) for i in range(n_examples)})
+    chosen = [utterances[position] for position in positions]
+    rates = sample_rates_of(chosen)
     sections, names = [], []
-    for done, (place, utterance, rate) in enumerate(zip(places, chosen, rates, strict=True), start=1):
-        shown = figures(utterance, min(rate, MOST_HZ), chains, seed, place)
-        names = [name for name, _ in shown]
-        sections.append(_section(utterance, [markup for _, markup in shown]))
+    for done, (position, utterance, rate) in enumerate(zip(positions, chosen, rates, strict=True), start=1):
+        figures = _figures(utterance, min(rate, _MOST_HZ), chains, seed, position)
+        names = [name for name, _ in figures]
+        sections.append(_section(utterance, [markup for _, markup in figures]))
         on_progress(done, len(chosen))
     title = html.escape(f"Augmentation of {manifest.name}, seed {seed}")
     page = (
-        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title><style>{STYLE}</style>'
+        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title><style>{_STYLE}</style>'
         f"<h1>{title}</h1><p>Spectrograms from 0 Hz (bottom) to half the sample rate, 80 dB from dark to bright.</p>"
         + "".join(sections)
     )
@@ -71,28 +71,28 @@ def write_preview(
     return names
 
 
-def figures(utterance: Utterance, rate: int, chains: Chains, seed: int, place: int) -> list[tuple[str, str]]:
-    """Name and markup of each picture of one utterance."""
-    samples = load(utterance, rate)[: round(LONGEST_S * rate)]
+def _figures(utterance: Utterance, rate: int, chains: Chains, seed: int, position: int) -> list[tuple[str, str]]:
+    """Name and markup of each figure of one utterance."""
+    samples = load(utterance, rate)[: round(_LONGEST_S * rate)]
     shown = [("original", _figure("original", "", log_spectrogram(samples, rate), samples, rate))]
     for step in chains.at(rate):
-        done: Done = {}
-        changed = step.change(samples, rate, stream(seed, 1, place, STREAMS[step.name]), done)
-        changed = within_range(changed, done)
+        record: Record = {}
+        changed = step.change(samples, rate, stream(seed, 1, position, STREAMS[step.name]), record)
+        changed = within_range(changed, record)
         picture = log_spectrogram(changed, rate)
-        shown.append((step.name, _figure(step.name, _drawn(done), picture, changed, rate)))
-    changed, history = apply(chains.at(rate), samples, rate, seed, 1, place)
-    note = "; ".join(f"{done['transform']}: {_drawn(done)}" for done in history) or "chance chose none"
+        shown.append((step.name, _figure(step.name, _parameters(record), picture, changed, rate)))
+    changed, history = apply(chains.at(rate), samples, rate, seed, 1, position)
+    note = "; ".join(f"{record['transform']}: {_parameters(record)}" for record in history) or "no transform was drawn"
     shown.append(("all", _figure("all, as in copy 1", note, log_spectrogram(changed, rate), changed, rate)))
-    for name, picture in feature_pictures(samples, rate, chains.settings, seed):
-        shown.append((name, _figure(name, "of the features, in training alone", picture, None, rate)))
+    for name, picture in _feature_pictures(samples, rate, chains.settings, seed):
+        shown.append((name, _figure(name, "of the features, only in training", picture, None, rate)))
     return shown
 
 
-def feature_pictures(
+def _feature_pictures(
     samples: np.ndarray, rate: int, settings: AugmentSettings, seed: int
 ) -> list[tuple[str, np.ndarray]]:
-    """What each transform of features does, shown on a spectrogram of `N_BANDS` bands; none without PyTorch."""
+    """The transforms of features, applied to a spectrogram of `N_BANDS` bands; none without PyTorch."""
     try:
         import torch
 
@@ -104,7 +104,7 @@ def feature_pictures(
     features = torch.from_numpy((picture - mean) / deviation).unsqueeze(0)
     counts = torch.tensor([features.shape[2]])
     off = dict.fromkeys(type(settings).model_fields)
-    found = []
+    pictures = []
     for name in ("time_warp", "spec_augment", "spec_cutout"):
         section = getattr(settings, name)
         if section is not None and section.probability > 0:
@@ -114,8 +114,8 @@ def feature_pictures(
             )
             assert alone is not None
             changed, _ = alone(features.clone(), counts)
-            found.append((name, changed[0].numpy() * deviation + mean))
-    return found
+            pictures.append((name, changed[0].numpy() * deviation + mean))
+    return pictures
 
 
 def _section(utterance: Utterance, pictures: Sequence[str]) -> str:
@@ -123,8 +123,8 @@ def _section(utterance: Utterance, pictures: Sequence[str]) -> str:
     return f'<h2>{text}</h2><p>{html.escape(utterance.audio_filepath)}</p><div class="grid">{"".join(pictures)}</div>'
 
 
-def _drawn(done: Done) -> str:
-    return ", ".join(f"{key} {value}" for key, value in done.items() if key != "transform")
+def _parameters(record: Record) -> str:
+    return ", ".join(f"{key} {value}" for key, value in record.items() if key != "transform")
 
 
 def _figure(name: str, note: str, picture: np.ndarray, samples: np.ndarray | None, rate: int) -> str:
@@ -138,7 +138,7 @@ def _figure(name: str, note: str, picture: np.ndarray, samples: np.ndarray | Non
 
 
 def _sound(samples: np.ndarray, rate: int) -> str:
-    """FLAC, which browsers play, as a data URI: exact, unlike a second codec on top."""
+    """FLAC as a data URI: browsers play it, and it is lossless, so it adds no codec of its own."""
     file = io.BytesIO()
     soundfile.write(file, samples, rate, format="FLAC", subtype="PCM_16")
     return "data:audio/flac;base64," + base64.b64encode(file.getvalue()).decode()

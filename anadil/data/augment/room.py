@@ -1,4 +1,4 @@
-"""Rooms: impulse responses, generated or recorded, and fast convolution with them."""
+"""Reverberation: generated and recorded impulse responses, and fast convolution."""
 
 from __future__ import annotations
 
@@ -6,22 +6,22 @@ import math
 
 import numpy as np
 
-from anadil.data.augment.fourier import multiplied
+from anadil.data.augment.fourier import circular_convolution
 from anadil.data.augment.level import active_power, amplitude
 from anadil.data.augment.noise import white
 
-FIRST_ECHO_S = 0.002  # a wall at 34 cm
-ROOMY_TRANSFORM = 20480  # larger ones leave the nearest caches: a point of theirs takes half as long again
+_FIRST_ECHO_S = 0.002  # a wall at a distance of 34 cm
+_CACHED_FFT = 20480  # points; larger FFTs do not fit into the fast caches and take 1.5 times as long per point
 
-LONGEST_S = 2.0  # of a recorded response; what comes later is far below speech
+_LONGEST_S = 2.0  # of a recorded response; the rest is far below the level of speech
 
 
 def generated_response(rate: int, rt60: float, direct_db: float, rng: np.random.Generator) -> np.ndarray:
-    """Direct sound and noise that decays by 60 dB in `rt60` seconds (Moorer 1979): float32 (samples,).
+    """Direct sound, then noise that decays by 60 dB in `rt60` seconds (Moorer 1979): float32 (samples,).
 
-    `direct_db`: energy of the direct sound over that of the echo.
+    `direct_db`: energy of the direct sound relative to the reverberation.
     """
-    n, first = max(2, round(rt60 * rate)), max(1, round(FIRST_ECHO_S * rate))
+    n, first = max(2, round(rt60 * rate)), max(1, round(_FIRST_ECHO_S * rate))
     response: np.ndarray = np.exp(np.arange(n, dtype=np.float32) * np.float32(-3 * math.log(10) / (rt60 * rate)))
     response *= white(n, rng)
     response[: min(first, n - 1)] = 0
@@ -31,31 +31,31 @@ def generated_response(rate: int, rt60: float, direct_db: float, rng: np.random.
 
 
 def recorded_response(recording: np.ndarray, rate: int) -> np.ndarray:
-    """A measured impulse response from its direct sound, the peak, on; the peak is 1 or -1."""
+    """A recorded impulse response from its peak (the direct sound) on, scaled to a peak of 1 or -1."""
     start = int(np.abs(recording).argmax())
-    response: np.ndarray = recording[start : start + round(LONGEST_S * rate)]
+    response: np.ndarray = recording[start : start + round(_LONGEST_S * rate)]
     return response / np.float32(abs(response[0]))
 
 
 def reverberate(samples: np.ndarray, rate: int, response: np.ndarray) -> np.ndarray:
-    """Samples as heard in the room: as long, as loud where somebody speaks, and not delayed."""
+    """Reverberant samples of the same length and active level, without delay."""
     before = active_power(samples, rate)
     if before == 0:
         return samples.copy()
-    heard = convolve(samples, response)[: len(samples)]
-    after = active_power(heard, rate)
-    return heard * np.float32(math.sqrt(before / after)) if after > 0 else heard
+    reverberant = convolve(samples, response)[: len(samples)]
+    after = active_power(reverberant, rate)
+    return reverberant * np.float32(math.sqrt(before / after)) if after > 0 else reverberant
 
 
 def convolve(samples: np.ndarray, kernel: np.ndarray) -> np.ndarray:
-    """Full convolution, float32 (samples + kernel - 1,), by overlap-add: blocks that stay in the processor's cache."""
+    """Full convolution, float32 (samples + kernel - 1,), by overlap-add in blocks that fit the processor's cache."""
     n_out = len(samples) + len(kernel) - 1
     size = _block(len(samples), len(kernel))
     step = size - len(kernel) + 1
     n_blocks = -(-len(samples) // step)
     blocks = np.zeros((n_blocks, step), dtype=np.float32)
     blocks.reshape(-1)[: len(samples)] = samples
-    parts = multiplied(blocks, kernel.astype(np.float32), size)
+    parts = circular_convolution(blocks, kernel.astype(np.float32), size)
     out = np.zeros(n_blocks * step + size - step, dtype=np.float32)
     out[: n_blocks * step] = parts[:, :step].reshape(-1)
     tails = parts[:, step:]
@@ -65,11 +65,11 @@ def convolve(samples: np.ndarray, kernel: np.ndarray) -> np.ndarray:
 
 
 def _block(n_samples: int, n_kernel: int) -> int:
-    """Size of the transforms that takes the least time: 1024 and up, a power of 2 times 4, 5 or 6."""
+    """FFT size with the least estimated time: 1024 or more, a power of 2 times 4, 5 or 6."""
 
     def operations(size: int) -> float:
-        roomy = 1.5 if size > ROOMY_TRANSFORM else 1
-        return (2 * -(-n_samples // (size - n_kernel + 1)) + 1) * size * math.log2(size) * roomy
+        cost = 1.5 if size > _CACHED_FFT else 1
+        return (2 * -(-n_samples // (size - n_kernel + 1)) + 1) * size * math.log2(size) * cost
 
     most = max(1024, 2 * (n_samples + n_kernel)).bit_length()
     sizes = [factor << power for power in range(8, most) for factor in (4, 5, 6)]

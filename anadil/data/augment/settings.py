@@ -1,8 +1,8 @@
-"""Section `augment` of a config: a probability and a range for each transform; what is not named stays off.
+"""Section `augment` of a config: a probability and ranges for each transform; a transform that is not named is off.
 
-Audio is changed in the order of the fields: first what the speaker does (speed, tempo, pitch), then the room and what
-else is heard in it (reverb, background), the microphone (white_noise, gain, clipping) and the line (telephone, codec);
-then the features (time_warp, spec_augment, spec_cutout).
+Transforms are applied in the order of the fields: first the speaker (speed, tempo, pitch), then the room (reverb,
+background), the microphone (white_noise, gain, clipping) and the line (telephone, codec); then the features (time_warp,
+spec_augment, spec_cutout).
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, Field
 
 from anadil.settings import SECTION, Paths
 
-Probability = Annotated[float, Field(ge=0, le=1)]
+_Probability = Annotated[float, Field(ge=0, le=1)]
 
 
 def _two_ends(value: object) -> object:
-    """A single number is a range of one value."""
+    """A number as a range of one value."""
     return (value, value) if isinstance(value, int | float) and not isinstance(value, bool) else value
 
 
@@ -30,119 +30,123 @@ def _between(lowest: float, highest: float) -> AfterValidator:
     return AfterValidator(check)
 
 
-Factors = Annotated[tuple[float, float], BeforeValidator(_two_ends), _between(0.5, 2)]
-Semitones = Annotated[tuple[float, float], BeforeValidator(_two_ends), _between(-12, 12)]
-Decibels = Annotated[tuple[float, float], BeforeValidator(_two_ends), _between(-60, 100)]
-Overloads = Annotated[tuple[float, float], BeforeValidator(_two_ends), _between(0, 40)]
-Seconds = Annotated[tuple[float, float], BeforeValidator(_two_ends), _between(0.02, 5)]
-BitRates = Annotated[tuple[float, float], BeforeValidator(_two_ends), _between(6, 64)]
+_Factors = Annotated[tuple[float, float], BeforeValidator(_two_ends), _between(0.5, 2)]
+_Semitones = Annotated[tuple[float, float], BeforeValidator(_two_ends), _between(-12, 12)]
+_Decibels = Annotated[tuple[float, float], BeforeValidator(_two_ends), _between(-60, 100)]
+_Overloads = Annotated[tuple[float, float], BeforeValidator(_two_ends), _between(0, 40)]
+_Seconds = Annotated[tuple[float, float], BeforeValidator(_two_ends), _between(0.02, 5)]
+_BitRates = Annotated[tuple[float, float], BeforeValidator(_two_ends), _between(6, 64)]
 
 
 class SpeedSettings(BaseModel):
-    """Another speed, pitch with it, as of a tape: a rate of 0.9 is slower, lower and longer."""
+    """Change speed and pitch together, as with a tape: a rate of 0.9 is slower, lower and longer."""
 
     model_config = SECTION
 
-    probability: Probability = 0.5
-    rate: Factors = (0.9, 1.1)
+    probability: _Probability = 0.5
+    rate: _Factors = (0.9, 1.1)
 
 
 class TempoSettings(BaseModel):
-    """Another speed, the pitch kept: a rate of 0.9 is slower and longer."""
+    """Change the speed and keep the pitch: a rate of 0.9 is slower and longer."""
 
     model_config = SECTION
 
-    probability: Probability = 0.1
-    rate: Factors = (0.9, 1.1)
+    probability: _Probability = 0.1
+    rate: _Factors = (0.9, 1.1)
 
 
 class PitchSettings(BaseModel):
-    """Another pitch, timbre with it, the speed kept."""
+    """Change the pitch, and the timbre with it, and keep the speed."""
 
     model_config = SECTION
 
-    probability: Probability = 0.1
-    semitones: Semitones = (-2.0, 2.0)
+    probability: _Probability = 0.1
+    semitones: _Semitones = (-2.0, 2.0)
 
 
 class ReverbSettings(BaseModel):
-    """A room: impulse responses of your own, or generated ones."""
+    """Reverberation, with impulse responses of your own or generated ones."""
 
     model_config = SECTION
 
-    probability: Probability = 0.1
-    manifest: Paths = []  # of impulse responses; none: decaying noise, after the two figures below
-    rt60: Seconds = (0.1, 0.6)  # seconds until the echo has lost 60 dB
-    direct_db: Decibels = (0.0, 12.0)  # energy of the direct sound over that of the echo
+    probability: _Probability = 0.1
+    manifest: Paths = []  # of impulse responses; none: decaying noise with the two parameters below
+    rt60: _Seconds = (0.1, 0.6)  # seconds until the reverberation has decayed by 60 dB
+    direct_db: _Decibels = (0.0, 12.0)  # energy of the direct sound relative to the reverberation
 
 
 class BackgroundSettings(BaseModel):
-    """Noise, music or other speech from recordings of your own, looped or cut at random."""
+    """Noise, music or other speech from recordings of your own, looped, or cut at random."""
 
     model_config = SECTION
 
     manifest: Paths = Field(min_length=1)
-    probability: Probability = 0.3
-    snr_db: Decibels = (5.0, 25.0)
+    probability: _Probability = 0.3
+    snr_db: _Decibels = (5.0, 25.0)
 
 
 class WhiteNoiseSettings(BaseModel):
+    """White Gaussian noise."""
+
     model_config = SECTION
 
-    probability: Probability = 0.2
-    snr_db: Decibels = (10.0, 40.0)
+    probability: _Probability = 0.2
+    snr_db: _Decibels = (10.0, 40.0)
 
 
 class GainSettings(BaseModel):
+    """Change the level."""
+
     model_config = SECTION
 
-    probability: Probability = 0.3
-    db: Decibels = (-15.0, 6.0)
+    probability: _Probability = 0.3
+    db: _Decibels = (-15.0, 6.0)
 
 
 class ClippingSettings(BaseModel):
-    """The peaks cut off `overload_db` below the highest."""
+    """Clip peaks at `overload_db` below the highest one."""
 
     model_config = SECTION
 
-    probability: Probability = 0.05
-    overload_db: Overloads = (1.0, 12.0)
+    probability: _Probability = 0.05
+    overload_db: _Overloads = (1.0, 12.0)
 
 
 class TelephoneSettings(BaseModel):
-    """300 to 3400 Hz at 8 kHz; `mu_law` is the share of calls that are coded in 8 bits as by ITU-T G.711."""
+    """300 to 3400 Hz at 8 kHz; `mu_law` is the share of utterances that are coded in 8 bits as in ITU-T G.711."""
 
     model_config = SECTION
 
-    probability: Probability = 0.05
-    mu_law: Probability = 0.5
+    probability: _Probability = 0.05
+    mu_law: _Probability = 0.5
 
 
 class CodecSettings(BaseModel):
-    """Coded at a low bit rate and decoded again."""
+    """Encode at a low bit rate, and decode."""
 
     model_config = SECTION
 
-    probability: Probability = 0.005  # the dearest by far: 8 ms of a core for a second of audio (docs/LOG.md)
+    probability: _Probability = 0.005  # by far the slowest: 8 ms of one core for a second of audio (docs/LOG.md)
     formats: Annotated[list[Literal["mp3", "opus"]], Field(min_length=1)] = ["mp3", "opus"]
-    kbps: BitRates = (8.0, 24.0)
+    kbps: _BitRates = (8.0, 24.0)
 
 
 class TimeWarpSettings(BaseModel):
-    """A point of the utterance moves by up to `shift` of its length, all else with it (Park et al. 2019, 3.1)."""
+    """Move a point of the utterance by up to `shift` of its length, and stretch the rest (Park et al. 2019, 3.1)."""
 
     model_config = SECTION
 
-    probability: Probability = 0.3
+    probability: _Probability = 0.3
     shift: float = Field(0.05, ge=0, lt=0.5)
 
 
 class SpecAugmentSettings(BaseModel):
-    """Bands of frequency and stretches of time set to the mean."""
+    """Mask bands of frequency and spans of time with the mean."""
 
     model_config = SECTION
 
-    probability: Probability = 1.0
+    probability: _Probability = 1.0
     freq_masks: int = Field(2, ge=0)
     freq_width: float = Field(0.25, ge=0, le=1)  # widest mask, as a share of the mel bands
     time_masks: int = Field(2, ge=0)
@@ -150,18 +154,18 @@ class SpecAugmentSettings(BaseModel):
 
 
 class SpecCutoutSettings(BaseModel):
-    """Rectangles of the features set to the mean."""
+    """Mask rectangles of the features with the mean."""
 
     model_config = SECTION
 
-    probability: Probability = 0.5
+    probability: _Probability = 0.5
     rectangles: int = Field(5, ge=0)
     freq_width: float = Field(0.3, ge=0, le=1)  # widest rectangle, as a share of the mel bands
     time_width: float = Field(0.05, ge=0, le=1)  # widest rectangle, as a share of the utterance
 
 
 class AugmentSettings(BaseModel):
-    """Section `augment`. The defaults are the measured ones; the rest is for those who turn it on."""
+    """Section `augment`. What is on by default was measured to help; the rest is optional."""
 
     model_config = SECTION
 

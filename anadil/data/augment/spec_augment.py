@@ -1,7 +1,7 @@
 """Augmentation of features: time warp and SpecAugment (Park et al., arXiv:1904.08779), cutout (arXiv:1708.04552).
 
-It runs between two steps of the model, which waits. So what is small is drawn for the whole batch at once, and what is
-large, the features, is changed where it lies: fresh memory for a copy takes longer to get than to fill.
+The model waits for it in every step. So random numbers are drawn for the whole batch at once, and features are changed
+in place: new memory for a copy takes longer to get than to fill.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from anadil.data.augment.settings import AugmentSettings, SpecAugmentSettings, S
 
 
 class Rectangles(NamedTuple):
-    """Some in each utterance; widest as a share of the mel bands and of the frames, None: always as wide as these."""
+    """`n` rectangles per utterance. Largest size as a share of the mel bands and of the frames; None: always all of them."""
 
     n: int
     freq_width: float | None
@@ -24,43 +24,43 @@ class Rectangles(NamedTuple):
 
 
 Masks = tuple[float, list[Rectangles]]
-"""How likely an utterance gets them, and what it gets then."""
+"""The probability that an utterance is masked, and its rectangles."""
 
 
 def feature_augmentation(
     settings: AugmentSettings, generator: torch.Generator, views: int = 1
 ) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None:
-    """From features (batch, mels, frames) and frame counts (batch,) to others, or None if all is off.
+    """A function from features (batch, mels, frames) and frame counts (batch,) to augmented ones; None if all is off.
 
-    With `views`, each utterance comes back so many times, warped once and each time under masks of its own: first all
-    utterances, then all again. The features given are changed, unless they are part of a gradient's way. Time warp first,
-    so that masks keep their straight edges. `generator` lives on the CPU.
+    With `views`, each utterance is returned that many times, with the same warp and different masks: first all utterances,
+    then all again. Features are changed in place, unless they need a gradient. Time warp comes first, so that masks keep
+    straight edges. `generator` is on the CPU.
     """
     warp, masks = settings.time_warp, []
     if settings.spec_augment is not None:
-        masks.append(stretches(settings.spec_augment))
+        masks.append(_spec_augment_masks(settings.spec_augment))
     if settings.spec_cutout is not None:
-        masks.append(rectangles(settings.spec_cutout))
+        masks.append(_cutout_masks(settings.spec_cutout))
     if warp is None and not masks and views == 1:
         return None
 
     def augment(features: Tensor, frame_counts: Tensor) -> tuple[Tensor, Tensor]:
         features = features.clone() if features.requires_grad else features
         if warp is not None:
-            time_warp(features, frame_counts, warp, generator)
+            _time_warp(features, frame_counts, warp, generator)
         if views > 1:
             features, frame_counts = features.repeat(views, 1, 1), frame_counts.repeat(views)
-        hide(features, frame_counts, masks, generator)
+        _mask(features, frame_counts, masks, generator)
         return features, frame_counts
 
     return augment
 
 
-def time_warp(features: Tensor, frame_counts: Tensor, settings: TimeWarpSettings, generator: torch.Generator) -> None:
-    """Move a random point of each utterance in features (batch, mels, frames) by up to `shift` of its length.
+def _time_warp(features: Tensor, frame_counts: Tensor, settings: TimeWarpSettings, generator: torch.Generator) -> None:
+    """Move a random point of each utterance in features (batch, mels, frames) by up to `shift` of its length, in place.
 
-    What lies before and after it is stretched and squeezed along the time axis (linear interpolation); the first and
-    the last frame stay, and so does the padding. The point keeps `shift` away from both ends.
+    The frames before and after it are stretched or compressed by linear interpolation. The first and the last frame and
+    the padding stay. The point is at least `shift` away from both ends.
     """
     frames, device = features.shape[2], features.device
     chance = torch.rand(len(features), 3, generator=generator)
@@ -80,19 +80,19 @@ def time_warp(features: Tensor, frame_counts: Tensor, settings: TimeWarpSettings
     left = moved.floor()
     share = (moved - left).unsqueeze(1).to(features.dtype)
     index = left.long().unsqueeze(1).expand(-1, features.shape[1], -1)
-    still = features.index_select(0, chosen)
-    here, next_ = still.gather(2, index), still.gather(2, (index + 1).clamp(max=frames - 1))
-    features.index_copy_(0, chosen, torch.lerp(here, next_, share))
+    unwarped = features.index_select(0, chosen)
+    this, following = unwarped.gather(2, index), unwarped.gather(2, (index + 1).clamp(max=frames - 1))
+    features.index_copy_(0, chosen, torch.lerp(this, following, share))
 
 
-def hide(features: Tensor, frame_counts: Tensor, masks: list[Masks], generator: torch.Generator) -> None:
-    """Set random rectangles of features (batch, mels, frames) to 0, their mean; they may overlap."""
-    groups = [[one for one in some for _ in range(one.n)] for _, some in masks]
-    every = [one for group in groups for one in group]
-    if not every:
+def _mask(features: Tensor, frame_counts: Tensor, masks: list[Masks], generator: torch.Generator) -> None:
+    """Set random rectangles of features (batch, mels, frames) to 0, their mean, in place; rectangles may overlap."""
+    groups = [[one for one in rectangles for _ in range(one.n)] for _, rectangles in masks]
+    repeated = [one for group in groups for one in group]
+    if not repeated:
         return
     mels, batch = features.shape[1], len(features)
-    chance = torch.rand(batch, len(masks) + 4 * len(every), generator=generator)
+    chance = torch.rand(batch, len(masks) + 4 * len(repeated), generator=generator)
     hit = torch.cat(
         [
             (chance[:, i : i + 1] < probability).expand(-1, len(group))
@@ -100,14 +100,14 @@ def hide(features: Tensor, frame_counts: Tensor, masks: list[Masks], generator: 
         ],
         dim=1,
     )
-    wide, place = chance[:, len(masks) :].view(batch, len(every), 2, 2).unbind(2)  # (batch, rectangles, 2)
-    shares = [(one.freq_width, one.time_width) for one in every]
+    size, position = chance[:, len(masks) :].view(batch, len(repeated), 2, 2).unbind(2)  # (batch, rectangles, 2)
+    shares = [(one.freq_width, one.time_width) for one in repeated]
     least = torch.tensor([[float(share is None) for share in pair] for pair in shares])
     most = torch.tensor([[1.0 if share is None else share for share in pair] for pair in shares])
     counts = frame_counts.cpu()
     extent = torch.stack([torch.full_like(counts, mels), counts], dim=1).float().unsqueeze(1)
-    width = (torch.maximum(wide, least) * (most * extent)).floor()
-    start = (place * (extent - width)).floor()
+    width = (torch.maximum(size, least) * (most * extent)).floor()
+    start = (position * (extent - width)).floor()
     rectangles = torch.cat([start, start + width], dim=2).long()  # low band, first frame, high band, end
     if features.device.type == "cpu" and features.dtype == torch.float32 and not features.requires_grad:
         _zero(features, rectangles, hit)
@@ -116,28 +116,28 @@ def hide(features: Tensor, frame_counts: Tensor, masks: list[Masks], generator: 
 
 
 def _zero(features: Tensor, rectangles: Tensor, hit: Tensor) -> None:
-    """One after the other, in NumPy: no memory is touched but what is hidden, where `_fill` needs as much as the features."""
+    """Mask one by one in NumPy: this touches only the masked memory, while `_fill` needs as much as the features."""
     rows = features.numpy()
-    for row, chosen, some in zip(rows, hit.tolist(), rectangles.tolist(), strict=True):
-        for yes, (low, first, high, end) in zip(chosen, some, strict=True):
-            if yes:
+    for row, chosen, bounds in zip(rows, hit.tolist(), rectangles.tolist(), strict=True):
+        for is_chosen, (low, first, high, end) in zip(chosen, bounds, strict=True):
+            if is_chosen:
                 row[low:high, first:end] = 0
 
 
 def _fill(features: Tensor, rectangles: Tensor, hit: Tensor) -> None:
-    """All at once, for a GPU and for gradients: how many rectangles a place lies in is a product of two matrices."""
+    """Mask all at once, for a GPU and for gradients: a product of two matrices counts the rectangles that cover a point."""
     low, first, high, end = rectangles.unsqueeze(3).unbind(2)  # (batch, rectangles, 1)
     band = torch.arange(features.shape[1], device=features.device)
     frame = torch.arange(features.shape[2], device=features.device)
-    bands, stretches = (band >= low) & (band < high) & hit.unsqueeze(2), (frame >= first) & (frame < end)
-    within = torch.bmm(bands.to(torch.float32).transpose(1, 2), stretches.to(torch.float32))
+    bands, spans = (band >= low) & (band < high) & hit.unsqueeze(2), (frame >= first) & (frame < end)
+    within = torch.bmm(bands.to(torch.float32).transpose(1, 2), spans.to(torch.float32))
     features.masked_fill_(within > 0, 0.0)
 
 
-def stretches(settings: SpecAugmentSettings) -> Masks:
+def _spec_augment_masks(settings: SpecAugmentSettings) -> Masks:
     bands = Rectangles(settings.freq_masks, settings.freq_width, None)
     return settings.probability, [bands, Rectangles(settings.time_masks, None, settings.time_width)]
 
 
-def rectangles(settings: SpecCutoutSettings) -> Masks:
+def _cutout_masks(settings: SpecCutoutSettings) -> Masks:
     return settings.probability, [Rectangles(settings.rectangles, settings.freq_width, settings.time_width)]

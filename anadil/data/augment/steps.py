@@ -1,4 +1,4 @@
-"""What each transform of audio draws at random, and the order in which they come."""
+"""The transforms of audio in their order, and the random parameters that each draws."""
 
 from __future__ import annotations
 
@@ -28,24 +28,24 @@ from anadil.data.augment.settings import (
 
 Rng = np.random.Generator
 Transform = Callable[[np.ndarray, int, Rng], np.ndarray]
-"""Float32 (samples,) in [-1, 1] at a rate, and chance, to other samples in [-1, 1]; the input stays as it is."""
+"""From float32 (samples,) in [-1, 1], their rate and random numbers to samples in [-1, 1]; the input is not changed."""
 
-Done = dict[str, Any]
-"""What was done: {"transform": "speed", "rate": 0.93}."""
+Record = dict[str, Any]
+"""The name and the parameters of a transform that was applied: {"transform": "speed", "rate": 0.93}."""
 
-Change = Callable[[np.ndarray, int, Rng, Done], np.ndarray]
-"""As a Transform, but what it drew goes into `Done`, and it may leave [-1, 1]."""
+Change = Callable[[np.ndarray, int, Rng, Record], np.ndarray]
+"""As a Transform, but it adds its parameters to the record, and the result may exceed [-1, 1]."""
 
 STEPS = ("speed", "tempo", "pitch", "reverb", "background", "white_noise", "gain", "clipping", "telephone", "codec")
-"""In this order: the speaker, the room, the microphone, the line."""
+"""In this order: speaker, room, microphone, line."""
 
 TIME_STEPS = ("speed", "tempo")
-"""These change how long an utterance is; the first thing that they draw is their rate."""
+"""Steps that change the duration. The first number that they draw must be their rate."""
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A transform of the chain."""
+    """A transform of the chain, and how probable it is."""
 
     name: str
     probability: float
@@ -63,7 +63,7 @@ def steps(settings: AugmentSettings, sample_rate: int) -> list[Step]:
 
 
 def transforms(settings: AugmentSettings, sample_rate: int) -> dict[str, Transform]:
-    """The transforms that `settings` turn on, in order, as functions that are always applied. Raises AnadilError."""
+    """The transforms that `settings` turn on, in order, to be applied always. Raises AnadilError as `steps` does."""
     return {step.name: _always(step.change) for step in steps(settings, sample_rate)}
 
 
@@ -71,13 +71,15 @@ def _always(change: Change) -> Transform:
     return lambda samples, rate, rng: within_range(change(samples, rate, rng, {}), {})
 
 
-def within_range(samples: np.ndarray, done: Done) -> np.ndarray:
-    """Samples scaled to a peak of 1 if they leave [-1, 1], which is noted as `scaled_db`."""
+def within_range(samples: np.ndarray, record: Record) -> np.ndarray:
+    """Samples scaled to a peak of 1 if they exceed [-1, 1]; the record gets `scaled_db`."""
     highest = peak(samples)
     if highest <= 1:
         return samples
-    done["scaled_db"] = _rounded(-20 * float(np.log10(highest)))
-    inside: np.ndarray = np.clip(samples / np.float32(highest), -1, 1)  # a quotient may round to a bit more than 1
+    record["scaled_db"] = _rounded(-20 * float(np.log10(highest)))
+    inside: np.ndarray = np.clip(
+        samples / np.float32(highest), -1, 1
+    )  # a quotient may be rounded to slightly more than 1
     return inside
 
 
@@ -86,12 +88,12 @@ def draw(ends: tuple[float, float], rng: Rng) -> float:
 
 
 def draw_rate(ends: tuple[float, float], rng: Rng) -> float:
-    """A rate in hundredths, where there is room for ten: nobody hears the difference, and each takes a filter of its own."""
+    """A rate in whole hundredths if the range has ten of them: the difference is inaudible, and each rate needs a filter."""
     return _in_hundredths(draw(ends, rng), ends)
 
 
 def _in_hundredths(value: float, ends: tuple[float, float]) -> float:
-    """Never 1: what chance has chosen to change shall change."""
+    """Nearest whole hundredth within `ends`, but never 1: a transform that is applied must change something."""
     low, high = math.ceil(100 * ends[0] - 1e-9), math.floor(100 * ends[1] + 1e-9)
     if high - low < 10:
         return value
@@ -101,9 +103,9 @@ def _in_hundredths(value: float, ends: tuple[float, float]) -> float:
     return nearest / 100
 
 
-def _skipped(samples: np.ndarray, done: Done) -> np.ndarray:
-    """A noise or room of silence changes nothing, which is noted: it is no reason to end a run of hours."""
-    done["skipped"] = "silent recording"
+def _skipped(samples: np.ndarray, record: Record) -> np.ndarray:
+    """The samples unchanged, with a note: a silent noise or response is no reason to stop a run of hours."""
+    record["skipped"] = "silent recording"
     return samples
 
 
@@ -112,28 +114,28 @@ def _rounded(value: float) -> float:
 
 
 def _speed(settings: SpeedSettings, sample_rate: int) -> Change:
-    def change(samples: np.ndarray, rate: int, rng: Rng, done: Done) -> np.ndarray:
+    def change(samples: np.ndarray, rate: int, rng: Rng, record: Record) -> np.ndarray:
         factor = draw_rate(settings.rate, rng)
-        done["rate"] = _rounded(factor)
+        record["rate"] = _rounded(factor)
         return stretch.change_speed(samples, factor)
 
     return change
 
 
 def _tempo(settings: TempoSettings, sample_rate: int) -> Change:
-    def change(samples: np.ndarray, rate: int, rng: Rng, done: Done) -> np.ndarray:
+    def change(samples: np.ndarray, rate: int, rng: Rng, record: Record) -> np.ndarray:
         factor = draw_rate(settings.rate, rng)
-        done["rate"] = _rounded(factor)
+        record["rate"] = _rounded(factor)
         return stretch.change_tempo(samples, rate, factor)
 
     return change
 
 
 def _pitch(settings: PitchSettings, sample_rate: int) -> Change:
-    def change(samples: np.ndarray, rate: int, rng: Rng, done: Done) -> np.ndarray:
+    def change(samples: np.ndarray, rate: int, rng: Rng, record: Record) -> np.ndarray:
         low, high = (2 ** (end / 12) for end in settings.semitones)
         semitones = 12 * math.log2(_in_hundredths(2 ** (draw(settings.semitones, rng) / 12), (low, high)))
-        done["semitones"] = _rounded(semitones)
+        record["semitones"] = _rounded(semitones)
         return stretch.change_pitch(samples, rate, semitones)
 
     return change
@@ -142,16 +144,16 @@ def _pitch(settings: PitchSettings, sample_rate: int) -> Change:
 def _reverb(settings: ReverbSettings, sample_rate: int) -> Change:
     recordings = Recordings(settings.manifest, sample_rate) if settings.manifest else None
 
-    def change(samples: np.ndarray, rate: int, rng: Rng, done: Done) -> np.ndarray:
+    def change(samples: np.ndarray, rate: int, rng: Rng, record: Record) -> np.ndarray:
         if recordings is None:
             rt60, direct_db = draw(settings.rt60, rng), draw(settings.direct_db, rng)
-            done |= {"rt60": _rounded(rt60), "direct_db": _rounded(direct_db)}
+            record |= {"rt60": _rounded(rt60), "direct_db": _rounded(direct_db)}
             response = room.generated_response(rate, rt60, direct_db, rng)
         else:
-            index = recordings.any(rng)
-            done["response"], recording = recordings.name(index), recordings.whole(index)
+            index = recordings.draw(rng)
+            record["response"], recording = recordings.name(index), recordings.whole(index)
             if peak(recording) == 0:
-                return _skipped(samples, done)
+                return _skipped(samples, record)
             response = room.recorded_response(recording, rate)
         return room.reverberate(samples, rate, response)
 
@@ -161,55 +163,59 @@ def _reverb(settings: ReverbSettings, sample_rate: int) -> Change:
 def _background(settings: BackgroundSettings, sample_rate: int) -> Change:
     recordings = Recordings(settings.manifest, sample_rate)
 
-    def change(samples: np.ndarray, rate: int, rng: Rng, done: Done) -> np.ndarray:
-        snr_db, index = draw(settings.snr_db, rng), recordings.any(rng)
-        done |= {"snr_db": _rounded(snr_db), "noise": recordings.name(index)}
-        heard = recordings.stretch(index, len(samples), rng)
-        return noise.add_background(samples, rate, heard, snr_db) if peak(heard) > 0 else _skipped(samples, done)
+    def change(samples: np.ndarray, rate: int, rng: Rng, record: Record) -> np.ndarray:
+        snr_db, index = draw(settings.snr_db, rng), recordings.draw(rng)
+        record |= {"snr_db": _rounded(snr_db), "noise": recordings.name(index)}
+        background = recordings.segment(index, len(samples), rng)
+        return (
+            noise.add_background(samples, rate, background, snr_db)
+            if peak(background) > 0
+            else _skipped(samples, record)
+        )
 
     return change
 
 
 def _white_noise(settings: WhiteNoiseSettings, sample_rate: int) -> Change:
-    def change(samples: np.ndarray, rate: int, rng: Rng, done: Done) -> np.ndarray:
+    def change(samples: np.ndarray, rate: int, rng: Rng, record: Record) -> np.ndarray:
         snr_db = draw(settings.snr_db, rng)
-        done["snr_db"] = _rounded(snr_db)
+        record["snr_db"] = _rounded(snr_db)
         return noise.add_white_noise(samples, rate, snr_db, rng)
 
     return change
 
 
 def _gain(settings: GainSettings, sample_rate: int) -> Change:
-    def change(samples: np.ndarray, rate: int, rng: Rng, done: Done) -> np.ndarray:
+    def change(samples: np.ndarray, rate: int, rng: Rng, record: Record) -> np.ndarray:
         decibels = draw(settings.db, rng)
-        done["db"] = _rounded(decibels)
+        record["db"] = _rounded(decibels)
         return samples * amplitude(decibels)
 
     return change
 
 
 def _clipping(settings: ClippingSettings, sample_rate: int) -> Change:
-    def change(samples: np.ndarray, rate: int, rng: Rng, done: Done) -> np.ndarray:
+    def change(samples: np.ndarray, rate: int, rng: Rng, record: Record) -> np.ndarray:
         overload_db = draw(settings.overload_db, rng)
-        done["overload_db"] = _rounded(overload_db)
+        record["overload_db"] = _rounded(overload_db)
         return channel.clip_peaks(samples, overload_db)
 
     return change
 
 
 def _telephone(settings: TelephoneSettings, sample_rate: int) -> Change:
-    def change(samples: np.ndarray, rate: int, rng: Rng, done: Done) -> np.ndarray:
-        done["mu_law"] = bool(rng.random() < settings.mu_law)
-        return channel.telephone(samples, rate, done["mu_law"])
+    def change(samples: np.ndarray, rate: int, rng: Rng, record: Record) -> np.ndarray:
+        record["mu_law"] = bool(rng.random() < settings.mu_law)
+        return channel.telephone(samples, rate, record["mu_law"])
 
     return change
 
 
 def _codec(settings: CodecSettings, sample_rate: int) -> Change:
-    def change(samples: np.ndarray, rate: int, rng: Rng, done: Done) -> np.ndarray:
+    def change(samples: np.ndarray, rate: int, rng: Rng, record: Record) -> np.ndarray:
         form, kbps = settings.formats[int(rng.integers(len(settings.formats)))], draw(settings.kbps, rng)
-        done |= {"format": form, "kbps": _rounded(kbps)}
-        return channel.code(samples, rate, form, kbps)
+        record |= {"format": form, "kbps": _rounded(kbps)}
+        return channel.apply_codec(samples, rate, form, kbps)
 
     return change
 

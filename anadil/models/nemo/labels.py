@@ -10,8 +10,8 @@ from anadil.errors import AnadilError
 from anadil.models.nemo.config import Findings
 from anadil.text.casing import lower
 from anadil.text.invisible import JOINERS
-from anadil.text.language_rules import LanguageRules
-from anadil.text.rules import PUNCTUATION, TextRules, TextSettings, changed_labels, rules_from_dict, text_rules
+from anadil.text.language_rules import PUNCTUATION, LanguageRules
+from anadil.text.rules import TextRules, TextSettings, changed_labels, rules_from_dict, text_rules
 from anadil.text.units import is_sign
 
 _WORD_START = "▁"
@@ -181,7 +181,7 @@ def rules_for(labels: Sequence[str], language: str, subwords: bytes = b"") -> tu
         data["joiners"] = "keep"
     changed = set(changed_labels(rules_from_dict(data, ()), labels)) if not subwords else set()
     labels = [_sign(label) if label in changed else label for label in labels]
-    return rules_from_dict(data, labels, subwords), sorted(changed)
+    return rules_from_dict(data, labels, subwords, check=True), sorted(changed)
 
 
 def _sign(label: str) -> str:

@@ -1,16 +1,23 @@
-"""Curves as SVG, written by ourselves: a page of them needs no plotting library, and opens in any browser."""
+"""Line charts as SVG, drawn by matplotlib through its objects: pyplot keeps global state, and training runs in threads."""
 
 from __future__ import annotations
 
-import html
-import itertools
+import io
 import math
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 640, 280, 56, 150, 34, 40
-COLOURS = ("#1b6ca8", "#d1495b", "#3a7d44", "#edae49", "#6c4f9c", "#555555")
-"""Told apart by most colour-blind people; each curve is named at its end as well."""
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+WIDTH_IN, HEIGHT_IN = 6.7, 2.9  # of one chart
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#e69f00", "#cc79a7", "#000000")
+"""Okabe and Ito's, for all kinds of colour vision; the line styles differ as well, for print without colour."""
+LINE_STYLES = ("-", "--", "-.", ":", "-", "--")
+
+_RC_LOCK = threading.Lock()  # matplotlib's settings are global
 
 Points = Sequence[tuple[float, float]]
 
@@ -28,88 +35,52 @@ class Chart:
 
 
 def svg(charts: Sequence[Chart]) -> str:
-    """A picture of these charts, one below the other."""
-    drawn = [f'<g transform="translate(0 {i * HEIGHT})">{_draw(chart)}</g>' for i, chart in enumerate(charts)]
-    total = HEIGHT * len(charts)
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {total}" width="{WIDTH}" height="{total}" '
-        'font-family="sans-serif" font-size="11"><rect width="100%" height="100%" fill="white"/>'
-        + "".join(drawn)
-        + "</svg>\n"
-    )
+    """SVG text of these charts, one below the other. matplotlib is imported here, as that takes 0.4 s."""
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
+    file = io.StringIO()
+    # a fixed salt: the same curves give the same bytes; "none": text stays text, which is smaller and can be searched
+    with _RC_LOCK, rc_context({"svg.hashsalt": "anadil", "svg.fonttype": "none", "font.size": 9}):
+        figure = Figure(figsize=(WIDTH_IN, HEIGHT_IN * len(charts)), layout="constrained")
+        for axes, chart in zip(figure.subplots(len(charts), squeeze=False).flat, charts, strict=True):
+            _draw(axes, chart)
+        figure.savefig(file, format="svg", metadata={"Date": None})
+    return file.getvalue()
 
 
-def _draw(chart: Chart) -> str:
-    curves = {
-        name: [(x, y) for x, y in points if math.isfinite(x) and math.isfinite(y)]
-        for name, points in chart.curves.items()
-    }
-    all_points = [point for points in curves.values() for point in points]
-    parts = [f'<text x="{LEFT}" y="18" font-size="13" font-weight="bold">{html.escape(chart.title)}</text>']
-    if not all_points:
-        return "".join([*parts, f'<text x="{LEFT}" y="{HEIGHT // 2}">nothing yet</text>'])
-    xs = [_scaled(x, chart.log_x) for x, _ in all_points]
-    ys = [0.0, *(y for _, y in all_points)]
-    (x_low, x_high), (y_low, y_high) = _range(xs), _range(ys)
+def _draw(axes: Axes, chart: Chart) -> None:
+    from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-    def place(x: float, y: float) -> tuple[float, float]:
-        across = (_scaled(x, chart.log_x) - x_low) / (x_high - x_low)
-        up = (y - y_low) / (y_high - y_low)
-        return LEFT + across * (WIDTH - LEFT - RIGHT), HEIGHT - BOTTOM - up * (HEIGHT - TOP - BOTTOM)
-
-    for y in _ticks(y_low, y_high):
-        _, at = place(all_points[0][0], y)
-        label = f"{y:.0%}" if chart.percent else f"{y:g}"
-        parts.append(f'<path d="M{LEFT} {at:.1f}H{WIDTH - RIGHT}" stroke="#ddd"/>')
-        parts.append(f'<text x="{LEFT - 6}" y="{at + 4:.1f}" text-anchor="end">{label}</text>')
-    for tick in _ticks(x_low, x_high, whole=True):
-        x = 10**tick if chart.log_x else tick
-        at, _ = place(x, y_low)
-        parts.append(f'<text x="{at:.1f}" y="{HEIGHT - BOTTOM + 16}" text-anchor="middle">{x:g}</text>')
-    parts.append(f'<text x="{LEFT}" y="{HEIGHT - 8}">{html.escape(chart.x_title)}</text>')
-    for name, x in chart.marks.items():
-        at, _ = place(x, y_low)
-        parts.append(f'<path d="M{at:.1f} {TOP}V{HEIGHT - BOTTOM}" stroke="#555" stroke-dasharray="4 3"/>')
-        parts.append(f'<text x="{at + 4:.1f}" y="{TOP + 10}">{html.escape(name)}</text>')
-    ends = _apart([place(*points[-1])[1] if points else 0.0 for points in curves.values()])
-    for colour, end, (name, points) in zip(_colours(len(curves)), ends, curves.items(), strict=True):
-        if not points:
+    axes.set_title(chart.title, loc="left", fontweight="bold")
+    axes.set_xlabel(chart.x_title)
+    axes.set_prop_cycle(color=COLOURS, linestyle=LINE_STYLES)
+    lowest, highest = 0.0, 0.0
+    for name, points in chart.curves.items():
+        finite = [(x, y) for x, y in points if math.isfinite(x) and math.isfinite(y)]
+        if not finite:
             continue
-        line = " ".join(f"{x:.1f},{y:.1f}" for x, y in (place(*point) for point in points))
-        parts.append(f'<polyline points="{line}" fill="none" stroke="{colour}" stroke-width="2"/>')
-        x, y = place(*points[-1])
-        parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{colour}"/>')
-        last = f"{points[-1][1]:.1%}" if chart.percent else f"{points[-1][1]:.4g}"
-        parts.append(f'<text x="{x + 8:.1f}" y="{end + 4:.1f}" fill="{colour}">{html.escape(name)} {last}</text>')
-    return "".join(parts)
-
-
-def _scaled(x: float, log: bool) -> float:
-    return math.log10(x) if log else x
-
-
-def _range(values: Sequence[float]) -> tuple[float, float]:
-    low, high = min(values), max(values)
-    return (low, high) if high > low else (low, low + 1)
-
-
-def _ticks(low: float, high: float, whole: bool = False) -> list[float]:
-    """About five round numbers between `low` and `high`."""
-    rough = (high - low) / 5
-    unit = 10 ** math.floor(math.log10(rough))
-    step = next(unit * factor for factor in (1, 2, 5, 10) if unit * factor >= rough)
-    step = max(1.0, round(step)) if whole else step
-    return [i * step for i in range(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1)]
-
-
-def _apart(heights: Sequence[float], gap: float = 13) -> list[float]:
-    """Heights of the curves' names, moved so that none covers another."""
-    moved = list(heights)
-    order = sorted(range(len(moved)), key=moved.__getitem__)
-    for before, after in itertools.pairwise(order):
-        moved[after] = max(moved[after], moved[before] + gap)
-    return moved
-
-
-def _colours(n: int) -> list[str]:
-    return [COLOURS[i % len(COLOURS)] for i in range(n)]
+        last = f"{finite[-1][1]:.1%}" if chart.percent else f"{finite[-1][1]:.4g}"
+        (line,) = axes.plot(
+            *zip(*finite, strict=True), label=f"{name} {last}", marker="o", markersize=4, markevery=[-1]
+        )
+        line.set_gid(f"{chart.title}: {name}")  # the id of its <g>
+        ys = [y for _, y in finite]
+        lowest, highest = min(lowest, *ys), max(highest, *ys)
+    if not axes.lines:
+        axes.text(0.5, 0.5, "nothing yet", transform=axes.transAxes, ha="center")
+        axes.set(xticks=[], yticks=[])
+        return
+    if chart.log_x:
+        axes.set_xscale("log")
+    else:
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1, steps=[1, 2, 5, 10]))
+    if chart.percent:
+        axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+    axes.set_ylim(lowest, 1.05 * highest or 1.0)
+    axes.grid(axis="y", color="#dddddd")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
+    for name, x in chart.marks.items():
+        axes.axvline(x, color="#555555", linestyle="--", linewidth=1)
+        axes.annotate(name, (x, 1), xycoords=("data", "axes fraction"), xytext=(3, -9), textcoords="offset points")

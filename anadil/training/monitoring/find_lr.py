@@ -1,9 +1,9 @@
-"""The learning-rate range test (Smith, arXiv:1506.01186, section 3.3): let the rate rise, and see where the loss falls.
+"""The learning-rate range test (Smith, arXiv:1506.01186, section 3.3): suggests a learning rate.
 
-From the same weights, step by step, the rate rises exponentially from `LOWEST` to `HIGHEST`. The loss first stands
-still, then falls, then the rate is too high and it rises. A run with a flat start has two losses: its own in the
-first steps, CTC's afterwards. Each is tested, CTC's from weights that a short flat start has prepared, for from random
-weights CTC falls to its plateau of blanks at any rate, which says nothing. The smaller of the two suggestions counts.
+The rate rises exponentially from `LOWEST` to `HIGHEST`, a step at a time. The loss is first constant, then it falls, and
+it rises where the rate is too high. A run with a flat start has two losses, its own in the first steps and CTC's after them.
+Each is tested, and the smaller of the two suggestions counts. CTC is tested after a short flat start: from random weights
+its loss falls to the plateau of blanks at any rate, which says nothing about the rate.
 """
 
 from __future__ import annotations
@@ -23,9 +23,8 @@ from anadil.training.learner import Learner, add_adapters, assemble, make_fabric
 from anadil.training.monitoring.chart import Chart, svg
 from anadil.training.monitoring.memory import resolve_batch_seconds
 from anadil.training.monitoring.report import Reporter, Silent
-from anadil.training.prepare import prepare, sampled_labels
-from anadil.training.step import gradients, move
-from anadil.training.train import plan_steps
+from anadil.training.prepare import plan_steps, prepare, sampled_labels
+from anadil.training.step import gradients, optimizer_step
 from anadil.training.transfer.freezing import apply_freezing
 
 PICTURE, TABLE = "find-lr.svg", "find-lr.csv"
@@ -34,16 +33,16 @@ LOWEST, HIGHEST = 1e-6, 1.0
 N_STEPS = 120
 SMOOTHING = 0.9
 DIVERGED = 2.0
-"""Times the smallest smoothed loss: the test stops there."""
+"""The test stops at this many times the smallest smoothed loss."""
 BELOW_MINIMUM = 3.0
-"""The loss is smallest just before it turns, which is too high for thousands of steps: at most a third of that rate."""
+"""The suggestion is at most a third of the rate of the smallest loss: there the loss is about to rise."""
 LEAST_FALL = 0.05
-"""Share of the loss at the start (the first tenth of the rates): batches differ by more than a smaller fall."""
+"""Share of the first loss (mean of the first tenth of the rates): a smaller fall may be a difference of the batches."""
 
 
 @dataclass(frozen=True)
 class RangeTest:
-    """One phase: `rates` and the loss at each, raw and smoothed; nats a label, in the flat start a frame."""
+    """The test of one phase: `rates` and the loss at each, raw and smoothed; nats per label, in the flat start per frame."""
 
     phase: str
     rates: list[float]
@@ -56,9 +55,9 @@ class RangeTest:
 
     @property
     def steepest(self) -> float:
-        """Where the smoothed loss falls fastest, per factor of the rate, before its minimum."""
+        """The rate where the smoothed loss falls fastest (on a logarithmic axis of rates), before its minimum."""
         last = self.rates.index(self.at_minimum)
-        reach = max(1, len(self.rates) // 20)  # a slope over a tenth of the test: single batches differ
+        reach = max(1, len(self.rates) // 20)  # slopes are taken over a tenth of the test, as single batches differ
         slopes = [
             (self.smoothed[min(i + reach, last)] - self.smoothed[max(0, i - reach)])
             / (min(i + reach, last) - max(0, i - reach))
@@ -69,7 +68,7 @@ class RangeTest:
 
     @property
     def suggestion(self) -> float | None:
-        """Two digits; None if the loss has not fallen."""
+        """A rate of two digits; None if the loss has not fallen."""
         first = self.smoothed[: max(1, len(self.smoothed) // 10)]
         if min(self.smoothed) > (1 - LEAST_FALL) * sum(first) / len(first):
             return None
@@ -78,18 +77,19 @@ class RangeTest:
 
 @dataclass(frozen=True)
 class FoundRate:
-    """The tests of both phases, or of CTC's alone, and the rate that suits them all."""
+    """The tests of flat start and CTC, or of CTC alone."""
 
     tests: list[RangeTest]
 
     @property
     def suggestion(self) -> float | None:
-        found = [test.suggestion for test in self.tests]
-        return min((rate for rate in found if rate is not None), default=None)
+        """The smallest suggestion of the tests; None if there is none."""
+        suggestions = [test.suggestion for test in self.tests]
+        return min((rate for rate in suggestions if rate is not None), default=None)
 
 
 def find_lr(config: Config, out: Path, report: Reporter | None = None, force: bool = False) -> FoundRate:
-    """Test learning rates; `out` gets a picture and a table of the losses, and no weights. Raises AnadilError."""
+    """Test learning rates. Writes a picture and a table of the losses to `out`, and no weights. Raises AnadilError."""
     report = report or Silent()
     for name in (PICTURE, TABLE):
         refuse_overwrite(out / name, force)
@@ -109,11 +109,11 @@ def find_lr(config: Config, out: Path, report: Reporter | None = None, force: bo
         for _ in range(flat_steps):
             _set_rate(learner, rate)
             gradients(learner, [next(batches)], flat_start=True)
-            move(learner)
+            optimizer_step(learner)
     tests.append(_range_test(learner, batches, False, report))
-    found = FoundRate(tests)
-    _write(found, out)
-    return found
+    result = FoundRate(tests)
+    _write(result, out)
+    return result
 
 
 def _range_test(learner: Learner, batches: Iterator[Batch], flat_start: bool, report: Reporter) -> RangeTest:
@@ -122,13 +122,13 @@ def _range_test(learner: Learner, batches: Iterator[Batch], flat_start: bool, re
     for step in range(N_STEPS):
         rate = LOWEST * (HIGHEST / LOWEST) ** (step / (N_STEPS - 1))
         _set_rate(learner, rate)
-        found = gradients(learner, [next(batches)], flat_start)
-        if found.broken(learner.settings):
+        batch_gradients = gradients(learner, [next(batches)], flat_start)
+        if batch_gradients.broken(learner.settings):
             break
-        move(learner)
-        mean = SMOOTHING * mean + (1 - SMOOTHING) * found.loss
+        optimizer_step(learner)
+        mean = SMOOTHING * mean + (1 - SMOOTHING) * batch_gradients.loss
         rates.append(rate)
-        losses.append(found.loss)
+        losses.append(batch_gradients.loss)
         smoothed.append(mean / (1 - SMOOTHING ** (step + 1)))
         report.progress(f"trying rates, {phase}", step + 1, N_STEPS, f"lr {rate:.1e}  loss {smoothed[-1]:.3f}")
         if smoothed[-1] > DIVERGED * min(smoothed):
@@ -136,13 +136,14 @@ def _range_test(learner: Learner, batches: Iterator[Batch], flat_start: bool, re
     report.progress(f"trying rates, {phase}", N_STEPS, N_STEPS)
     if len(rates) < 3:
         raise AnadilError(
-            f"the loss is not finite at a learning rate of {LOWEST:g}: it is not the rate that is wrong\n"
+            f"the loss is not finite even at a learning rate of {LOWEST:g}: the cause is not the rate\n"
             "  next: anadil check on the training manifests"
         )
     return RangeTest(phase, rates, losses, smoothed)
 
 
 def _endless(learner: Learner) -> Iterator[Batch]:
+    """Training batches, epoch after epoch."""
     data = learner.data
     loader = Loader(data.train, data.acoustic.sample_rate, data.config.data.cache_mb, augment=data.augmenter)
     for epoch in itertools.count(1):
@@ -162,12 +163,12 @@ def _snapshot(learner: Learner) -> dict[str, object]:
 
 
 def _restore(learner: Learner, weights: dict[str, object]) -> None:
-    """Back to the first weights, moments forgotten."""
+    """Set the weights back, and clear the moments of the optimiser."""
     learner.data.acoustic.network.load_state_dict(weights)
     learner.optimizer.state.clear()
 
 
-def _write(found: FoundRate, out: Path) -> None:
+def _write(result: FoundRate, out: Path) -> None:
     charts = [
         Chart(
             f"Loss by learning rate, {test.phase}",
@@ -176,13 +177,13 @@ def _write(found: FoundRate, out: Path) -> None:
             log_x=True,
             marks={f"{test.suggestion:g}": test.suggestion} if test.suggestion else {},
         )
-        for test in found.tests
+        for test in result.tests
     ]
     with whole_file(out / PICTURE) as beside:
         beside.write_text(svg(charts), encoding="utf-8")
     rows = [
         f"{test.phase},{rate!r},{loss!r},{smooth!r}\n"
-        for test in found.tests
+        for test in result.tests
         for rate, loss, smooth in zip(test.rates, test.losses, test.smoothed, strict=True)
     ]
     with whole_file(out / TABLE) as beside:
@@ -190,24 +191,24 @@ def _write(found: FoundRate, out: Path) -> None:
 
 
 def table_of(test: RangeTest, n_rows: int = 12) -> list[list[str]]:
-    """Rates and losses at even distances, for people."""
+    """About `n_rows` rows of rate, loss and smoothed loss, at even distances."""
     picked = sorted({round(i * (len(test.rates) - 1) / (n_rows - 1)) for i in range(n_rows)})
     return [[f"{test.rates[i]:.1e}", f"{test.losses[i]:.3f}", f"{test.smoothed[i]:.3f}"] for i in picked]
 
 
-def explain(found: FoundRate) -> str:
-    """What to do with it."""
+def explain(result: FoundRate) -> str:
+    """Return a line per test, and what to do if none has a suggestion."""
     lines = []
-    for test in found.tests:
+    for test in result.tests:
         if test.suggestion is None:
             lines.append(
-                f"{test.phase}: the loss did not fall clearly at any rate up to {test.rates[-1]:.1g}: it may need more steps"
+                f"{test.phase}: the loss did not fall clearly at any rate up to {test.rates[-1]:.1g}; more steps may help"
             )
         else:
             lines.append(
                 f"{test.phase}: falls fastest at {test.steepest:.1e}, is smallest at {test.at_minimum:.1e}; "
                 f"try {test.suggestion:g}"
             )
-    if found.suggestion is None:
-        lines.append("next: anadil check on the training manifests: perhaps the texts are not those of the recordings")
+    if result.suggestion is None:
+        lines.append("next: anadil check on the training manifests; perhaps the texts are not those of the recordings")
     return "\n".join(lines)

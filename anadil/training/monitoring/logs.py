@@ -1,69 +1,174 @@
-"""The figures of each epoch: metrics.csv, a picture of its curves, TensorBoard, and trackers that are asked for."""
+"""What a run writes and prints each epoch: metrics.csv, its curves, TensorBoard logs, and samples of the validation."""
 
 from __future__ import annotations
 
+import contextlib
 import csv
-import dataclasses
-import importlib
-import importlib.util
-import json
 import math
-import os
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from lightning_fabric.loggers.tensorboard import TensorBoardLogger
-from rapidfuzz.distance import Levenshtein
 
-from anadil.data.examples import Example
+from anadil.data.batches import Loader
 from anadil.errors import AnadilError
 from anadil.files import whole_file
-from anadil.manifest import write_manifest
 from anadil.training.averages import PLAIN
 from anadil.training.learner import Learner
 from anadil.training.monitoring.chart import Chart, Points, svg
 from anadil.training.monitoring.memory import peak_memory_mb
 from anadil.training.monitoring.report import Reporter
-from anadil.training.run import TRACKERS, Run
-from anadil.training.validation import Look
+from anadil.training.run import Run, ValidationResult
 
-# What a validation heard, for people: a few sentences of each epoch, and all of the best epoch's.
+METRICS, PICTURE, SAMPLES, HYPOTHESES = "metrics.csv", "metrics.svg", "validation.txt", "hypotheses.jsonl"
 
-SAMPLES, HYPOTHESES = "validation.txt", "hypotheses.jsonl"
-_EPOCH = "epoch "
+DRAW_EVERY_S = 5.0
+"""Drawing takes 0.2 s, which very short epochs would notice. The last epochs are drawn when the run ends."""
 
-
-def pick(look: Look) -> dict[str, int]:
-    """Kind of sample to its place: three whose kind is the same in each epoch, three that this one went by."""
-    n = len(look.references)
-    by_length = sorted(range(n), key=lambda i: (len(look.references[i]), i))
-    by_errors = sorted(range(n), key=lambda i: (character_rate(look.references[i], look.hypotheses[i]), i))
-    places = {"short": by_length[0], "usual": by_length[n // 2], "long": by_length[-1]}
-    return places | {"best": by_errors[0], "middling": by_errors[n // 2], "worst": by_errors[-1]}
+_EPOCH = "epoch "  # start of an epoch's first line in `SAMPLES`
 
 
-def describe_samples(look: Look, epoch: int, step: int) -> str:
-    """Lines for `SAMPLES`; each picked sentence once."""
+def refuse_loggers(names: Sequence[str]) -> None:
+    """Raise AnadilError if `training.loggers` is not empty. 0.1.0 wrote to two trackers, so saved configs hold the key."""
+    if names:
+        raise AnadilError(
+            f"training.loggers: {', '.join(names)}: Anadil does not write to trackers, only [] is allowed\n"
+            "  metrics.csv and TensorBoard logs are always written; Weights & Biases imports the latter "
+            "(wandb sync RUN/tensorboard), MLflow takes the rows of metrics.csv (mlflow.log_metrics)\n"
+            "  next: delete the key, or add training.loggers=[]"
+        )
+
+
+class Logs:
+    """Writes the metrics and samples of each epoch below the folder `out`; does nothing unless `enabled`.
+
+    A context manager: leaving the block draws the last epochs and closes TensorBoard's file.
+    """
+
+    def __init__(self, out: Path, enabled: bool = True) -> None:
+        self._out, self.path = out, out / METRICS
+        self._tensorboard = TensorBoardLogger(root_dir=out, name="tensorboard", version="") if enabled else None
+        self._drawn_at, self._is_drawn = -math.inf, True
+
+    def __enter__(self) -> Logs:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._tensorboard is None:
+            return
+        if not self._is_drawn:
+            with contextlib.suppress(AnadilError):  # a full disk is reported by the run itself
+                self._draw()
+        self._tensorboard.finalize("")
+
+    def epoch(self, row: dict[str, float | int | None], samples: str | None, step: int) -> None:
+        """Write the row of an epoch (None stays empty) and its samples. Raises AnadilError if they cannot be written."""
+        if self._tensorboard is None:
+            return
+        new = not self.path.exists()
+        try:
+            with open(self.path, "a", newline="", encoding="utf-8") as file:
+                writer = csv.DictWriter(file, fieldnames=list(row))
+                if new:
+                    writer.writeheader()
+                writer.writerow(row)
+            self._tensorboard.log_metrics({key: value for key, value in row.items() if value is not None}, step=step)
+            if samples:
+                with open(self._out / SAMPLES, "a", encoding="utf-8") as file:
+                    file.write(samples)
+                self._tensorboard.experiment.add_text("validation", f"```\n{samples}```", step)
+        except (OSError, ValueError) as error:  # TensorBoard's writer turns a full disk into a ValueError
+            raise AnadilError(f"could not write the logs in {self._out}: {error}\n  next: free disk space") from error
+        self._is_drawn = False
+        if time.monotonic() - self._drawn_at >= DRAW_EVERY_S:
+            self._draw()
+
+    def _draw(self) -> None:
+        draw_metrics(self.path)
+        self._drawn_at, self._is_drawn = time.monotonic(), True
+
+    def drop_after(self, epoch: int) -> None:
+        """Remove the epochs that a resumed run repeats. Raises AnadilError if files cannot be written."""
+        if self._tensorboard is not None:
+            drop_metrics_after(self.path, epoch)
+            drop_samples_after(self._out / SAMPLES, epoch)
+
+
+def draw_metrics(path: Path) -> None:
+    """Draw the curves of metrics.csv as metrics.svg beside it. Raises AnadilError if it cannot be written."""
+    with open(path, newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+
+    def curves(columns: Mapping[str, str]) -> dict[str, Points]:
+        points = {
+            name: [(float(row["epoch"]), float(row[column])) for row in rows if row.get(column)]
+            for name, column in columns.items()
+        }
+        return {name: curve for name, curve in points.items() if curve}
+
+    rates = {
+        "CER": "valid_cer",
+        "CER, moving average": "ema_cer",
+        "CER, mean of epochs": "average_cer",
+        "WER": "valid_wer",
+    }
+    losses = {"training": "train_loss", "validation": "valid_loss"}
+    charts = [
+        Chart("Error rates in validation", "epoch", curves(rates), percent=True),
+        Chart("Loss (nats per label; in the flat start, per frame)", "epoch", curves(losses)),
+        Chart("Learning rate", "epoch", curves({"lr": "lr"})),
+    ]
+    with whole_file(path.with_name(PICTURE)) as beside:
+        beside.write_text(svg(charts), encoding="utf-8")
+
+
+def drop_metrics_after(path: Path, epoch: int) -> None:
+    """Remove the rows of epochs that a resumed run repeats. Raises AnadilError if the file cannot be written."""
+    if not path.is_file():
+        return
+    with open(path, newline="", encoding="utf-8", errors="replace") as file:
+        reader = csv.DictReader(file)
+        rows = [row for row in reader if (row.get("epoch") or "").isdigit() and int(row["epoch"]) <= epoch]
+        columns = reader.fieldnames or []
+    if not rows:  # even the header may have been cut off
+        path.unlink()
+        return
+    with whole_file(path) as beside, open(beside, "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, fieldnames=columns)
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def pick_samples(result: ValidationResult) -> dict[str, int]:
+    """Index of the utterance for each kind of sample: three by length, the same each epoch, and three by CER."""
+    n = len(result.references)
+    by_length = sorted(range(n), key=lambda i: (len(result.references[i]), i))
+    by_errors = sorted(range(n), key=lambda i: (result.scored[i].characters.rate, i))
+    indices = {"short": by_length[0], "usual": by_length[n // 2], "long": by_length[-1]}
+    return indices | {"best": by_errors[0], "middling": by_errors[n // 2], "worst": by_errors[-1]}
+
+
+def describe_samples(result: ValidationResult, run: Run) -> str:
+    """Return an epoch's text for `SAMPLES`; an utterance of several kinds is listed once."""
     kinds: dict[int, list[str]] = {}
-    for kind, place in pick(look).items():
-        kinds.setdefault(place, []).append(kind)
-    lines = [f"{_EPOCH}{epoch}, step {step}: CER {look.validation.cer:.2%}, WER {look.validation.wer:.2%}"]
-    for place, named in kinds.items():
-        rate = character_rate(look.references[place], look.hypotheses[place])
+    for kind, index in pick_samples(result).items():
+        kinds.setdefault(index, []).append(kind)
+    lines = [f"{_EPOCH}{run.epoch}, step {run.step}: CER {result.validation.cer:.2%}, WER {result.validation.wer:.2%}"]
+    for index, names in kinds.items():
+        scored = result.scored[index]
         lines += [
-            f"  {', '.join(named)} (CER {rate:.0%})",
-            f"    said  {look.references[place]}",
-            f"    heard {look.hypotheses[place]}",
+            f"  {', '.join(names)} (CER {scored.characters.rate:.0%})",
+            f"    reference   {scored.reference}",
+            f"    hypothesis  {scored.hypothesis}",
         ]
     return "\n".join(lines) + "\n"
 
 
 def drop_samples_after(path: Path, epoch: int) -> None:
-    """Take out the epochs that a resumed run goes through again. Raises AnadilError if it cannot be written."""
+    """Remove the epochs that a resumed run repeats. Raises AnadilError if the file cannot be written."""
     if not path.is_file():
         return
     kept: list[str] = []
@@ -76,277 +181,44 @@ def drop_samples_after(path: Path, epoch: int) -> None:
         beside.write_text("".join(kept), encoding="utf-8")
 
 
-def write_hypotheses(path: Path, examples: Sequence[Example], look: Look) -> None:
-    """As `anadil evaluate` writes them: the reference as it was scored, `pred_text`, `wer` and `cer`."""
-    write_manifest(
-        path,
-        (
-            dataclasses.replace(
-                example.utterance,
-                text=said,
-                extra=example.utterance.extra
-                | {
-                    "pred_text": heard,
-                    "wer": _finite(Levenshtein.distance(said.split(), heard.split()), len(said.split())),
-                    "cer": _finite(Levenshtein.distance(said, heard), len(said)),
-                },
-            )
-            for example, said, heard in zip(examples, look.references, look.hypotheses, strict=True)
-        ),
-    )
-
-
-def character_rate(said: str, heard: str) -> float:
-    """CER of one sentence; infinite if nothing was said and something heard."""
-    rate = _finite(Levenshtein.distance(said, heard), len(said))
-    return math.inf if rate is None else rate
-
-
-def _finite(errors: int, n_units: int) -> float | None:
-    if n_units == 0:
-        return None if errors else 0.0
-    return errors / n_units
-
-
-# Weights & Biases and MLflow, where they are installed and asked for (`training.loggers`).
-
-Result = TypeVar("Result")
-
-PROJECT = "anadil"
-LONGEST_PARAMETER = 500
-
-
-class Tracker(Protocol):
-    id: str
-
-    def log(self, figures: Mapping[str, float], step: int) -> None: ...
-
-    def close(self, failed: bool) -> None: ...
-
-
-class WandbTracker:
-    """The project is "anadil" unless WANDB_PROJECT names another."""
-
-    def __init__(self, name: str, settings: Mapping[str, Any], out: Path, known: str | None) -> None:
-        wandb = importlib.import_module("wandb")
-        project = os.environ.get("WANDB_PROJECT", PROJECT)
-        self._run = wandb.init(
-            project=project, name=name, config=dict(settings), dir=str(out), id=known, resume="allow" if known else None
-        )
-        self.id = str(self._run.id)
-
-    def log(self, figures: Mapping[str, float], step: int) -> None:
-        self._run.log(dict(figures), step=step)
-
-    def close(self, failed: bool) -> None:
-        self._run.finish(exit_code=int(failed))
-
-
-class MlflowTracker:
-    """The experiment is "anadil" unless MLFLOW_EXPERIMENT_NAME or MLFLOW_EXPERIMENT_ID names another."""
-
-    def __init__(self, name: str, settings: Mapping[str, Any], out: Path, known: str | None) -> None:
-        self._mlflow: Any = importlib.import_module("mlflow")
-        if not {"MLFLOW_EXPERIMENT_NAME", "MLFLOW_EXPERIMENT_ID"} & os.environ.keys():
-            self._mlflow.set_experiment(PROJECT)
-        self.id = str(self._mlflow.start_run(run_id=known, run_name=name).info.run_id)
-        if known is None:
-            self._mlflow.log_params({key: str(value)[:LONGEST_PARAMETER] for key, value in settings.items()})
-
-    def log(self, figures: Mapping[str, float], step: int) -> None:
-        self._mlflow.log_metrics(dict(figures), step=step)
-
-    def close(self, failed: bool) -> None:
-        self._mlflow.end_run(status="FAILED" if failed else "FINISHED")
-
-
-KINDS: dict[str, Callable[[str, Mapping[str, Any], Path, str | None], Tracker]] = {
-    "wandb": WandbTracker,
-    "mlflow": MlflowTracker,
-}
-
-
-def require_trackers(names: Sequence[str]) -> None:
-    """Raise AnadilError if one that is asked for is not installed."""
-    missing = [name for name in names if importlib.util.find_spec(name) is None]
-    if missing:
-        raise AnadilError(
-            f"training.loggers: {', '.join(missing)} is not installed\n  next: pip install {' '.join(missing)}, "
-            "or leave it out: metrics.csv and TensorBoard are always written"
-        )
-
-
-class Trackers:
-    """All that are asked for. What goes wrong with one is told once, and costs its figures, not the run."""
-
-    def __init__(
-        self, names: Sequence[str], name: str, settings: Mapping[str, Any], out: Path, report: Reporter
-    ) -> None:
-        self._report = report
-        self._open: dict[str, Tracker] = {}
-        known = _read(out / TRACKERS)  # of the run that is resumed
-        for kind in names:
-            tracker = self._try(kind, partial(KINDS[kind], name, settings, out, known.get(kind)))
-            if tracker is not None:
-                self._open[kind] = tracker
-        ids = known | {kind: tracker.id for kind, tracker in self._open.items()}
-        if ids != known:
-            with whole_file(out / TRACKERS) as beside:
-                beside.write_text(json.dumps(ids) + "\n", encoding="utf-8")
-
-    def log(self, figures: Mapping[str, float], step: int) -> None:
-        for kind, tracker in list(self._open.items()):
-            self._try(kind, partial(tracker.log, figures, step))
-
-    def close(self, failed: bool) -> None:
-        for kind, tracker in list(self._open.items()):
-            self._try(kind, partial(tracker.close, failed))
-        self._open.clear()
-
-    def _try(self, kind: str, action: Callable[[], Result]) -> Result | None:
-        try:
-            return action()
-        except Exception as error:  # whatever a network and two foreign libraries can raise
-            self._open.pop(kind, None)
-            self._report.warn(f"{kind} gets no more figures: {type(error).__name__}: {error}")
-            return None
-
-
-def _read(path: Path) -> dict[str, str]:
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return {str(key): str(value) for key, value in data.items()} if isinstance(data, dict) else {}
-
-
-METRICS, PICTURE = "metrics.csv", "metrics.svg"
-
-
-class Logs:
-    """Where a run's figures go, all in the folder `out` and to `trackers`."""
-
-    def __init__(self, out: Path, trackers: Trackers) -> None:
-        self.path, self.trackers = out / METRICS, trackers
-        self.tensorboard = TensorBoardLogger(root_dir=out, name="tensorboard", version="")
-
-    def row(self, row: dict[str, float | int | None], step: int) -> None:
-        """The figures of an epoch; None stays empty. Raises AnadilError if they cannot be written."""
-        new = not self.path.exists()
-        figures = {key: value for key, value in row.items() if value is not None}
-        try:
-            with open(self.path, "a", newline="", encoding="utf-8") as file:
-                writer = csv.DictWriter(file, fieldnames=list(row))
-                if new:
-                    writer.writeheader()
-                writer.writerow(row)
-            self.tensorboard.log_metrics(figures, step=step)
-        except (OSError, ValueError) as error:  # TensorBoard's writer turns a full disk into a ValueError
-            raise self._no_space(error) from error
-        draw_metrics(self.path)
-        self.trackers.log(figures, step)
-
-    def samples(self, text: str, step: int) -> None:
-        """A few sentences and what was heard. Raises AnadilError if they cannot be written."""
-        try:
-            with open(self.path.parent / SAMPLES, "a", encoding="utf-8") as file:
-                file.write(text)
-            self.tensorboard.experiment.add_text("validation", f"```\n{text}```", step)
-        except (OSError, ValueError) as error:
-            raise self._no_space(error) from error
-
-    def drop_after(self, epoch: int) -> None:
-        """Take out the epochs that a resumed run goes through again. Raises AnadilError if files cannot be written."""
-        drop_metrics_after(self.path, epoch)
-        drop_samples_after(self.path.parent / SAMPLES, epoch)
-
-    def close(self, failed: bool = False) -> None:
-        """TensorBoard's file: a later run may clear the folder."""
-        self.trackers.close(failed)
-        self.tensorboard.finalize("")
-
-    def _no_space(self, error: Exception) -> AnadilError:
-        return AnadilError(f"could not write the logs in {self.path.parent}: {error}\n  next: free disk space")
-
-
-def draw_metrics(path: Path) -> None:
-    """The curves of metrics.csv as metrics.svg beside it. Raises AnadilError if it cannot be written."""
-    with open(path, newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-
-    def curve(column: str) -> Points:
-        return [(float(row["epoch"]), float(row[column] or math.nan)) for row in rows if row.get(column)]
-
-    rates = {
-        "CER": "valid_cer",
-        "CER, moving average": "ema_cer",
-        "CER, mean of epochs": "average_cer",
-        "WER": "valid_wer",
-    }
-    curves = {name: curve(column) for name, column in rates.items()}
-    with whole_file(path.with_name(PICTURE)) as beside:
-        beside.write_text(
-            svg(
-                [
-                    Chart(
-                        "Error rates in validation", "epoch", {name: c for name, c in curves.items() if c}, percent=True
-                    ),
-                    Chart(
-                        "Loss (nats a label; of the flat start, a frame)",
-                        "epoch",
-                        {"training": curve("train_loss"), "validation": curve("valid_loss")},
-                    ),
-                    Chart("Learning rate", "epoch", {"lr": curve("lr")}),
-                ]
-            ),
-            encoding="utf-8",
-        )
-
-
-def drop_metrics_after(path: Path, epoch: int) -> None:
-    """Take out the rows of epochs that a resumed run goes through again. Raises AnadilError if it cannot be written."""
-    if not path.is_file():
-        return
-    with open(path, newline="", encoding="utf-8", errors="replace") as file:
-        reader = csv.DictReader(file)
-        rows = [row for row in reader if (row.get("epoch") or "").isdigit() and int(row["epoch"]) <= epoch]
-        columns = reader.fieldnames or []
-    if not rows:  # the header itself may have been cut off
-        path.unlink()
-        return
-    with whole_file(path) as beside, open(beside, "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, fieldnames=columns)
-        writer.writeheader()
-        writer.writerows(rows)
-
-
-# What is told of an epoch: a line on the console, a row of metrics.csv.
-
-
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """Of an epoch: seconds of audio a second, and the share of the time in which steps waited for audio."""
+    """The speed of an epoch's training: seconds of audio per second, and the share of the time spent waiting for audio."""
 
     audio_s_per_s: float
     data_wait: float
 
 
-def tell(looks: Mapping[str, Look], chosen: str, run: Run, report: Reporter) -> None:
-    found = looks[chosen]
-    show = run.epoch % len(found.references)
-    others = "".join(f"  {name or 'plain'} {look.validation.cer:6.2%}" for name, look in looks.items())
+class Stopwatch:
+    """Measures the pace of an epoch, from its construction to `read`."""
+
+    def __init__(self, run: Run, loader: Loader) -> None:
+        self._started, self._audio_s, self._waited_s = time.monotonic(), run.audio_s, loader.waited_s
+
+    def read(self, run: Run, loader: Loader) -> Pace:
+        elapsed_s = time.monotonic() - self._started
+        return Pace((run.audio_s - self._audio_s) / elapsed_s, (loader.waited_s - self._waited_s) / elapsed_s)
+
+
+def report_epoch(results: Mapping[str, ValidationResult], chosen: str, run: Run, report: Reporter) -> None:
+    """Report an epoch's error rates, by weights and by language, and one utterance, a different one each epoch."""
+    result = results[chosen]
+    index = run.epoch % len(result.references)
+    others = "".join(f"  {name or 'plain'} {other.validation.cer:6.2%}" for name, other in results.items())
     report.say(
         f"epoch {run.epoch:3d}  step {run.step:6,}  {run.minutes:5.1f} min"
-        f"  valid CER {found.validation.cer:6.2%}  WER {found.validation.wer:6.2%}"
-        + (f"  (CER by weights:{others})" if len(looks) > 1 else "")
-        + f"\n    said  {found.references[show]}\n    heard {found.hypotheses[show]}"
-        + "".join(f"\n    CER {cer:6.2%}  {name}" for name, cer in found.validation.cer_by_language.items())
+        f"  valid CER {result.validation.cer:6.2%}  WER {result.validation.wer:6.2%}"
+        + (f"  (CER by weights:{others})" if len(results) > 1 else "")
+        + f"\n    reference   {result.references[index]}\n    hypothesis  {result.hypotheses[index]}"
+        + "".join(f"\n    CER {cer:6.2%}  {name}" for name, cer in result.validation.cer_by_language.items())
     )
 
 
-def figures(learner: Learner, run: Run, pace: Pace, looks: Mapping[str, Look]) -> dict[str, float | int | None]:
-    """A row of metrics.csv. The columns `valid_` are of the plain weights, those of averages have their own."""
-    found = looks[PLAIN].validation if looks else None
+def metrics_row(
+    learner: Learner, run: Run, pace: Pace, results: Mapping[str, ValidationResult]
+) -> dict[str, float | int | None]:
+    """Return a row of metrics.csv. Columns `valid_` are of the network's own weights; averages have their own columns."""
+    validation = results[PLAIN].validation if results else None
     memory = peak_memory_mb(learner.fabric.device)
     row: dict[str, float | int | None] = {
         "epoch": run.epoch,
@@ -358,15 +230,15 @@ def figures(learner: Learner, run: Run, pace: Pace, looks: Mapping[str, Look]) -
         "audio_s_per_s": round(pace.audio_s_per_s, 1),
         "data_wait": round(pace.data_wait, 4),
         "memory_mb": None if memory is None else round(memory),
-        "valid_loss": found.loss if found else None,
-        "valid_cer": found.cer if found else None,
-        "valid_wer": found.wer if found else None,
+        "valid_loss": validation.loss if validation else None,
+        "valid_cer": validation.cer if validation else None,
+        "valid_wer": validation.wer if validation else None,
     }
     for name, wanted in (
         ("ema", learner.settings.ema_decay is not None),
         ("average", learner.settings.average_last > 1),
     ):
         if wanted:
-            row[f"{name}_cer"] = looks[name].validation.cer if name in looks else None
-    by_language = found.cer_by_language if found else {}
-    return row | {f"valid_cer_{name}": by_language.get(name) for name in sorted(learner.data.rules_of)}
+            row[f"{name}_cer"] = results[name].validation.cer if name in results else None
+    by_language = validation.cer_by_language if validation else {}
+    return row | {f"valid_cer_{name}": by_language.get(name) for name in learner.data.rules_by_language.by_language}

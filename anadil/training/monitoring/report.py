@@ -1,4 +1,4 @@
-"""What a long run tells its user; the command line shows it, a test collects it, a library user may leave it out."""
+"""How long work reports to its caller: the command line prints it, tests collect it, and it may be silent."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ class Reporter(Protocol):
     def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None: ...
 
     def progress(self, stage: str, done: float, total: float, note: str = "") -> None:
-        """`done` of `total` of a stage; called often."""
+        """Show that `done` of `total` of a stage is complete; called often."""
 
 
 class Silent:
-    """Tells nothing."""
+    """Reports nothing."""
 
     def say(self, text: str) -> None:
         pass

@@ -77,7 +77,7 @@ def read_source(init: InitSettings, out: Path | None = None) -> tuple[Source, di
     return source, network.state_dict()
 
 
-def resolve(config: Config, source: Source) -> Config:
+def resolve_config(config: Config, source: Source) -> Config:
     """The config with what was left out taken from the source, and `init.head` decided.
 
     Raises AnadilError naming every key that contradicts the source.

@@ -3,12 +3,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from anadil.data.augment.channel import clip_peaks, code, mu_law_coded, telephone
+from anadil.data.augment.channel import apply_codec, clip_peaks, mu_law_coded, telephone
 from tests.support.signals import RATE, lag, power_db, sine, speech_with_pauses
 
 
 @pytest.mark.parametrize("overload_db", [0.0, 3.0, 20.0])
-def test_clipping_cuts_the_peaks_alone(overload_db: float) -> None:
+def test_clipping_changes_only_the_peaks(overload_db: float) -> None:
     tone = sine(300, amplitude=0.8)
     clipped = clip_peaks(tone, overload_db)
     limit = np.abs(tone).max() * 10 ** (-overload_db / 20)
@@ -53,7 +53,7 @@ def noisy_speech(rate: int) -> np.ndarray:
 def test_codecs_keep_length_and_time_at_any_rate(form: str, rate: int) -> None:
     speech = noisy_speech(rate)
     for kbps in (8.0, 32.0):
-        heard = code(speech, rate, form, kbps)
+        heard = apply_codec(speech, rate, form, kbps)
         assert len(heard) == len(speech) and np.isfinite(heard).all()
         assert abs(lag(heard, speech)) <= max(1, rate // 8000)
         assert not np.array_equal(heard, speech)
@@ -62,6 +62,6 @@ def test_codecs_keep_length_and_time_at_any_rate(form: str, rate: int) -> None:
 @pytest.mark.parametrize("form", ["mp3", "opus"])
 def test_a_higher_bit_rate_is_nearer_to_the_original_and_the_outcome_is_always_the_same(form: str) -> None:
     speech = noisy_speech(RATE)
-    losses = [power_db(code(speech, RATE, form, kbps) - speech) for kbps in (8, 16, 32, 64)]
+    losses = [power_db(apply_codec(speech, RATE, form, kbps) - speech) for kbps in (8, 16, 32, 64)]
     assert losses[0] > losses[2] > losses[3]
-    np.testing.assert_array_equal(code(speech, RATE, form, 12), code(speech, RATE, form, 12))
+    np.testing.assert_array_equal(apply_codec(speech, RATE, form, 12), apply_codec(speech, RATE, form, 12))

@@ -15,7 +15,6 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from anadil.cli.train import judge
 from anadil.errors import AnadilError
 from anadil.models.acoustic import AcousticModel, load_model
 from anadil.models.conformer import ConformerSettings
@@ -26,8 +25,8 @@ from anadil.training.distributed.sharding import _blocks, local, refuse_layerdro
 from anadil.training.learner import Learner
 from anadil.training.train import train
 from tests.support.micro import BLOCKS, micro_data
-from tests.training.distributed.test_workers import assert_same_course, data_of, posix
-from tests.training.test_train import metrics
+from tests.support.runs import metrics
+from tests.support.workers import assert_same_course, data_of, posix
 
 STATES = ("network", "optimizer", "ema", "precision")
 
@@ -49,7 +48,7 @@ def _work(rank: int, ports: list[int], jobs: Any) -> None:
 
         module.take_step = step  # type: ignore[assignment]
         try:
-            train(Config.model_validate(data), out, judge, resume=resume)
+            train(Config.model_validate(data), out, resume=resume)
         except BaseException as error:
             jobs.send(repr(error))
         else:
@@ -99,7 +98,7 @@ def pair() -> Iterator[Pair]:
 
 
 def alone(data: dict[str, Any], out: Path, resume: bool = False) -> None:
-    train(Config.model_validate(data), out, judge, resume=resume)
+    train(Config.model_validate(data), out, resume=resume)
 
 
 def conformer(micro: Path, epochs: int = 2) -> dict[str, Any]:

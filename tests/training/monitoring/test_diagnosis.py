@@ -37,10 +37,10 @@ def settings(**fields: Any) -> TrainingSettings:
 
 
 BLANKS = [
-    # lr, labels a frame, loss, first loss
+    # lr, labels per frame, loss, first loss
     ((5e-5, 0.3, 3.0, 3.1), "the learning rate 5e-05 is low: try training.lr=0.0005"),
     ((0.04, 0.3, 9.0, 3.0), "the loss has grown: the learning rate 0.04 is high: try training.lr=0.01"),
-    ((0.002, 0.75, 3.0, 3.1), "the text is dense, 0.75 labels a frame leave no room"),
+    ((0.002, 0.75, 3.0, 3.1), "the text is dense, 0.75 labels per frame leave no room"),
     ((0.002, 0.3, 3.0, 3.1), "most often this is the plateau where CTC starts"),
     ((5e-5, 0.3, 1.0, 3.0), "most often this is the plateau"),  # low, but it learns
 ]
@@ -50,7 +50,7 @@ BLANKS = [
 def test_blanks_are_explained_by_their_likeliest_cause(seen: tuple[float, float, float, float], cause: str) -> None:
     lr, labels_per_frame, loss, first_loss = seen
     message = explain_blanks(200, settings(lr=lr), labels_per_frame, loss, first_loss)
-    assert message.startswith(f"after 200 steps the model emits blanks alone (loss {loss:.2f} nats a label): {cause}")
+    assert message.startswith(f"after 200 steps the model emits only blanks (loss {loss:.2f} nats per label): {cause}")
 
 
 NOT_FINITE = [

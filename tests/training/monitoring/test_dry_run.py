@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import itertools
 import re
+import sys
 import xml.etree.ElementTree as ET
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
 
@@ -21,8 +23,10 @@ from anadil.training.monitoring import find_lr as finder
 from anadil.training.monitoring.chart import Chart, svg
 from anadil.training.monitoring.dry_run import dry_run
 from anadil.training.monitoring.find_lr import RangeTest, explain, find_lr
-from tests.support.micro import micro_config, micro_data, write_config, write_lines
-from tests.training.test_train import Told, entries
+from tests.support.curves import curves
+from tests.support.lines import write_lines
+from tests.support.micro import micro_config, micro_data, write_config
+from tests.support.runs import Told, entries
 
 
 def test_a_dry_run_tells_memory_speed_and_the_end_and_writes_nothing(tmp_path: Path, micro: Path) -> None:
@@ -54,11 +58,11 @@ def test_the_longest_batch_is_tried_and_too_little_memory_is_named(
 ) -> None:
     seen: list[int] = []
 
-    def no_memory(learner: object, pieces: list[Batch], *_: object) -> None:
-        seen.append(pieces[0].waveforms.numel())
+    def no_memory(learner: object, batch: Batch, *_: object) -> None:
+        seen.append(batch.waveforms.numel())
         raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
 
-    monkeypatch.setattr(step_module, "_gradients", no_memory)
+    monkeypatch.setattr(step_module, "_loss", no_memory)
     with pytest.raises(AnadilError, match=r"out of memory in a batch of [\d.]+ s.*\n.*training.batch_seconds") as e:
         dry_run(micro_config(micro / "train.jsonl"), tmp_path / "run")
     (n_samples,) = seen
@@ -150,18 +154,28 @@ def test_find_lr_on_the_command_line(tmp_path: Path, micro: Path, monkeypatch: p
 # --- curves
 
 
+CHARTS = [
+    Chart("a < b", "epoch", {"x & y": [(1, 0.5), (2, float("nan")), (3, 0.25)], "none": []}, percent=True),
+    Chart("log", "lr", {"one": [(1e-6, 2.0), (1.0, 2.0)]}, log_x=True, marks={"here": 1e-3}),
+    Chart("empty", "x", {}),
+]
+
+
 def test_a_chart_draws_every_curve_and_survives_what_is_not_finite() -> None:
-    drawn = svg(
-        [
-            Chart("a < b", "epoch", {"x & y": [(1, 0.5), (2, float("nan")), (3, 0.25)], "none": []}, percent=True),
-            Chart("log", "lr", {"one": [(1e-6, 2.0), (1.0, 2.0)]}, log_x=True, marks={"here": 1e-3}),
-            Chart("empty", "x", {}),
-        ]
-    )
-    root = ET.fromstring(drawn)
-    lines = [line.get("points", "") for line in root.iter("{http://www.w3.org/2000/svg}polyline")]
-    assert [len(line.split()) for line in lines] == [2, 2]
-    (x0, y0), (x1, y1) = (tuple(map(float, point.split(","))) for point in lines[0].split())
+    drawn = svg(CHARTS)
+    lines = curves(drawn)
+    assert {name: len(points) for name, points in lines.items()} == {"a < b: x & y": 2, "log: one": 2}
+    (x0, y0), (x1, y1) = lines["a < b: x & y"]
     assert x0 < x1 and y0 < y1  # lower is further down
-    texts = "".join(root.itertext())
-    assert all(part in texts for part in ("a < b", "x & y 25.0%", "here", "nothing yet", "0.01"))
+    texts = "".join(ET.fromstring(drawn).itertext())
+    assert all(part in texts for part in ("a < b", "x & y 25.0%", "here", "nothing yet", "epoch"))
+
+
+def test_a_chart_is_the_same_in_every_thread_and_leaves_matplotlibs_settings_alone() -> None:
+    matplotlib = pytest.importorskip("matplotlib")
+    keys = ("svg.hashsalt", "svg.fonttype", "font.size")
+    before = [matplotlib.rcParams[key] for key in keys]
+    with ThreadPoolExecutor(4) as pool:
+        drawn = set(pool.map(svg, [CHARTS] * 8))
+    assert len(drawn) == 1 and "dc:date" not in drawn.pop()
+    assert [matplotlib.rcParams[key] for key in keys] == before and "matplotlib.pyplot" not in sys.modules

@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from anadil.cli.train import judge
 from anadil.data.batches import Batch
 from anadil.errors import AnadilError
 from anadil.models.acoustic import AcousticModel
@@ -14,7 +13,7 @@ from anadil.models.quartznet import QuartzNetSettings
 from anadil.training import step, train
 from anadil.training.config import Config
 from anadil.training.monitoring import memory
-from anadil.training.monitoring.memory import available_bytes, bytes_kept, explain_out_of_memory, halve_until_it_fits
+from anadil.training.monitoring.memory import available_bytes, bytes_kept, explaining_out_of_memory, halve_until_it_fits
 from anadil.training.monitoring.report import Silent
 from tests.support.micro import micro_data, write_corpus
 
@@ -39,7 +38,7 @@ def batch_seconds_of(run: Path) -> float:
 
 def test_auto_is_what_suits_little_speech_where_memory_allows(tmp_path: Path) -> None:
     told = Told()
-    train.train(auto(tmp_path), tmp_path / "run", judge, told)
+    train.train(auto(tmp_path), tmp_path / "run", told)
     assert batch_seconds_of(tmp_path / "run") == memory.FEWEST_S
     assert any("batches of 30 s of audio" in line for line in told.said)
     assert "batch_seconds: 30.0" in (tmp_path / "run/last/config.yaml").read_text()
@@ -51,12 +50,12 @@ def test_auto_is_less_where_memory_is_short_and_a_resumed_run_takes_the_same(
     cache_bytes = 2048 * 2**20
     monkeypatch.setattr(memory, "available_bytes", lambda: cache_bytes + 1_200_000)
     config = auto(tmp_path)
-    train.train(config, tmp_path / "run", judge)
+    train.train(config, tmp_path / "run")
     found = batch_seconds_of(tmp_path / "run")
     assert 2 < found < 25
     monkeypatch.setattr(memory, "available_bytes", lambda: 64 * GIB)
     more = Config.model_validate(micro_data(tmp_path / "train.jsonl", epochs=2, batch_seconds="auto"))
-    train.train(more, tmp_path / "run", judge, resume=True)
+    train.train(more, tmp_path / "run", resume=True)
     assert batch_seconds_of(tmp_path / "run") == found
 
 
@@ -65,7 +64,7 @@ def test_memory_too_small_for_the_longest_utterance_is_told_before_training(
 ) -> None:
     monkeypatch.setattr(memory, "available_bytes", lambda: 2048 * 2**20 + 50_000)
     with pytest.raises(AnadilError, match=r"the longest training utterance, 1\.\d s, does not fit") as caught:
-        train.train(auto(tmp_path), tmp_path / "run", judge)
+        train.train(auto(tmp_path), tmp_path / "run")
     assert "data.max_duration" in str(caught.value)
 
 
@@ -133,8 +132,8 @@ def test_out_of_memory_says_which_number_to_lower(
 ) -> None:
     batch = Batch(torch.zeros(n, 10), torch.tensor([128000] + [9] * (n - 1)), torch.ones(n, 1).long(),
                   torch.ones(n).long(), tuple(range(n)))  # fmt: skip
-    with pytest.raises(AnadilError, match=what):
-        raise AnadilError(explain_out_of_memory(batch, 16000, 30))
+    with pytest.raises(AnadilError, match=what), explaining_out_of_memory([batch], 16000, 30):
+        raise MemoryError
 
     def full(*_: object) -> None:
         raise RuntimeError(
@@ -144,10 +143,10 @@ def test_out_of_memory_says_which_number_to_lower(
     monkeypatch.setattr(step, "_loss", full)
     config = Config.model_validate(micro_data(write_corpus(tmp_path), batch_seconds=4))
     with pytest.raises(AnadilError, match=r"out of memory in a batch of [\d.]+ s of audio .*\n  next: lower "):
-        train.train(config, tmp_path / "run", judge)
+        train.train(config, tmp_path / "run")
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
 def test_auto_on_a_gpu(tmp_path: Path) -> None:
-    train.train(auto(tmp_path, accelerator="cuda"), tmp_path / "run", judge)
+    train.train(auto(tmp_path, accelerator="cuda"), tmp_path / "run")
     assert batch_seconds_of(tmp_path / "run") == memory.FEWEST_S

@@ -9,7 +9,6 @@ import pytest
 import torch
 import yaml
 
-from anadil.cli.train import judge
 from anadil.errors import AnadilError
 from anadil.models.acoustic import load_model
 from anadil.settings import read_yaml
@@ -174,7 +173,7 @@ def test_training_goes_on_from_a_converted_model(name: str, tmp_path: Path, monk
         return replace(prepare(*args), acoustic=started)
 
     monkeypatch.setattr(training, "prepare", from_converted)
-    run = train(config, tmp_path / "run", judge)
+    run = train(config, tmp_path / "run")
     losses = [line.split(",")[4] for line in (tmp_path / "run/metrics.csv").read_text().splitlines()[1:]]
     assert float(losses[-1]) < 0.6 * float(losses[0]) and run.step >= 20
     convert(tmp_path / "run/last", tmp_path / "back.nemo", Silent())

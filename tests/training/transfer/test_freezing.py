@@ -11,7 +11,6 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from anadil.cli.train import judge
 from anadil.errors import AnadilError
 from anadil.training.config import Config, TrainingSettings
 from anadil.training.optimizers import Pull, begin_thaw, build_optimizer, set_learning_rates
@@ -19,9 +18,8 @@ from anadil.training.train import train
 from anadil.training.transfer.freezing import apply_freezing, block_depths, frozen_names, is_frozen, lr_factors
 from anadil.training.transfer.settings import InitSettings
 from tests.support.micro import BLOCKS
-from tests.training.test_checkpoint import EVERY_STEP, Crash, CrashAt, assert_same_run
-from tests.training.test_train import Told
-from tests.training.transfer.test_weights import data_of, prepared, spoken, weights_of
+from tests.support.runs import EVERY_STEP, Crash, CrashAt, Told, assert_same_run
+from tests.support.transfer import data_of, prepared, spoken, weights_of
 
 
 def init_of(**fields: Any) -> InitSettings:
@@ -67,13 +65,13 @@ EVERYTHING = {f"{kind} {block}" for kind in (NORM, STATISTIC, "filters") for blo
 def test_what_is_frozen_holds_still_bit_by_bit(tmp_path: Path, micro: Path, freeze: Any, moves: set[str]) -> None:
     data = run_data(tmp_path, micro, freeze=freeze)
     data["training"] |= {"epochs": 1, "weight_decay": 0.3}
-    train(Config.model_validate(data), tmp_path / "run", judge)
+    train(Config.model_validate(data), tmp_path / "run")
     assert {kind_of(name) for name in changed(tmp_path / "run", micro / "run/best")} == moves
 
 
 def test_more_blocks_than_there_are_cannot_be_frozen(tmp_path: Path, micro: Path) -> None:
     with pytest.raises(AnadilError, match="first_n: 4, but the encoder has 3 blocks\n  next: give at most 3"):
-        train(Config.model_validate(run_data(tmp_path, micro, freeze={"first_n": 4})), tmp_path / "run", judge)
+        train(Config.model_validate(run_data(tmp_path, micro, freeze={"first_n": 4})), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
@@ -112,7 +110,7 @@ def test_unfreezing_after_an_epoch(tmp_path: Path, micro: Path) -> None:
 
     data = run_data(tmp_path, micro, freeze="encoder", unfreeze_after=2)
     data["training"]["epochs"] = 4
-    train(Config.model_validate(data), tmp_path / "run", judge, Watch(look))
+    train(Config.model_validate(data), tmp_path / "run", Watch(look))
     assert seen == [{"head"}, {"head"}, EVERYTHING]
     state = torch.load(max((tmp_path / "run/checkpoints").iterdir()), weights_only=True)
     since = {(group["frozen"], group["since"]) for group in state["optimizer"]["param_groups"]}
@@ -137,11 +135,11 @@ def test_a_resumed_transfer_is_exact_across_the_unfreezing_and_needs_no_source(
     data["init"]["from"] = str(source)
     data["training"]["optimizer"] = optimizer
     config = Config.model_validate(data)
-    train(config, tmp_path / "undisturbed", judge)
+    train(config, tmp_path / "undisturbed")
     for attempt, crash_after in enumerate((3, 1, 1, 2, 1, 1, 99)):  # of 12 steps, 4 an epoch
         torch.manual_seed(crash_after)
         try:
-            train(config, tmp_path / "run", judge, CrashAt(crash_after), resume=attempt > 0)
+            train(config, tmp_path / "run", CrashAt(crash_after), resume=attempt > 0)
         except Crash:
             shutil.rmtree(source, ignore_errors=True)
         else:
@@ -152,22 +150,22 @@ def test_a_resumed_transfer_is_exact_across_the_unfreezing_and_needs_no_source(
 def test_a_run_whose_start_is_lost_cannot_go_on(tmp_path: Path, micro: Path) -> None:
     config = Config.model_validate(run_data(tmp_path, micro, l2_sp=0.5))
     with pytest.raises(Crash):
-        train(config, tmp_path / "run", judge, CrashAt(3))
+        train(config, tmp_path / "run", CrashAt(3))
     for name in ("start.safetensors", "init.json"):
         (tmp_path / "run" / name).unlink()
         with pytest.raises(AnadilError, match=rf"{name}, which a run .* cannot be read.*\n  next: leave --resume out"):
-            train(config, tmp_path / "run", judge, resume=True)
+            train(config, tmp_path / "run", resume=True)
 
 
 def test_a_resumed_run_has_the_same_source(tmp_path: Path, micro: Path) -> None:
     data = run_data(tmp_path, micro, freeze="encoder")
     with pytest.raises(Crash):
-        train(Config.model_validate(data), tmp_path / "run", judge, CrashAt(3))
+        train(Config.model_validate(data), tmp_path / "run", CrashAt(3))
     data["init"] = {"from": "elsewhere", "freeze": "none"}
     with pytest.raises(
         AnadilError, match=r'(?s)init.freeze was "encoder", is "none".*init.from was .*, is "elsewhere"'
     ):
-        train(Config.model_validate(data), tmp_path / "run", judge, resume=True)
+        train(Config.model_validate(data), tmp_path / "run", resume=True)
 
 
 # --- names and rates
@@ -269,7 +267,7 @@ def test_l2_sp_draws_weights_to_their_start() -> None:
 def test_the_harder_the_pull_the_nearer_to_the_start(tmp_path: Path, micro: Path) -> None:
     def distance(strength: float) -> float:
         out = tmp_path / f"{strength:g}"
-        train(Config.model_validate(run_data(tmp_path, micro, l2_sp=strength, head="new")), out, judge)
+        train(Config.model_validate(run_data(tmp_path, micro, l2_sp=strength, head="new")), out)
         now, start = weights_of(out / "last"), weights_of(micro / "run/best")
         assert (out / "start.safetensors").exists() == (strength > 0)
         return sum(float((now[name] - start[name]).square().sum()) for name in now if name.endswith("conv.weight"))

@@ -12,7 +12,6 @@ import yaml
 from safetensors.torch import load_file
 
 import anadil
-from anadil.cli.train import judge
 from anadil.errors import AnadilError
 from anadil.export.onnx import export_folder
 from anadil.models.acoustic import load_model
@@ -25,9 +24,8 @@ from anadil.training.transfer.freezing import apply_freezing, block_depths, froz
 from anadil.training.transfer.lora import insert_lora, is_lora, merged_state
 from anadil.training.transfer.settings import InitSettings
 from tests.support.hugging_face import write, write_mms
-from tests.training.test_checkpoint import EVERY_STEP, assert_resumes_exactly
-from tests.training.test_train import Told
-from tests.training.transfer.test_weights import data_of, log_probs, prepared, spoken, weights_of
+from tests.support.runs import EVERY_STEP, Told, assert_resumes_exactly
+from tests.support.transfer import data_of, log_probs, prepared, spoken, weights_of
 
 
 def run_data(folder: Path, micro: Path, source: Path, letters: str = "abc", **init: Any) -> dict[str, Any]:
@@ -63,7 +61,7 @@ def test_mms_is_converted_with_its_language(tmp_path: Path) -> None:
 def test_a_head_is_mapped_and_the_convolutions_hold_still(tmp_path: Path, micro: Path) -> None:
     write(tmp_path / "hf", "xls-r")
     data = run_data(tmp_path, micro, tmp_path / "hf", "açb") | {"augment": {}}
-    train(Config.model_validate(data), tmp_path / "run", judge)
+    train(Config.model_validate(data), tmp_path / "run")
     source = read_hugging_face(str(tmp_path / "hf")).loaded.acoustic.network.state_dict()
     model = load_model(tmp_path / "run/last")
     assert model.rules.labels == (" ", "a", "b", "ç")
@@ -92,7 +90,7 @@ def test_single_settings_change_and_what_it_does_not_have_is_refused(tmp_path: P
     assert start.config.model.kind == "wav2vec2" and start.config.model.layerdrop == 0
     assert start.start is not None and [label.kind for label in start.start.labels] == ["same"] * 4
     for changes, message in (
-        ({"features": {"mels": 40}, "model": {"kind": "hubert"}}, "features of its own"),
+        ({"features": {"mels": 40}, "model": {"kind": "hubert"}}, "has its own features"),
         ({"init": {"from": str(micro / "run/best"), "adapter": "tur"}}, "no model of Hugging Face"),
         ({"model": {"kind": "wav2vec2", "num_hidden_layers": 3}}, "not there"),
     ):

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 import torch
 
-from anadil.cli.train import judge
 from anadil.errors import AnadilError
 from anadil.export.onnx import export_folder
 from anadil.models.acoustic import load_model
@@ -18,8 +17,8 @@ from anadil.training.transfer.freezing import apply_freezing, lr_factors
 from anadil.training.transfer.lora import insert_lora, is_lora, merged_state, projection_of
 from anadil.training.transfer.settings import InitSettings
 from tests.support.micro import micro_data
-from tests.training.test_checkpoint import EVERY_STEP, assert_resumes_exactly
-from tests.training.transfer.test_weights import data_of, log_probs, prepared, spoken, weights_of
+from tests.support.runs import EVERY_STEP, assert_resumes_exactly
+from tests.support.transfer import data_of, log_probs, prepared, spoken, weights_of
 
 LAYERS = 2
 
@@ -29,7 +28,7 @@ def conformer(micro: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model folder of a Conformer that has seen the recordings once."""
     small = {"kind": "conformer", "n_layers": LAYERS, "d_model": 16, "dropout": 0.1, "conv_kernel_size": 5}
     data = micro_data(micro / "train.jsonl", epochs=1, lr=0.002, batch_seconds=2.5) | {"model": small}
-    train(Config.model_validate(data), tmp_path_factory.mktemp("lora") / "source", judge)
+    train(Config.model_validate(data), tmp_path_factory.mktemp("lora") / "source")
     return tmp_path_factory.getbasetemp() / "lora0/source/last"
 
 
@@ -63,7 +62,7 @@ def test_only_the_updates_and_the_head_learn_and_what_is_saved_is_plain(
     tmp_path: Path, micro: Path, conformer: Path
 ) -> None:
     data = data_with(tmp_path, micro, conformer, {"targets": ["q", "out"], "dropout": 0.1})
-    train(Config.model_validate(data), tmp_path / "run", judge)
+    train(Config.model_validate(data), tmp_path / "run")
     before, after = weights_of(conformer), weights_of(tmp_path / "run/last")
     assert before.keys() == after.keys()
     moved = {
@@ -115,7 +114,7 @@ def test_projections_by_name(name: str, projection: str | None) -> None:
 def test_what_cannot_be_adapted_is_refused(tmp_path: Path, micro: Path) -> None:
     data = data_of(spoken(tmp_path, micro), micro, init={"lora": {}})
     with pytest.raises(AnadilError, match="no attention to adapt"):
-        train(Config.model_validate(data), tmp_path / "run", judge)
+        train(Config.model_validate(data), tmp_path / "run")
     for init in ({"freeze": "encoder"}, {"l2_sp": 0.1}):
         with pytest.raises(ValueError, match="lora freezes the encoder itself"):
             InitSettings.model_validate({"from": "x", "lora": {}, **init})

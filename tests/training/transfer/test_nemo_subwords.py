@@ -8,7 +8,6 @@ import pytest
 import sentencepiece
 
 import anadil
-from anadil.cli.train import judge
 from anadil.errors import AnadilError
 from anadil.export.layout import read_rules, read_settings
 from anadil.export.onnx import export_folder
@@ -49,7 +48,7 @@ def test_texts_are_encoded_as_sentencepiece_does(shared: Path, tmp_path: Path, f
         assert all(rules.encode(text) == theirs.encode(text) for text in texts)
         assert all(rules.decode(rules.encode(text)) == text for text in texts)
     plain = read_nemo(source).loaded.rules
-    longest_first = [plain._ids[unit] for text in texts for unit in plain._unit.findall(" " + text)]
+    longest_first = [plain._ids[unit] for text in texts for unit in plain._label_pattern.findall(" " + text)]
     assert longest_first != [label for text in texts for label in plain.encode(text)]  # it would have been otherwise
     for other in ("<unk>", "q"):
         with pytest.raises(AnadilError, match="no label for"):
@@ -72,7 +71,7 @@ def test_fine_tuned_and_back_to_nemo(shared: Path, tmp_path: Path) -> None:
         "init": {"from": str(source), "head": "keep"},
         "training": {"epochs": 1, "batch_seconds": 20, "warmup_steps": 1, "accelerator": "cpu"},
     }
-    train(Config.model_validate(data), tmp_path / "run", judge)
+    train(Config.model_validate(data), tmp_path / "run")
     tuned = load_model(tmp_path / "run/best").rules
     assert (tuned.labels, tuned.subwords) == (rules.labels, rules.subwords) and tuned.subwords
     convert(tmp_path / "run/best", tmp_path / "tuned.nemo", Silent())

@@ -11,62 +11,24 @@ from typing import Any
 import pytest
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
 from anadil.cli.main import main
-from anadil.cli.train import judge
 from anadil.errors import AnadilError
 from anadil.models.acoustic import load_model
 from anadil.models.conformer import ConformerSettings
 from anadil.models.nemo.read import read_nemo
 from anadil.text.relatives import label_inits
 from anadil.training.config import Config, load_config
-from anadil.training.prepare import Prepared, prepare
 from anadil.training.train import train
 from anadil.training.transfer import weights as module
 from anadil.training.transfer.weights import NOISE, map_rows
-from tests.support.micro import BLOCKS, micro_data, write_config, write_lines
-from tests.training.test_train import Told
+from tests.support.micro import BLOCKS, micro_data, write_config
+from tests.support.runs import Told
+from tests.support.transfer import data_of, log_probs, prepared, spoken, weights_of
 
 HEAD = "decoder.decoder_layers.0."
 LABELS = [" ", "a", "b", "c"]  # of the source
-
-
-def spoken(folder: Path, micro: Path, letters: str = "abc", name: str = "t.jsonl") -> Path:
-    """The source's recordings with other letters for its a, b and c."""
-    folder.mkdir(exist_ok=True)
-    table = str.maketrans(dict(zip("abc", letters, strict=True)))
-    lines = [json.loads(line) for line in (micro / "train.jsonl").read_text(encoding="utf-8").splitlines()]
-    return write_lines(
-        folder / name,
-        [
-            {"audio_filepath": str(micro / line["audio_filepath"]), "text": line["text"].translate(table)}
-            for line in lines
-        ],
-    )
-
-
-def data_of(manifest: Path, micro: Path, language: str = "und", init: dict[str, Any] | None = None) -> dict[str, Any]:
-    """A config of another language that leaves features and model to the source."""
-    data = micro_data(manifest, manifest, epochs=2)
-    del data["features"], data["model"], data["training"]["flat_start_steps"]
-    return data | {"language": language, "init": {"from": str(micro / "run/best")} | (init or {})}
-
-
-def prepared(data: dict[str, Any], out: Path, told: Told | None = None) -> Prepared:
-    return prepare(Config.model_validate(data), out, told or Told())
-
-
-def weights_of(model: Path) -> dict[str, Tensor]:
-    return load_file(model / "model.safetensors")
-
-
-def log_probs(acoustic: torch.nn.Module) -> Tensor:
-    samples = torch.randn(2, 16000, generator=torch.Generator().manual_seed(1))
-    with torch.no_grad():
-        output: Tensor = acoustic.eval()(samples, torch.tensor([16000, 12000]))[0]
-    return output
 
 
 # --- the head
@@ -148,7 +110,7 @@ def test_what_is_left_out_is_the_sources(tmp_path: Path, micro: Path) -> None:
 def test_the_same_language_keeps_head_labels_and_text_rules(tmp_path: Path, micro: Path) -> None:
     manifest = micro / "train.jsonl"
     data = micro_data(manifest, epochs=1) | {"text": {"lowercase": False, "map": {"x": "c"}}}
-    train(Config.model_validate(data), tmp_path / "source", judge)
+    train(Config.model_validate(data), tmp_path / "source")
     few = spoken(tmp_path, micro, "aab")  # no c, which the model must not forget
     data = data_of(few, micro, "en", {"from": str(tmp_path / "source/last")}) | {"tokenizer": {"labels": "auto"}}
     start = prepared(data, tmp_path)
@@ -181,7 +143,7 @@ def test_the_flat_start_is_for_a_new_head_on_a_frozen_encoder(
 
 def test_a_single_key_changes_the_sources_model(tmp_path: Path, micro: Path) -> None:
     data = micro_data(micro / "train.jsonl", epochs=1) | {"model": {"preset": "small", "dropout": 0.1}, "features": {}}
-    train(Config.model_validate(data), tmp_path / "source", judge)
+    train(Config.model_validate(data), tmp_path / "source")
     data = data_of(spoken(tmp_path, micro), micro, init={"from": str(tmp_path / "source/last")})
     model = prepared(data | {"model": {"dropout": 0.3}}, tmp_path).config.model
     assert (model.preset, model.dropout) == ("small", 0.3)
@@ -189,7 +151,7 @@ def test_a_single_key_changes_the_sources_model(tmp_path: Path, micro: Path) -> 
     source = tmp_path / "conformer"
     small = {"kind": "conformer", "n_layers": 1, "d_model": 16, "dropout": 0.1}
     conformer = micro_data(micro / "train.jsonl", epochs=1) | {"model": small}
-    train(Config.model_validate(conformer), source, judge)
+    train(Config.model_validate(conformer), source)
     again = data_of(spoken(tmp_path, micro), micro, init={"from": str(source / "last")})
     changed = prepared(again | {"model": {"kind": "conformer", "dropout": 0.3}}, tmp_path).config.model
     assert isinstance(changed, ConformerSettings) and (changed.d_model, changed.dropout) == (16, 0.3)
@@ -213,12 +175,12 @@ def test_a_nemo_archive_is_a_source(tmp_path: Path, micro: Path, shared: Path) -
 
 def test_subwords_are_kept_with_their_tokenizer(tmp_path: Path, micro: Path) -> None:
     data = micro_data(micro / "train.jsonl", epochs=1) | {"tokenizer": {"kind": "unigram", "size": 8}}
-    train(Config.model_validate(data), tmp_path / "source", judge)
+    train(Config.model_validate(data), tmp_path / "source")
     rules = load_model(tmp_path / "source/last").rules
     again = data_of(spoken(tmp_path, micro), micro, "en", {"from": str(tmp_path / "source/last")})
     kept = prepared(again, tmp_path)
     assert kept.rules == rules and kept.rules.subwords
-    train(kept.config.model_copy(update={"text": Config.model_validate(again).text}), tmp_path / "run", judge)
+    train(kept.config.model_copy(update={"text": Config.model_validate(again).text}), tmp_path / "run")
     assert load_model(tmp_path / "run/last").rules == rules
     with pytest.raises(AnadilError, match=r"tokenizer.kind is char, in .*last unigram"):
         prepared(again | {"tokenizer": {"kind": "char"}}, tmp_path)
@@ -281,7 +243,7 @@ def test_a_run_does_not_replace_its_own_source(tmp_path: Path, micro: Path) -> N
     shutil.copytree(micro / "run/best", tmp_path / "run/best")
     data = data_of(spoken(tmp_path, micro), micro, init={"from": str(tmp_path / "run/best")})
     with pytest.raises(AnadilError, match=r"lies in .*run, which this run replaces"):
-        train(Config.model_validate(data), tmp_path / "run", judge, force=True)
+        train(Config.model_validate(data), tmp_path / "run", force=True)
     assert load_model(tmp_path / "run/best").name == "micro"
 
 
@@ -325,21 +287,21 @@ def test_a_run_from_the_command_line_needs_its_source_no_more(
 def test_a_start_from_a_model_that_knows_the_sounds_needs_fewer_steps(tmp_path: Path, micro: Path) -> None:
     """The same recordings under other letters: mapped letters carry over, a new head on a frozen encoder learns them."""
     manifest = spoken(tmp_path, micro, "áćb")  # b is spoken c
-    run = train(Config.model_validate(data_of(manifest, micro)), tmp_path / "mapped", judge)
+    run = train(Config.model_validate(data_of(manifest, micro)), tmp_path / "mapped")
     data = data_of(manifest, micro)
     del data["init"]
     scratch = data | {"features": {"mels": 20}, "model": {"blocks": BLOCKS}}
-    from_scratch = train(Config.model_validate(scratch), tmp_path / "scratch", judge)
+    from_scratch = train(Config.model_validate(scratch), tmp_path / "scratch")
     assert run.best is not None and from_scratch.best is not None
     assert run.best.cer < 0.6 < from_scratch.best.cer
 
 
 def test_a_run_from_scratch_leaves_nothing_of_an_earlier_transfer(tmp_path: Path, micro: Path) -> None:
     data = data_of(spoken(tmp_path, micro), micro, init={"l2_sp": 0.1})
-    train(Config.model_validate(data), tmp_path / "run", judge)
+    train(Config.model_validate(data), tmp_path / "run")
     of_transfer = {"init.json", "start.safetensors"}
     assert of_transfer <= {path.name for path in (tmp_path / "run").iterdir()}
-    train(Config.model_validate(micro_data(micro / "train.jsonl", epochs=1)), tmp_path / "run", judge, force=True)
+    train(Config.model_validate(micro_data(micro / "train.jsonl", epochs=1)), tmp_path / "run", force=True)
     assert not of_transfer & {path.name for path in (tmp_path / "run").iterdir()}
 
 
@@ -352,4 +314,4 @@ def test_a_full_disk_at_the_start_is_a_plain_message(
     monkeypatch.setattr(module, "save_file", full)
     data = data_of(spoken(tmp_path, micro), micro, init={"l2_sp": 0.1})
     with pytest.raises(AnadilError, match=r"could not write .*start.safetensors.*No space left"):
-        train(Config.model_validate(data), tmp_path / "run", judge)
+        train(Config.model_validate(data), tmp_path / "run")

@@ -1,7 +1,8 @@
-"""Synthetic speech: sentences, voices, and a corpus whose splits share nothing and whose words are what is said."""
+"""Synthetic speech: sentences, voices, and a corpus whose splits share nothing and whose transcripts are exact."""
 
 from __future__ import annotations
 
+import functools
 import re
 import subprocess
 import sys
@@ -15,8 +16,7 @@ import pytest
 
 from anadil import audio
 from anadil.corpora import synthetic
-from anadil.corpora import synthetic as espeak
-from anadil.corpora.synthetic import VOICES, Voice, sentences, synthesize, synthesize_corpus, vary_digits
+from anadil.corpora.synthetic import VOICES, Synthesizer, Voice, sentences, synthesize_corpus, vary_digits
 from anadil.errors import AnadilError
 from anadil.manifest import Utterance, read_manifest
 from anadil.text.numbers import spell_integers
@@ -30,14 +30,14 @@ def turkish_lower(text: str) -> str:
 
 
 def written(text: str) -> str:
-    """What a transcript of `text` holds."""
+    """The transcript of `text`."""
     return re.sub('[.,?!;:"]', "", spell_integers(text, "tr"))
 
 
 # ---- sentences
 
 
-def test_there_are_many_sentences_and_no_two_alike() -> None:
+def test_there_are_many_different_sentences() -> None:
     words = [frozenset(turkish_lower(written(sentence)).split()) for sentence in sentences("tr")]
     assert len(words) >= 700
     shared = [(first, second) for i, first in enumerate(words) for second in words[:i] if len(first & second) >= 3]
@@ -65,7 +65,7 @@ def test_rare_letters_numbers_and_suffixes_are_covered() -> None:
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_the_training_sentences_hold_all_labels(seed: int) -> None:
+def test_the_training_sentences_contain_all_labels(seed: int) -> None:
     texts = synthetic._split(sentences("tr"), 60, 120, np.random.default_rng(seed))
     assert {split: len(part) for split, part in texts.items()} == {
         "valid": 60,
@@ -76,15 +76,15 @@ def test_the_training_sentences_hold_all_labels(seed: int) -> None:
     assert sorted(chain(*texts.values())) == sorted(sentences("tr"))
 
 
-def test_an_unknown_language_names_those_there_are() -> None:
-    with pytest.raises(AnadilError, match=r"language 'xx'; there are some in: tr\n  next"):
+def test_the_error_for_an_unknown_language_lists_the_languages() -> None:
+    with pytest.raises(AnadilError, match=r"language 'xx'; there are sentences for: tr\n  next"):
         sentences("xx")
 
 
 # ---- numbers
 
 
-def test_numbers_change_but_not_their_length_nor_what_a_suffix_agrees_with() -> None:
+def test_numbers_change_but_not_their_length_nor_the_digits_that_a_suffix_agrees_with() -> None:
     text = "0532 evde 7 kişi, 1923'te 340'ı, 9'da 2000'in 10'u"
     varied = [vary_digits(text, np.random.default_rng(seed)) for seed in range(30)]
     pattern = r"0[0-9]{3} evde [1-9] kişi, [1-9][0-9]{2}3'te [1-9]40'ı, 9'da 2000'in 10'u"
@@ -93,14 +93,23 @@ def test_numbers_change_but_not_their_length_nor_what_a_suffix_agrees_with() -> 
         assert len({re.findall("[0-9]+", other)[number] for other in varied}) > 5
 
 
-def test_text_without_numbers_stays() -> None:
+def test_text_without_numbers_is_unchanged() -> None:
     assert vary_digits("Ayşe'nin evi.", np.random.default_rng(0)) == "Ayşe'nin evi."
 
 
 # ---- one utterance
 
 
-def test_synthesize_gives_speech_at_the_rate_asked_for() -> None:
+@functools.cache
+def synthesizer() -> Synthesizer:
+    return Synthesizer()
+
+
+def synthesize(text: str, voice: Voice, sample_rate: int = 16000) -> np.ndarray:
+    return synthesizer().synthesize(text, voice, sample_rate)
+
+
+def test_synthesize_returns_speech_at_the_given_sample_rate() -> None:
     samples = synthesize("Kapıyı kim çalıyor?", Voice("tr", "m3", 150, 50))
     assert samples.dtype == np.float32 and samples.ndim == 1
     assert 1.0 < len(samples) / 16000 < 3.0
@@ -109,7 +118,7 @@ def test_synthesize_gives_speech_at_the_rate_asked_for() -> None:
     assert len(half) == pytest.approx(len(samples) / 2, rel=0.03)
 
 
-def test_rate_pitch_variant_and_text_are_heard() -> None:
+def test_rate_pitch_variant_and_text_change_the_audio() -> None:
     def seconds(text: str, rate: int) -> float:
         return len(synthesize(text, Voice("tr", "adam", rate, 50))) / 16000
 
@@ -143,35 +152,35 @@ def test_nothing_is_printed(capfd: pytest.CaptureFixture[str]) -> None:
     ("voice", "message"),
     [
         (Voice("tr", "nobody"), "no variant 'nobody'"),
-        (Voice("xx", "m3"), "does not speak the language 'xx'"),
+        (Voice("xx", "m3"), "does not have the language 'xx'"),
         (Voice("tr", "m3", rate=20), "rate 20 of voice tr[+]m3 must be 80 to 450"),
         (Voice("tr", "m3", pitch=100), "pitch 100 of voice tr[+]m3 must be 0 to 99"),
     ],
 )
-def test_a_bad_voice_is_refused(voice: Voice, message: str) -> None:
+def test_an_unknown_voice_is_an_error(voice: Voice, message: str) -> None:
     with pytest.raises(AnadilError, match=message):
         synthesize("Merhaba", voice)
 
 
-def test_silence_is_refused() -> None:
-    with pytest.raises(AnadilError, match="says nothing for '...' with voice tr[+]m3"):
+def test_silent_audio_is_an_error() -> None:
+    with pytest.raises(AnadilError, match="produces no sound for '...' with voice tr[+]m3"):
         synthesize("...", Voice("tr", "m3"))
 
 
-def test_without_espeak_the_message_names_the_extra(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_without_espeak_the_error_names_the_extra(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setitem(sys.modules, "espeakng_loader", None)
     with pytest.raises(AnadilError, match=r"pip install 'anadil\[demo\]'"):
         synthesize_corpus(tmp_path, "tr", 0, 0.01)
 
 
-def test_a_data_path_too_long_for_espeak_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    loader = espeak._loader()
+def test_a_data_path_too_long_for_espeak_is_an_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    loader = synthetic._loader()
     far = tmp_path / ("x" * 160) / "espeak-ng-data"
     far.parent.mkdir()
     far.symlink_to(loader.get_data_path(), target_is_directory=True)
     monkeypatch.setattr(loader, "get_data_path", lambda: str(far))
-    with pytest.raises(AnadilError, match="espeak-ng takes 159 at most"):
-        espeak.Speaker()
+    with pytest.raises(AnadilError, match="espeak-ng allows at most 159"):
+        Synthesizer()
 
 
 # ---- a corpus
@@ -187,7 +196,7 @@ def corpus(folder: Path) -> Corpus:
     return synthesize_corpus(folder, "tr", seed=7, hours=0.02, n_valid=6, n_test=9)
 
 
-def test_corpus_has_the_size_asked_for(corpus: Corpus) -> None:
+def test_the_corpus_has_the_requested_size(corpus: Corpus) -> None:
     assert list(corpus) == ["train", "valid", "test"]
     assert len(corpus["valid"]) == 6 and len(corpus["test"]) == 9
     seconds = [utterance.duration or 0.0 for utterance in corpus["train"]]
@@ -204,7 +213,7 @@ def test_splits_share_neither_sentence_nor_voice(corpus: Corpus) -> None:
     assert len(set(chain(*VOICES.values()))) == sum(map(len, VOICES.values()))
 
 
-def test_transcripts_are_what_was_said_and_hold_only_labels(corpus: Corpus) -> None:
+def test_transcripts_match_the_spoken_text_and_contain_only_labels(corpus: Corpus) -> None:
     for utterance in chain(*corpus.values()):
         assert utterance.text == written(utterance.extra["raw_text"])
         assert set(turkish_lower(utterance.text)) <= LABELS
@@ -233,10 +242,9 @@ def test_manifests_can_be_read_back(corpus: Corpus, folder: Path) -> None:
 DIGEST = """
 import hashlib, sys
 from pathlib import Path
-from anadil.corpora.synthetic import Voice, synthesize
-from anadil.corpora.synthetic import synthesize_corpus
+from anadil.corpora.synthetic import Synthesizer, Voice, synthesize_corpus
 if sys.argv[3]:
-    synthesize(sys.argv[3], Voice("tr", "f2"))
+    Synthesizer().synthesize(sys.argv[3], Voice("tr", "f2"), 16000)
 corpus = synthesize_corpus(Path(sys.argv[1]), "tr", seed=int(sys.argv[2]), hours=0.005, n_valid=6, n_test=9)
 digest = hashlib.sha256()
 for split in ("valid", "test", "train"):
@@ -246,8 +254,8 @@ print(digest.hexdigest())
 """
 
 
-def test_the_same_seed_gives_the_same_sound_whatever_was_said_before(tmp_path: Path) -> None:
-    """In a process of its own: espeak-ng draws on the C library's random numbers, which other libraries' threads share."""
+def test_the_same_seed_gives_the_same_audio_after_other_calls(tmp_path: Path) -> None:
+    """Each in its own process: espeak-ng uses the C library's random numbers, which threads of other libraries share."""
 
     def digest(name: str, seed: int, said_before: str) -> str:
         command = [sys.executable, "-c", DIGEST, str(tmp_path / name), str(seed), said_before]
@@ -258,7 +266,7 @@ def test_the_same_seed_gives_the_same_sound_whatever_was_said_before(tmp_path: P
     assert first != digest("c", 8, "")
 
 
-def test_training_sentences_come_again_with_other_voices_and_numbers(
+def test_training_sentences_are_repeated_with_other_voices_and_numbers(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(
@@ -275,8 +283,8 @@ def test_training_sentences_come_again_with_other_voices_and_numbers(
     assert heard[-1] == (72, 72) and heard == sorted(heard)
 
 
-def test_too_few_sentences_or_no_time_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(AnadilError, match="sentences are too few for 500 to validate with, 500 to test with"):
+def test_too_few_sentences_or_zero_hours_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(AnadilError, match="sentences are too few for 500 validation and 500 test sentences"):
         synthesize_corpus(tmp_path, "tr", 0, 1.0, n_valid=500, n_test=500)
     with pytest.raises(AnadilError, match="cannot synthesise 0 hours"):
         synthesize_corpus(tmp_path, "tr", 0, 0)

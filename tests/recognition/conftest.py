@@ -1,3 +1,0 @@
-from tests.support.micro import exported, micro
-
-__all__ = ["exported", "micro"]
