@@ -190,7 +190,7 @@ Left out in the conversion: {"; ".join(left_out) or "nothing"}.
 
 # NeMo's sections about training (data, optimizer, schedule, trainer, SpecAugment) as sections of Anadil's config
 
-_PRECISIONS = {
+_PRECISIONS: dict[Any, str] = {
     **dict.fromkeys((32, "32", "32-true"), "32-true"),
     **dict.fromkeys(("bf16", "bf16-mixed"), "bf16-mixed"),
     **dict.fromkeys((16, "16", "16-mixed"), "16-mixed"),
