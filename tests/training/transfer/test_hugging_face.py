@@ -92,7 +92,7 @@ def test_single_settings_change_and_what_it_does_not_have_is_refused(tmp_path: P
     for changes, message in (
         ({"features": {"mels": 40}, "model": {"kind": "hubert"}}, "has its own features"),
         ({"init": {"from": str(micro / "run/best"), "adapter": "tur"}}, "no model of Hugging Face"),
-        ({"model": {"kind": "wav2vec2", "num_hidden_layers": 3}}, "not there"),
+        ({"model": {"kind": "wav2vec2", "num_hidden_layers": 3}}, "missing in the source"),
     ):
         with pytest.raises((AnadilError, ValueError), match=message):
             prepared(data | changes, tmp_path)
