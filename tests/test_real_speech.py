@@ -83,6 +83,7 @@ def clips(shared: Path, language: str, n: int, out: Path) -> Path:
     return out
 
 
+@pytest.mark.slow
 def test_an_english_model_moves_to_mboshi(shared: Path, tmp_path: Path) -> None:
     """Twelve clips of each: the mechanics, not the accuracy."""
     blocks = "[{filters: 24, kernel: 9, stride: 2}, {filters: 24, kernel: 9, stride: 2}]"
@@ -149,6 +150,7 @@ def test_the_demo_ends_with_its_table_and_the_next_commands(tmp_path: Path, monk
     assert (tmp_path / "demo" / "exported" / "model.onnx").is_file()
 
 
+@pytest.mark.slow
 def test_the_demo_runs_on_the_users_own_manifests(tmp_path: Path) -> None:
     from anadil.corpora.synthetic import synthesize_corpus
 

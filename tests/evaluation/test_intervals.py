@@ -67,6 +67,7 @@ def test_the_seed_decides() -> None:
     assert bootstrap_interval(counts, seed=7) != bootstrap_interval(counts, seed=8)
 
 
+@pytest.mark.slow
 def test_many_utterances_are_drawn_in_parts() -> None:
     """300,000 utterances draw 3 resamples at a time; the answer is still that of the normal approximation."""
     errors = np.random.default_rng(0).binomial(10, 0.2, size=300_000)

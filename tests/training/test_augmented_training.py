@@ -59,6 +59,7 @@ def test_a_run_with_everything_on_works_and_repeats_itself(config: Config, tmp_p
     assert all(bool((weights[0][key] == weights[1][key]).all()) for key in weights[0])
 
 
+@pytest.mark.slow
 def test_what_is_heard_still_belongs_to_its_text(micro: Path, tmp_path: Path) -> None:
     """Letters are tones here, so pitch and telephone stay off; with audio or order spoiled, nothing would be learned."""
     sections = {"tempo": {"probability": 0.5}} | {

@@ -70,6 +70,7 @@ def averaged(micro: Path, epochs: int = 4) -> Config:
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_averages_survive_crashes_bit_by_bit(tmp_path: Path, micro: Path) -> None:
     train(averaged(micro), tmp_path / "undisturbed")
     for attempt, crash_after in enumerate((4, 4, 99)):  # of 12 steps, 3 an epoch

@@ -52,6 +52,7 @@ def undisturbed(micro: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("checkpoint_minutes", [EVERY_STEP, 60])
 def test_a_run_that_crashes_again_and_again_ends_with_the_same_weights(
     tmp_path: Path, micro: Path, undisturbed: Path, checkpoint_minutes: float
@@ -101,6 +102,7 @@ def train_with_kills(config: Path, out: Path, last_checkpoint: str) -> int:
     return killed
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
 def test_kill_9_at_random_moments(tmp_path: Path, micro: Path, undisturbed: Path) -> None:
     """The run writes a checkpoint at every step and two models at every epoch: some kills fall into that.
@@ -117,6 +119,7 @@ def test_kill_9_at_random_moments(tmp_path: Path, micro: Path, undisturbed: Path
         assert killed >= 2 or attempt < 20
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
 def test_kill_9_in_the_middle_of_every_kind_of_writing(tmp_path: Path, micro: Path, undisturbed: Path) -> None:
     config, out = write_config(tmp_path / "config.yaml", data_of(micro)), tmp_path / "run"
@@ -224,6 +227,7 @@ class Pickled:
         return (Path.touch, (Path("pwned"),))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "damage", [lambda content: content[: len(content) // 2], lambda content: pickle.dumps(Pickled())]
 )

@@ -84,6 +84,7 @@ def test_views_that_differ_cost_more_the_more_consistency_counts(micro: Path, tm
     assert losses[2] - losses[1] == pytest.approx(losses[1] - losses[0], rel=1e-3) and losses[1] > losses[0]
 
 
+@pytest.mark.slow
 def test_a_model_trains_with_it(micro: Path, tmp_path: Path) -> None:
     changes = ["training.consistency=0.2", "augment.spec_augment.time_width=0.1", "training.epochs=60"]
     data = override(micro_data(micro / "train.jsonl", micro / "train.jsonl"), changes)

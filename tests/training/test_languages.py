@@ -56,6 +56,7 @@ def test_there_must_be_several_languages_to_weigh(tmp_path: Path, micro: Path) -
         prepare(Config.model_validate(data), tmp_path, Told())
 
 
+@pytest.mark.slow
 def test_a_weighted_run_resumes_exactly_and_hears_the_small_language_more(tmp_path: Path, micro: Path) -> None:
     data = mixed(tmp_path, micro, n_turkish=1)
     plain = train(Config.model_validate(data), tmp_path / "plain")

@@ -384,6 +384,7 @@ def test_training_works_off_the_main_thread(tmp_path: Path, micro: Path) -> None
     assert [run.epoch for run in runs] == [1]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_saves_last_and_exits_with_130(tmp_path: Path, micro: Path, number: int) -> None:

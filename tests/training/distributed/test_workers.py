@@ -173,6 +173,7 @@ def test_training_from_python_starts_no_processes(tmp_path: Path, micro: Path) -
 
 
 @posix
+@pytest.mark.slow
 def test_a_worker_ends_with_rank_0() -> None:
     """Even one that waits in a collective operation for ever, as those of GPUs do."""
     program = (

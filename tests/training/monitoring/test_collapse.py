@@ -62,6 +62,7 @@ def test_what_is_merely_bad_or_good_is_no_permutation() -> None:
     assert find_label_permutation(SENTENCES, [text.replace("e", "i") for text in SENTENCES]) is None
 
 
+@pytest.mark.slow
 def test_a_run_whose_labels_are_permuted_is_told_so(tmp_path: Path, micro: Path) -> None:
     """Validation writes b for a, c for b, a for c: the model learns its own letters, and every one is wrong."""
     table = str.maketrans("abc", "bca")
@@ -170,6 +171,7 @@ def test_training_from_the_telephone_and_validation_that_is_not(
 # --- the end
 
 
+@pytest.mark.slow
 def test_a_dead_run_is_stopped_with_what_to_do_and_can_go_on(
     tmp_path: Path, micro: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -160,6 +160,7 @@ def test_an_unsupported_source_is_an_error(tmp_path: Path) -> None:
             convert(tmp_path / path, tmp_path / "out", Silent())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["citrinet", "limited context, no biases, shared positions"])
 def test_training_continues_from_a_converted_model(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     convert(write_case(tmp_path / "m.nemo", name), tmp_path / "m", Silent())

@@ -117,6 +117,7 @@ def test_unfreezing_after_an_epoch(tmp_path: Path, micro: Path) -> None:
     assert since == {(False, 0), (True, 2 * 4)}  # its warm-up begins with the third epoch
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "init",
     [
@@ -264,6 +265,7 @@ def test_l2_sp_pulls_weights_to_their_start() -> None:
     assert decay[id(weight)] == 0 < decay[id(net.encoder["pre_encode"].weight)]
 
 
+@pytest.mark.slow
 def test_a_stronger_pull_keeps_weights_nearer_to_the_start(tmp_path: Path, micro: Path) -> None:
     def distance(strength: float) -> float:
         out = tmp_path / f"{strength:g}"

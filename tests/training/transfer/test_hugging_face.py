@@ -143,6 +143,7 @@ def test_gradient_checkpointing_changes_no_gradient(tmp_path: Path, micro: Path)
         torch.testing.assert_close(grads[1][name], grad)
 
 
+@pytest.mark.slow
 def test_a_resumed_run_is_exact(tmp_path: Path, micro: Path) -> None:
     """With skipped layers, dropout and masks: all are drawn by generators that a checkpoint saves."""
     write(tmp_path / "hf", "w2v-bert", layerdrop=0.3)

@@ -75,6 +75,7 @@ def test_only_the_updates_and_the_head_are_trained_and_saved_weights_are_merged(
     assert export_folder(tmp_path / "run/last", tmp_path / "exported") < 1e-3
 
 
+@pytest.mark.slow
 def test_a_resumed_run_is_exact(tmp_path: Path, micro: Path, conformer: Path) -> None:
     data = data_with(tmp_path, micro, conformer, {"rank": 2, "dropout": 0.2}, layer_lr_decay=0.5)
     data["training"]["checkpoint_minutes"] = EVERY_STEP
