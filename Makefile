@@ -14,12 +14,15 @@ demo: .venv/demo.installed
 	$(BIN)/anadil demo --out "$(OUT)" $(if $(DATA),--data "$(DATA)") $(if $(SPOKEN),--lang $(SPOKEN)) \
 	  $(if $(MINUTES),--minutes $(MINUTES)) $(if $(FORCE),--force)
 
+# A process per core; those that are done take tests from the others
+PYTEST := $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist worksteal
+
 test: .venv/dev.installed
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 # All tests but those marked slow, which train on real speech, start several processes or build the wheel
 test-fast: .venv/dev.installed
-	$(BIN)/python -m pytest -m "not slow"
+	$(PYTEST) -m "not slow"
 
 lint: .venv/dev.installed
 	$(BIN)/ruff check .

@@ -77,7 +77,9 @@ def write_lines(path: Path, n_lines: int) -> None:
 
 def text_speed(path: Path) -> None:
     started, started_cpu = time.perf_counter(), time.process_time()
-    report = examine(read_parts([path]), RulesByLanguage(text_rules("tr", TextSettings(), ())), LIMITS, listen=False)
+    report = examine(
+        read_parts([path]), RulesByLanguage(text_rules("tr", TextSettings(), ())), LIMITS, decode_audio=False
+    )
     wall_s, cpu_s = time.perf_counter() - started, time.process_time() - started_cpu
     n_lines = len(report.parts[0].utterances)
     most_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024  # KiB on Linux

@@ -68,7 +68,7 @@ def test_channels_are_averaged(write_wav: Callable[..., Path]) -> None:
     [(0, None, slice(None)), (0.25, None, slice(4000, None)), (0, 0.5, slice(8000)), (0.25, 0.5, slice(4000, 12000)),
      (0.5, 9, slice(8000, None)), (1, None, slice(0)), (7, 1, slice(0))],
 )  # fmt: skip
-def test_a_stretch_is_a_slice(
+def test_a_segment_is_a_slice(
     write_wav: Callable[..., Path], offset: float, duration: float | None, part: slice
 ) -> None:
     path = write_wav("a.wav", 1.0)
@@ -101,7 +101,7 @@ def test_written_audio_is_read_back(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("claimed", [1.0, 1.5, 2.0])
-def test_a_header_may_promise_more_than_there_is(write_wav: Callable[..., Path], claimed: float) -> None:
+def test_a_header_can_promise_more_than_the_file_has(write_wav: Callable[..., Path], claimed: float) -> None:
     path = write_wav("a.wav", 1.0)
     content = bytearray(path.read_bytes())
     assert content[36:40] == b"data"
@@ -121,7 +121,7 @@ def test_a_header_written_into_a_pipe_promises_nothing(write_wav: Callable[..., 
     assert (audio.probe(path).duration, audio.probe(path).promised) == (1.0, 1.0)
 
 
-def test_damaged_recordings_read_as_far_as_they_go(shared: Path) -> None:
+def test_damaged_recordings_are_read_up_to_the_damage(shared: Path) -> None:
     lines = (shared / "speech/damaged/manifest.jsonl").read_text(encoding="utf-8").splitlines()
     assert len(lines) == 4
     for record in map(json.loads, lines):
@@ -151,7 +151,7 @@ def test_common_voice_clips_come_at_16_khz(shared: Path) -> None:
     [(b"", "is empty"), (b"not audio at all, " * 9, "not readable as audio"), (b"RIFF", "not readable"), (None, "not found")],
 )  # fmt: skip
 @pytest.mark.parametrize("function", [audio.probe, lambda path: audio.read(path, 16000)], ids=["probe", "read"])
-def test_what_is_no_audio_is_an_error(
+def test_a_file_that_is_not_audio_is_an_error(
     tmp_path: Path, content: bytes | None, what: str, function: Callable[[Path], object]
 ) -> None:
     path = tmp_path / "a.wav"
@@ -163,7 +163,7 @@ def test_what_is_no_audio_is_an_error(
         function(tmp_path)
 
 
-def test_an_error_page_saved_as_audio_is_called_what_it_is(tmp_path: Path) -> None:
+def test_an_error_page_saved_as_audio_is_reported_as_one(tmp_path: Path) -> None:
     (tmp_path / "a.mp3").write_text("<html>503 Service Unavailable</html>")
     with pytest.raises(AnadilError, match=r"not readable as audio: .*a.mp3 \(it is a web page\)"):
         audio.probe(tmp_path / "a.mp3")
@@ -186,7 +186,7 @@ def test_threads_give_results_in_order_and_report_each() -> None:
     assert audio.in_threads(str, []) == []
 
 
-def test_the_first_error_in_a_thread_is_raised_and_what_waits_is_not_begun() -> None:
+def test_the_first_error_in_a_thread_is_raised_and_waiting_tasks_are_cancelled() -> None:
     begun: list[int] = []
 
     def fail_at_3(n: int) -> None:

@@ -40,7 +40,7 @@ Write = Callable[..., None]
 
 
 @both
-def test_the_new_version_replaces_the_old_and_nothing_is_left_over(tmp_path: Path, write: Write) -> None:
+def test_the_new_version_replaces_the_old_and_leaves_no_other_files(tmp_path: Path, write: Write) -> None:
     path = tmp_path / "new" / "x"
     for content in ("old", "new"):
         write(path, content)
@@ -166,7 +166,7 @@ def test_a_backup_that_the_user_made_is_not_touched(tmp_path: Path) -> None:
     assert content_of(tmp_path / "x.old") == "backup"
 
 
-def test_what_exists_is_not_overwritten_unasked(tmp_path: Path) -> None:
+def test_existing_files_are_not_overwritten_without_force(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     (tmp_path / "empty").mkdir()
     (tmp_path / "full" / "inner").mkdir(parents=True)

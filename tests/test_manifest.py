@@ -115,7 +115,7 @@ def test_absent_keys_have_their_defaults(tmp_path: Path) -> None:
         ("{'audio_filepath': 'ağ'}".encode("cp1254"), "not UTF-8 at byte 21"),
     ],
 )  # fmt: skip
-def test_a_broken_line_is_named(tmp_path: Path, line: bytes, what: str) -> None:
+def test_a_broken_line_is_reported(tmp_path: Path, line: bytes, what: str) -> None:
     path = manifest_of(tmp_path, GOOD, line)
     with pytest.raises(AnadilError) as caught:
         read_manifest(path)
@@ -137,7 +137,7 @@ def test_an_empty_manifest_is_an_error(tmp_path: Path, content: bytes) -> None:
         read_manifest(tmp_path / "m.jsonl")
 
 
-def test_what_is_no_file_is_an_error(tmp_path: Path) -> None:
+def test_a_missing_manifest_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(AnadilError, match="is a folder"):
         read_manifest(tmp_path)
     with pytest.raises(AnadilError, match="is not there"):
@@ -146,7 +146,7 @@ def test_what_is_no_file_is_an_error(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("end", [b"\n", b"\r\n"])
 @pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
-def test_windows_files_read_alike(tmp_path: Path, end: bytes, mark: bytes) -> None:
+def test_windows_line_ends_and_marks_change_nothing(tmp_path: Path, end: bytes, mark: bytes) -> None:
     path = manifest_of(tmp_path, mark + b'{"audio_filepath": "a.wav", "text": "x"}', b"", GOOD, end=end)
     first, second = read_manifest(path)
     assert (first.text, second.source) == ("x", f"{path}:3")

@@ -167,7 +167,7 @@ def print_report(report: Report, config: Path | None, manifests: Sequence[Path])
 
     n_utterances = sum(len(part.utterances) for part in report.parts)
     heading = f"{n_utterances:,} utterances, {report.seconds / 3600:.2f} h"
-    if not report.listened:
+    if not report.audio_decoded:
         heading += " according to the manifests; the audio was not decoded"
     rows = []
     for kind, some in report.by_kind():
@@ -189,8 +189,8 @@ def print_report(report: Report, config: Path | None, manifests: Sequence[Path])
         if len(some) > WORST:
             print(f"  ... and {len(some) - WORST:,} more; --json lists all")
         print(f"  mend: {mend(kind, config, manifests)}\n")
-    if report.meant:
-        listed = "  ".join(f"{letter}:{n:,}" for letter, n in report.meant.most_common())
+    if report.intended:
+        listed = "  ".join(f"{letter}:{n:,}" for letter, n in report.intended.most_common())
         print(f"letters of a second script that are too frequent to be mistakes: {listed}")
 
 

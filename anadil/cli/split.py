@@ -145,12 +145,12 @@ def _read_split(folder: Path) -> dict[str, list[Utterance]]:
     from anadil.splitting.split import TEST, TRAIN, VALID
 
     paths = {name: folder / f"{name}.jsonl" for name in (TRAIN, VALID, TEST)}
-    found = {name: read_manifest(path) for name, path in paths.items() if path.is_file()}
-    if not found:
+    manifests = {name: read_manifest(path) for name, path in paths.items() if path.is_file()}
+    if not manifests:
         raise AnadilError(
             f"no split in {folder}: looked for train.jsonl, valid.jsonl, test.jsonl\n  next: check --keep"
         )
-    return found
+    return manifests
 
 
 def _same_options(out: Path, plan: Plan, utterances: list[Utterance]) -> Path | None:

@@ -51,8 +51,8 @@ class Report:
     findings: list[Finding]
     seconds: float  # of all utterances
     durations: dict[str, float]  # seconds, by line, of the utterances that findings name
-    meant: Counter[str]  # letters of a second script that seem to belong to the orthography
-    listened: bool  # whether the audio was decoded
+    intended: Counter[str]  # letters of a second script that seem to belong to the orthography
+    audio_decoded: bool
 
     @property
     def spoiled(self) -> bool:
@@ -78,7 +78,7 @@ class Report:
                 for part in self.parts
             ],
             "hours": self.seconds / 3600,
-            "audio": self.listened,
+            "audio": self.audio_decoded,
             "spoiled": self.spoiled,
             "findings": [
                 {
@@ -128,7 +128,7 @@ def examine(
     rules: RulesByLanguage,
     limits: AudioLimits,
     model: Model | None = None,
-    listen: bool = True,
+    decode_audio: bool = True,
     on_progress: OnProgress = lambda stage, done, total: None,
 ) -> Report:
     """Find everything that would spoil training. `rules` hold the model's labels if there is a `model`."""
@@ -144,28 +144,30 @@ def examine(
         for line in part.pseudo
         if part.split in (VALID, TEST)
     ]
-    if listen:
-        measured, more = measure_all(everything, limits, lambda done: on_progress("listening", done, total))
+    if decode_audio:
+        measured, new_findings = measure_all(
+            everything, limits, lambda done: on_progress("decoding audio", done, total)
+        )
         everything = [one.utterance for one in measured]  # with their true durations
-        findings += more
+        findings += new_findings
     else:
         measured = [MeasuredUtterance(one) for one in everything]
     labels = rules.default.labels if model and not model.labels_from_training else ()
     splits: list[SplitData] = []
     start = 0
-    for name, part_of_it in by_split.items():
-        end = start + len(part_of_it)
+    for name, split_utterances in by_split.items():
+        end = start + len(split_utterances)
         utterances = everything[start:end]
-        texts, more = read_texts(utterances, rules, labels, partial(_report_reading, on_progress, start, total))
-        findings += more
+        texts, new_findings = read_texts(utterances, rules, labels, partial(_report_reading, on_progress, start, total))
+        findings += new_findings
         splits.append(SplitData(name, utterances, texts, measured[start:end]))
         findings += within(splits[-1])
         start = end
     on_progress(_READING, total, total)
     findings += between(splits, rules, labels)
-    trained = next((split for split in splits if split.name == TRAIN), splits[0])
-    more, meant = character_findings(trained.utterances, trained.texts, rules)
-    findings += more
+    train_split = next((split for split in splits if split.name == TRAIN), splits[0])
+    new_findings, intended = character_findings(train_split.utterances, train_split.texts, rules)
+    findings += new_findings
     findings += length_findings(measured, limits)
     findings += rate_findings(measured, [n for split in splits for n in split.texts.n_characters])
     if model:
@@ -173,7 +175,7 @@ def examine(
     named = {line for finding in findings for line in finding.lines}
     durations = {one.source: one.duration or 0.0 for one in everything if one.source in named}
     seconds = sum(one.duration or 0.0 for one in everything)
-    return Report(list(parts), _sorted(findings), seconds, durations, meant, listen)
+    return Report(list(parts), _sorted(findings), seconds, durations, intended, decode_audio)
 
 
 def write_without(

@@ -81,10 +81,10 @@ def between(splits: Sequence[SplitData], rules: RulesByLanguage, labels: Collect
             yield from _shared_audio(earlier, later)
             yield from _shared_texts(earlier, later)
             yield from _shared_speakers(earlier, later)
-    trained = next((split for split in splits if split.name == TRAIN), None)
+    train_split = next((split for split in splits if split.name == TRAIN), None)
     for split in splits:
-        if trained and split is not trained:
-            new = set(split.texts.characters) - set(trained.texts.characters)
+        if train_split and split is not train_split:
+            new = set(split.texts.characters) - set(train_split.texts.characters)
             stops = split.name != TEST and not labels
             yield from _unseen(split, new & set(labels) if labels else new, rules, None if stops else Severity.LOOK)
 

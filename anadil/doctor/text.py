@@ -62,9 +62,8 @@ class _Alphabet:
 
     def _compile(self) -> None:
         symbols = [c for c in self.known if c not in self.allowed and _is_symbol(c)]
-        orphans, strange = doubtful(
-            self.rules, self.known - self.allowed - set(symbols)
-        )  # symbols are reported as such
+        others = self.known - self.allowed - set(symbols)  # symbols are reported as such
+        orphans, strange = doubtful(self.rules, others)
         self.doubtful = re.compile(_class({*orphans, *strange}) or r"(?!)")
         self.symbols = re.compile(_class(symbols) or r"(?!)")
         kinds_of = {c: unicodedata.category(c)[0] for c in self.known}
@@ -201,7 +200,8 @@ def utterances_with(
         if pattern.search(unicodedata.normalize("NFC", utterance.text)):
             for character in set(normalized(utterance, rules)).intersection(holders):
                 holders[character].append(utterance)
-    unseen = {character for character, users in holders.items() if not users}  # text.map makes them of others
+    # characters that `text.map` makes of others are in no text as written
+    unseen = {character for character, users in holders.items() if not users}
     for utterance in utterances if unseen else ():
         for character in set(normalized(utterance, rules)).intersection(unseen):
             holders[character].append(utterance)
@@ -220,7 +220,7 @@ def _is_symbol(character: str) -> bool:
     if character in _SYMBOLS:
         return True
     category = unicodedata.category(character)
-    if character in _NO_SYMBOLS or category == "Sk":  # such as the tone letters of the phonetic alphabet
+    if character in _NO_SYMBOLS or category == "Sk":  # such as the tone letters of the IPA
         return False
     return category[0] in "NSC"
 

@@ -9,7 +9,7 @@ from anadil.files import recover_folder
 from anadil.models.acoustic import CONFIG, WEIGHTS, LoadedModel, load_model
 from anadil.models.hugging_face.read import read_hugging_face
 from anadil.models.hugging_face.vocabulary import is_hub_id, is_hugging_face
-from anadil.models.nemo.archive import kind_of
+from anadil.models.nemo.archive import archive_kind
 from anadil.models.nemo.read import read_nemo
 from anadil.settings import read_yaml
 
@@ -32,7 +32,7 @@ def read_model(path: Path, hub: bool = False, adapter: str | None = None) -> Pre
     """
     recover_folder(path)
     # a damaged archive has no kind: reading it gives the error
-    if kind_of(path) is not None or (path.is_file() and path.suffix in (".nemo", ".ckpt")):
+    if archive_kind(path) is not None or (path.is_file() and path.suffix in (".nemo", ".ckpt")):
         nemo = read_nemo(path)
         return PretrainedModel(nemo.loaded, "bpe" if nemo.loaded.rules.subwords else "char", nemo.source)
     if (path / WEIGHTS).is_file() and (path / CONFIG).is_file():

@@ -40,22 +40,24 @@ def split(
 
 def failures(result: SplitResult, plan: Plan, keeps: bool = False) -> list[str]:
     """Why a split does not fulfil the plan; empty if it does."""
-    found = [] if result.mask(TRAIN).any() else ["nothing is left to train on"]
+    reasons = [] if result.mask(TRAIN).any() else ["nothing is left to train on"]
     for name, share in _wanted(result, plan).items():
         got = result.figures(name)
         if not got.n_utterances:
-            found.append(f"{name} is empty")
+            reasons.append(f"{name} is empty")
         elif plan.disjoint == BOTH and not plan.set_aside and not keeps and got.share < (1 - SHARE_TOLERANCE) * share:
-            found.append(f"{name} gets {got.share:.1%} of the hours, not {share:.1%}")
+            reasons.append(f"{name} gets {got.share:.1%} of the hours, not {share:.1%}")
     for name, disjoint in ((TEST, plan.disjoint), (VALID, plan.valid_disjoint or plan.disjoint)):
         leak = result.leak(name)
         if leak.shared_sentences and TEXT in disjoint:
-            found.append(
+            reasons.append(
                 f"{leak.shared_sentences:,} of the {leak.n_sentences:,} sentences of {name} are in training too"
             )
         if leak.shared_speakers and SPEAKER in disjoint:
-            found.append(f"{leak.shared_speakers:,} of the {leak.n_speakers:,} speakers of {name} are in training too")
-    return found
+            reasons.append(
+                f"{leak.shared_speakers:,} of the {leak.n_speakers:,} speakers of {name} are in training too"
+            )
+    return reasons
 
 
 def off_target(result: SplitResult, plan: Plan) -> list[str]:

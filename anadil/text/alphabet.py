@@ -1,4 +1,4 @@
-"""Labels from training text: which characters a model learns, and which of them look like a mistake."""
+"""Labels from training text, with warnings about those that are rare or look like mistakes."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from anadil.text.rules import TextRules, describe
 from anadil.text.units import Units, count_units
 
 RARE = 5
-"""A letter seen fewer times than this cannot be learnt."""
+"""A letter that occurs fewer times than this in the training text cannot be learnt."""
 
 
 @dataclass(frozen=True)
 class Labels:
-    """Labels in code-point order, how often each was seen, and what a user should look at."""
+    """Labels in code-point order, their counts, and what the user should check."""
 
     labels: tuple[str, ...]
     counts: Counter[str]
@@ -32,16 +32,16 @@ class Labels:
 
 
 def labels_from_text(rules: TextRules, texts: Iterable[str], kind: Units = "char") -> Labels:
-    """The characters, or grapheme clusters or units, of the texts once they are normalised.
+    """The characters, grapheme clusters or units of the texts after normalisation.
 
-    Digits that no rule spells are not made labels: they are mistakes. A unit's single letters are labels too if the text
-    has them alone.
+    Digits that no rule spells are mistakes and do not become labels. The letters of a unit are labels too if they
+    also occur outside the unit.
     """
     return labels_from_counts(rules, count_units(kind, rules.language_rules, map(rules.normalizer, texts)))
 
 
 def labels_from_counts(rules: TextRules, seen: Counter[str]) -> Labels:
-    """The same for labels that were counted in normalised texts already."""
+    """As `labels_from_text`, for labels that were already counted in normalised texts."""
     counts, unspelled = Counter(seen), Counter[str]()
     if rules.language_rules.digits == "spell":
         for unit in [unit for unit in counts if any(character.isdecimal() for character in unit)]:
@@ -68,32 +68,32 @@ def label_warnings(groups: Sequence[tuple[TextRules, Labels]]) -> tuple[str, ...
 
 
 def doubtful(rules: TextRules, characters: Iterable[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Of the characters of normalised texts: marks that compose with no letter, and what is not in the alphabet."""
-    seen, known = sorted(set(characters)), alphabet_of(rules)
-    orphans = tuple(c for c in seen if unicodedata.category(c)[0] == "M" and c not in known and _is_orphan(c))
+    """Of the characters of normalised texts: marks that compose with no letter, and characters outside the alphabet."""
+    seen, alphabet = sorted(set(characters)), alphabet_of(rules)
+    orphans = tuple(c for c in seen if unicodedata.category(c)[0] == "M" and c not in alphabet and _is_orphan(c))
     return orphans, tuple(c for c in outside_alphabet(rules, "".join(seen)) if c not in orphans)
 
 
 def _digits(rules: TextRules, unspelled: Counter[str]) -> Iterable[str]:
     if unspelled:
         listed = ", ".join(f"{digit} x {count:,}" for digit, count in sorted(unspelled.items()))
-        yield f"digits that no rule spells are not made labels: {listed}{rules.why_digits(min(unspelled))}"
+        yield f"digits that no rule spells do not become labels: {listed}{rules.why_digits(min(unspelled))}"
 
 
 def _rare(rare: Counter[str]) -> Iterable[str]:
     if rare:
         listed = ", ".join(f"{_named(unit)} x {count}" for unit, count in rare.items())
         yield (
-            f"letters seen fewer than {RARE} times, too few to be learnt: {listed}\n"
-            "  next: map or drop them (text.map, text.drop), or find more speech that has them"
+            f"letters that occur fewer than {RARE} times, too few to be learnt: {listed}\n"
+            "  next: map or drop them (text.map, text.drop), or add speech that contains them"
         )
 
 
 def _doubtful(rules: TextRules, orphans: Iterable[str], strange: Iterable[str]) -> Iterable[str]:
     if orphans:
         yield (
-            f"marks that stand alone, because no letter composes with them: {describe(orphans)}\n"
-            "  next: look where they come from; text.drop or text.map mends them"
+            f"combining marks that compose with no letter: {describe(orphans)}\n"
+            "  next: check where they come from; text.drop or text.map removes or replaces them"
         )
     if strange:
         yield f"characters that are not in the alphabet of {rules.language_rules.name}: {describe(strange)}"
@@ -104,5 +104,5 @@ def _named(unit: str) -> str:
 
 
 def _is_orphan(mark: str) -> bool:
-    """Marks of Latin, Greek and Cyrillic; those of Indic, Arabic or Thai script are letters by themselves."""
+    """Whether a mark must compose with a letter: those of Latin, Greek and Cyrillic, not of Indic, Arabic or Thai."""
     return unicodedata.name(mark, "").startswith("COMBINING")

@@ -1,4 +1,4 @@
-"""What the rules did to a text: every character that went or became another, every number that was spelled, counted."""
+"""Normalises texts, a manifest or a text file, and counts what that changed: characters, numbers, abbreviations."""
 
 from __future__ import annotations
 
@@ -16,32 +16,39 @@ from anadil.text.casing import lower_letter
 from anadil.text.look_alikes import mixed_words
 from anadil.text.rules import TextRules
 
-EXAMPLE_LENGTH = 60
+Progress = Callable[[int, int], None]
+
+_EXAMPLE_LENGTH = 60
+_NEXT = "correct them, add rules for them (--rules), or skip them (--skip-bad)"
 
 
 @dataclass
 class Changes:
-    """Counts over `n_texts` texts. `examples` has the first text of each character, pair or word that is counted."""
+    """Counts over `n_texts` texts. `examples` holds the first text with each counted character or expression."""
 
     n_texts: int = 0
     n_changed: int = 0
-    removed: Counter[str] = field(default_factory=Counter)  # character
-    mapped: Counter[tuple[str, str]] = field(default_factory=Counter)  # character, what it became; not its small letter
-    said: Counter[tuple[str, str]] = field(default_factory=Counter)  # what was written, the words
-    unspelled: Counter[str] = field(default_factory=Counter)  # digits that are left, because no rule spells them
-    outside: Counter[str] = field(default_factory=Counter)  # characters left that are not in the language's alphabet
+    removed: Counter[str] = field(default_factory=Counter)  # character removed
+    mapped: Counter[tuple[str, str]] = field(
+        default_factory=Counter
+    )  # (character, its final form); small letters do not count
+    said: Counter[tuple[str, str]] = field(default_factory=Counter)  # (expression as written, its spoken words)
+    unspelled: Counter[str] = field(default_factory=Counter)  # digits that stay because no rule spells them out
+    outside: Counter[str] = field(
+        default_factory=Counter
+    )  # characters that stay and are not in the language's alphabet
     mixed: Counter[str] = field(default_factory=Counter)  # words with letters of two scripts
     examples: dict[str, str] = field(default_factory=dict)
 
     def touched(self) -> Counter[str]:
-        """How often each character was removed or became another."""
+        """How often each character was removed or replaced."""
         counts = Counter(self.removed)
         for (source, _), count in self.mapped.items():
             counts[source] += count
         return counts
 
     def listed(self) -> list[tuple[str, str, int]]:
-        """(what was written, what became of it, times), the most frequent first."""
+        """Rows of (as written, what it became, count), the most frequent first."""
         rows = [(c, "(removed)", n) for c, n in self.removed.items()]
         rows += [(source, final, n) for (source, final), n in self.mapped.items()]
         rows += [(source, words, n) for (source, words), n in self.said.items()]
@@ -50,7 +57,7 @@ class Changes:
         return sorted(rows, key=lambda row: (-row[2], row[0], row[1]))
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready."""
+        """The counts as JSON-ready data."""
         return {
             "texts": self.n_texts,
             "changed": self.n_changed,
@@ -65,15 +72,15 @@ class Changes:
 
 
 def changes(rules: TextRules, texts: Iterable[str]) -> Changes:
-    """Normalise every text and count what that did."""
-    found = Changes()
+    """Normalise every text and count what that changed."""
+    result = Changes()
     for text in texts:
-        record(found, rules, text)
-    return found
+        _record(result, rules, text)
+    return result
 
 
 def alphabet_of(rules: TextRules) -> frozenset[str]:
-    """Every character that a normalised text of the language may hold; empty if its file names no alphabet."""
+    """The characters that a normalised text of the language may contain; empty if its rules name no alphabet."""
     letters = rules.normalizer.letters
     language_rules = rules.language_rules
     if not letters and not language_rules.whole_scripts:
@@ -86,7 +93,7 @@ def alphabet_of(rules: TextRules) -> frozenset[str]:
 
 
 def outside_alphabet(rules: TextRules, text: str) -> str:
-    """Characters of a normalised text that its language's alphabet has not, each occurrence."""
+    """The characters of a normalised text that are not in the language's alphabet, every occurrence."""
     allowed = alphabet_of(rules)
     if not allowed:
         return ""
@@ -99,67 +106,61 @@ def _in_scripts(character: str, scripts: tuple[str, ...]) -> bool:
     return any(regex.match(rf"\p{{Script={script}}}", character) for script in scripts)
 
 
-def record(found: Changes, rules: TextRules, text: str) -> str:
-    """Normalise one text, add what that did to `found`, and return the normalised text."""
+def _record(result: Changes, rules: TextRules, text: str) -> str:
+    """Normalise one text, add what that changed to `result`, and return the normalised text."""
     normalizer = rules.normalizer
-    said: list[tuple[str, str]] = []
+    expansions: list[tuple[str, str]] = []
     text = unicodedata.normalize("NFC", text)
-    normal = spelled = normalizer(text, lambda source, words: said.append((source, words)))
-    found.n_texts += 1
-    found.n_changed += normal != text
-    written = text
-    for source, _ in said:
-        written = written.replace(source, " ", 1)
-    for character, count in Counter(written).items():
-        _add_character(found, rules, character, count, text)
-    for mark in normalizer.inside:  # those at the edges of words
-        lost = written.translate(normalizer.cleaning).count(mark) - normal.count(mark)
+    normal = before_dropping = normalizer(text, lambda written, words: expansions.append((written, words)))
+    result.n_texts += 1
+    result.n_changed += normal != text
+    rest = text
+    for written, _ in expansions:
+        rest = rest.replace(written, " ", 1)
+    for character, count in Counter(rest).items():
+        _add_character(result, rules, character, count, text)
+    for mark in normalizer.inside:  # dropped at the edges of words
+        lost = rest.translate(normalizer.cleaning).count(mark) - normal.count(mark)
         if lost > 0:
-            found.removed[mark] += lost
-            found.examples.setdefault(mark, _shortened(text))
-    for pair in said:
-        found.said[pair] += 1
-        found.examples.setdefault(pair[0], _shortened(text))
+            result.removed[mark] += lost
+            result.examples.setdefault(mark, _shortened(text))
+    for pair in expansions:
+        result.said[pair] += 1
+        result.examples.setdefault(pair[0], _shortened(text))
     for word in mixed_words(text, rules.language_rules.script, normalizer.letters):
-        found.mixed[word] += 1
+        result.mixed[word] += 1
     for character in outside_alphabet(rules, normal):
-        found.outside[character] += 1
-        found.examples.setdefault(character, _shortened(text))
+        result.outside[character] += 1
+        result.examples.setdefault(character, _shortened(text))
     if rules.language_rules.digits == "spell":
-        found.unspelled.update(character for character in normal if character.isdecimal())
+        result.unspelled.update(character for character in normal if character.isdecimal())
     if rules.unknown == "drop" and rules.labels:
         normal = rules.normalize(text)
-        for character in rules.unlabelled(spelled):
-            found.removed[character] += 1
-            found.examples.setdefault(character, _shortened(text))
+        for character in rules.unlabelled(before_dropping):
+            result.removed[character] += 1
+            result.examples.setdefault(character, _shortened(text))
     return normal
 
 
-def _add_character(found: Changes, rules: TextRules, character: str, count: int, text: str) -> None:
+def _add_character(result: Changes, rules: TextRules, character: str, count: int, text: str) -> None:
     final = rules.normalizer.table[ord(character)]
     small = lower_letter(character, rules.language_rules.casing) if rules.language_rules.lowercase else character
     if final == small or character.isspace() or unicodedata.normalize("NFC", final) == small:
         return
     if final.strip():
-        found.mapped[character, final] += count
+        result.mapped[character, final] += count
     else:
-        found.removed[character] += count
-    found.examples.setdefault(character, _shortened(text))
+        result.removed[character] += count
+    result.examples.setdefault(character, _shortened(text))
 
 
 def _shortened(text: str) -> str:
-    return text if len(text) <= EXAMPLE_LENGTH else text[: EXAMPLE_LENGTH - 1] + "…"
-
-
-# Text rules over a manifest or a text file: the file that comes out, what was done to it, and what could not be.
-
-Progress = Callable[[int, int], None]
-_NEXT = "mend them, add rules for them (--rules), or leave them out (--skip-bad)"
+    return text if len(text) <= _EXAMPLE_LENGTH else text[: _EXAMPLE_LENGTH - 1] + "…"
 
 
 @dataclass
 class Normalized:
-    """What was done. `problems` were left out of the file."""
+    """The result for a file. Texts with `problems` are not in the file that was written."""
 
     changes: Changes = field(default_factory=Changes)
     problems: list[Problem] = field(default_factory=list)
@@ -169,21 +170,21 @@ class Normalized:
 def normalize_manifest(
     path: Path, out: Path, rules: TextRules, skip_bad: bool = False, on_progress: Progress = lambda done, total: None
 ) -> Normalized:
-    """Write the manifest again with normalised text; every other key stays.
+    """Write a copy of the manifest with normalised text; every other key stays.
 
-    Raises AnadilError listing the texts that cannot be normalised, unless `skip_bad` says to leave them out.
+    Raises AnadilError that lists the texts that cannot be normalised; with `skip_bad` they are skipped.
     """
     utterances = read_manifest(path)
     result, kept = Normalized(total=len(utterances)), []
     for done, utterance in enumerate(utterances, start=1):
-        said = _said(result, rules, utterance.text, utterance.source)
-        if said is not None:
-            kept.append(replace(utterance, text=said))
+        normal = _normalized(result, rules, utterance.text, utterance.source)
+        if normal is not None:
+            kept.append(replace(utterance, text=normal))
         if done % 1000 == 0 or done == len(utterances):
             on_progress(done, len(utterances))
     _refuse(result, skip_bad)
     if not kept:
-        raise AnadilError(f"{path}: nothing is left\n  next: check --lang and --rules")
+        raise AnadilError(f"{path}: no text is left\n  next: check --lang and --rules")
     write_manifest(out, kept)
     return result
 
@@ -191,9 +192,9 @@ def normalize_manifest(
 def normalize_lines(
     path: Path, out: Path, rules: TextRules, skip_bad: bool = False, on_progress: Progress = lambda done, total: None
 ) -> Normalized:
-    """Write a text file again, a line for a line; blank lines stay blank. Reads and writes as it goes: any size.
+    """Write a copy of a text file with each line normalised; blank lines stay blank. The file may have any size.
 
-    Raises AnadilError as `normalize_manifest`, and if the file is not there.
+    Raises AnadilError as `normalize_manifest` does, and if the file does not exist.
     """
     if not path.is_file():
         raise AnadilError(f"file not found: {path}\n  next: check the path")
@@ -215,28 +216,28 @@ def normalize_lines(
                 result.problems.append(Problem(where, f"not UTF-8 at byte {error.start}"))
                 continue
             result.total += bool(text.strip())
-            said = _said(result, rules, text, where) if text.strip() else ""
-            if said is not None:
-                file.write(said + "\n")
+            normal = _normalized(result, rules, text, where) if text.strip() else ""
+            if normal is not None:
+                file.write(normal + "\n")
         _refuse(result, skip_bad)
     return result
 
 
-def _said(result: Normalized, rules: TextRules, text: str, where: str) -> str | None:
-    """The normalised text, or None and a problem."""
+def _normalized(result: Normalized, rules: TextRules, text: str, where: str) -> str | None:
+    """The normalised text, or None if it has a problem, which is added to `result`."""
     try:
-        said = record(result.changes, rules, text)
+        normal = _record(result.changes, rules, text)
     except AnadilError as error:
         result.problems.append(Problem(where, str(error)))
         return None
-    digits = next((c for c in said if c.isdecimal()), None) if rules.language_rules.digits == "spell" else None
-    if digits is not None:
-        result.problems.append(Problem(where, f"a number that no rule spells in {said!r}{rules.why_digits(digits)}"))
-    elif not said:
-        what = "empty text" if not text.strip() else f"nothing is left of the text {text!r}"
-        result.problems.append(Problem(where, what))
+    digit = next((c for c in normal if c.isdecimal()), None) if rules.language_rules.digits == "spell" else None
+    if digit is not None:
+        problem = f"a number that no rule spells in {normal!r}{rules.why_digits(digit)}"
+    elif not normal:
+        problem = f"nothing is left of the text {text!r}" if text.strip() else "empty text"
     else:
-        return said
+        return normal
+    result.problems.append(Problem(where, problem))
     return None
 
 

@@ -1,4 +1,4 @@
-"""Digits to words by CLDR's spell-out rules (unicode-rbnf): a recogniser learns what was said, not how it is typed."""
+"""Numbers in words by CLDR's spell-out rules (unicode-rbnf). A recogniser is trained on spoken words, not on digits."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from anadil.text.language_rules import NumberSettings, OrdinalSettings
 if TYPE_CHECKING:
     from unicode_rbnf import RbnfEngine
 
-MAX_DIGITS = 15  # a longer run is no quantity but a code; the rules of most languages end near here too
-CARDINAL, ORDINAL, YEAR = "spellout-numbering", "spellout-ordinal", "spellout-numbering-year"
+_MAX_DIGITS = 15  # a longer number is a code, not a quantity; the rules of most languages end near here too
+_CARDINAL, _YEAR = "spellout-numbering", "spellout-numbering-year"
 _DIGITS = re.compile("[0-9]+")
 
 
 def spell_integers(text: str, language: str) -> str:
     """Replace each run of ASCII digits in `text` by its words in `language` ("tr", "pt_PT", "sr-Latn").
 
-    A suffix behind an apostrophe stays ("1923'te" -> "bin dokuz yüz yirmi üç'te"); a letter that touches the
-    digits gets a space ("3G" -> "üç G"). A run that starts with 0 and one of more than 15 digits are read
-    digit by digit. Only whole numbers are understood; TextRules understand decimals, dates and the rest.
-    The source of the rules: Unicode CLDR, rule-based number format, "spellout-numbering".
+    A suffix after an apostrophe stays ("1923'te" -> "bin dokuz yüz yirmi üç'te"). A space separates the words from a
+    letter that touches the digits ("3G" -> "üç G"). Runs that start with 0 or have more than 15 digits are read digit
+    by digit. Only whole numbers are read; TextRules also read decimals, dates and so on.
+    Source of the rules: Unicode CLDR, rule-based number format, "spellout-numbering".
 
-    Raises AnadilError if there is a digit in `text` and CLDR has no rules for `language` or for this number.
+    Raises AnadilError if `text` contains a digit and CLDR has no rules for `language` or for this number.
     """
     speller = Speller(language, NumberSettings(), OrdinalSettings(ruleset=""))
 
@@ -44,7 +44,7 @@ def _is_letter(character: str) -> bool:
 
 
 class Speller:
-    """Numbers in the words of one language. Every method raises AnadilError where there are no rules."""
+    """Numbers in the words of one language. Every method raises AnadilError if there are no rules for the number."""
 
     def __init__(self, language: str, numbers: NumberSettings, ordinals: OrdinalSettings) -> None:
         self.language = numbers.cldr or language
@@ -54,7 +54,7 @@ class Speller:
     @cached_property
     def _engine(self) -> RbnfEngine:
         if not self.numbers.rules:
-            return cldr_engine(self.language)
+            return _cldr_engine(self.language)
         from unicode_rbnf import RbnfEngine
 
         engine = RbnfEngine(self.language)
@@ -67,59 +67,59 @@ class Speller:
         return engine
 
     def integer(self, digits: str, ruleset: str = "") -> str:
-        """ASCII digits as a cardinal; digit by digit if they start with 0 or are more than 15."""
-        if (len(digits) > 1 and digits[0] == "0") or len(digits) > MAX_DIGITS:
+        """A cardinal number. Digits that start with 0, or more than 15 digits, are read one by one."""
+        if (len(digits) > 1 and digits[0] == "0") or len(digits) > _MAX_DIGITS:
             return self.one_by_one(digits)
         years = self.numbers.years
         if not ruleset and years and len(digits) == 4 and years[0] <= int(digits) <= years[1]:
-            ruleset = YEAR
+            ruleset = _YEAR
         return self._spell(digits, ruleset or self.numbers.ruleset)
 
     def year(self, digits: str) -> str:
-        """A year; by CLDR's rules for years where it has them."""
-        return self._spell(digits, YEAR if YEAR in self._engine.rulesets else self.numbers.ruleset)
+        """A year, by CLDR's rules for years if the language has them, else as a cardinal."""
+        return self._spell(digits, _YEAR if _YEAR in self._engine.rulesets else self.numbers.ruleset)
 
     def ordinal(self, digits: str, ruleset: str = "") -> str:
-        """An ordinal by the language's rule set, or the one named."""
+        """An ordinal number, by the named rule set or else by the language's."""
         return self._spell(digits, ruleset or self.ordinals.ruleset)
 
     def one_by_one(self, digits: str) -> str:
-        """Telephone numbers and codes."""
+        """Each digit by itself, for telephone numbers and codes."""
         return " ".join(self._spell(digit, self.numbers.ruleset) for digit in digits)
 
     def decimal(self, whole: str, fraction: str) -> str:
-        """3 and 14 of 3,14: with the language's word for the mark, or else CLDR's."""
+        """A decimal number (3 and 14 for 3,14), with the language's word for the decimal mark or else CLDR's."""
         word = self.numbers.decimal_word or self._rule_word("IMPROPER_FRACTION", f"{whole}.{fraction}")
-        read = self.integer if self.numbers.fraction == "number" and fraction[0] != "0" else self.one_by_one
-        return f"{self._spell(whole, self.numbers.ruleset)} {word} {read(fraction)}"
+        spell = self.integer if self.numbers.fraction == "number" and fraction[0] != "0" else self.one_by_one
+        return f"{self._spell(whole, self.numbers.ruleset)} {word} {spell(fraction)}"
 
     def minus(self, number: str) -> str:
-        """The word before a negative number: the language's, or else CLDR's."""
+        """The word for the minus sign: the language's, or else CLDR's."""
         return self.numbers.minus or self._rule_word("NEGATIVE_NUMBER", f"-{number}")
 
     def _rule_word(self, kind: str, number: str) -> str:
-        """The word in a rule for all fractions or all negative numbers; some languages keep it with the cardinals."""
+        """The word in CLDR's rule for fractions or for negative numbers, which may be in a rule set for cardinals."""
         from unicode_rbnf.engine import RbnfSpecialRule
 
         rulesets = self._engine.rulesets
-        first = [name for name in (self.numbers.ruleset, "spellout-cardinal") if name in rulesets]
-        for name in [*first, *(name for name in rulesets if "cardinal" in name)]:
+        preferred = [name for name in (self.numbers.ruleset, "spellout-cardinal") if name in rulesets]
+        for name in [*preferred, *(name for name in rulesets if "cardinal" in name)]:
             rule = rulesets[name].special_rules.get(RbnfSpecialRule[kind])
             for part in rule.parts if rule else ():
                 word = str(getattr(part, "text", "") or getattr(part, "text_before", "")).strip()
                 if word:
                     return word
         raise AnadilError(
-            f"the number {number} cannot be spelled out: no word for the mark in {self.language!r}\n"
+            f"the number {number} cannot be spelled out: no word for its sign or decimal mark in {self.language!r}\n"
             "  next: add numbers.decimal_word and numbers.minus to the language's rules"
         )
 
     def plural(self, forms: str | dict[str, str], number: str) -> str:
-        """The form of a word that goes with a number ("2", "2.50"), by CLDR's plural rules."""
+        """The plural form of a word after a number ("2", "2.50"), by CLDR's plural rules."""
         if isinstance(forms, str):
             return forms
-        found = forms.get(_plural_category(self.language.replace("_", "-").split("-")[0], number))
-        return found if found is not None else forms["other"]
+        category = _plural_category(self.language.replace("_", "-").split("-")[0], number)
+        return forms.get(category, forms["other"])
 
     def _spell(self, number: str, ruleset: str) -> str:
         key = (number, ruleset)
@@ -133,19 +133,17 @@ class Speller:
         from unicode_rbnf.engine import RbnfError
 
         engine = self._engine
-        if ruleset == CARDINAL and ruleset not in engine.rulesets:
-            names = None  # Korean and others have several: unicode-rbnf's choice
+        if ruleset == _CARDINAL and ruleset not in engine.rulesets:
+            names = None  # Korean and others have several of them; unicode-rbnf chooses
         elif ruleset not in engine.rulesets:
             raise AnadilError(f"no rule set {ruleset!r} to spell {number} in {self.language!r}")
         else:
             names = [ruleset]
         try:
-            return str(
-                engine.format_number(int(number), ruleset_names=names).text
-            )  # unicode-rbnf takes soft hyphens out
+            return str(engine.format_number(int(number), ruleset_names=names).text)  # unicode-rbnf removes soft hyphens
         except (RbnfError, RecursionError, ValueError, ZeroDivisionError):
             raise AnadilError(
-                f"the number {number} cannot be spelled out: CLDR's rules for {self.language!r} do not reach that far\n"
+                f"the number {number} cannot be spelled out: it is beyond CLDR's rules for {self.language!r}\n"
                 "  next: write the number as words in the text"
             ) from None
 
@@ -158,13 +156,13 @@ def _plural_category(language: str, number: str) -> str:
 
 
 @lru_cache(maxsize=16)
-def cldr_engine(language: str) -> RbnfEngine:
-    """CLDR's rules for a language. Raises AnadilError, which says how to add some, if there are none."""
-    from unicode_rbnf import RbnfEngine  # 0.08 s, and most texts have no digits
+def _cldr_engine(language: str) -> RbnfEngine:
+    """CLDR's rules for a language. Raises AnadilError if it has none, with how to add rules."""
+    from unicode_rbnf import RbnfEngine  # the import takes 0.08 s, and most texts have no digits
 
     known = _cldr_languages()
     code = language.replace("-", "_")
-    for candidate in (code, code.split("_")[0]):  # "tr-TR" is spelled as "tr"
+    for candidate in (code, code.split("_")[0]):  # "tr-TR" has the rules of "tr"
         if candidate in known:
             return RbnfEngine.for_language(candidate)
     raise AnadilError(

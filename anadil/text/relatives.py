@@ -1,4 +1,4 @@
-"""Where a label that a model has never seen may start from: its nearest relatives among the labels that it knows."""
+"""Finds, for each label of a new model, the labels of the source model whose weights it is initialised with."""
 
 from __future__ import annotations
 
@@ -21,21 +21,22 @@ c  цч      j  ј       а  ә       г  ґғҕ     д  ђ       з  ҙ       �
 ك  کگڭڪ    ي  یېےى    ب  پٻڀ     ج  چڄڃ     ز  ژ       ت  ٹټٺ     د  ڈډڌ     ر  ڑړ      ف  ڤ       ه  ہھە
 ن  ںڼ      و  ۇۋ      س  ښ       כ  ך       מ  ם       נ  ן       פ  ף       צ  ץ
 """
-"""A base letter, then the letters that start from it: those that Unicode does not decompose, Greek and Cyrillic by sound.
+"""Pairs of a base letter and the letters initialised from it.
 
-A base may have one of its own: ω label_inits from ɔ, and where there is no ɔ, from o.
+These are letters that Unicode does not decompose, and Greek and Cyrillic letters by their sound. A base may have a base
+itself: ω is initialised from ɔ, or from o if the source model has no ɔ.
 """
 
 _FIELDS = BASES.split()
 _BASE = {letter: base for base, letters in zip(_FIELDS[::2], _FIELDS[1::2], strict=True) for letter in letters}
 
-WORD_START = "▁"
-"""How subword pieces (SentencePiece) write the space before a word."""
+_WORD_START = "▁"
+"""SentencePiece's sign for the space before a word."""
 
 
 @dataclass(frozen=True, slots=True)
 class LabelInit:
-    """What a label label_inits from: the mean of `sources`, labels of the model that is there; empty for `new`."""
+    """How a label is initialised: from the mean of `sources`, labels of the source model; they are empty for `new`."""
 
     label: str
     kind: Literal["same", "relative", "mean", "new"]
@@ -43,43 +44,45 @@ class LabelInit:
 
 
 def label_inits(labels: Sequence[str], known: Sequence[str]) -> list[LabelInit]:
-    """For each of `labels`, the labels of `known` that it label_inits from.
+    """The initialisation of each of `labels` from the labels of the source model, `known`.
 
-    In this order: itself; the letter without its marks (ấ, â, a: Unicode decomposition), then its bases in `BASES`,
-    then its small letter; another letter with the same base (é from è). A label of several letters label_inits from the mean
-    of theirs. A space or ▁ before a word's first letter counts only where it makes the difference.
+    The first that exists is taken: the label itself; the letter without its marks (ấ, â, a: Unicode decomposition), then
+    its bases in `BASES`, then its small letter; another letter with the same base (é from è). A label of several letters
+    is initialised from the mean of theirs. A space or ▁ at the start is ignored, unless both forms are known.
     """
-    spelled: dict[str, str] = {}
+    known_by_text: dict[str, str] = {}
     for label in known:
-        spelled.setdefault(_spaced(label), label)
-    relatives: dict[str, str] = {}  # the first letter on each base
+        known_by_text.setdefault(_with_spaces(label), label)
+    first_by_base: dict[str, str] = {}
     for label in known:
-        for base in _bases(_spaced(label).removeprefix(" ")):
-            relatives.setdefault(base, label)
-    return [_start(label, spelled, relatives) for label in labels]
+        for base in _bases(_with_spaces(label).removeprefix(" ")):
+            first_by_base.setdefault(base, label)
+    return [_label_init(label, known_by_text, first_by_base) for label in labels]
 
 
-def _start(label: str, spelled: dict[str, str], relatives: dict[str, str]) -> LabelInit:
-    if _spaced(label) in spelled:
-        return LabelInit(label, "same", (spelled[_spaced(label)],))
-    letters = _letters(_spaced(label).removeprefix(" "))
-    found = [source for source in (_nearest(letter, spelled, relatives) for letter in letters) if source]
-    if not found:
+def _label_init(label: str, known_by_text: dict[str, str], first_by_base: dict[str, str]) -> LabelInit:
+    text = _with_spaces(label)
+    if text in known_by_text:
+        return LabelInit(label, "same", (known_by_text[text],))
+    letters = _letters(text.removeprefix(" "))
+    nearest = (_nearest(letter, known_by_text, first_by_base) for letter in letters)
+    sources = tuple(source for source in nearest if source)
+    if not sources:
         return LabelInit(label, "new", ())
-    return LabelInit(label, "relative" if len(letters) == 1 else "mean", tuple(found))
+    return LabelInit(label, "relative" if len(letters) == 1 else "mean", sources)
 
 
-def _nearest(letter: str, spelled: dict[str, str], relatives: dict[str, str]) -> str | None:
-    line = [letter, *_bases(letter)]
-    for candidate in line:
-        for written in (candidate, " " + candidate):
-            if written in spelled:
-                return spelled[written]
-    return next((relatives[base] for base in line if base in relatives), None)
+def _nearest(letter: str, known_by_text: dict[str, str], first_by_base: dict[str, str]) -> str | None:
+    candidates = [letter, *_bases(letter)]
+    for candidate in candidates:
+        for text in (candidate, " " + candidate):
+            if text in known_by_text:
+                return known_by_text[text]
+    return next((first_by_base[base] for base in candidates if base in first_by_base), None)
 
 
 def _bases(letter: str) -> Iterator[str]:
-    """What a letter was made from, nearest first: ǘ gives ü, u; ғ gives г, g."""
+    """The bases of a letter, nearest first: ü, u for ǘ; г, g for ғ."""
     while (base := _base(letter)) is not None:
         yield base
         letter = base
@@ -94,7 +97,7 @@ def _base(letter: str) -> str | None:
 
 
 def _letters(text: str) -> list[str]:
-    """Each character with the marks that follow it."""
+    """The letters of a text, each with the combining marks that follow it."""
     letters: list[str] = []
     for character in text:
         if letters and unicodedata.category(character).startswith("M"):
@@ -104,5 +107,5 @@ def _letters(text: str) -> list[str]:
     return letters
 
 
-def _spaced(label: str) -> str:
-    return label.replace(WORD_START, " ")
+def _with_spaces(label: str) -> str:
+    return label.replace(_WORD_START, " ")

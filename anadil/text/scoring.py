@@ -1,4 +1,4 @@
-"""The view of a text that is scored: the normalised text, or that without case, punctuation or tone."""
+"""The form of a text that is scored: the normalised text, or that without case, punctuation or tone."""
 
 from __future__ import annotations
 
@@ -10,45 +10,46 @@ from anadil.text.casing import lower_by
 from anadil.text.rules import TextRules
 
 View = Callable[[str], str]
+"""Turns a normalised text into the form that is scored."""
 PLAIN = "plain"
-PARTS = ("no-case", "no-punctuation", "no-tone")
+_PARTS = ("no-case", "no-punctuation", "no-tone")
 
 
 def scoring_view(rules: TextRules, name: str = PLAIN) -> View:
-    """The view with a name: "plain", or some of no-case, no-punctuation and no-tone joined by commas.
+    """The view of a name: "plain", or one or more of no-case, no-punctuation and no-tone, joined by commas.
 
-    References and hypotheses must go through the same one. Raises AnadilError for a name that does not exist, and for
-    no-tone in a language whose rules name no tone marks.
+    Use the same view for references and hypotheses. Raises AnadilError for a name that does not exist, and for no-tone
+    in a language whose rules name no tone marks.
     """
     parts = [] if name == PLAIN else name.split(",")
-    wrong = [part for part in parts if part not in PARTS]
+    wrong = [part for part in parts if part not in _PARTS]
     if wrong:
         raise AnadilError(
             f"unknown scoring {', '.join(map(repr, wrong))}\n"
-            f"  next: --scoring {PLAIN}, or some of {', '.join(PARTS)} joined by commas"
+            f"  next: --scoring {PLAIN}, or one or more of {', '.join(_PARTS)} joined by commas"
         )
     tones = frozenset(rules.language_rules.tones)
     if "no-tone" in parts and not tones:
         raise AnadilError(
-            f"the rules of {rules.language_rules.name or rules.language} name no tone marks, so tones cannot be left out\n"
+            f"the rules of {rules.language_rules.name or rules.language} name no tone marks, so no-tone cannot be used\n"
             '  next: train with a text.rules file that has  tones: ["\\u0301", ...]'
         )
-    return lambda text: _seen(text, rules, parts, tones)
+    return lambda text: _scored(text, rules, parts, tones)
 
 
-def _seen(text: str, rules: TextRules, parts: Sequence[str], tones: frozenset[str]) -> str:
+def _scored(text: str, rules: TextRules, parts: Sequence[str], tones: frozenset[str]) -> str:
     if "no-case" in parts:
         text = lower_by(unicodedata.normalize("NFC", text), rules.language_rules.casing)
     if "no-punctuation" in parts:
-        text = "".join(_unpunctuated(character) for character in text)
+        text = "".join(_without_punctuation(character) for character in text)
     if "no-tone" in parts:
-        apart = unicodedata.normalize("NFD", text)
-        text = unicodedata.normalize("NFC", "".join(character for character in apart if character not in tones))
+        decomposed = unicodedata.normalize("NFD", text)
+        text = unicodedata.normalize("NFC", "".join(character for character in decomposed if character not in tones))
     return " ".join(text.split())
 
 
-def _unpunctuated(character: str) -> str:
-    """An apostrophe holds the two halves of a word together; any other mark parts words."""
+def _without_punctuation(character: str) -> str:
+    """Nothing for an apostrophe, which joins the parts of a word; a space for other punctuation."""
     if character == "'":
         return ""
     return " " if unicodedata.category(character)[0] == "P" else character

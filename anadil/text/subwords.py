@@ -1,4 +1,4 @@
-"""Subwords by SentencePiece (BPE, unigram): its pieces become labels, and a piece that begins a word starts with a space."""
+"""Subwords by SentencePiece (BPE, unigram). Its pieces become labels; a piece that starts a word starts with a space."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ from typing import Any, Literal
 
 from anadil.errors import AnadilError
 
-SPACE = "\u2581"  # SentencePiece's sign for a space
+_SPACE = "\u2581"  # stands for a space in SentencePiece's pieces
 
 
 def train_subwords(texts: Iterable[str], kind: Literal["bpe", "unigram"], size: int) -> bytes:
-    """A SentencePiece model of normalised texts, as bytes; the same texts give the same bytes.
+    """Train a SentencePiece model on normalised texts and return its bytes, which depend on the texts alone.
 
-    Its own normalisation is off (by default it would fold case and compatibility forms), and so are bytes for unknown
-    characters: what has no label is an error here, as with letters.
+    SentencePiece's own normalisation is off, because its default folds case and compatibility forms. Byte fallback is
+    off too: a character without a label is an error, as with other kinds of label.
     Raises AnadilError if there is too little or too varied text for `size` labels.
     """
-    pieces = _library()
+    sentencepiece = _library()
     lines = [text for text in texts if text]
     if not lines:
-        raise AnadilError('no text to make subwords of\n  next: check the manifests\' "text"')
+        raise AnadilError('no text to train subwords on\n  next: check "text" in the manifests')
     model = io.BytesIO()
     try:
-        pieces.SentencePieceTrainer.train(
+        sentencepiece.SentencePieceTrainer.train(
             sentence_iterator=iter(lines),
             model_writer=model,
             model_type=kind,
-            vocab_size=size + 1,  # the unknown piece, which is no label
+            vocab_size=size + 1,  # one more for the unknown piece, which is no label
             normalization_rule_name="identity",
             remove_extra_whitespaces=False,
             byte_fallback=False,
@@ -48,15 +48,15 @@ def train_subwords(texts: Iterable[str], kind: Literal["bpe", "unigram"], size: 
             minloglevel=2,
         )
     except (RuntimeError, OSError) as error:
-        raise AnadilError(_why(str(error), size)) from None
+        raise AnadilError(_explanation(str(error), size)) from None
     return model.getvalue()
 
 
 class Subwords:
-    """A SentencePiece model read from its bytes, whose pieces are the labels of a model.
+    """A SentencePiece model read from its bytes, whose pieces are the labels of an acoustic model.
 
-    `labels` is what they are called there, in any order: ours leave the unknown piece out, NeMo's keep it. A piece that
-    has no label there (the unknown one, <s>) is of no text.
+    `labels`: the acoustic model's labels, in any order. Ours omit the unknown piece, NeMo's include it. Pieces without
+    a label (the unknown piece, <s>) occur in no text.
     """
 
     def __init__(self, model: bytes, labels: Sequence[str] | None = None) -> None:
@@ -70,47 +70,50 @@ class Subwords:
 
     @cached_property
     def pieces(self) -> tuple[str, ...]:
-        """All pieces in the model's order; " ken" begins a word."""
-        found = (self._processor.id_to_piece(i) for i in range(self._processor.get_piece_size()))
-        return tuple(piece.replace(SPACE, " ") for piece in found)
+        """All pieces in the model's order; " ken" starts a word."""
+        pieces = (self._processor.id_to_piece(i) for i in range(self._processor.get_piece_size()))
+        return tuple(piece.replace(_SPACE, " ") for piece in pieces)
 
     @cached_property
     def labels(self) -> tuple[str, ...]:
-        """Pieces in the model's order, without those that are no text: the unknown one, <s>, </s>."""
-        no_text = (self._processor.is_unknown, self._processor.is_control)
-        return tuple(piece for i, piece in enumerate(self.pieces) if not any(is_such(i) for is_such in no_text))
+        """The pieces in the model's order, without the unknown piece and control pieces such as <s> and </s>."""
+        is_unknown, is_control = self._processor.is_unknown, self._processor.is_control
+        return tuple(piece for i, piece in enumerate(self.pieces) if not is_unknown(i) and not is_control(i))
 
     def encode(self, text: str) -> list[int]:
-        """Label ids of the likeliest segmentation of a normalised text. Raises AnadilError if a part of it has no piece."""
-        return self._rows(self._processor.encode(text), text)
+        """Label ids of the most likely segmentation of a normalised text. Raises AnadilError if a part has no piece."""
+        return self._to_label_ids(self._processor.encode(text), text)
 
     def sample(self, text: str, alpha: float) -> list[int]:
-        """Label ids of a segmentation drawn at random: subword regularisation (Kudo 2018, arXiv:1804.10959), for BPE
-        its dropout (Provilkov et al. 2020). `alpha`: smoothness for unigram, share of merges left out for BPE."""
-        return self._rows(self._processor.encode(text, enable_sampling=True, alpha=alpha, nbest_size=-1), text)
+        """Label ids of a random segmentation: subword regularisation (Kudo 2018, arXiv:1804.10959).
 
-    def _rows(self, ids: list[int], text: str) -> list[int]:
+        For BPE this is BPE-dropout (Provilkov et al. 2020). `alpha`: smoothness for unigram, share of merges that are
+        skipped for BPE.
+        """
+        return self._to_label_ids(self._processor.encode(text, enable_sampling=True, alpha=alpha, nbest_size=-1), text)
+
+    def _to_label_ids(self, ids: list[int], text: str) -> list[int]:
         if any(self._processor.is_unknown(i) or self.pieces[i] not in self._label_ids for i in ids):
             raise AnadilError(f"the subwords have no piece for a part of {text!r}")
         return [self._label_ids[self.pieces[i]] for i in ids]
 
 
 def set_sampling_seed(seed: int) -> None:
-    """Make what `sample` draws repeatable; SentencePiece has one generator for all."""
+    """Make the draws of `sample` repeatable. SentencePiece has one random generator for all models."""
     _library().set_random_generator_seed(seed)
 
 
-def _why(message: str, size: int) -> str:
-    most = re.search(r"value <= (\d+)", message)
-    least = re.search(r"smaller than required_chars. \d+ vs (\d+)", message)
-    if most:
-        return f"{size} subwords are too many for this text\n  next: tokenizer.size={int(most[1]) - 1} or less"
-    if least:
+def _explanation(message: str, size: int) -> str:
+    too_many = re.search(r"value <= (\d+)", message)
+    too_few = re.search(r"smaller than required_chars. \d+ vs (\d+)", message)
+    if too_many:
+        return f"{size} subwords are too many for this text\n  next: tokenizer.size={int(too_many[1]) - 1} or less"
+    if too_few:
         return (
-            f"{size} subwords are too few: the text has {int(least[1]) - 1} different characters\n"
-            f"  next: tokenizer.size={int(least[1])} or more, or drop rare characters (text.drop)"
+            f"{size} subwords are too few: the text has {int(too_few[1]) - 1} different characters\n"
+            f"  next: tokenizer.size={int(too_few[1])} or more, or drop rare characters (text.drop)"
         )
-    return f"SentencePiece cannot make {size} subwords of this text: {message.strip()}\n  next: another tokenizer.size"
+    return f"SentencePiece cannot make {size} subwords from this text: {message.strip()}\n  next: set another tokenizer.size"
 
 
 def _library() -> ModuleType:

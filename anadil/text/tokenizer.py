@@ -1,4 +1,4 @@
-"""A tokenizer is labels, and for subwords a SentencePiece model: made of training text, kept in a folder, read again."""
+"""Makes a tokenizer (labels, and for subwords a SentencePiece model) from training text; writes and reads its folder."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from anadil.text.rules import SUBWORDS, TextRules
 from anadil.text.subwords import Subwords, train_subwords
 from anadil.text.units import Units
 
-MODEL, SETTINGS = "tokenizer.model", "tokenizer.yaml"
+MODEL, _SETTINGS = "tokenizer.model", "tokenizer.yaml"
 TokenizerKind = Literal["char", "grapheme", "units", "bpe", "unigram"]
 
 
-class SavedTokenizer(BaseModel):
+class _SavedTokenizer(BaseModel):
     """`tokenizer.yaml` of a tokenizer folder."""
 
     model_config = SECTION
@@ -33,7 +33,7 @@ class SavedTokenizer(BaseModel):
 
 @dataclass(frozen=True)
 class Tokenizer:
-    """What `make_tokenizer` made, with what a user should look at. `subwords` is empty unless the kind is one of them."""
+    """The labels with their counts, warnings for the user, and the SentencePiece model (empty for other kinds)."""
 
     kind: TokenizerKind
     labels: tuple[str, ...]
@@ -43,19 +43,19 @@ class Tokenizer:
 
 
 def make_tokenizer(groups: Sequence[tuple[TextRules, Sequence[str]]], kind: TokenizerKind, size: int) -> Tokenizer:
-    """Labels of a kind from texts, each group of which is normalised by its own rules (one group for each language).
+    """Labels of a kind from groups of texts. Each group is normalised by its own rules; there is one group per language.
 
-    Raises AnadilError if there is no text, or too little.
+    Raises AnadilError if there is no text or too little.
     """
     units: Units = "char" if kind == "bpe" or kind == "unigram" else kind
-    found = [labels_from_text(rules, texts, units) for rules, texts in groups]
-    warnings = label_warnings([(rules, labels) for (rules, _), labels in zip(groups, found, strict=True)])
+    labels_of_groups = [labels_from_text(rules, texts, units) for rules, texts in groups]
+    warnings = label_warnings([(rules, labels) for (rules, _), labels in zip(groups, labels_of_groups, strict=True)])
     if kind != "bpe" and kind != "unigram":
-        counts = sum((labels.counts for labels in found), Counter[str]())
+        counts = sum((labels.counts for labels in labels_of_groups), Counter[str]())
         return Tokenizer(kind, tuple(sorted(counts)), b"", counts, warnings)
     normal: list[str] = []
-    for labels, (rules, texts) in zip(found, groups, strict=True):
-        normal += _spelled(labels, map(rules.normalizer, texts))
+    for labels, (rules, texts) in zip(labels_of_groups, groups, strict=True):
+        normal += _with_labels_only(labels, map(rules.normalizer, texts))
     if not normal and any(texts for _, texts in groups):
         raise AnadilError("\n".join(["there is no text that can be used", *warnings]))
     model = train_subwords(normal, kind, size)
@@ -67,30 +67,30 @@ def make_tokenizer(groups: Sequence[tuple[TextRules, Sequence[str]]], kind: Toke
 def write_tokenizer(folder: Path, tokenizer: Tokenizer) -> None:
     """Write a tokenizer folder; it appears whole or not at all."""
     with whole_folder(folder) as beside:
-        saved = SavedTokenizer(kind=tokenizer.kind, labels=list(tokenizer.labels))
-        (beside / SETTINGS).write_text(dump(saved), encoding="utf-8")
+        saved = _SavedTokenizer(kind=tokenizer.kind, labels=list(tokenizer.labels))
+        (beside / _SETTINGS).write_text(dump(saved), encoding="utf-8")
         if tokenizer.subwords:
             (beside / MODEL).write_bytes(tokenizer.subwords)
 
 
 def tokenizer_files(rules: TextRules) -> dict[str, bytes]:
-    """What a model folder holds of the tokenizer beside its labels, by file name."""
+    """The tokenizer's files in a model folder, by name. The labels are in the config."""
     return {MODEL: rules.subwords} if rules.subwords else {}
 
 
 def read_tokenizer(folder: Path) -> tuple[TokenizerKind, list[str], bytes]:
-    """TokenizerKind, labels and SentencePiece model of a tokenizer folder. Raises AnadilError if it is none, or damaged."""
-    if not (folder / SETTINGS).is_file():
+    """The kind, labels and SentencePiece model in a tokenizer folder. Raises AnadilError if it is not one, or damaged."""
+    if not (folder / _SETTINGS).is_file():
         raise AnadilError(
-            f"{folder} is no tokenizer folder ({SETTINGS} is not there)\n"
+            f"{folder} is no tokenizer folder: it has no {_SETTINGS}\n"
             "  next: make one: anadil tokenizer MANIFEST --out DIR --kind bpe"
         )
-    saved = parse(SavedTokenizer, read_yaml(folder / SETTINGS), str(folder / SETTINGS))
+    saved = parse(_SavedTokenizer, read_yaml(folder / _SETTINGS), str(folder / _SETTINGS))
     return saved.kind, saved.labels, read_subwords(folder, saved.kind, saved.labels)
 
 
 def read_subwords(folder: Path, kind: str, labels: Sequence[str]) -> bytes:
-    """The SentencePiece model beside the labels; empty if the kind needs none. Raises AnadilError if they differ."""
+    """The SentencePiece model in a folder; empty if the kind needs none. Raises AnadilError if it has other labels."""
     if kind not in SUBWORDS:
         return b""
     path = folder / MODEL
@@ -98,12 +98,12 @@ def read_subwords(folder: Path, kind: str, labels: Sequence[str]) -> bytes:
         raise AnadilError(f"{folder}: {MODEL} is missing\n  next: copy the whole folder again")
     model = path.read_bytes()
     subwords = Subwords(model)
-    if tuple(labels) not in (subwords.labels, subwords.pieces):  # NeMo's keep the unknown piece
+    if tuple(labels) not in (subwords.labels, subwords.pieces):  # NeMo's labels include the unknown piece
         raise AnadilError(f"{path}: its subwords are not the labels of the config\n  next: copy the whole folder again")
     return model
 
 
-def _spelled(letters: Labels, texts: Iterable[str]) -> list[str]:
-    """Texts without those that hold a digit which no rule spells: training will report these."""
-    known = set("".join(letters.labels))
+def _with_labels_only(labels: Labels, texts: Iterable[str]) -> list[str]:
+    """The texts without those that contain a digit that no rule spells, which training reports."""
+    known = set("".join(labels.labels))
     return [text for text in texts if known.issuperset(text)]

@@ -23,7 +23,7 @@ def corpus(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_copies_are_made_and_told(corpus: Path) -> None:
+def test_copies_are_written_and_reported(corpus: Path) -> None:
     result = anadil("augment", corpus / "train.jsonl", "speed.probability=1", "--out", corpus / "more", "--copies", "2")
     assert result.exit_code == 0, result.stderr
     assert result.stdout == f"{corpus / 'more/train.jsonl'}\n"
@@ -31,7 +31,7 @@ def test_copies_are_made_and_told(corpus: Path) -> None:
     assert len(read_manifest(corpus / "more/train.jsonl")) == 9
 
 
-def test_the_section_of_a_config_says_what_to_do(corpus: Path) -> None:
+def test_transforms_come_from_the_section_of_a_config(corpus: Path) -> None:
     data = micro_data(corpus / "train.jsonl") | {"augment": {"speed": {"rate": 0.5}, "gain": {}, "spec_augment": None}}
     config = write_config(corpus / "config.yaml", data)
     settings = read_settings(config, ["augment.gain.db=3", "white_noise={}"])
@@ -40,7 +40,7 @@ def test_the_section_of_a_config_says_what_to_do(corpus: Path) -> None:
     assert settings.white_noise and not settings.reverb and not settings.spec_augment
 
 
-def test_without_any_choice_all_that_needs_no_recordings_is_on() -> None:
+def test_by_default_all_transforms_without_recordings_are_on() -> None:
     on = {name for name, section in read_settings(None, []) if section is not None}
     assert on == {*STEPS, "spec_augment"} - {"background"}
     assert {name for name, section in read_settings(None, ["gain={}"]) if section} == {"gain", "spec_augment"}
@@ -56,7 +56,7 @@ def test_without_any_choice_all_that_needs_no_recordings_is_on() -> None:
         (["--config", "nowhere.yaml"], "config not found"),
     ],
 )
-def test_what_is_wrong_is_said(corpus: Path, arguments: list[str], message: str) -> None:
+def test_wrong_input_is_an_error(corpus: Path, arguments: list[str], message: str) -> None:
     result = anadil("augment", corpus / "train.jsonl", "--out", corpus / "more", *arguments)
     assert (result.exit_code, result.stdout) == (1, "")
     assert message in result.stderr

@@ -54,7 +54,7 @@ def test_they_agree_on_a_manifest_in_two_languages(config: Path, tmp_path: Path)
     findings = json.loads(result.stdout)["findings"]
     rare = {one["what"].split()[0]: one["value"] for one in findings if one["kind"] == "rare-character"}
     assert rare == {repr(label): n for label, n in counts.items() if n < 5 and label != " "}
-    (warned,) = [text for text in told.warned if "fewer than 5 times" in text]
+    (warned,) = [text for text in told.warned if "occur fewer than 5 times" in text]
     assert counts["h"] == 5 and "'h'" not in warned and re.search(rf"'ş' \([^)]*\) x {counts['ş']}", warned)
     outside = {one["what"].split()[0] for one in findings if one["kind"] == "outside-alphabet"}
     assert outside == {"'ş'"}  # in the German text alone

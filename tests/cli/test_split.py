@@ -35,7 +35,7 @@ def where(out: Path) -> dict[str, str]:
     }
 
 
-def test_a_split_is_written_and_told(tmp_path: Path) -> None:
+def test_a_split_is_written_and_reported(tmp_path: Path) -> None:
     out = tmp_path / "splits"
     result = succeeds("split", corpus(tmp_path / "all.jsonl", range(100)), "--out", out)
     assert sorted(path.name for path in out.iterdir()) == ["split.json", "test.jsonl", "train.jsonl", "valid.jsonl"]

@@ -24,7 +24,7 @@ def anadil(*arguments: object, cwd: Path) -> Result:
         return run(*arguments)
 
 
-def test_normalize_writes_the_manifest_again_and_tells_what_it_did(tmp_path: Path) -> None:
+def test_normalize_writes_a_manifest_and_reports_its_changes(tmp_path: Path) -> None:
     write_lines(tmp_path / "m.jsonl", RECORDS)
     done = anadil("normalize", "m.jsonl", "--lang", "tr", "--out", "new/n.jsonl", "--json", "c.json", cwd=tmp_path)
     assert done.exit_code == 0, done.stderr
@@ -64,16 +64,16 @@ def test_what_cannot_be_normalised_is_listed_and_nothing_is_written(tmp_path: Pa
     ("arguments", "what"),
     [
         ("normalize m.jsonl --lang turkce --out n.jsonl", "unknown language 'turkce'\n  the nearest that have rules: tr"),
-        ("normalize m.jsonl --lang tr --out m.jsonl --force", "m.jsonl is the file to read"),
+        ("normalize m.jsonl --lang tr --out m.jsonl --force", "m.jsonl is the input"),
         ("normalize m.jsonl --lang tr --rules none.yaml --out n.jsonl", "none.yaml"),
         ("normalize none.txt --lines --lang tr --out n.txt", "file not found: none.txt"),
         ("tokenizer m.jsonl --lang und --kind unigram --out tok", "there is no text that can be used\ndigits that no"),
         ("tokenizer m.jsonl --lang tr --kind bpe --size 5000 --out tok", "5000 subwords are too many"),
-        ("tokenizer m.jsonl --kind char --out tok", "which language is it? the manifests name none"),
+        ("tokenizer m.jsonl --kind char --out tok", "one language is needed, but the key"),
         ("tokenizer m.jsonl --kind char --out m.jsonl", "m.jsonl exists already"),
     ],
 )  # fmt: skip
-def test_an_input_at_fault_is_one_message(tmp_path: Path, arguments: str, what: str) -> None:
+def test_wrong_input_is_one_message(tmp_path: Path, arguments: str, what: str) -> None:
     write_lines(tmp_path / "m.jsonl", RECORDS)
     done = anadil(*arguments.split(), cwd=tmp_path)
     assert (done.exit_code, done.stdout) == (1, "")

@@ -50,7 +50,7 @@ def test_batches_come_in_no_order_of_length() -> None:
     assert abs(np.corrcoef(longest, range(len(longest)))[0, 1]) < 0.4
 
 
-def test_little_is_padding() -> None:
+def test_padding_is_a_small_share() -> None:
     plan = plan_epoch(REALISTIC, 120, seed=0)
     padded = sum(padded_seconds(REALISTIC, batch) for batch in plan)
     assert 1 - sum(REALISTIC) / padded < 0.08
@@ -86,7 +86,7 @@ def test_a_batch_is_padded_with_zeros_and_counted_exactly(examples: list[Example
 def test_batches_last_a_multiple_of_a_sixth_of_a_second(
     n_samples: int, rate: int, padded: int, write_wav: Callable[..., Path]
 ) -> None:
-    """Few lengths of batches: the allocator finds again what it was given back."""
+    """With few lengths of batches, the allocator can reuse freed memory."""
     path = write_wav("a.wav", np.full(n_samples, 0.1), rate)
     example = Example(Utterance(str(path), duration=n_samples / rate, source="m.jsonl:1"), (0,))
     assert Loader([example], rate).load([0]).waveforms.shape == (1, padded)
@@ -98,7 +98,7 @@ def test_the_plan_counts_what_a_batch_is_padded_to() -> None:
     assert [len(batch) for batch in plan_epoch(durations, 8.3, None)] == [4, 1]
 
 
-def test_a_segment_is_what_is_loaded(examples: list[Example]) -> None:
+def test_the_segment_is_loaded(examples: list[Example]) -> None:
     whole = examples[3].utterance
     segment = Example(Utterance(whole.audio_filepath, duration=100 / 16000, offset=50 / 16000), (1,))
     batch = Loader([segment], 16000).load([0])

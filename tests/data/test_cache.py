@@ -36,14 +36,14 @@ def entries(folder: Path) -> list[Path]:
     return sorted((folder / FOLDER).rglob("*.pcm"))
 
 
-def test_what_was_written_is_read_by_the_next_run(tmp_path: Path, utterance: Utterance) -> None:
+def test_the_next_run_reads_the_cache(tmp_path: Path, utterance: Utterance) -> None:
     DiskCache(tmp_path, 1).write(utterance, RATE, samples())
     again = DiskCache(tmp_path, 1).read(utterance, RATE)
     assert again is not None and again.dtype == np.int16
     np.testing.assert_array_equal(again, samples())
 
 
-def test_another_stretch_rate_or_content_is_another_entry(tmp_path: Path, utterance: Utterance) -> None:
+def test_another_segment_rate_or_content_is_another_entry(tmp_path: Path, utterance: Utterance) -> None:
     cache, path = DiskCache(tmp_path, 1), utterance.audio_filepath
     cache.write(utterance, RATE, samples())
     assert cache.read(utterance, 8000) is None
@@ -99,14 +99,14 @@ def size(folder: Path) -> int:
     return sum(path.stat().st_size for path in entries(folder))
 
 
-def test_it_stays_within_its_room(tmp_path: Path, write_wav: Callable[..., Path]) -> None:
+def test_the_cache_stays_within_its_size(tmp_path: Path, write_wav: Callable[..., Path]) -> None:
     cache = DiskCache(tmp_path, 10_000 / GB)
     for one in many(write_wav, 20):
         cache.write(one, RATE, samples(500))
     assert len(entries(tmp_path)) == 9 and size(tmp_path) <= 10_000  # what this run uses makes no room for itself
 
 
-def test_what_no_run_has_used_for_longest_makes_room(tmp_path: Path, write_wav: Callable[..., Path]) -> None:
+def test_the_least_recently_used_entries_are_deleted_first(tmp_path: Path, write_wav: Callable[..., Path]) -> None:
     utterances = many(write_wav, 15)
     first = DiskCache(tmp_path, 10_000 / GB)
     for one in utterances[:9]:
@@ -128,7 +128,7 @@ def test_what_no_run_has_used_for_longest_makes_room(tmp_path: Path, write_wav: 
     assert sorted(path.name for path in (tmp_path / FOLDER).iterdir() if path.is_file()) == ["notes.txt"]
 
 
-def test_two_runs_at_once_leave_whole_entries_within_the_room(tmp_path: Path, write_wav: Callable[..., Path]) -> None:
+def test_two_runs_at_once_leave_whole_entries_within_the_size(tmp_path: Path, write_wav: Callable[..., Path]) -> None:
     utterances = many(write_wav, 60)
     caches = [DiskCache(tmp_path, 40_000 / GB) for _ in range(2)]
 
@@ -149,7 +149,7 @@ def test_two_runs_at_once_leave_whole_entries_within_the_room(tmp_path: Path, wr
     assert not list((tmp_path / FOLDER).glob(".*"))
 
 
-def test_a_full_disk_is_survived_and_told(
+def test_a_full_disk_is_reported_and_does_not_stop_training(
     tmp_path: Path, utterance: Utterance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cache = DiskCache(tmp_path, 1)
@@ -163,9 +163,7 @@ def test_a_full_disk_is_survived_and_told(
     assert entries(tmp_path) == []
 
 
-def test_room_is_left_for_models_on_the_disk(
-    tmp_path: Path, utterance: Utterance, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_disk_space_is_left_for_models(tmp_path: Path, utterance: Utterance, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cache_module, "RESERVE_BYTES", shutil.disk_usage(tmp_path).free * 2)
     cache = DiskCache(tmp_path, 1)
     cache.write(utterance, RATE, samples())

@@ -8,11 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from anadil.data.examples import Checked, check
-from anadil.decoding.ctc import min_ctc_frames
 from anadil.manifest import Utterance, read_manifest
 from anadil.text.alphabet import labels_from_text
 from anadil.text.rules import TextSettings, text_rules
@@ -54,7 +51,7 @@ PROBLEMS = [
 
 
 @pytest.mark.parametrize(("bad", "what", "near_miss"), PROBLEMS)
-def test_what_cannot_be_used_is_named_and_its_near_miss_is_used(
+def test_unusable_utterances_are_reported_and_similar_usable_ones_are_not(
     folder: Path, bad: dict[str, Any], what: str, near_miss: dict[str, Any]
 ) -> None:
     def utterance(changes: dict[str, Any]) -> Utterance:
@@ -85,7 +82,7 @@ NOTES = [
 
 
 @pytest.mark.parametrize(("fields", "limits", "note"), NOTES)
-def test_what_is_used_all_the_same_or_set_aside_is_noted(
+def test_changed_and_omitted_utterances_are_noted(
     folder: Path, fields: dict[str, float], limits: dict[str, float], note: str | None
 ) -> None:
     checked = check_all(Utterance(str(folder / "1s.wav"), text="a", **fields), **limits)  # type: ignore[arg-type]
@@ -97,18 +94,18 @@ def test_what_is_used_all_the_same_or_set_aside_is_noted(
         assert example.duration == pytest.approx(min(fields.get("duration", 1), 1 - fields.get("offset", 0)))
 
 
-def test_files_are_noted_once_and_progress_is_told(folder: Path) -> None:
+def test_files_are_noted_once_and_progress_is_reported(folder: Path) -> None:
     utterances = [Utterance(str(folder / name), text="Ab") for name in ("stereo.wav", "stereo.wav", "1s.wav")]
-    told: list[tuple[int, int]] = []
-    checked = check_all(*utterances, on_progress=lambda done, total: told.append((done, total)))
+    reported: list[tuple[int, int]] = []
+    checked = check_all(*utterances, on_progress=lambda done, total: reported.append((done, total)))
     assert dict(checked.notes) == {"2 channels, mixed down to one": 1}
     assert [example.labels for example in checked.examples] == [(1, 2)] * 3
     assert checked.hours == pytest.approx(3 / 3600)
-    assert told == [(1, 2), (2, 2)]
+    assert reported == [(1, 2), (2, 2)]
 
 
 @pytest.mark.parametrize(("claimed_s", "n_notes"), [(1.0, 0), (1.5, 1)])
-def test_a_cut_off_recording_is_used_as_far_as_it_goes(folder: Path, claimed_s: float, n_notes: int) -> None:
+def test_a_cut_off_recording_is_used_up_to_its_end(folder: Path, claimed_s: float, n_notes: int) -> None:
     content = bytearray((folder / "1s.wav").read_bytes())
     content[40:44] = struct.pack("<I", round(claimed_s * 32000))
     (folder / "cut.wav").write_bytes(content)
@@ -127,18 +124,3 @@ def test_damaged_recordings_are_all_used_and_counted(shared: Path) -> None:
     assert all(
         example.duration < (one.duration or 0) for example, one in zip(checked.examples, utterances, strict=True)
     )
-
-
-def collapse(path: tuple[int, ...]) -> tuple[int, ...]:
-    kept = [label for i, label in enumerate(path) if i == 0 or label != path[i - 1]]
-    return tuple(label for label in kept if label != 9)  # 9: the blank
-
-
-@given(st.lists(st.integers(0, 1), min_size=1, max_size=4).map(tuple))
-def test_fewest_ctc_frames_are_those_of_the_shortest_path(labels: tuple[int, ...]) -> None:
-    paths: set[tuple[int, ...]] = {()}
-    n_frames = 0
-    while not any(collapse(path) == labels for path in paths):
-        paths = {(*path, label) for path in paths for label in (0, 1, 9)}
-        n_frames += 1
-    assert min_ctc_frames(labels) == n_frames

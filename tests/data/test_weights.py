@@ -23,20 +23,20 @@ def checked(*extras: dict[str, Any]) -> Checked:
     return Checked(examples, total=len(examples))
 
 
-def test_a_line_counts_as_it_says_and_pseudo_labels_as_the_config_says() -> None:
+def test_weights_are_from_the_line_and_of_pseudo_labels_from_the_config() -> None:
     lines = [{}, {"weight": 0.5}, {"weight": 2}, {"weight": None}, {"weight": 3, "pseudo_label": True}]
     assert [one.weight for one in with_weights(checked(*lines)).examples] == [1, 0.5, 2, 1, 3]
     assert [one.weight for one in with_weights(checked(*lines), 0.25).examples] == [1, 0.5, 2, 1, 0.25]
 
 
-def test_weight_0_is_set_aside_and_counted() -> None:
+def test_weight_0_is_omitted_and_counted() -> None:
     found = with_weights(checked({"weight": 0}, {}, {"pseudo_label": True}), of_pseudo_labels=0.0)
     assert [one.utterance.source for one in found.examples] == ["train.jsonl:2"]
     assert found.notes == {"set aside, weight 0": 2} and found.problems == [] and found.total == 3
 
 
 @pytest.mark.parametrize("weight", [-1, -0.001, math.nan, math.inf, 1001, 10**400, "0.5", True, [1]])
-def test_what_is_no_weight_is_a_problem_of_its_line(weight: Any) -> None:
+def test_an_invalid_weight_is_a_problem_of_its_line(weight: Any) -> None:
     found = with_weights(checked({}, {"weight": weight}))
     (problem,) = found.problems
     assert problem.where == "train.jsonl:2"

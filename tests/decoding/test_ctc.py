@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from anadil.decoding.ctc import Token, best_path
+from anadil.decoding.ctc import Token, best_path, min_ctc_frames
 from anadil.decoding.transcript import Transcript, Word, words_from_tokens
 
 LABELS = [" ", "a", "b", "sch"]
@@ -140,3 +140,18 @@ def test_transcript_rounds_only_for_json() -> None:
         "language": None,
     }
     assert transcript.words[0].start == 1 / 3
+
+
+def collapse(path: tuple[int, ...]) -> tuple[int, ...]:
+    kept = [label for i, label in enumerate(path) if i == 0 or label != path[i - 1]]
+    return tuple(label for label in kept if label != 9)  # 9: the blank
+
+
+@given(st.lists(st.integers(0, 1), min_size=1, max_size=4).map(tuple))
+def test_fewest_ctc_frames_are_those_of_the_shortest_path(labels: tuple[int, ...]) -> None:
+    paths: set[tuple[int, ...]] = {()}
+    n_frames = 0
+    while not any(collapse(path) == labels for path in paths):
+        paths = {(*path, label) for path in paths for label in (0, 1, 9)}
+        n_frames += 1
+    assert min_ctc_frames(labels) == n_frames

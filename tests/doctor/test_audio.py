@@ -1,4 +1,4 @@
-"""One bad recording each, and a near miss that must not be told."""
+"""One bad recording each, and a near miss that must not be reported."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ CASES: dict[str, tuple[str, Make, Make]] = {
 
 
 @pytest.mark.parametrize("name", list(CASES))
-def test_a_bad_recording_is_told_and_its_near_miss_is_not(tmp_path: Path, name: str) -> None:
+def test_a_bad_recording_is_reported_and_a_similar_good_one_is_not(tmp_path: Path, name: str) -> None:
     kind, bad, near_miss = CASES[name]
     record = {"text": "a", "duration": None}
     report = diagnose(tmp_path, [record | bad(tmp_path)])
@@ -148,7 +148,7 @@ def test_a_bad_recording_is_told_and_its_near_miss_is_not(tmp_path: Path, name: 
     assert kinds_in(report) == {}, report.findings
 
 
-def test_what_stops_training_or_teaches_it_nothing_spoils_it(tmp_path: Path) -> None:
+def test_findings_that_stop_or_mislead_training_spoil_it(tmp_path: Path) -> None:
     spoiling = set()
     for name, (kind, bad, _) in CASES.items():
         if diagnose(tmp_path, [{"text": "a"} | bad(tmp_path)]).spoiled:
@@ -157,7 +157,7 @@ def test_what_stops_training_or_teaches_it_nothing_spoils_it(tmp_path: Path) -> 
     assert spoiling == {"missing-audio", "unreadable-audio", "outside-audio", "silent-audio", "cut FLAC"}
 
 
-def test_segments_of_one_file_are_no_wrong_durations(tmp_path: Path) -> None:
+def test_segments_of_one_file_do_not_have_wrong_durations(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "long.wav", babble(6), RATE)
     segments = [{"audio_filepath": "long.wav", "text": "a", "offset": 2.0 * i, "duration": 2.0} for i in (2, 0, 1)]
     assert kinds_in(diagnose(tmp_path, segments)) == {}
@@ -176,7 +176,7 @@ def test_rates_that_differ_and_rates_below_the_models(tmp_path: Path) -> None:
     assert kinds_in(diagnose(tmp_path, [records[0], records[2]])) == {}
 
 
-def test_measurements_do_not_depend_on_the_block_and_know_the_level(
+def test_measurements_are_correct_and_do_not_depend_on_the_block(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     time = np.arange(3 * RATE) / RATE
@@ -198,7 +198,7 @@ def test_measurements_do_not_depend_on_the_block_and_know_the_level(
     assert (again.level_db, again.speech_s) == pytest.approx((whole.level_db, whole.speech_s))
 
 
-def test_nan_is_no_sound(tmp_path: Path) -> None:
+def test_nan_spoils_training(tmp_path: Path) -> None:
     samples = GOOD.astype(np.float32)
     samples[20000] = np.nan
     soundfile.write(tmp_path / "nan.wav", samples, RATE, subtype="FLOAT")
@@ -206,7 +206,7 @@ def test_nan_is_no_sound(tmp_path: Path) -> None:
     assert report.spoiled and "not numbers" in report.findings[0].what
 
 
-def test_real_recordings_are_in_order_and_damaged_ones_are_told(shared: Path) -> None:
+def test_real_recordings_have_no_findings_and_damaged_ones_do(shared: Path) -> None:
     speech = shared / "speech"
     clips = read_manifest(speech / "mboshi/valid.jsonl")[:40] + read_manifest(speech / "english/train.jsonl")[:40]
     assert measure_all(clips, AudioLimits(0.1, 20))[1] == []
@@ -222,7 +222,7 @@ def test_an_ogg_file_that_ends_with_a_page_is_whole(tmp_path: Path) -> None:
         assert cut_page(str(tmp_path / "x.ogg")) is is_cut
 
 
-def test_an_interrupt_is_not_kept_waiting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupt_cancels_waiting_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for i in range(200):
         soundfile.write(tmp_path / f"{i}.wav", GOOD, RATE)
     n_measured, n_threads = 0, threading.active_count()

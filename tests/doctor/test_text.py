@@ -1,4 +1,4 @@
-"""One bad line each, and a near miss that must not be told."""
+"""One bad line each, and a near miss that must not be reported."""
 
 from __future__ import annotations
 
@@ -49,36 +49,36 @@ CASES = [
 
 
 @pytest.mark.parametrize(("kind", "bad", "near_miss", "language"), CASES)
-def test_a_bad_text_is_told_and_its_near_miss_is_not(
+def test_a_bad_text_is_reported_and_a_similar_good_one_is_not(
     tmp_path: Path, kind: str, bad: str, near_miss: str, language: str | tuple[str, str]
 ) -> None:
     first, second = language if isinstance(language, tuple) else (language, language)
-    report = diagnose(tmp_path, lines("abc", bad), first, listen=False)
+    report = diagnose(tmp_path, lines("abc", bad), first, decode_audio=False)
     beside = {"not-nfc", "outside-alphabet", "orphan-mark"} - {kind}  # "abc" is not Hindi
     wrong = {name: n for name, n in kinds_in(report).items() if name not in beside}
     assert wrong == {kind: 1}, report.findings
     finding = next(one for one in report.findings if one.kind.name == kind)
     assert finding.where == f"{tmp_path / 'train.jsonl'}:2"
-    near = kinds_in(diagnose(tmp_path, lines("abc", near_miss), second, listen=False))
+    near = kinds_in(diagnose(tmp_path, lines("abc", near_miss), second, decode_audio=False))
     assert set(near) <= beside - {"not-nfc" if kind != "stray-mark" else ""}
 
 
-def test_symbols_that_have_labels_are_meant(tmp_path: Path) -> None:
+def test_symbols_that_have_labels_are_not_reported(tmp_path: Path) -> None:
     model = Model(16000, lambda n: n // 640, labels_from_training=False)
     texts = lines("ma+ a", "ma/ a", duration=2.0)
-    assert kinds_in(diagnose(tmp_path, texts, listen=False)) == {"symbols": 2}
-    assert kinds_in(diagnose(tmp_path, texts, "und", [" ", *"am+/"], model, listen=False)) == {}
+    assert kinds_in(diagnose(tmp_path, texts, decode_audio=False)) == {"symbols": 2}
+    assert kinds_in(diagnose(tmp_path, texts, "und", [" ", *"am+/"], model, decode_audio=False)) == {}
 
 
-def test_the_doctor_and_the_labels_doubt_the_same(tmp_path: Path) -> None:
+def test_the_doctor_and_label_warnings_agree(tmp_path: Path) -> None:
     """One derivation: what `labels: auto` warns of is found, with its number and its lines."""
     texts = ["abc"] * 6 + ["ж q\u0307 7 kişi", "жжжж abc", "x"]
-    report = diagnose(tmp_path, lines(*texts), "tr", listen=False)
+    report = diagnose(tmp_path, lines(*texts), "tr", decode_audio=False)
     labels = labels_from_text(text_rules("tr", TextSettings()), texts)
-    told = {kind.name: {one.what.split("'")[1]: one.value for one in some} for kind, some in report.by_kind()}
-    assert set(told["rare-character"]) == set(labels.rare) and "x" in labels.rare and "ж" not in labels.rare
-    assert told["orphan-mark"] == {"\u0307": 1} and labels.orphans == ("\u0307",)
-    assert told["outside-alphabet"] == {"ж": 5} and labels.strange == ("ж",)
+    reported = {kind.name: {one.what.split("'")[1]: one.value for one in some} for kind, some in report.by_kind()}
+    assert set(reported["rare-character"]) == set(labels.rare) and "x" in labels.rare and "ж" not in labels.rare
+    assert reported["orphan-mark"] == {"\u0307": 1} and labels.orphans == ("\u0307",)
+    assert reported["outside-alphabet"] == {"ж": 5} and labels.strange == ("ж",)
     (outside,) = [one for one in report.findings if one.kind.name == "outside-alphabet"]
     assert [line.rsplit(":", 1)[1] for line in outside.lines] == ["7", "8"]
 
@@ -86,14 +86,14 @@ def test_the_doctor_and_the_labels_doubt_the_same(tmp_path: Path) -> None:
 @pytest.mark.parametrize("at_once", [1, 3, 5000])
 def test_characters_are_rare_below_five_of_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at_once: int) -> None:
     monkeypatch.setattr("anadil.doctor.text._TEXTS_AT_ONCE", at_once)
-    report = diagnose(tmp_path, lines("abq", "Qab", "abab x", "xxxxab"), listen=False)
+    report = diagnose(tmp_path, lines("abq", "Qab", "abab x", "xxxxab"), decode_audio=False)
     rare = [one for one in report.findings if one.kind.name == "rare-character"]
     assert [(one.value, one.lines) for one in rare] == [(2, (f"{tmp_path}/train.jsonl:1", f"{tmp_path}/train.jsonl:2"))]
     assert "'q' (U+0071 LATIN SMALL LETTER Q) occurs 2 times" in rare[0].what
 
 
-def test_a_rare_character_that_the_rules_make_of_another_is_found(tmp_path: Path) -> None:
-    report = diagnose(tmp_path, lines("aaaaa", "a\u2019a"), listen=False)
+def test_a_rare_character_that_the_rules_make_of_another_is_reported(tmp_path: Path) -> None:
+    report = diagnose(tmp_path, lines("aaaaa", "a\u2019a"), decode_audio=False)
     (rare,) = [one for one in report.findings if one.kind.name == "rare-character"]
     assert rare.where.endswith(":2") and "'\"'\"" not in rare.what
 
@@ -132,17 +132,17 @@ def test_look_alikes(texts: tuple[str, ...], expected: dict[tuple[str, str], int
     assert suspects(*texts) == (expected, set())
 
 
-def test_a_second_script_that_is_frequent_is_meant(shared: Path) -> None:
+def test_a_frequent_second_script_is_intended(shared: Path) -> None:
     """Mboshi's ω and ε; a Latin letter typed in every tenth word is not, as the words are there without it too."""
     assert suspects("sωndω bεlε nω ekεya yε abia obele enda wana " * 30) == ({}, {"ω", "ε"})
     mistyped = "мама мaма вера веpа нос " * 3 + "мама вера нос " * 9
     assert suspects(mistyped) == ({("мaма", "aа"): 3, ("веpа", "pр"): 3}, set())
     report = diagnose_texts(shared / "speech/mboshi/train.jsonl")
-    assert "look-alike" not in kinds_in(report) and set(report.meant) == set("ωεέ")
+    assert "look-alike" not in kinds_in(report) and set(report.intended) == set("ωεέ")
 
 
-def test_look_alikes_are_told_line_by_line(tmp_path: Path) -> None:
-    report = diagnose(tmp_path, lines(LATIN, "MАMA ha", "mаma"), listen=False)
+def test_look_alikes_are_reported_line_by_line(tmp_path: Path) -> None:
+    report = diagnose(tmp_path, lines(LATIN, "MАMA ha", "mаma"), decode_audio=False)
     alike = [one for one in report.findings if one.kind.name == "look-alike"]
     assert sorted(one.where[-1] for one in alike) == ["2", "3"]
     assert "'а' (U+0430 CYRILLIC SMALL LETTER A) in 'mаma': 2 of it, " in alike[0].what
@@ -157,7 +157,7 @@ def test_scripts() -> None:
     assert [script_of(c) for c in "aωая1'ʼا"] == ["Latin", "Greek", "Cyrillic", "Cyrillic", "", "", "", ""]
 
 
-def test_lines_that_are_no_utterance_are_findings(tmp_path: Path) -> None:
+def test_lines_that_are_not_utterances_are_findings(tmp_path: Path) -> None:
     path = tmp_path / "train.jsonl"
     path.write_text('{"audio_filepath": "a.wav", "text": "a"}\n{"audio"\n[]\n', encoding="utf-8")
     report = diagnose_texts(path)
@@ -172,13 +172,17 @@ def test_a_manifest_without_a_good_line_is_still_reported(tmp_path: Path) -> Non
 
 
 def test_digits_that_no_rule_spells_have_no_label(tmp_path: Path) -> None:
-    """`labels: auto` makes none of them, so training would refuse the text: the doctor must say so, and how to mend it."""
+    """`labels: auto` makes no labels of them, so training would refuse the text: the doctor must report it with a fix."""
     model = Model(16000, lambda n: n // 640, labels_from_training=True)
     labels = labels_from_text(text_rules("eu", TextSettings()), ["bost etxe", "5 etxe"]).labels
-    report = diagnose(tmp_path, lines("bost etxe", "5 etxe", duration=2.0), "eu", labels, model, listen=False)
+    report = diagnose(tmp_path, lines("bost etxe", "5 etxe", duration=2.0), "eu", labels, model, decode_audio=False)
     assert kinds_in(report) == {"no-label": 1, "symbols": 1} and report.spoiled
-    (told,) = [one for one in report.findings if one.kind.name == "no-label"]
-    assert told.where.endswith(":2") and "'5' (U+0035 DIGIT FIVE)" in told.what and "numbers.rules" in told.what
+    (reported,) = [one for one in report.findings if one.kind.name == "no-label"]
+    assert (
+        reported.where.endswith(":2")
+        and "'5' (U+0035 DIGIT FIVE)" in reported.what
+        and "numbers.rules" in reported.what
+    )
 
 
 def test_a_text_that_the_rules_cannot_read_is_a_finding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -189,5 +193,5 @@ def test_a_text_that_the_rules_cannot_read_is_a_finding(tmp_path: Path, monkeypa
 
     monkeypatch.setattr(TextRules, "normalize", normalize)
     model = Model(16000, lambda n: n // 640, labels_from_training=True)
-    report = diagnose(tmp_path, lines("ab", "b 9", duration=2.0), "und", [" ", "a", "b"], model, listen=False)
+    report = diagnose(tmp_path, lines("ab", "b 9", duration=2.0), "und", [" ", "a", "b"], model, decode_audio=False)
     assert kinds_in(report) == {"symbols": 1} and report.spoiled

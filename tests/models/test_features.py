@@ -131,7 +131,7 @@ def test_half_precision_training_computes_features_in_full() -> None:
     ("settings", "what"),
     [
         ({"n_fft": 256}, "n_fft 256 is shorter than the window of 320 samples"),
-        ({"window_stride": 0.00001}, "less than a sample"),
+        ({"window_stride": 0.00001}, "shorter than one sample"),
         ({"low_hz": 8000}, "low_hz 8000.0 is not below high_hz 8000.0"),
         ({"high_hz": 8001}, "high_hz"),  # bands that hear nothing
     ],

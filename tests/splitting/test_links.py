@@ -40,7 +40,7 @@ def test_sentences_are_compared_without_case_punctuation_and_spaces(
     assert (own.sentence[0] == own.sentence[1]) == same
 
 
-def test_a_recording_stands_for_a_speaker_that_is_not_named() -> None:
+def test_a_recording_takes_the_place_of_a_missing_speaker() -> None:
     segments = [one("a", None, "/c/long.wav"), one("b", " ", "/c/../c/long.wav", offset=3), one("c", None, "/c/d.wav")]
     links = find_links(segments)
     assert links.speaker[0] == links.speaker[1] != links.speaker[2]
@@ -85,7 +85,7 @@ def places(links: Links) -> dict[str, float]:
     return {links.sentence_names[s]: float(place[g]) for s, g in zip(links.sentence, group, strict=True)}
 
 
-def test_the_place_of_a_group_outlives_a_move_of_the_corpus_and_other_orders() -> None:
+def test_the_position_of_a_group_does_not_depend_on_folders_and_order() -> None:
     corpus = [one("a", None, "/here/x/1.wav"), one("b", None, "/here/y/1.wav"), one("c", None, "/here/y/2.wav")]
     corpus += [one("c", None, "/here/2b.wav"), one("d", "x", "/here/2b.wav")]
     moved = [one(u.text, u.speaker, u.audio_filepath.replace("/here/", "/far/off/here/")) for u in reversed(corpus)]

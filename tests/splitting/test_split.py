@@ -27,7 +27,7 @@ def one(speaker: int | str | None, text: int | str, seconds: float = 2.0, clip: 
 
 
 def readers(n_speakers: int, n_each: int, n_prompts: int = 0, seed: int = 0) -> list[Utterance]:
-    """Each speaker reads sentences of his own, or some of the same prompts."""
+    """Each speaker reads sentences of their own, or some of the same prompts."""
     rng = random.Random(seed)
     return [
         one(s, t if n_prompts else f"{s} {t}", rng.uniform(1, 9))
@@ -60,7 +60,7 @@ plans = st.builds(
 
 
 def test_a_known_split_never_changes() -> None:
-    """Whoever reruns a published split must get it: this test may not be mended."""
+    """A published split must be reproducible: do not change the expected values."""
     held = {
         clip.split("/")[-1].split("-")[0]: where for clip, where in membership(split(readers(40, 3), Plan())).items()
     }
@@ -121,7 +121,7 @@ def test_without_an_earlier_split_growth_moves_nothing_unless_a_group_gains_a_sp
 
 
 def test_without_an_earlier_split_growth_moves_no_clip_of_a_corpus_of_many_speakers() -> None:
-    """The guarantee is not hollow: 300 speakers that become 400, and the old ones say more."""
+    """300 speakers become 400, and the old ones get more utterances."""
     before = split(readers(300, 4), Plan())
     after = split([*readers(400, 4), *(one(s, f"{s} later", 5.0) for s in range(0, 400, 3))], Plan())
     assert before.by_size == after.by_size == ()
@@ -164,7 +164,7 @@ def test_with_an_earlier_split_no_growth_moves_anything(
         result = grown
 
 
-def test_new_utterances_follow_old_ones_over_other_new_ones_and_what_links_two_splits_is_set_aside() -> None:
+def test_new_utterances_follow_linked_old_ones_and_those_that_link_two_splits_are_excluded() -> None:
     earlier = {"train": [one(1, "a")], "valid": [one(2, "b")], "test": [one(3, "c")]}
     corpus = [u for old in earlier.values() for u in old]
     follows = [one(3, "d"), one(4, "d"), one(4, "e")]  # speaker 3 is in test, so is sentence d, speaker 4, sentence e
@@ -223,7 +223,7 @@ def test_each_share_is_of_the_whole() -> None:
     assert shares == pytest.approx([0.1, 0.4, 0.5], abs=0.05)
 
 
-def test_durations_are_alike_in_all_splits() -> None:
+def test_durations_are_similar_in_all_splits() -> None:
     result = split(readers(400, 10), Plan())
     middle = [np.quantile(result.lengths[result.mask(name)], [0.1, 0.5, 0.9]) for name in NAMES[:3]]
     assert middle[1] == pytest.approx(middle[0], rel=0.15)
@@ -240,14 +240,14 @@ def test_few_speakers_are_chosen_by_size() -> None:
     assert len(off_target(result, Plan())) <= 1  # 5.0 % is half of what was wanted
 
 
-def test_a_large_group_leaves_both_sets_their_part_of_the_others() -> None:
-    """Else test would take all that can be held out, and valid would get nothing."""
+def test_beside_a_large_group_both_sets_get_a_share_of_the_others() -> None:
+    """Otherwise test would take all groups that can be held out, and valid none."""
     corpus = [*(one(0, f"0 {t}") for t in range(880)), *(one(s, f"{s} {t}") for s in range(1, 31) for t in range(4))]
     result = split(corpus, Plan())
     assert [result.figures(name).n_utterances for name in ("valid", "test")] == pytest.approx([60, 60], abs=8)
 
 
-def test_an_impossible_split_says_what_to_give_up_and_what_that_costs() -> None:
+def test_an_impossible_split_is_an_error_with_alternatives_and_their_costs() -> None:
     corpus = [one(s, t, 3.6) for s in range(30) for t in range(20)]  # all read the same: 0.6 h
     with pytest.raises(AnadilError) as caught:
         split(corpus, Plan())
@@ -264,7 +264,7 @@ def test_an_impossible_split_says_what_to_give_up_and_what_that_costs() -> None:
     assert by_text.figures("test").n_utterances and not failures(by_text, Plan(disjoint=TEXT))
 
 
-def test_half_of_a_share_is_too_little_while_something_can_be_given_up() -> None:
+def test_less_than_half_of_a_share_is_an_error_if_there_are_alternatives() -> None:
     linked = [one(s, t) for s in range(10) for t in range(97)]
     corpus = [*linked, *(one(s, f"own {s}") for s in range(10, 40))]  # 97 % is one group
     with pytest.raises(AnadilError, match=r"valid gets 1.5% of the hours, not 10.0%; test gets 1.5%"):
@@ -273,13 +273,13 @@ def test_half_of_a_share_is_too_little_while_something_can_be_given_up() -> None
     assert [result.figures(name).n_speakers for name in ("valid", "test")] == pytest.approx([15, 15], abs=2)
 
 
-def test_equal_choices_of_what_to_set_aside_do_not_hang_on_the_order() -> None:
+def test_ties_between_excluded_sentences_do_not_depend_on_the_order() -> None:
     corpus = [one(s, t) for s in range(20) for t in range(30)]
     plan = Plan(set_aside=True)
     assert membership(assign_splits(corpus, plan)) == membership(assign_splits(corpus[::-1], plan))
 
 
-def test_setting_aside_is_advised_where_little_links() -> None:
+def test_excluding_is_advised_where_few_utterances_link() -> None:
     corpus = [*readers(60, 5), *(one(s, f"{s - 1} 0", 1.0) for s in range(1, 60))]  # a chain
     with pytest.raises(AnadilError, match="next: add --set-aside, which excludes little"):
         split(corpus, Plan())
@@ -288,7 +288,7 @@ def test_setting_aside_is_advised_where_little_links() -> None:
     assert not off_target(result, Plan())
 
 
-def test_prompts_that_all_read_are_parted_by_setting_aside() -> None:
+def test_prompts_that_all_read_can_be_separated_by_excluding() -> None:
     """As in VoxForge: ten prompts a speaker, of a few hundred."""
     result = split(readers(300, 10, n_prompts=500), Plan(set_aside=True))
     assert [result.leak(name).shared_sentences for name in ("valid", "test")] == [0, 0]
@@ -297,7 +297,7 @@ def test_prompts_that_all_read_are_parted_by_setting_aside() -> None:
     assert sum(result.set_aside_reasons().values()) == len(result.part("set_aside"))
 
 
-def test_one_speaker_can_be_left_out() -> None:
+def test_one_speaker_can_be_held_out() -> None:
     corpus = [*readers(4, 30), one(0, "1 0")]  # speaker 0 reads a sentence of speaker 1
     plan = Plan(test_speakers=("s0",), valid_disjoint=TEXT)
     with pytest.raises(AnadilError, match="1 of the 31 sentences of test are in training too"):
@@ -324,7 +324,7 @@ def test_one_speaker_alone_cannot_be_split_by_speaker() -> None:
     assert split(readers(1, 50), Plan(disjoint=TEXT)).figures("test").n_speakers == 1
 
 
-def test_missing_durations_are_measured_or_named(tmp_path: Path, write_wav: Callable[..., Path]) -> None:
+def test_missing_durations_are_measured_or_reported(tmp_path: Path, write_wav: Callable[..., Path]) -> None:
     path = str(write_wav("a.wav", 1.5))
     filled, n = measure([Utterance(path), Utterance(path, offset=1.0), Utterance("gone.wav", 7.0)])
     assert ([u.duration for u in filled], n) == ([1.5, 0.5, 7.0], 2)

@@ -31,19 +31,21 @@ def diagnose(
     language: str = "und",
     labels: Sequence[str] = (),
     model: Model | None = None,
-    listen: bool = True,
+    decode_audio: bool = True,
     limits: AudioLimits = LIMITS,
     **others: Sequence[dict[str, Any]],
 ) -> Report:
     """Check `records` as train.jsonl, and `others` by the names of their splits."""
     paths = [write_lines(folder / f"{name}.jsonl", some) for name, some in {"train": records, **others}.items()]
     return examine(
-        read_parts(paths), RulesByLanguage(text_rules(language, TextSettings(), labels)), limits, model, listen
+        read_parts(paths), RulesByLanguage(text_rules(language, TextSettings(), labels)), limits, model, decode_audio
     )
 
 
 def diagnose_texts(*manifests: Path) -> Report:
-    return examine(read_parts(manifests), RulesByLanguage(text_rules("und", TextSettings(), ())), LIMITS, listen=False)
+    return examine(
+        read_parts(manifests), RulesByLanguage(text_rules("und", TextSettings(), ())), LIMITS, decode_audio=False
+    )
 
 
 def kinds_in(report: Report) -> dict[str, int]:

@@ -1,6 +1,6 @@
-"""NeMo's archives (`.nemo`, a tar) and Lightning checkpoints (`.ckpt`), read as what they are: files of strangers.
+"""Read NeMo's archives (`.nemo`, a tar) and Lightning checkpoints (`.ckpt`), which may come from untrusted sources.
 
-Nothing is unpacked to disk and no code in them runs: known members are read, with limits, and tensors are loaded
+Nothing is unpacked to disk and no code in them runs: known members are read, up to size limits, and tensors are loaded
 with `weights_only=True`.
 """
 
@@ -25,86 +25,35 @@ from torch import Tensor
 from anadil.errors import AnadilError
 from anadil.settings import parse_yaml, read_yaml
 
-# OmegaConf's objects in a checkpoint's pickle, read without OmegaConf: classes that keep their state and do nothing.
-
-
-class StandIn:
-    """Holds what the pickle says of an object; whatever it is called with is kept, never used."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        self.args = args
-
-    def __setstate__(self, state: Any) -> None:
-        self.__dict__.update(state if isinstance(state, dict) else {"args": (state,)})
-
-
-class StandInDict(dict[Any, Any]):
-    """A dict that a pickle makes with arguments (the factory of a defaultdict), which are dropped."""
-
-    def __init__(self, *args: Any) -> None:
-        super().__init__()
-
-
-PACKAGES = ("omegaconf.", "nemo.", "lightning.", "lightning_fabric.", "pytorch_lightning.", "typing.", "pathlib.")
-"""Of the classes that a NeMo checkpoint's config is made of."""
-
-TYPES = ("dict", "list", "tuple", "int", "long", "float", "bool", "str", "unicode", "bytes")
-"""Built-in classes that OmegaConf names as the types of its values."""
-
-
-def stand_ins(names: Iterable[str]) -> list[Any]:
-    """For PyTorch's list of safe names: of those that a pickle asks for, the ones that configs are made of.
-
-    None of these can do more than hold state, whatever the real class does: `weights_only` stays what it is.
-    """
-    allowed: list[Any] = [(StandInDict, "collections.defaultdict")]
-    allowed += [
-        (type(name, (StandIn,), {}), f"{module}.{name}") for module in ("builtins", "__builtin__") for name in TYPES
-    ]
-    return allowed + [(type("StandIn", (StandIn,), {}), name) for name in names if name.startswith(PACKAGES)]
-
-
-def plain(value: Any) -> Any:
-    """Configs of any class to dict and list; interpolations stay as their text."""
-    if isinstance(value, StandIn):
-        state = vars(value)
-        if "_content" in state or "_val" in state:
-            return plain(state["_content"] if "_content" in state else state["_val"])
-        return state["args"][0] if state.get("args") else None  # a path, a name of an enumeration
-    if isinstance(value, Mapping):
-        return {str(plain(key)): plain(item) for key, item in value.items()}
-    return [plain(item) for item in value] if isinstance(value, list | tuple) else value
-
-
 CONFIG, WEIGHTS = "model_config.yaml", "model_weights.ckpt"
-MAX_MEMBERS = 10_000
-MAX_ARTIFACT_BYTES = 64 * 2**20  # the largest tokenizers take 10
-MAX_WEIGHTS_BYTES = 64 * 2**30
-MAX_EXPANSION = 50
-"""Weights hardly compress (1.1 times); a gzip that grows more than this is no model."""
+_MAX_MEMBERS = 10_000
+_MAX_ARTIFACT_BYTES = 64 * 2**20  # the largest tokenizers have 10 MB
+_MAX_WEIGHTS_BYTES = 64 * 2**30
+_MAX_EXPANSION = 50
+"""Largest factor by which a gzip may grow. Weights hardly compress (1.1 times)."""
 
-DAMAGED = (
+_DAMAGED = (
     *(OSError, EOFError, ValueError, LookupError, TypeError, AttributeError, RuntimeError, MemoryError, AssertionError),
     *(tarfile.TarError, zipfile.BadZipFile, zlib.error, pickle.UnpicklingError),
 )
-"""What the readers of archives raise when a file is not what it says it is."""
+"""The exceptions that readers of tar, zip, gzip and pickle raise for damaged files."""
 
 ArchiveKind = Literal["nemo", "ckpt"]
 
 
 @dataclass(frozen=True)
 class Archive:
-    """What a `.nemo` or `.ckpt` holds: config as written, tensors by name, small files by their name in the archive."""
+    """The contents of a `.nemo` or `.ckpt`: the config, tensors by name, and small files by their name."""
 
     path: Path
     kind: ArchiveKind
-    config: dict[str, Any]
+    config: dict[str, Any]  # as written, interpolations included
     weights: dict[str, Tensor]
     artifacts: dict[str, bytes]
 
 
-def kind_of(path: Path) -> ArchiveKind | None:
-    """What a file is, by its contents: a tar with NeMo's config, a PyTorch checkpoint, or neither."""
+def archive_kind(path: Path) -> ArchiveKind | None:
+    """The kind of a file, from its contents: a tar with NeMo's config, a PyTorch checkpoint, or None for neither."""
     if not path.is_file():
         return None
     try:
@@ -115,41 +64,42 @@ def kind_of(path: Path) -> ArchiveKind | None:
                 return "ckpt" if any(name.endswith("data.pkl") for name in inside.namelist()) else None
         with _open_tar(path) as tar:
             return "nemo" if any(member.name.endswith(CONFIG) for member in tar) else None
-    except (*DAMAGED, AnadilError):
+    except (*_DAMAGED, AnadilError):
         return None
 
 
 def read_archive(path: Path, config_file: Path | None = None) -> Archive:
-    """Read a `.nemo` or `.ckpt`; `config_file` is for a checkpoint that does not hold its config.
+    """Read a `.nemo` or `.ckpt`; `config_file` gives the config of a checkpoint that does not hold it.
 
-    Raises AnadilError if it is no such archive, is damaged, or holds what no model needs.
+    Raises AnadilError if the file is no such archive, is damaged, or holds anything unsafe.
     """
-    kind = kind_of(path)
-    if kind == "ckpt":
+    if archive_kind(path) == "ckpt":
         return _read_checkpoint(path, config_file)
     try:
         with _open_tar(path) as tar:
             members = _safe_members(tar, path)
             config_member, weights_member = (_find(members, name, path) for name in (CONFIG, WEIGHTS))
-            config = parse_yaml(_read(tar, config_member, MAX_ARTIFACT_BYTES, path), f"{path}:{CONFIG}")
+            config = parse_yaml(_read(tar, config_member, _MAX_ARTIFACT_BYTES, path), f"{path}:{CONFIG}")
             weights = _load_tensors(_stream(tar, weights_member, path), f"{path}:{WEIGHTS}")
             artifacts = {
-                PurePosixPath(member.name).name: _read(tar, member, MAX_ARTIFACT_BYTES, path)
+                PurePosixPath(member.name).name: _read(tar, member, _MAX_ARTIFACT_BYTES, path)
                 for member in members.values()
                 if PurePosixPath(member.name).suffix in (".model", ".txt", ".vocab")
             }
-    except DAMAGED as error:
-        raise AnadilError(f"{path}: the archive is damaged or none: {error}\n  next: copy it again") from error
+    except _DAMAGED as error:
+        raise AnadilError(
+            f"{path}: the file is damaged, or is no NeMo archive: {error}\n  next: copy it again"
+        ) from error
     return Archive(path, "nemo", config.get("model", config), _state(weights, path), artifacts)
 
 
 def _read_checkpoint(path: Path, config_file: Path | None) -> Archive:
-    """Lightning's: `state_dict`, and the model's config under `hyper_parameters`."""
+    """A Lightning checkpoint: `state_dict` and, under `hyper_parameters`, the model's config."""
     with open(path, "rb") as file:
         content = _load_tensors(file, str(path))
     if not isinstance(content, Mapping) or "state_dict" not in content:
-        raise AnadilError(f"{path}: no Lightning checkpoint: there is no state_dict in it")
-    config = read_yaml(config_file) if config_file is not None else plain(content.get("hyper_parameters") or {})
+        raise AnadilError(f"{path} is no Lightning checkpoint: it has no state_dict")
+    config = read_yaml(config_file) if config_file is not None else _plain_config(content.get("hyper_parameters") or {})
     config = config.get("cfg", config) if isinstance(config, dict) else {}
     config = config.get("model", config) if isinstance(config, dict) else {}
     if "encoder" not in config:
@@ -162,38 +112,39 @@ def _read_checkpoint(path: Path, config_file: Path | None) -> Archive:
 
 @contextmanager
 def _open_tar(path: Path) -> Iterator[tarfile.TarFile]:
-    """NeMo wrote gzip before 1.7, plain tar since."""
+    """Open the archive: NeMo has written a plain tar since 1.7, and a gzipped one before."""
     with open(path, "rb") as raw:
         zipped = raw.read(2) == b"\x1f\x8b"
         raw.seek(0)
-        file: IO[bytes] = raw
-        if zipped:
-            file = _expand(raw, path)
-        with tarfile.open(fileobj=file, mode="r:") as tar:
+        with tarfile.open(fileobj=_expand(raw, path) if zipped else raw, mode="r:") as tar:
             yield tar
 
 
 def _expand(raw: IO[bytes], path: Path) -> IO[bytes]:
-    limit = min(MAX_WEIGHTS_BYTES, MAX_EXPANSION * path.stat().st_size + MAX_ARTIFACT_BYTES)
+    """The contents of a gzip, in memory. Raises AnadilError if they are too large."""
+    limit = min(_MAX_WEIGHTS_BYTES, _MAX_EXPANSION * path.stat().st_size + _MAX_ARTIFACT_BYTES)
     content = io.BytesIO()
     with gzip.GzipFile(fileobj=raw) as unzipped:
         while block := unzipped.read(2**22):
             if content.tell() + len(block) > limit:
-                raise AnadilError(f"{path}: the gzip grows to more than {MAX_EXPANSION} times its size: refused")
+                raise AnadilError(f"{path}: the gzip grows to more than {_MAX_EXPANSION} times its size: refused")
             content.write(block)
     content.seek(0)
     return content
 
 
 def _safe_members(tar: tarfile.TarFile, path: Path) -> dict[str, tarfile.TarInfo]:
-    """Regular files by their path in the archive. Raises AnadilError for links, paths that lead out, and too many."""
+    """Regular files by their path in the archive.
+
+    Raises AnadilError for links and devices, paths outside the archive, repeated paths, and too many members.
+    """
     members: dict[str, tarfile.TarInfo] = {}
     for n, member in enumerate(tar):
         parts = PurePosixPath(member.name).parts
-        if n >= MAX_MEMBERS:
-            raise AnadilError(f"{path}: more than {MAX_MEMBERS:,} files in the archive: refused")
+        if n >= _MAX_MEMBERS:
+            raise AnadilError(f"{path}: more than {_MAX_MEMBERS:,} files in the archive: refused")
         if member.name.startswith("/") or ".." in parts or "\\" in member.name or (parts and ":" in parts[0]):
-            raise AnadilError(f"{path}: the archive holds {member.name!r}, a path that leads out of it: refused")
+            raise AnadilError(f"{path}: the archive holds {member.name!r}, a path outside the archive: refused")
         if member.isdir():
             continue
         if not member.isreg():
@@ -206,16 +157,16 @@ def _safe_members(tar: tarfile.TarFile, path: Path) -> dict[str, tarfile.TarInfo
 
 
 def _find(members: Mapping[str, tarfile.TarInfo], name: str, path: Path) -> tarfile.TarInfo:
-    """By its name; old archives put it in a folder or a hash before it."""
+    """The member of this name; in old archives it is in a folder, or its name begins with a hash."""
     if name in members:
         return members[name]
-    found = [member for inside, member in members.items() if inside.endswith(name)]
-    if len(found) != 1:
+    matches = [member for member_path, member in members.items() if member_path.endswith(name)]
+    if len(matches) != 1:
         listed = ", ".join(sorted(members)[:10]) or "nothing"
         raise AnadilError(
-            f"{path} is no NeMo archive: no {name} in it (it holds: {listed}; sharded weights are not read)"
+            f"{path} is no NeMo archive: it has no {name} (it holds: {listed}; sharded weights are not supported)"
         )
-    return found[0]
+    return matches[0]
 
 
 def _read(tar: tarfile.TarFile, member: tarfile.TarInfo, limit: int, path: Path) -> bytes:
@@ -225,15 +176,17 @@ def _read(tar: tarfile.TarFile, member: tarfile.TarInfo, limit: int, path: Path)
 
 
 def _stream(tar: tarfile.TarFile, member: tarfile.TarInfo, path: Path) -> IO[bytes]:
-    if member.size > MAX_WEIGHTS_BYTES:
-        raise AnadilError(f"{path}: {member.name} is {member.size:,} bytes, allowed are {MAX_WEIGHTS_BYTES:,}: refused")
+    if member.size > _MAX_WEIGHTS_BYTES:
+        raise AnadilError(
+            f"{path}: {member.name} is {member.size:,} bytes, allowed are {_MAX_WEIGHTS_BYTES:,}: refused"
+        )
     file = tar.extractfile(member)
     assert file is not None, "a regular file"
     return file
 
 
 def _load_tensors(file: IO[bytes], where: str) -> Any:
-    """torch.load without pickle's power to run code, and without compression that could explode."""
+    """As torch.load, but no code in the pickle can run, and compressed content, which could explode, is refused."""
     try:
         zipped = zipfile.is_zipfile(file)
         if zipped:
@@ -241,27 +194,80 @@ def _load_tensors(file: IO[bytes], where: str) -> Any:
                 if any(entry.compress_type != zipfile.ZIP_STORED for entry in inside.infolist()):
                     raise AnadilError(f"{where}: compressed tensors, which PyTorch never writes: refused")
         file.seek(0)
-        asked_for = torch.serialization.get_unsafe_globals_in_checkpoint(file) if zipped else []
+        class_names = torch.serialization.get_unsafe_globals_in_checkpoint(file) if zipped else []
         file.seek(0)
-        with torch.serialization.safe_globals(stand_ins(asked_for)):
+        with torch.serialization.safe_globals(_stand_ins(class_names)):
             return torch.load(file, map_location="cpu", weights_only=True)
-    except DAMAGED as error:
-        asked = re.search(r"(?:GLOBAL|global|function) (\S+)", str(error))
-        if not isinstance(error, pickle.UnpicklingError) or asked is None:
+    except _DAMAGED as error:
+        unsafe = re.search(r"(?:GLOBAL|global|function) (\S+)", str(error))
+        if not isinstance(error, pickle.UnpicklingError) or unsafe is None:
             why = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
             raise AnadilError(f"{where}: the weights are damaged: {why}\n  next: copy the file again") from error
         raise AnadilError(
-            f"{where}: refused, because it holds more than tensors and could run code when it is loaded ({asked[1]})\n"
-            "  next: get the model from someone you trust; NeMo itself writes tensors alone"
+            f"{where}: refused, because it holds more than tensors and could run code when it is loaded ({unsafe[1]})\n"
+            "  next: get the model from someone you trust; NeMo itself writes only tensors"
         ) from error
 
 
 def _state(weights: Any, path: Path) -> dict[str, Tensor]:
+    """Tensors by name. Raises AnadilError if anything else is among them."""
     if not isinstance(weights, Mapping) or not weights:
-        raise AnadilError(f"{path}: the weights are no table of tensors")
+        raise AnadilError(f"{path}: the weights are not a table of tensors")
     if isinstance(weights.get("state_dict"), Mapping):
         weights = weights["state_dict"]
-    strange = [str(name) for name, value in weights.items() if not isinstance(value, Tensor)]
-    if strange:
-        raise AnadilError(f"{path}: not tensors among the weights: {', '.join(strange[:5])}")
+    others = [str(name) for name, value in weights.items() if not isinstance(value, Tensor)]
+    if others:
+        raise AnadilError(f"{path}: these weights are not tensors: {', '.join(others[:5])}")
     return {str(name): value for name, value in weights.items()}
+
+
+# A checkpoint's pickle holds its config as objects of OmegaConf. They are read without OmegaConf, as instances of
+# stand-in classes that store the state and do nothing else.
+
+
+class _StandIn:
+    """Stores the arguments and the state that a pickle gives to an object."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self.args = args
+
+    def __setstate__(self, state: Any) -> None:
+        self.__dict__.update(state if isinstance(state, dict) else {"args": (state,)})
+
+
+class _StandInDict(dict[Any, Any]):
+    """A dict that ignores its arguments, such as the factory of a defaultdict."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__()
+
+
+_PACKAGES = ("omegaconf.", "nemo.", "lightning.", "lightning_fabric.", "pytorch_lightning.", "typing.", "pathlib.")
+"""Packages of the classes in a NeMo checkpoint's config."""
+
+_TYPES = ("dict", "list", "tuple", "int", "long", "float", "bool", "str", "unicode", "bytes")
+"""Built-in classes that OmegaConf names as the types of its values."""
+
+
+def _stand_ins(names: Iterable[str]) -> list[Any]:
+    """Stand-ins for PyTorch's list of safe classes: for those of `names`, a pickle's classes, that occur in configs.
+
+    A stand-in can only store state, whatever the real class does, so `weights_only` stays safe.
+    """
+    allowed: list[Any] = [(_StandInDict, "collections.defaultdict")]
+    allowed += [
+        (type(name, (_StandIn,), {}), f"{module}.{name}") for module in ("builtins", "__builtin__") for name in _TYPES
+    ]
+    return allowed + [(type("StandIn", (_StandIn,), {}), name) for name in names if name.startswith(_PACKAGES)]
+
+
+def _plain_config(value: Any) -> Any:
+    """A config of stand-ins as dicts and lists; interpolations stay as their text."""
+    if isinstance(value, _StandIn):
+        state = vars(value)
+        if "_content" in state or "_val" in state:
+            return _plain_config(state["_content"] if "_content" in state else state["_val"])
+        return state["args"][0] if state.get("args") else None  # a path, or the name of an enumeration's member
+    if isinstance(value, Mapping):
+        return {str(_plain_config(key)): _plain_config(item) for key, item in value.items()}
+    return [_plain_config(item) for item in value] if isinstance(value, list | tuple) else value

@@ -1,4 +1,7 @@
-"""Features, network and labels of a NeMo model, from its own config: any configuration, not a list of known models."""
+"""Read the config of a NeMo model: features, network and labels, for any configuration and not only for known models.
+
+Each option is read, known to change no result, or reported as a problem.
+"""
 
 from __future__ import annotations
 
@@ -13,20 +16,18 @@ from anadil.models.features import FeatureSettings
 from anadil.models.quartznet import QuartzNetSettings
 from anadil.settings import parse
 
-# The sections of a NeMo config, option by option: each is read, known to change nothing, or named as a problem.
-
-Section = TypeVar("Section", bound=BaseModel)
+_Section = TypeVar("_Section", bound=BaseModel)
 
 
 @dataclass
 class Findings:
-    """What a conversion could not take over: problems stop it, what is left out is told."""
+    """What cannot be converted: `problems` are errors, `left_out` is reported to the user."""
 
     problems: list[str] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
 
     def stop(self, where: str) -> None:
-        """Raise AnadilError with every problem, if there is one."""
+        """Raise AnadilError that lists all problems, if there are any."""
         if self.problems:
             listed = "\n".join(f"  {problem}" for problem in self.problems)
             raise AnadilError(
@@ -34,20 +35,20 @@ class Findings:
             )
 
 
-class Options:
-    """One section; `close` names every option that nobody asked for."""
+class _Options:
+    """The options of one section. `close` reports every option that was neither read nor ignored."""
 
     def __init__(self, section: object, name: str, findings: Findings) -> None:
         self.name, self.findings = name, findings
         self.section: dict[str, Any] = section if isinstance(section, dict) else {}
-        self.seen: set[str] = {"_target_"}
-        self.foreign = False  # of a class that we do not have: its options would only be noise
+        self.known: set[str] = {"_target_"}
+        self.unsupported = False  # the section's class is not supported: its options need no report
         if not isinstance(section, dict):
             findings.problems.append(f"{name}: expected a section, found {section!r}")
 
     def get(self, key: str, default: Any = None) -> Any:
-        """The option's value, or `default` where it is absent."""
-        self.seen.add(key)
+        """The option's value, or `default` if it is absent."""
+        self.known.add(key)
         value = self.section.get(key, default)
         if isinstance(value, str) and ("${" in value or value == "???"):
             self.problem(key, value, "it cannot be resolved")
@@ -55,17 +56,17 @@ class Options:
         return value
 
     def ignore(self, *keys: str) -> None:
-        """Options that change no result, or that later NeMo ignores too."""
-        self.seen.update(keys)
+        """Mark options as known that change no result, or that later versions of NeMo ignore too."""
+        self.known.update(keys)
 
-    def only(self, key: str, *allowed: Any) -> None:
-        """A problem unless the option has one of these values; the first is NeMo's default."""
+    def require(self, key: str, *allowed: Any) -> None:
+        """Report a problem unless the option has one of the allowed values; the first is NeMo's default."""
         value = self.get(key, allowed[0])
         if value not in allowed:
             self.problem(key, value, f"supported is {' or '.join(map(_show, allowed))}")
 
-    def one(self, key: str, default: Any = None) -> Any:
-        """A number that NeMo writes as a list of one."""
+    def single(self, key: str, default: Any = None) -> Any:
+        """The value of an option that NeMo may write as a list of one value."""
         value = self.get(key, default)
         if isinstance(value, list):
             if len(value) == 1:
@@ -78,22 +79,23 @@ class Options:
         self.findings.problems.append(f"{self.name}.{key}: {_show(value)} ({why})")
 
     def target(self, *names: str) -> str:
-        """The last part of the class's name, one of `names`."""
+        """The section's class, without its module; a problem is reported unless it is one of `names`."""
         full = str(self.section.get("_target_", ""))
         name = full.rpartition(".")[2]
         if name not in names:
-            self.foreign = True
+            self.unsupported = True
             self.problem("_target_", full, f"supported is {' or '.join(names)}")
         return name
 
     def close(self) -> None:
+        """Report options that were neither read nor ignored."""
         for key, value in self.section.items():
-            if key not in self.seen and value is not None and not self.foreign:
+            if key not in self.known and value is not None and not self.unsupported:
                 self.problem(key, value, "unknown option")
 
-    def parse(self, kind: type[Section], data: dict[str, Any]) -> Section | None:
-        """`data` as settings; its mistakes become problems."""
-        if self.foreign:
+    def parse(self, kind: type[_Section], data: dict[str, Any]) -> _Section | None:
+        """`data` as settings; invalid values become problems."""
+        if self.unsupported:
             return None
         try:
             return parse(kind, data, self.name)
@@ -102,59 +104,42 @@ class Options:
             return None
 
 
-def modernise(value: Any) -> Any:
-    """NeMo before 1.0 wrote `cls` and `params` where it writes `_target_` and the options now."""
-    if isinstance(value, list):
-        return [modernise(item) for item in value]
-    if not isinstance(value, dict):
-        return value
-    result = {key: modernise(item) for key, item in value.items()}
-    if isinstance(result.get("cls"), str) and "_target_" not in result:
-        result["_target_"] = result.pop("cls")
-    if "_target_" in result and isinstance(result.get("params"), dict):
-        result |= result.pop("params")
-    return result
-
-
 def _show(value: Any) -> str:
-    text = {True: "true", False: "false", None: "null"}.get(value, str(value)) if _plain(value) else str(value)
+    text = (
+        {True: "true", False: "false", None: "null"}[value] if value is None or isinstance(value, bool) else str(value)
+    )
     return text if len(text) < 80 else text[:77] + "..."
-
-
-def _plain(value: Any) -> bool:
-    return value is None or isinstance(value, bool)
-
-
-GUARDS = {"tiny": 2.0**-126, "eps": 2.0**-23}
-"""NeMo's names for numbers of float32."""
 
 
 @dataclass(frozen=True)
 class NemoSettings:
-    """What the sections `preprocessor`, `encoder` and `decoder` say."""
+    """Settings from the sections `preprocessor`, `encoder` and `decoder`."""
 
     features: FeatureSettings
     model: QuartzNetSettings | ConformerSettings
-    vocabulary: list[str] | None  # as NeMo writes it; None: not in the config
-    hybrid: bool  # the CTC head is the second of two
+    vocabulary: list[str] | None  # as NeMo writes it; None if the config has none
+    hybrid: bool  # the CTC head is the auxiliary one, beside an RNNT or TDT decoder
 
 
 def read_config(config: dict[str, Any], where: str, findings: Findings) -> NemoSettings:
-    """Raises AnadilError naming every option, with its value, that is not supported."""
-    config = modernise(config)
+    """The model's settings, from the section `model` of a config without interpolations.
+
+    Raises AnadilError that lists every unsupported option with its value.
+    """
+    config = _modernise(config)
     missing = [name for name in ("preprocessor", "encoder", "decoder") if name not in config]
     findings.problems += [f"{name}: the section is missing" for name in missing]
     findings.stop(where)
     auxiliary = config.get("aux_ctc")
     hybrid = isinstance(auxiliary, dict)
     if isinstance(auxiliary, dict):
-        head = Options(auxiliary.get("decoder"), "aux_ctc.decoder", findings)
+        head = _Options(auxiliary.get("decoder"), "aux_ctc.decoder", findings)
         findings.left_out.append("the RNNT or TDT decoder of the hybrid model: decoder, joint, loss")
     else:
-        head = Options(config["decoder"], "decoder", findings)
+        head = _Options(config["decoder"], "decoder", findings)
     vocabulary = _vocabulary(head, config)
-    features = _features(Options(config["preprocessor"], "preprocessor", findings))
-    encoder = Options(config["encoder"], "encoder", findings)
+    features = _features(_Options(config["preprocessor"], "preprocessor", findings))
+    encoder = _Options(config["encoder"], "encoder", findings)
     name = encoder.target(
         "ConvASREncoder",
         "ConformerEncoder",
@@ -167,21 +152,35 @@ def read_config(config: dict[str, Any], where: str, findings: Findings) -> NemoS
     if features is not None and encoder.section.get("feat_in") is not None:
         width = encoder.get("feat_in")
         if not isinstance(width, int) or width * splicing != features.width:
-            encoder.problem("feat_in", width, f"the features are {features.width} wide")
+            encoder.problem("feat_in", width, f"the preprocessor gives {features.width} features")
     encoder.ignore("feat_in", "adapter_metadata_cfg")
     encoder.close()
     findings.stop(where)
     assert features is not None and model is not None
     if isinstance(model, QuartzNetSettings) and not model.conv_mask and model.stride > 1:
         findings.left_out.append(
-            "encoder.conv_mask: false: NeMo counts frames as if there were no stride; we count them"
+            "encoder.conv_mask: false: NeMo ignores the stride when it counts frames; Anadil does not"
         )
     return NemoSettings(features, model, vocabulary, hybrid)
 
 
-def _vocabulary(head: Options, config: dict[str, Any]) -> list[str] | None:
+def _modernise(value: Any) -> Any:
+    """The config as NeMo writes it since 1.0: `_target_` and the options instead of `cls` and `params`."""
+    if isinstance(value, list):
+        return [_modernise(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    result = {key: _modernise(item) for key, item in value.items()}
+    if isinstance(result.get("cls"), str) and "_target_" not in result:
+        result["_target_"] = result.pop("cls")
+    if "_target_" in result and isinstance(result.get("params"), dict):
+        result |= result.pop("params")
+    return result
+
+
+def _vocabulary(head: _Options, config: dict[str, Any]) -> list[str] | None:
     head.target("ConvASRDecoder")
-    head.only("add_blank", True)
+    head.require("add_blank", True)
     head.ignore("init_mode", "feat_in", "params")
     n_classes = head.get("num_classes", -1)
     for vocabulary in (head.get("vocabulary"), None if "tokenizer" in config else config.get("labels")):
@@ -194,20 +193,24 @@ def _vocabulary(head: Options, config: dict[str, Any]) -> list[str] | None:
     return None
 
 
-def _features(options: Options) -> FeatureSettings | None:
+_GUARDS = {"tiny": 2.0**-126, "eps": 2.0**-23}
+"""NeMo's names for the smallest normal float32 and the float32 machine epsilon."""
+
+
+def _features(options: _Options) -> FeatureSettings | None:
     options.target("AudioToMelSpectrogramPreprocessor")
     rate = options.get("sample_rate", 16000)
     preemphasis, guard = options.get("preemph", 0.97), options.get("log_zero_guard_value", 2.0**-24)
     normalize, mel_norm = options.get("normalize", "per_feature"), options.get("mel_norm", "slaney")
     if isinstance(normalize, dict):
-        options.problem("normalize", normalize, "fixed means and deviations")
+        options.problem("normalize", normalize, "fixed means and standard deviations are not supported")
     if mel_norm not in ("slaney", None):
         options.problem("mel_norm", mel_norm, "supported is slaney or null")
     if preemphasis is None and options.get("exact_pad", False):
-        options.problem("preemph", None, "exact_pad wants a number")
+        options.problem("preemph", None, "exact_pad needs a number")
     if options.get("nb_augmentation_prob", 0.0):
         options.findings.left_out.append("preprocessor.nb_augmentation_prob: training on narrow-band copies")
-    options.only("window", "hann", "hamming", "blackman", "bartlett")
+    options.require("window", "hann", "hamming", "blackman", "bartlett")
     options.ignore("rng", "nb_max_freq", "use_torchaudio", "stft_conv", "stft_exact_pad", "max_duration", "use_grads")
     data = {
         "sample_rate": rate,
@@ -224,7 +227,7 @@ def _features(options: Options) -> FeatureSettings | None:
         "mel_norm": mel_norm or "none",
         "magnitude_power": options.get("mag_power", 2.0),
         "log": options.get("log", True),
-        "log_guard": GUARDS.get(guard, guard) if isinstance(guard, str) else guard,
+        "log_guard": _GUARDS.get(guard, guard) if isinstance(guard, str) else guard,
         "log_guard_type": options.get("log_zero_guard_type", "add"),
         "frame_splicing": options.get("frame_splicing", 1),
         "exact_pad": options.get("exact_pad", False),
@@ -235,28 +238,28 @@ def _features(options: Options) -> FeatureSettings | None:
     return options.parse(FeatureSettings, data)
 
 
-def _seconds(options: Options, key: str, in_samples: str, rate: Any, default: float) -> Any:
-    """A size in seconds; given in samples, one that truncates to exactly as many."""
+def _seconds(options: _Options, key: str, in_samples: str, rate: Any, default: float) -> Any:
+    """A size in seconds. If NeMo's config has it in samples, the seconds truncate to exactly that number of samples."""
     n = options.get(in_samples)
     seconds = options.get(key, None if n else default)
     if not n or not isinstance(rate, int) or not isinstance(n, int):
         return seconds
     if seconds:
-        options.problem(in_samples, n, f"{key} is given as well")
+        options.problem(in_samples, n, f"{key} is given too")
     return n / rate if int(n / rate * rate) == n else (n + 0.25) / rate
 
 
-def _convolutions(options: Options) -> QuartzNetSettings | None:
+def _convolutions(options: _Options) -> QuartzNetSettings | None:
     blocks = options.get("jasper") or []
     mode = options.get("residual_mode", "add")
     data = []
-    for i, block in enumerate(blocks if isinstance(blocks, list) else []):
-        one = Options(block, f"{options.name}.jasper.{i}", options.findings)
-        mode = one.get("residual_mode", mode)  # the next blocks keep it, as in NeMo
-        data.append(_block(one, mode))
+    for i, section in enumerate(blocks if isinstance(blocks, list) else []):
+        block = _Options(section, f"{options.name}.jasper.{i}", options.findings)
+        mode = block.get("residual_mode", mode)  # as in NeMo, it also becomes the default of the following blocks
+        data.append(_block(block, mode))
     groups, activation = options.get("norm_groups", -1), options.get("activation")
-    options.only("quantize", False)
-    options.ignore("init_mode")  # the weights are there
+    options.require("quantize", False)
+    options.ignore("init_mode")
     separable = any(block["separable"] for block in data)
     kind = "citrinet" if any(block["squeeze_excite"] for block in data) else "quartznet" if separable else "jasper"
     settings = {
@@ -270,8 +273,8 @@ def _convolutions(options: Options) -> QuartzNetSettings | None:
     return options.parse(QuartzNetSettings, settings)
 
 
-def _block(block: Options, mode: Any) -> dict[str, Any]:
-    kernel, factor = block.one("kernel"), block.get("kernel_size_factor", 1.0)
+def _block(block: _Options, mode: Any) -> dict[str, Any]:
+    kernel, factor = block.single("kernel"), block.get("kernel_size_factor", 1.0)
     if isinstance(kernel, int) and isinstance(factor, int | float):
         kernel = max(int(kernel * float(factor)), 1)
         kernel += 1 - kernel % 2
@@ -283,9 +286,9 @@ def _block(block: Options, mode: Any) -> dict[str, Any]:
         "filters": block.get("filters"),
         "kernel": kernel,
         "repeat": block.get("repeat", 1),
-        "stride": block.one("stride", 1),
+        "stride": block.single("stride", 1),
         "stride_last": block.get("stride_last", False),
-        "dilation": block.one("dilation", 1),
+        "dilation": block.single("dilation", 1),
         "residual": block.get("residual", False),
         "residual_dense": block.get("residual_dense", False),
         "residual_mode": "max" if mode == "max" else "add",
@@ -296,22 +299,29 @@ def _block(block: Options, mode: Any) -> dict[str, Any]:
         "squeeze_excite": gate if block.get("se", False) else None,
         "dropout": block.get("dropout", 0.0),
     }
-    block.ignore("se_interpolation_mode")  # NeMo reads it no more
+    block.ignore("se_interpolation_mode")  # later versions of NeMo ignore it too
     block.close()
     return data
 
 
-def _conformer(options: Options) -> ConformerSettings | None:
-    options.only("global_tokens", 0)
-    options.only("global_attn_separate", False)
-    options.only("att_chunk_context_size", None)
-    options.only("conv_context_style", "regular", None)
-    options.only("conv_dual_mode", False)
+_CONFORMER_SPECIAL = {
+    *("kind", "feat_out", "att_context_size", "subsampling", "subsampling_factor"),
+    *("reduction", "reduction_factor", "reduction_position"),
+}
+"""Settings that are not copied from the option of the same name: NeMo's null, 0 or 1 means "none" there."""
+
+
+def _conformer(options: _Options) -> ConformerSettings | None:
+    options.require("global_tokens", 0)
+    options.require("global_attn_separate", False)
+    options.require("att_chunk_context_size", None)
+    options.require("conv_context_style", "regular", None)
+    options.require("conv_dual_mode", False)
     options.ignore("pos_emb_max_len", "subsampling_conv_chunking_factor", "use_pytorch_sdpa", "sync_max_audio_length")
     options.ignore("use_pytorch_sdpa_backends", "global_tokens_spacing", "residual_mode")
-    data: dict[str, Any] = {"dropout_emb": 0.1, "dropout_att": 0.0}  # NeMo's defaults, where ours differ
-    plain = [name for name in ConformerSettings.model_fields if name not in _CONFORMER_OWN]
-    data |= {name: options.get(name) for name in plain if name in options.section}
+    data: dict[str, Any] = {"dropout_emb": 0.1, "dropout_att": 0.0}  # NeMo's defaults where Anadil's differ
+    copied = [name for name in ConformerSettings.model_fields if name not in _CONFORMER_SPECIAL]
+    data |= {name: options.get(name) for name in copied if name in options.section}
     for name in ("n_layers", "d_model"):
         if name not in data:
             options.problem(name, None, "required")
@@ -324,20 +334,13 @@ def _conformer(options: Options) -> ConformerSettings | None:
         data |= {"subsampling": method, "subsampling_factor": factor}
     else:
         data["subsampling_factor"] = 1
-    reduction, by = options.get("reduction"), options.get("reduction_factor", 1)
+    reduction, reduction_factor = options.get("reduction"), options.get("reduction_factor", 1)
     position = options.get("reduction_position")
-    if reduction and by != 1:
-        data |= {"reduction": reduction, "reduction_factor": by, "reduction_position": position}
+    if reduction and reduction_factor != 1:
+        data |= {"reduction": reduction, "reduction_factor": reduction_factor, "reduction_position": position}
     if data.get("self_attention_model") == "rel_pos_local_attn" and "dropout" in data:
-        data["dropout_pre_encoder"] = data["dropout"]  # so NeMo's local attention has it
+        data["dropout_pre_encoder"] = data["dropout"]  # as NeMo does with local attention
     data = {name: value for name, value in data.items() if value is not None}
     fast = method == "dw_striding" and isinstance(factor, int) and factor >= 8
     defaults = {"subsampling_conv_channels": -1, "conv_kernel_size": 31}
     return options.parse(ConformerSettings, {"kind": "fastconformer" if fast else "conformer", **defaults, **data})
-
-
-_CONFORMER_OWN = {
-    *("kind", "feat_out", "att_context_size", "subsampling", "subsampling_factor"),
-    *("reduction", "reduction_factor", "reduction_position"),
-}
-"""Where NeMo's null, 0 or 1 means that there is none."""

@@ -1,4 +1,4 @@
-"""NeMo's vocabularies as labels, and the text rules that such labels want."""
+"""NeMo's vocabularies as labels, and the text rules that fit the labels of a converted model."""
 
 from __future__ import annotations
 
@@ -14,50 +14,50 @@ from anadil.text.language_rules import PUNCTUATION, LanguageRules
 from anadil.text.rules import TextRules, TextSettings, changed_labels, rules_from_dict, text_rules
 from anadil.text.units import is_sign
 
-WORD_START = "▁"
-"""How SentencePiece writes the space before a word."""
+_WORD_START = "▁"
+"""SentencePiece's mark for the space before a word."""
 
 TOKENIZER_FILES = {"tokenizer.model": "model_path", "vocab.txt": "vocab_path", "tokenizer.vocab": "spe_tokenizer_vocab"}
-"""Names in a model folder, and the options of NeMo's section `tokenizer` that point to them."""
+"""Files of a tokenizer in a model folder, and the option of NeMo's section `tokenizer` that names each."""
 
 
 def tokenizer_kind(config: Mapping[str, Any]) -> str | None:
-    """bpe, wpe or agg; None for a model of characters."""
+    """NeMo's `tokenizer.type` in lower case (bpe, wpe or agg); None for a model of characters."""
     section = config.get("tokenizer")
     return str(section.get("type", "")).lower() if isinstance(section, dict) else None
 
 
 def tokenizer_files(config: Mapping[str, Any], artifacts: Mapping[str, bytes], findings: Findings) -> dict[str, bytes]:
-    """The tokenizer's files by their names in a model folder. Raises no error: what is missing is told."""
+    """The tokenizer's files by their names in a model folder. A missing tokenizer.model is added to `findings`."""
     section = config.get("tokenizer")
     if not isinstance(section, dict):
         return {}
-    found = {}
+    files = {}
     for name, option in TOKENIZER_FILES.items():
-        wanted = str(section.get(option) or name).removeprefix("nemo:").replace("\\", "/").rpartition("/")[2]
         # "nemo:0f1e..._tokenizer.model" since NeMo 1.0; before, the file's own name
-        match = next((file for file in artifacts if file == wanted), None)
+        named = str(section.get(option) or name).removeprefix("nemo:").replace("\\", "/").rpartition("/")[2]
+        match = next((file for file in artifacts if file == named), None)
         match = match or next((file for file in artifacts if file == name or file.endswith("_" + name)), None)
         if match is not None:
-            found[name] = artifacts[match]
-    if tokenizer_kind(config) == "bpe" and "tokenizer.model" not in found:
+            files[name] = artifacts[match]
+    if tokenizer_kind(config) == "bpe" and "tokenizer.model" not in files:
         findings.left_out.append(
-            "tokenizer.model is not there: the labels do without it, but a .nemo cannot be written from this model"
+            "tokenizer.model is missing: the labels do not need it, but a .nemo cannot be written from this model"
         )
-    return found
+    return files
 
 
 def read_vocabulary(vocabulary: list[str] | None, files: Mapping[str, bytes], where: str) -> list[str]:
-    """The config's, or that of `tokenizer.vocab`. Raises AnadilError if there is neither.
+    """The vocabulary of the config, or else of the tokenizer's files. Raises AnadilError if there is none.
 
-    Old archives of SentencePiece write its pieces as BERT's (##s goes on with a word): they are put back.
+    Old archives write the pieces of a SentencePiece model as BERT does (##s continues a word); they are restored.
     """
     if vocabulary is not None and "tokenizer.model" in files and any(piece.startswith("##") for piece in vocabulary):
         pieces = sentencepieces(files["tokenizer.model"], where)
-        as_berts = [
-            piece.removeprefix(WORD_START) or piece if piece[:1] == WORD_START else "##" + piece for piece in pieces
+        in_bert_style = [
+            piece.removeprefix(_WORD_START) or piece if piece[:1] == _WORD_START else "##" + piece for piece in pieces
         ]
-        if as_berts[1:] == vocabulary[1:] and pieces[0] == vocabulary[0]:  # <unk> is written as it is
+        if in_bert_style[1:] == vocabulary[1:] and pieces[0] == vocabulary[0]:  # <unk> is written unchanged
             return pieces
     if vocabulary is not None:
         return vocabulary
@@ -72,9 +72,9 @@ def read_vocabulary(vocabulary: list[str] | None, files: Mapping[str, bytes], wh
 
 
 def sentencepieces(model: bytes, where: str) -> list[str]:
-    """The pieces of a SentencePiece model in order: field 1 of its protobuf, and field 1 of that the text.
+    """The pieces of a SentencePiece model in order: field 1 of field 1 of its protobuf message.
 
-    Raises AnadilError if it is none.
+    Raises AnadilError if it is no SentencePiece model.
     """
     try:
         pieces = [dict(_fields(content))[1] for number, content in _fields(model) if number == 1]
@@ -84,68 +84,69 @@ def sentencepieces(model: bytes, where: str) -> list[str]:
 
 
 def _fields(message: bytes) -> Iterator[tuple[int, bytes]]:
-    """Number and content of each field of a protobuf message; numbers themselves are passed over."""
-    at = 0
-    while at < len(message):
-        key, at = _varint(message, at)
-        wire = key & 7
-        if wire == 0:
-            _, at = _varint(message, at)
+    """Number and content of each length-delimited field of a protobuf message; other fields are skipped."""
+    position = 0
+    while position < len(message):
+        key, position = _varint(message, position)
+        wire_type = key & 7
+        if wire_type == 0:
+            _, position = _varint(message, position)
             continue
-        size, at = _varint(message, at) if wire == 2 else ({1: 8, 5: 4}[wire], at)
-        if at + size > len(message):
-            raise ValueError("cut off")
-        if wire == 2:
-            yield key >> 3, message[at : at + size]
-        at += size
+        size, position = _varint(message, position) if wire_type == 2 else ({1: 8, 5: 4}[wire_type], position)
+        if position + size > len(message):
+            raise ValueError("truncated message")
+        if wire_type == 2:
+            yield key >> 3, message[position : position + size]
+        position += size
 
 
-def _varint(message: bytes, at: int) -> tuple[int, int]:
+def _varint(message: bytes, position: int) -> tuple[int, int]:
+    """The number at `position`, and the position after it."""
     value, shift = 0, 0
     while True:
-        value |= (message[at] & 127) << shift
-        at, shift = at + 1, shift + 7
-        if not message[at - 1] & 128:
-            return value, at
+        value |= (message[position] & 127) << shift
+        position, shift = position + 1, shift + 7
+        if not message[position - 1] & 128:
+            return value, position
 
 
-def pieces_from(labels: Sequence[str], kind: str) -> list[str]:
-    """The reverse of `labels_from`."""
-    if kind != "wpe":
-        return [label.replace(" ", WORD_START) for label in labels]
-    signs = {label: f"[{label[1:-1].upper()}]" for label in labels if label.startswith("<") and label.endswith(">")}
-    return [signs.get(label) or (label[1:] if label.startswith(" ") else "##" + label) for label in labels]
-
-
-def labels_from(vocabulary: list[str], kind: str | None, where: str) -> list[str]:
-    """Our labels: a piece that begins a word begins with a space. Raises AnadilError for labels that repeat."""
-    if kind == "bpe":
-        labels = [piece.replace(WORD_START, " ") for piece in vocabulary]
-    elif kind == "wpe":
-        labels = [_word_piece(piece) for piece in vocabulary]
-    elif kind in (None, "agg"):
-        labels = [piece.replace(WORD_START, " ") for piece in vocabulary] if kind else list(vocabulary)
+def pieces_to_labels(pieces: list[str], kind: str | None, where: str) -> list[str]:
+    """Labels in which a piece that begins a word begins with a space. Raises AnadilError for repeated labels."""
+    if kind == "wpe":
+        labels = [_word_piece_to_label(piece) for piece in pieces]
+    elif kind in ("bpe", "agg"):
+        labels = [piece.replace(_WORD_START, " ") for piece in pieces]
+    elif kind is None:
+        labels = list(pieces)
     else:
         raise AnadilError(f"{where}: tokenizer.type: {kind} (supported are bpe, wpe and agg)")
     repeated = [label for label, count in Counter(labels).items() if count > 1]
     if repeated:
         option = f"tokenizer.type: {kind}" if kind else "labels"
         raise AnadilError(
-            f"{where}: {option}: labels that repeat ({', '.join(map(repr, repeated[:5]))}): two languages that share"
-            " letters in one vocabulary are not supported"
+            f"{where}: {option}: repeated labels ({', '.join(map(repr, repeated[:5]))}): a vocabulary of several"
+            " languages that share letters is not supported"
         )
     return labels
 
 
-def _word_piece(piece: str) -> str:
-    """BERT's pieces: ## goes on with a word, [X] is a sign."""
+def _word_piece_to_label(piece: str) -> str:
+    """The label of a piece as BERT writes it: ## continues a word, [X] is a sign."""
     if piece.startswith("[") and piece.endswith("]") and len(piece) > 2:
         return f"<{piece[1:-1].lower()}>"
     return piece[2:] if piece.startswith("##") and len(piece) > 2 else " " + piece
 
 
+def labels_to_pieces(labels: Sequence[str], kind: str) -> list[str]:
+    """The inverse of `pieces_to_labels`."""
+    if kind != "wpe":
+        return [label.replace(" ", _WORD_START) for label in labels]
+    signs = {label: f"[{label[1:-1].upper()}]" for label in labels if label.startswith("<") and label.endswith(">")}
+    return [signs.get(label) or (label[1:] if label.startswith(" ") else "##" + label) for label in labels]
+
+
 def text_settings(labels: list[str], language: str) -> TextSettings:
-    """Lower-casing unless there are capitals among the labels; no character dropped that a label holds."""
+    """Settings that lower-case text unless a label has a capital letter, and drop no character that a label has."""
     labels = [label for label in labels if not is_sign(label)]
     letters = set("".join(labels))
     cased = any(lower(label, language) != label for label in labels)
@@ -163,10 +164,10 @@ def text_settings(labels: list[str], language: str) -> TextSettings:
 
 
 def rules_for(labels: Sequence[str], language: str, subwords: bytes = b"") -> tuple[TextRules, list[str]]:
-    """The language's rules, changed so that they leave alone what a model from elsewhere has labels for.
+    """The language's rules, adapted so that they do not change characters for which the model has labels.
 
-    A label that they would change all the same becomes a sign, <U+FB01>, which no text has; those are told. Raises
-    AnadilError for such a label among subwords, which are what they are.
+    Also returns the labels that the rules change nevertheless. Each of these becomes a sign such as <U+FB01>, which
+    occurs in no text. Raises AnadilError if the labels are subwords and one of them is changed: they cannot be replaced.
     """
     letters = set("".join(label for label in labels if not is_sign(label)))
     data = text_rules(language, text_settings(list(labels), language)).to_dict()
@@ -178,9 +179,9 @@ def rules_for(labels: Sequence[str], language: str, subwords: bytes = b"") -> tu
     data["map"] = {source: target for source, target in data.get("map", {}).items() if source not in letters}
     if letters & set(JOINERS):
         data["joiners"] = "keep"
-    strange = set(changed_labels(rules_from_dict(data, ()), labels)) if not subwords else set()
-    named = [_sign(label) if label in strange else label for label in labels]
-    return rules_from_dict(data, named, subwords, check=True), sorted(strange)
+    changed = set(changed_labels(rules_from_dict(data, ()), labels)) if not subwords else set()
+    labels = [_sign(label) if label in changed else label for label in labels]
+    return rules_from_dict(data, labels, subwords, check=True), sorted(changed)
 
 
 def _sign(label: str) -> str:

@@ -1,4 +1,4 @@
-"""A model of ours as a `.nemo` that NeMo restores."""
+"""Write a model folder as a `.nemo` that NeMo can restore."""
 
 from __future__ import annotations
 
@@ -18,23 +18,27 @@ from anadil.models.conformer import ConformerSettings
 from anadil.models.features import WINDOWS, FeatureSettings, mel_filterbank
 from anadil.models.hugging_face.network import HuggingFace
 from anadil.models.nemo.archive import CONFIG, WEIGHTS
-from anadil.models.nemo.labels import TOKENIZER_FILES, pieces_from, sentencepieces, tokenizer_kind
+from anadil.models.nemo.labels import TOKENIZER_FILES, labels_to_pieces, sentencepieces, tokenizer_kind
 from anadil.models.nemo.read import nemo_name
 from anadil.models.quartznet import BlockSettings, QuartzNetSettings
 from anadil.settings import dump_mapping, read_yaml
 
 KEPT_CONFIG = "nemo.yaml"
-"""In a model folder: the config of the archive that it came from."""
+"""File in a model folder that was converted from NeMo: the config of the archive."""
 
 _MODULES = "nemo.collections.asr.modules"
 _REPLACED = ("preprocessor", "encoder", "decoder", "labels", "tokenizer", "target", "sample_rate")
-_OF_HYBRIDS = ("aux_ctc", "joint", "loss", "decoding", "model_defaults")
+"""Keys of a kept config that are written anew."""
+
+_HYBRID_ONLY = ("aux_ctc", "joint", "loss", "decoding", "model_defaults")
+"""Keys of a hybrid model's kept config that a model with only a CTC head must not have."""
 
 
 def write_nemo(folder: Path, out: Path, force: bool = False) -> None:
-    """Write a model folder as a `.nemo`; a kept NeMo config gives what Anadil has no word for (optim, decoding).
+    """Write a model folder as a `.nemo`.
 
-    Raises AnadilError if `out` exists, the folder is none, or the model has what NeMo has not.
+    If the folder keeps a NeMo config, its other sections (optim, decoding) are copied. Raises AnadilError if `out` exists,
+    the folder is no model folder, or the model has no counterpart in NeMo.
     """
     refuse_overwrite(out, force)
     if out.is_dir():
@@ -77,17 +81,17 @@ def _weights(acoustic: AcousticModel) -> bytes:
 def _config(
     acoustic: AcousticModel, labels: Sequence[str], kept: dict[str, Any], files: Mapping[str, bytes], where: str
 ) -> tuple[dict[str, Any], dict[str, bytes]]:
-    """NeMo's config, and the tokenizer's files under the names that it gives them."""
+    """NeMo's config, and the tokenizer's files under the names that the config gives them."""
     settings, features = acoustic.network.settings, acoustic.feature_settings
     assert isinstance(settings, QuartzNetSettings | ConformerSettings)
-    if features.pad_to is None and _sees_padding(settings):
+    if features.pad_to is None and _depends_on_padding(settings):
         raise AnadilError(
-            f"{where}: the network sees what follows an utterance, which NeMo pads otherwise: its result would differ\n"
-            "  next: set features.pad_to: 0 in its config.yaml, which changes ours as well"
+            f"{where}: the network's results depend on the padding after an utterance, and NeMo pads differently\n"
+            "  next: set features.pad_to: 0 in its config.yaml; this changes the results in Anadil too"
         )
     if features.window == "ones":
         raise AnadilError(f"{where}: features.window: ones has no counterpart in NeMo")
-    drop = (*_REPLACED, *(_OF_HYBRIDS if "aux_ctc" in kept else ()))
+    dropped = (*_REPLACED, *(_HYBRID_ONLY if "aux_ctc" in kept else ()))
     config = {"sample_rate": features.sample_rate, "preprocessor": _preprocessor(features)}
     encoder = _conformer(settings) if isinstance(settings, ConformerSettings) else _convolutions(settings, where)
     config["encoder"] = {**encoder, "feat_in": features.width}
@@ -107,10 +111,11 @@ def _config(
         "num_classes": len(vocabulary),
         "vocabulary": vocabulary,
     }
-    return config | {key: value for key, value in kept.items() if key not in drop}, artifacts
+    return config | {key: value for key, value in kept.items() if key not in dropped}, artifacts
 
 
-def _sees_padding(settings: QuartzNetSettings | ConformerSettings) -> bool:
+def _depends_on_padding(settings: QuartzNetSettings | ConformerSettings) -> bool:
+    """Whether the frames after an utterance change the network's output for the utterance."""
     if isinstance(settings, QuartzNetSettings):
         return settings.norm != "batch" or not settings.conv_mask
     return settings.conv_norm_type.startswith(("instance", "group")) or settings.subsampling.startswith("stacking")
@@ -119,16 +124,17 @@ def _sees_padding(settings: QuartzNetSettings | ConformerSettings) -> bool:
 def _tokenizer(
     labels: Sequence[str], kind: str, files: Mapping[str, bytes], where: str
 ) -> tuple[list[str], dict[str, Any], dict[str, bytes]]:
-    pieces = pieces_from(labels, kind)
+    """NeMo's vocabulary, section `tokenizer`, and the files that the section names."""
+    pieces = labels_to_pieces(labels, kind)
     needed = "vocab.txt" if kind == "wpe" else "tokenizer.model"
     if needed not in files or kind == "agg":
         raise AnadilError(
-            f"{where}: NeMo wants {needed} for this model's tokenizer ({kind}), and it is not in the folder\n"
-            "  next: put it there; for a .ckpt: anadil convert RUN.ckpt --tokenizer FOLDER --out DIR"
+            f"{where}: NeMo needs {needed} for this model's tokenizer ({kind}), and it is not in the folder\n"
+            "  next: copy it there; for a .ckpt: anadil convert RUN.ckpt --tokenizer FOLDER --out DIR"
         )
     if kind == "bpe" and sentencepieces(files[needed], where) != pieces:
         raise AnadilError(
-            f"{where}: tokenizer.labels are not the pieces of tokenizer.model\n  next: put back one of them"
+            f"{where}: tokenizer.labels are not the pieces of tokenizer.model\n  next: restore the one that was changed"
         )
     files = {"vocab.txt": "".join(piece + "\n" for piece in pieces).encode("utf-8"), **files}
     names = {name: f"{hashlib.sha256(content).hexdigest()[:32]}_{name}" for name, content in files.items()}
@@ -163,8 +169,8 @@ def _preprocessor(features: FeatureSettings) -> dict[str, Any]:
 
 
 def _convolutions(settings: QuartzNetSettings, where: str) -> dict[str, Any]:
-    own = any(block.upsample > 1 or not block.residual_projection for block in settings.resolved_blocks)
-    if settings.resolved_stem is not None or own:
+    unsupported = any(block.upsample > 1 or not block.residual_projection for block in settings.resolved_blocks)
+    if settings.resolved_stem is not None or unsupported:
         raise AnadilError(
             f"{where}: a stem, upsample and residual_projection: false have no counterpart in NeMo\n"
             "  next: train with model.preset=small for a model that NeMo can read"
@@ -182,7 +188,7 @@ def _convolutions(settings: QuartzNetSettings, where: str) -> dict[str, Any]:
 def _block(block: BlockSettings, where: str) -> dict[str, Any]:
     if block.residual and block.total_stride != block.stride:
         raise AnadilError(
-            f"{where}: a residual around {block.repeat} strides of {block.stride} has no counterpart in NeMo"
+            f"{where}: a residual around {block.repeat} convolutions of stride {block.stride} has no counterpart in NeMo"
         )
     mode = "max" if block.residual_mode == "max" else "stride_add" if block.total_stride > 1 else "add"
     data: dict[str, Any] = {

@@ -14,10 +14,10 @@ from anadil.models.acoustic import CONFIG, WEIGHTS, LoadedModel, save_model
 from anadil.models.features import FeatureSettings
 from anadil.models.hugging_face.read import read_hugging_face
 from anadil.models.hugging_face.vocabulary import is_hub_id, is_hugging_face
-from anadil.models.nemo.archive import kind_of
+from anadil.models.nemo.archive import archive_kind
 from anadil.models.nemo.config import Findings, read_config
 from anadil.models.nemo.interpolation import resolve
-from anadil.models.nemo.labels import labels_from, text_settings, tokenizer_kind
+from anadil.models.nemo.labels import pieces_to_labels, text_settings, tokenizer_kind
 from anadil.models.nemo.read import read_nemo
 from anadil.models.nemo.write import KEPT_CONFIG, write_nemo
 from anadil.models.summary import count_parameters, describe_model, layer_table
@@ -188,7 +188,7 @@ def convert(source: Path, out: Path, report: Reporter, hints: Hints = Hints(), f
     if (source / WEIGHTS).is_file() and (source / CONFIG).is_file():
         write_nemo(source, out, force)
         return "NeMo archive"
-    if kind_of(source) is not None:
+    if archive_kind(source) is not None:
         _archive_to_folder(source, out, report, hints)
         return "model folder"
     if source.is_file() and source.suffix.lower() in (".yaml", ".yml"):
@@ -274,7 +274,7 @@ def _config_to_config(source: Path, out: Path, report: Reporter, hints: Hints) -
     beside = {} if section is whole else {key: value for key, value in whole.items() if key not in ("model", "name")}
     found = recipe({**beside, **section}, settings.features, left_out)
     kind = tokenizer_kind(section)
-    labels = labels_from(settings.vocabulary, kind, str(source)) if settings.vocabulary else None
+    labels = pieces_to_labels(settings.vocabulary, kind, str(source)) if settings.vocabulary else None
     if labels is None and kind:
         left_out.append(f"tokenizer: {kind} (its labels are not in the config; labels: auto takes the letters instead)")
     data = {

@@ -81,7 +81,7 @@ def test_with_a_probability_of_0_nothing_changes(noises: Path) -> None:
     assert augmenter(AugmentSettings(), [2.0])(SPEECH, 0, 1) is SPEECH
 
 
-def test_a_transform_happens_as_often_as_its_probability_says() -> None:
+def test_a_transform_is_applied_with_its_probability() -> None:
     heard = augmenter(settings(names=("gain", "clipping"), gain={"probability": 0.3}), [2.0] * 400)
     for index in range(400):
         heard(SPEECH, index, 1)
@@ -90,7 +90,7 @@ def test_a_transform_happens_as_often_as_its_probability_says() -> None:
     assert heard.report().startswith(f"augmented 400 utterances: gain {heard.counts['gain']}, clipping 400")
 
 
-def test_what_is_drawn_lies_in_its_range_and_differs_by_utterance_epoch_and_seed() -> None:
+def test_parameters_are_within_range_and_differ_by_utterance_epoch_and_seed() -> None:
     chain = steps(settings(names=("white_noise",), white_noise={"probability": 1, "snr_db": [5, 15]}), RATE)
 
     def drawn(seed: int, turn: int, index: int) -> float:
@@ -124,7 +124,7 @@ def test_each_transform_has_random_numbers_of_its_own() -> None:
     assert abs(np.corrcoef(drawn.T)[0, 1]) < 0.25
 
 
-def test_what_leaves_the_range_is_scaled_and_counted() -> None:
+def test_samples_beyond_1_are_scaled_and_counted() -> None:
     loud = settings(names=("gain",), gain={"probability": 1, "db": 30})
     changed, history = apply(steps(loud, RATE), SPEECH, RATE, 0, 1, 0)
     assert np.abs(changed).max() == 1
@@ -144,7 +144,7 @@ def examples(write_wav: Callable[..., Path]) -> list[Example]:
 
 
 def test_the_same_seed_gives_the_same_bytes_on_any_number_of_threads(examples: list[Example], noises: Path) -> None:
-    """Also with a cache that has room for some of the clips alone, and in another order."""
+    """Also with a cache for only some of the clips, and in another order."""
     durations = [example.duration for example in examples]
     heard = []
     for threads, cache_mb in ((1, 0.1), (3, 0.1), (4, 100)):
@@ -165,7 +165,7 @@ def test_threads_may_share_an_augmenter(noises: Path) -> None:
         assert list(pool.map(lambda index: heard(SPEECH, index, 1).tobytes(), range(24))) == one_by_one
 
 
-def test_batches_hold_their_bound_at_changed_speeds(examples: list[Example]) -> None:
+def test_batches_stay_within_their_limit_at_changed_speeds(examples: list[Example]) -> None:
     durations = [example.duration for example in examples]
     slow = settings(
         names=("speed", "tempo"),
@@ -183,7 +183,7 @@ def test_batches_hold_their_bound_at_changed_speeds(examples: list[Example]) -> 
             assert count / RATE == pytest.approx(planned[index], abs=2 / RATE)
 
 
-def test_a_speed_that_text_or_limits_forbid_is_not_used() -> None:
+def test_a_speed_that_text_or_limits_rule_out_is_not_used() -> None:
     fast = settings(names=("speed", "gain"), speed={"probability": 1, "rate": 1.5})
     heard = Augmenter(fast, RATE, 0, [2.0, 2.0], lambda index, seconds: index == 1 and round(seconds, 3) == 1.333)
     assert heard.durations(1) == [2.0, pytest.approx(4 / 3, abs=1e-4)]
@@ -227,20 +227,20 @@ def test_an_unknown_key_is_an_error_that_names_the_nearest() -> None:
     assert parse(AugmentSettings, {"speed": {"rate": 0.9}}, "config").speed.rate == (0.9, 0.9)  # type: ignore[union-attr]
 
 
-def test_the_defaults_are_the_measured_ones() -> None:
+def test_the_defaults_are_spec_augment_alone() -> None:
     on = {name for name, section in AugmentSettings() if section is not None}
     assert on == {"spec_augment"}
 
 
 def test_audio_is_augmented_without_pytorch() -> None:
-    """Its operations in loader threads would fight the model's for the cores; and `anadil augment` starts faster."""
+    """In loader threads PyTorch would compete with the model for the cores; without it `anadil augment` starts faster."""
     code = "import sys, anadil.data.augment.chain, anadil.data.augment.preview; assert 'torch' not in sys.modules"
     done = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[3], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 
 
-def test_streams_are_alike_in_nothing() -> None:
-    """Of neighbouring utterances, turns, seeds and transforms; and one may be had twice, in any order."""
+def test_streams_are_independent() -> None:
+    """For neighbouring utterances, turns, seeds and transforms; and the same stream can be made again, in any order."""
     places = [(s, t, i, n) for s in (0, 1) for t in (1, 2) for i in (0, 1, 255, 256, 2**40) for n in (1, 2)]
     drawn = np.array([stream(*place).random(2000) for place in places])
     likeness = np.corrcoef(drawn) - np.eye(len(places))
@@ -250,7 +250,7 @@ def test_streams_are_alike_in_nothing() -> None:
         np.testing.assert_array_equal(stream(*place).random(2000), row)
 
 
-def test_chances_differ_between_utterances_on_both_sides_of_a_block() -> None:
+def test_probabilities_differ_between_utterances_across_blocks() -> None:
     chain = steps(settings(names=("gain", "clipping"), gain={"probability": 0.5}, clipping={"probability": 0.5}), RATE)
     chosen = [tuple(step.name for step in applied(chain, 0, 1, index)) for index in range(2 * BLOCK)]
     assert chosen[:BLOCK] != chosen[BLOCK:]
@@ -259,7 +259,7 @@ def test_chances_differ_between_utterances_on_both_sides_of_a_block() -> None:
     assert [tuple(step.name for step in applied(chain, 0, 1, index)) for index in (300, 5)] == [chosen[300], chosen[5]]
 
 
-def test_rates_come_in_hundredths_where_there_is_room_and_are_never_1() -> None:
+def test_rates_are_whole_hundredths_if_the_range_has_ten_and_never_1() -> None:
     rng = np.random.default_rng(0)
     drawn = {draw_rate((0.9, 1.1), rng) for _ in range(2000)}
     assert drawn == {round(k / 100, 2) for k in range(90, 111) if k != 100}

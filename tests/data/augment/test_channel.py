@@ -8,7 +8,7 @@ from tests.support.signals import RATE, lag, power_db, sine, speech_with_pauses
 
 
 @pytest.mark.parametrize("overload_db", [0.0, 3.0, 20.0])
-def test_clipping_cuts_the_peaks_alone(overload_db: float) -> None:
+def test_clipping_changes_only_the_peaks(overload_db: float) -> None:
     tone = sine(300, amplitude=0.8)
     clipped = clip_peaks(tone, overload_db)
     limit = np.abs(tone).max() * 10 ** (-overload_db / 20)

@@ -61,7 +61,7 @@ def test_the_original_lines_stay_and_copies_follow(manifest: Path, tmp_path: Pat
         assert copy.extra["augmented"] == original.extra.get("augmented", []) + done
 
 
-def test_a_copy_sounds_as_its_line_says(manifest: Path, tmp_path: Path) -> None:
+def test_a_copy_has_the_audio_that_its_line_describes(manifest: Path, tmp_path: Path) -> None:
     augment_manifest(manifest, tmp_path / "out", SPEED_AND_GAIN)
     for original, copy in zip(read_manifest(manifest), read_manifest(tmp_path / "out/train.jsonl")[4:], strict=True):
         info, before = audio.probe(copy.audio_filepath), audio.probe(original.audio_filepath)
@@ -85,13 +85,13 @@ def test_the_same_seed_makes_the_same_files(manifest: Path, tmp_path: Path) -> N
     assert len(made[0]) == len(set(made[0].values())) == 12
 
 
-def test_a_copy_that_drew_nothing_is_not_written_but_counted(manifest: Path, tmp_path: Path) -> None:
+def test_a_copy_without_transforms_is_counted_and_not_written(manifest: Path, tmp_path: Path) -> None:
     outcome = augment_manifest(manifest, tmp_path / "out", settings(gain={"probability": 0.5}), n_copies=10)
     assert outcome.unchanged + outcome.copies == 40 and 8 < outcome.copies < 32
     assert len(read_manifest(tmp_path / "out/train.jsonl")) == 4 + outcome.copies
 
 
-def test_nothing_is_overwritten_unasked(manifest: Path, tmp_path: Path) -> None:
+def test_nothing_is_overwritten_without_force(manifest: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     augment_manifest(manifest, out, SPEED_AND_GAIN)
     before = files(out)
@@ -126,7 +126,7 @@ def test_every_recording_that_cannot_be_used_is_named_and_nothing_written(manife
     assert not (tmp_path / "out").exists()
 
 
-def test_a_failure_on_the_way_leaves_nothing(manifest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failure_leaves_no_files(manifest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write = module.write_flac
 
     def full_disk(path: Path, samples: np.ndarray, rate: int) -> None:
@@ -140,7 +140,7 @@ def test_a_failure_on_the_way_leaves_nothing(manifest: Path, tmp_path: Path, mon
     assert files(tmp_path / "out") == {}
 
 
-def test_with_nothing_on_there_is_nothing_to_make(manifest: Path, tmp_path: Path) -> None:
+def test_without_transforms_of_audio_it_is_an_error(manifest: Path, tmp_path: Path) -> None:
     for off in (AugmentSettings(), settings(speed={"probability": 0}), settings(spec_cutout={})):
         with pytest.raises(AnadilError, match="no transform of audio is on"):
             augment_manifest(manifest, tmp_path / "out", off)

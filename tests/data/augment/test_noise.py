@@ -30,7 +30,7 @@ def test_the_level_is_that_of_speech_not_of_the_pauses() -> None:
 
 
 @pytest.mark.parametrize("snr_db", [-5.0, 0.0, 10.0, 30.0])
-def test_the_snr_holds_on_active_speech(snr_db: float) -> None:
+def test_the_snr_is_that_of_active_speech(snr_db: float) -> None:
     speaking = SPEECH != 0
     speech_db = power_db(SPEECH[speaking])
     white = add_white_noise(SPEECH, RATE, snr_db, rng()) - SPEECH
@@ -41,14 +41,14 @@ def test_the_snr_holds_on_active_speech(snr_db: float) -> None:
     assert np.corrcoef(added, noise)[0, 1] > 0.999
 
 
-def test_a_noise_of_one_bark_is_as_loud_as_one_that_barks_always() -> None:
+def test_one_bark_is_as_loud_as_constant_barking() -> None:
     bark = np.zeros(len(SPEECH), dtype=np.float32)
     bark[:RATE] = rng().uniform(-0.5, 0.5, RATE)
     added = add_background(SPEECH, RATE, bark, 10.0) - SPEECH
     assert power_db(SPEECH[SPEECH != 0]) - power_db(added[:RATE]) == pytest.approx(10, abs=0.5)
 
 
-def test_silence_has_no_snr_and_stays() -> None:
+def test_silence_stays_silent() -> None:
     silence = np.zeros(1000, dtype=np.float32)
     assert not add_white_noise(silence, RATE, 10, rng()).any()
     np.testing.assert_array_equal(add_background(SPEECH, RATE, np.zeros(len(SPEECH), dtype=np.float32), 10), SPEECH)
@@ -56,7 +56,7 @@ def test_silence_has_no_snr_and_stays() -> None:
 
 @pytest.fixture
 def noises(write_wav: Callable[..., Path], tmp_path: Path) -> Path:
-    """A short ramp at 8 kHz and a long one at 16 kHz: each sample tells where it lies."""
+    """A short ramp at 8 kHz and a long one at 16 kHz: the value of a sample is its position."""
     write_wav("short.wav", np.linspace(0, 0.9, 4000), 8000, subtype="FLOAT")
     write_wav("long.wav", np.linspace(0, 0.9, 160000), RATE, subtype="FLOAT")
     return write_lines(tmp_path / "noises.jsonl", [{"audio_filepath": name} for name in ("short.wav", "long.wav")])
@@ -76,7 +76,7 @@ def test_a_long_recording_is_cut_at_random_and_a_short_one_looped(noises: Path) 
     np.testing.assert_array_equal(looped[:8000], looped[8000:16000])
 
 
-def test_what_is_not_kept_is_cut_from_the_file_alike(noises: Path) -> None:
+def test_segments_read_from_a_file_equal_those_of_the_decoded_recording(noises: Path) -> None:
     kept, read = Recordings([str(noises)], RATE), Recordings([str(noises)], RATE, cache_s=0)
     for seed in range(5):
         np.testing.assert_allclose(kept.segment(1, RATE, rng(seed)), read.segment(1, RATE, rng(seed)), atol=0.006)

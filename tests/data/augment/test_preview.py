@@ -30,7 +30,7 @@ def manifest(write_wav: Callable[..., Path], tmp_path: Path) -> Path:
     return write_lines(tmp_path / "train.jsonl", lines)
 
 
-def test_one_file_holds_all_to_hear_and_to_see(manifest: Path, tmp_path: Path) -> None:
+def test_the_preview_is_one_file_with_audio_and_images(manifest: Path, tmp_path: Path) -> None:
     target = tmp_path / "out/preview.html"
     assert write_preview(manifest, target, CHOSEN, 2) == SHOWN
     page = target.read_text(encoding="utf-8")
@@ -55,7 +55,7 @@ def test_text_is_escaped_and_long_recordings_are_cut(manifest: Path, tmp_path: P
     assert "(10.00 s)" in page and "(12.00 s)" not in page
 
 
-def test_it_replaces_nothing_unasked(manifest: Path, tmp_path: Path) -> None:
+def test_the_preview_replaces_nothing_without_force(manifest: Path, tmp_path: Path) -> None:
     target = tmp_path / "preview.html"
     target.write_text("mine")
     with pytest.raises(AnadilError, match="exists already"):
@@ -73,7 +73,7 @@ def test_a_spectrogram_shows_a_tone_at_its_height() -> None:
         assert picture.max() == 0 and picture.min() >= -80
 
 
-def test_a_picture_is_the_right_way_up() -> None:
+def test_low_frequencies_are_at_the_bottom_of_the_image() -> None:
     image = pytest.importorskip("PIL.Image")
     low = np.full((10, 20), -80.0, dtype=np.float32)
     low[0] = 0

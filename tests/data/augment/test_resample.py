@@ -12,7 +12,7 @@ RATIOS = [(90, 100), (107, 100), (2, 1), (1, 2), (441, 80), (320, 441), (3, 4), 
 
 
 @pytest.mark.parametrize(("down", "up"), RATIOS)
-def test_a_tone_below_is_the_tone_and_one_above_is_gone(down: int, up: int) -> None:
+def test_tones_in_the_pass_band_stay_and_others_are_removed(down: int, up: int) -> None:
     """Up to 0.88 of the lower rate's half exact within -60 dB, aliases included; past 1.05 of it 60 dB down."""
     lower = min(1.0, up / down) * RATE / 2
     n = round(RATE * up / down)
@@ -27,7 +27,7 @@ def test_a_tone_below_is_the_tone_and_one_above_is_gone(down: int, up: int) -> N
 
 
 @pytest.mark.parametrize(("down", "up"), RATIOS)
-def test_nothing_is_delayed_and_every_length_can_be_had(down: int, up: int) -> None:
+def test_there_is_no_delay_and_any_length_is_possible(down: int, up: int) -> None:
     click = np.zeros(4001, dtype=np.float32)
     click[2 * down % 4001] = 1
     n = 4001 * up // down
@@ -39,8 +39,8 @@ def test_nothing_is_delayed_and_every_length_can_be_had(down: int, up: int) -> N
         np.testing.assert_allclose(some[: n - 300], there[: min(wanted, n - 300)], atol=1e-6)
 
 
-def test_no_product_is_large_enough_for_threads_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    """OpenBLAS would start them, and they would take the model's cores."""
+def test_no_product_is_large_enough_for_threads_of_openblas(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Threads of OpenBLAS would compete with the model for the cores."""
     sizes = []
     product = np.matmul
 
@@ -69,7 +69,7 @@ def test_spectra_are_in_single_precision(monkeypatch: pytest.MonkeyPatch) -> Non
     assert asked and set(asked) == {"forward"}
 
 
-def test_a_correlation_is_high_where_the_two_are_alike() -> None:
+def test_a_correlation_is_highest_where_the_signals_match() -> None:
     noise = np.random.default_rng(0).standard_normal((3, 64)).astype(np.float32)
     part = noise[:, 20:36]
     products = circular_convolution(noise, part, 64, correlate=True)

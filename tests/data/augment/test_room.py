@@ -18,13 +18,13 @@ def measured_rt60(response: np.ndarray, rate: int) -> float:
 
 @pytest.mark.parametrize("rate", [8000, 48000])
 @pytest.mark.parametrize("rt60", [0.2, 0.5, 1.5])
-def test_a_generated_room_has_the_rt60_asked_for(rate: int, rt60: float) -> None:
+def test_a_generated_response_has_the_given_rt60(rate: int, rt60: float) -> None:
     tails = [generated_response(rate, rt60, 0.0, np.random.default_rng(seed))[1:] for seed in range(5)]
     assert np.mean([measured_rt60(tail, rate) for tail in tails]) == pytest.approx(rt60, rel=0.06)
 
 
 @pytest.mark.parametrize("direct_db", [-6.0, 0.0, 12.0])
-def test_a_generated_room_has_the_direct_sound_asked_for(direct_db: float) -> None:
+def test_a_generated_response_has_the_given_direct_sound(direct_db: float) -> None:
     response = generated_response(RATE, 0.4, direct_db, np.random.default_rng(0))
     assert response[0] == 1
     assert -10 * np.log10(np.sum(response[1:] ** 2)) == pytest.approx(direct_db, abs=0.01)
@@ -32,7 +32,7 @@ def test_a_generated_room_has_the_direct_sound_asked_for(direct_db: float) -> No
 
 
 @pytest.mark.parametrize(("n_samples", "n_kernel"), [(1, 1), (10, 3), (3, 10), (5000, 1), (9000, 700), (700, 9000)])
-def test_the_convolution_is_the_convolution(n_samples: int, n_kernel: int) -> None:
+def test_convolve_equals_numpy_convolve(n_samples: int, n_kernel: int) -> None:
     rng = np.random.default_rng(0)
     samples, kernel = (rng.standard_normal(n).astype(np.float32) for n in (n_samples, n_kernel))
     result = convolve(samples, kernel)

@@ -16,7 +16,7 @@ MELS, FRAMES, ROWS = 40, 400, 400
 
 
 def augmented(features: Tensor, counts: Tensor, seed: int = 0, **sections: object) -> Tensor:
-    """Changed by these sections alone; the features given stay."""
+    """Augmented by these sections only; the input is not changed."""
     settings = AugmentSettings.model_validate({"spec_augment": None} | sections)
     augment = feature_augmentation(settings, torch.Generator().manual_seed(seed))
     assert augment is not None
@@ -39,7 +39,7 @@ def runs(row: Tensor) -> int:
 COUNTS = torch.arange(ROWS) + 1
 
 
-def test_a_time_mask_is_one_stretch_inside_the_utterance_of_at_most_its_share() -> None:
+def test_a_time_mask_is_one_span_inside_the_utterance_of_at_most_its_share() -> None:
     masked = hidden(SpecAugmentSettings(freq_masks=0, time_masks=1, time_width=0.5), COUNTS)
     assert torch.equal(masked.any(dim=1), masked.all(dim=1))  # all bands of a frame
     frames = masked.all(dim=1)
@@ -88,7 +88,7 @@ def test_without_masks_nothing_changes(settings: dict[str, float]) -> None:
 # --- cutout and time warp
 
 
-def test_cutout_hides_rectangles_inside_the_utterance() -> None:
+def test_cutout_masks_rectangles_inside_the_utterance() -> None:
     settings = SpecCutoutSettings(probability=1, rectangles=1, freq_width=0.5, time_width=0.5)
     features = torch.ones(len(COUNTS), MELS, FRAMES)
     masked = augmented(features, COUNTS, spec_cutout=settings) == 0
@@ -132,7 +132,7 @@ def test_time_warp_of_a_few_frames_and_of_none() -> None:
 
 
 @pytest.mark.parametrize("name", ["time_warp", "spec_augment", "spec_cutout"])
-def test_utterances_are_changed_as_often_as_the_probability_says(name: str) -> None:
+def test_utterances_are_changed_with_the_given_probability(name: str) -> None:
     counts, features = torch.full((ROWS,), FRAMES), torch.rand(ROWS, MELS, FRAMES)
     for probability, low, high in ((0.0, 0, 0), (0.25, 60, 140), (1.0, 380, 400)):
         heard = augmented(features, counts, **{name: {"probability": probability}})
@@ -140,12 +140,12 @@ def test_utterances_are_changed_as_often_as_the_probability_says(name: str) -> N
         assert low <= changed <= high
 
 
-def test_without_any_of_them_there_is_nothing_to_do() -> None:
+def test_without_sections_there_is_no_augmentation() -> None:
     assert feature_augmentation(AugmentSettings(spec_augment=None), torch.Generator()) is None
 
 
-def test_gradients_flow_where_nothing_is_hidden_and_the_outcome_is_the_same() -> None:
-    """Features that a gradient passes are hidden by other operations, which autograd knows, and stay as they are."""
+def test_gradients_flow_where_nothing_is_masked_and_the_result_is_the_same() -> None:
+    """Features that need a gradient are masked by operations of autograd, and the input is not changed."""
     counts, features = torch.arange(5, 301, 5), torch.rand(60, MELS, 300) + 1
     sections = {"spec_augment": {}, "spec_cutout": {"probability": 0.7}}
     plain = augmented(features, counts, **sections)
@@ -160,21 +160,21 @@ def test_gradients_flow_where_nothing_is_hidden_and_the_outcome_is_the_same() ->
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
-def test_features_on_a_gpu_are_hidden_and_warped_alike() -> None:
+def test_features_on_a_gpu_are_masked_and_warped_the_same() -> None:
     counts, features = torch.arange(5, 301, 5), torch.rand(60, MELS, 300) + 1
     sections = {"spec_augment": {}, "spec_cutout": {}, "time_warp": {}}
     there = augmented(features.cuda(), counts.cuda(), **sections).cpu()
     torch.testing.assert_close(there, augmented(features, counts, **sections))
 
 
-def test_the_features_given_are_changed_and_no_copy_is_made() -> None:
+def test_features_are_changed_in_place() -> None:
     features = torch.ones(4, MELS, FRAMES)
     augment = feature_augmentation(AugmentSettings(), torch.Generator().manual_seed(0))
     assert augment is not None
     assert augment(features, torch.full((4,), FRAMES))[0] is features and not bool(features.all())
 
 
-def test_views_are_warped_alike_and_masked_each_by_itself() -> None:
+def test_views_have_the_same_warp_and_different_masks() -> None:
     counts, features = torch.arange(5, 301, 5), torch.rand(60, MELS, 300) + 1
     settings = AugmentSettings.model_validate({"spec_augment": {}, "time_warp": {"probability": 1}})
     augment = feature_augmentation(settings, torch.Generator().manual_seed(0), views=2)

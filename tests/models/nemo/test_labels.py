@@ -8,8 +8,8 @@ from anadil.errors import AnadilError
 from anadil.models.nemo.archive import read_archive
 from anadil.models.nemo.config import Findings
 from anadil.models.nemo.labels import (
-    labels_from,
-    pieces_from,
+    labels_to_pieces,
+    pieces_to_labels,
     read_vocabulary,
     rules_for,
     sentencepieces,
@@ -58,18 +58,18 @@ def test_an_old_archive_that_writes_its_pieces_as_berts() -> None:
 def test_vocabularies_are_labels_and_back(
     vocabulary: list[str], kind: str | None, labels: list[str], text: str
 ) -> None:
-    assert labels_from(vocabulary, kind, "m") == labels
+    assert pieces_to_labels(vocabulary, kind, "m") == labels
     if kind:
-        assert pieces_from(labels, kind) == vocabulary
+        assert labels_to_pieces(labels, kind) == vocabulary
     rules = text_rules("tr", text_settings(labels, "tr"), labels)
     assert rules.decode(rules.encode(text)) == text
 
 
 def test_two_languages_in_one_vocabulary_are_refused() -> None:
-    with pytest.raises(AnadilError, match=r"tokenizer\.type: agg: labels that repeat \('<unk>', ' a'\)"):
-        labels_from(["<unk>", "▁a", "<unk>", "▁a", "b"], "agg", "m")
+    with pytest.raises(AnadilError, match=r"tokenizer\.type: agg: repeated labels \('<unk>', ' a'\)"):
+        pieces_to_labels(["<unk>", "▁a", "<unk>", "▁a", "b"], "agg", "m")
     with pytest.raises(AnadilError, match=r"tokenizer\.type: yttm"):
-        labels_from(["a"], "yttm", "m")
+        pieces_to_labels(["a"], "yttm", "m")
 
 
 def test_text_rules_keep_what_the_labels_hold() -> None:

@@ -12,7 +12,7 @@ from anadil.errors import AnadilError
 from anadil.models.acoustic import AcousticModel, load_model, save_model
 from anadil.models.features import FeatureSettings
 from anadil.models.nemo.archive import read_archive
-from anadil.models.nemo.read import load_nemo, read_nemo
+from anadil.models.nemo.read import read_nemo
 from anadil.models.nemo.write import write_nemo
 from anadil.models.quartznet import QuartzNetSettings
 from anadil.training.monitoring.report import Silent
@@ -37,8 +37,8 @@ def test_there_and_back_loses_nothing(name: str, tmp_path: Path) -> None:
     assert all(torch.equal(back.weights[one], value) for one, value in expected.items() if tied not in one)
     waveforms, counts = audio()
     with torch.no_grad():
-        wanted = load_nemo(source).acoustic(waveforms, counts)
-        for again in (load_nemo(tmp_path / "back.nemo"), load_model(tmp_path / "m")):
+        wanted = read_nemo(source).loaded.acoustic(waveforms, counts)
+        for again in (read_nemo(tmp_path / "back.nemo").loaded, load_model(tmp_path / "m")):
             assert torch.equal(again.acoustic(waveforms, counts)[0], wanted[0])
     assert "aux_ctc" not in back.config and "joint" not in back.config
 

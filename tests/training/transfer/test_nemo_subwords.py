@@ -14,7 +14,7 @@ from anadil.export.onnx import export_folder
 from anadil.manifest import read_manifest
 from anadil.models.acoustic import load_model
 from anadil.models.nemo.archive import read_archive
-from anadil.models.nemo.read import load_nemo, read_nemo
+from anadil.models.nemo.read import read_nemo
 from anadil.text.rules import TextRules
 from anadil.training.config import Config
 from anadil.training.monitoring.report import Silent
@@ -47,8 +47,8 @@ def test_texts_are_encoded_as_sentencepiece_does(shared: Path, tmp_path: Path, f
         assert len(texts) > 100 and rules.labels[0] == "<unk>"
         assert all(rules.encode(text) == theirs.encode(text) for text in texts)
         assert all(rules.decode(rules.encode(text)) == text for text in texts)
-    plain = load_nemo(source).rules
-    longest_first = [plain._ids[unit] for text in texts for unit in plain._unit.findall(" " + text)]
+    plain = read_nemo(source).loaded.rules
+    longest_first = [plain._ids[unit] for text in texts for unit in plain._label_pattern.findall(" " + text)]
     assert longest_first != [label for text in texts for label in plain.encode(text)]  # it would have been otherwise
     for other in ("<unk>", "q"):
         with pytest.raises(AnadilError, match="no label for"):
@@ -57,7 +57,7 @@ def test_texts_are_encoded_as_sentencepiece_does(shared: Path, tmp_path: Path, f
 
 def test_fine_tuned_and_back_to_nemo(shared: Path, tmp_path: Path) -> None:
     source = archive_of(shared, "fastconformer_bpe")
-    rules = load_nemo(source).rules
+    rules = read_nemo(source).loaded.rules
     lines = []
     for one in read_manifest(shared / "speech/mboshi/valid.jsonl"):
         text = rules.normalize(one.text)
@@ -79,6 +79,6 @@ def test_fine_tuned_and_back_to_nemo(shared: Path, tmp_path: Path) -> None:
     assert back.config["tokenizer"]["type"] == "bpe"
     assert back.config["decoder"]["vocabulary"] == there.config["decoder"]["vocabulary"]
     assert rules.subwords in back.artifacts.values()
-    again = load_nemo(tmp_path / "tuned.nemo").rules
+    again = read_nemo(tmp_path / "tuned.nemo").loaded.rules
     assert again.encode(lines[0]["text"]) == rules.encode(lines[0]["text"])
     assert anadil.load(tmp_path / "tuned.nemo").rules.subwords == rules.subwords

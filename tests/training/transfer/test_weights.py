@@ -17,7 +17,7 @@ from anadil.cli.main import main
 from anadil.errors import AnadilError
 from anadil.models.acoustic import load_model
 from anadil.models.conformer import ConformerSettings
-from anadil.models.nemo.read import load_nemo
+from anadil.models.nemo.read import read_nemo
 from anadil.text.relatives import label_inits
 from anadil.training.config import Config, load_config
 from anadil.training.train import train
@@ -164,7 +164,7 @@ def test_a_single_key_changes_the_sources_model(tmp_path: Path, micro: Path) -> 
 def test_a_nemo_archive_is_a_source(tmp_path: Path, micro: Path, shared: Path) -> None:
     archive = shared / "reference/nemo/quartznet_char/model.nemo"
     start = prepared(data_of(spoken(tmp_path, micro), micro, init={"from": str(archive)}), tmp_path)
-    source = load_nemo(archive)
+    source = read_nemo(archive).loaded
     encoder = [name for name in source.acoustic.network.state_dict() if name.startswith("encoder.")]
     assert start.start is not None and start.start.loaded == encoder
     ours, theirs = start.acoustic.network.state_dict(), source.acoustic.network.state_dict()
