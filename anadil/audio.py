@@ -6,6 +6,7 @@ samples over full scale, channels in opposite phase. What was done about it is a
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import re
@@ -52,6 +53,9 @@ MEDIA_EXTENSIONS = frozenset(
 Channel = Literal["mix"] | int
 """Which channel to read: "mix" averages all, or the number of one, from 1."""
 
+DECODER_ERRORS = (soundfile.LibsndfileError, RuntimeError, TypeError, ValueError, OverflowError, OSError, MemoryError)
+"""What libsndfile, FFmpeg and their bindings raise for a damaged file; PyAV's errors are OSError or ValueError."""
+
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -73,7 +77,10 @@ _PHASE_PROBE_S = 10.0
 _MAX_WAITING = 256
 """Tasks that are submitted in advance: memory must not grow with the number of recordings."""
 
-_FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,asf,amr,amrnb,amrwb,aac,adts,avi,mpeg,mpegts,ogg,wav,flac,mp3,caf,aiff,au,ape,wv,tta,flv"
+_FORMATS = (
+    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,asf,amr,amrnb,amrwb,aac,adts,avi,mpeg,mpegts,ogg,wav,flac,mp3,caf,aiff,au,ape,"
+    "wv,tta,flv"
+)
 """Containers that FFmpeg may open: none of these is a playlist that names other files or addresses."""
 
 
@@ -91,11 +98,13 @@ class AudioInfo:
 class Recording:
     """An open recording, read forward in blocks of float32 (frames, channels). Made by `open_recording`."""
 
-    def __init__(self, source: soundfile.SoundFile | _Media, is_repaired: bool = False) -> None:
-        self._source = source
+    def __init__(self, open_source: Callable[[], soundfile.SoundFile | _Media], is_repaired: bool = False) -> None:
+        self._open_source = open_source
+        self._source = source = open_source()
         self.sample_rate: int = source.samplerate
         self.channels: int = source.channels
         self.subtype: str = source.subtype
+        self.is_float = source.subtype in ("FLOAT", "DOUBLE")
         self.is_repaired = is_repaired  # the header understates the length
         self._can_seek = source.seekable() and source.frames < _MOST_FRAMES
         self.n_frames: int | None = source.frames if self._can_seek else None  # None: only decoding tells
@@ -114,9 +123,17 @@ class Recording:
                 self._position = self._source.seek(min(frame, self._source.frames))
             return
         if frame < self._position:
-            raise AnadilError("this file can only be read forward")
+            self.close()
+            self._source, self._position = self._open_source(), 0
         while self._position < frame and len(self.read(min(frame - self._position, _BLOCK_FRAMES))):
             pass
+
+    def seekable(self) -> bool:
+        """Whether the codec can seek; the length may be unknown all the same."""
+        return bool(self._source.seekable())
+
+    def close(self) -> None:
+        self._source.close()
 
     def blocks(self, n_frames: int | None = None, size: int = _BLOCK_FRAMES) -> Iterator[np.ndarray]:
         """Blocks of at most `size` frames, to the end or of `n_frames` in all."""
@@ -138,17 +155,9 @@ def open_recording(path: str | Path) -> Iterator[Recording]:
     """
     found = find_file(path)
     try:
-        with _open(found) as recording:
+        with contextlib.closing(_open(found)) as recording:
             yield recording
-    except (
-        soundfile.LibsndfileError,
-        RuntimeError,
-        TypeError,
-        ValueError,
-        OverflowError,
-        OSError,
-        MemoryError,
-    ) as error:
+    except DECODER_ERRORS as error:
         raise _unreadable(found, error) from error
 
 
@@ -166,10 +175,8 @@ def probe(path: str | Path) -> AudioInfo:
         notes.append("the header is wrong: it gives fewer samples than the file has (all are used)")
     if promised > duration:
         notes.append("cut off: the header promises more samples than the file has (used as far as it goes)")
-    if recording.subtype in _FLOAT:
-        peak = _peak(*_identity(find_file(path)))
-        if peak > 1:
-            notes.append("float samples over full scale (scaled down to it)")
+    if recording.is_float and full_scale(path) > 1:
+        notes.append("float samples over full scale (scaled down to it)")
     if recording.channels > 1:
         loudest = _opposite_channel(*_identity(find_file(path)))
         mixed = (
@@ -225,7 +232,7 @@ def read(
     no audio, or has no such channel.
     """
     with open_recording(path) as recording:
-        rate, subtype, channels = recording.sample_rate, recording.subtype, recording.channels
+        rate, is_float, channels = recording.sample_rate, recording.is_float, recording.channels
         if channel != "mix" and not 1 <= channel <= channels:
             raise AnadilError(f"{path} has {channels} channel{'s' if channels > 1 else ''}, and no channel {channel}")
         recording.seek(round(offset * rate))
@@ -237,13 +244,20 @@ def read(
         raise AnadilError(f"audio contains values that are not numbers (NaN or infinity): {path}")
     chosen = 1 if channels == 1 else channel
     mono = mix_down(samples) if chosen == "mix" else samples[:, chosen - 1]
-    if subtype in _FLOAT and (np.abs(mono).max() > 1 or np.abs(samples).max() > 1):
-        mono = mono / np.float32(max(1.0, _peak(*_identity(find_file(path)))))
+    if is_float and np.abs(samples).max() > 1:
+        mono = mono / np.float32(full_scale(path))
     return resample(np.ascontiguousarray(mono), rate, sample_rate)
+
+
+def full_scale(path: str | Path) -> float:
+    """What the float samples of a file are divided by: its peak, at least 1."""
+    return max(1.0, _peak(*_identity(find_file(path))))
 
 
 def mix_down(samples: np.ndarray) -> np.ndarray:
     """The mean of float32 (frames, channels) over the channels; of channels that cancel each other, the loudest."""
+    if samples.shape[1] == 1:
+        return samples[:, 0]
     mono: np.ndarray = samples.mean(axis=1)
     loudest = _cancelled(samples, mono)
     return mono if loudest is None else samples[:, loudest]
@@ -306,39 +320,29 @@ def _find_by_name(path: Path) -> Path | None:
     return next((entry for entry in folder.iterdir() if unicodedata.normalize("NFC", entry.name) == wanted), None)
 
 
-_FLOAT = frozenset({"FLOAT", "DOUBLE"})
 _RAW_SUBTYPES = {  # (format tag, bits per sample) of WAV: how libsndfile calls it without a header
     (1, 8): "PCM_U8", (1, 16): "PCM_16", (1, 24): "PCM_24", (1, 32): "PCM_32",
     (3, 32): "FLOAT", (3, 64): "DOUBLE", (6, 8): "ALAW", (7, 8): "ULAW",
 }  # fmt: skip
 
 
-@contextmanager
-def _open(path: Path) -> Iterator[Recording]:
-    window = _understated(path)
-    if window is not None:
-        with open(path, "rb") as file:
-            raw = _Window(file, window.start)
-            with soundfile.SoundFile(
-                raw, format="RAW", samplerate=window.sample_rate, channels=window.channels, subtype=window.subtype
-            ) as source:
-                yield Recording(source, is_repaired=True)
-        return
+def _open(path: Path) -> Recording:
+    raw = _understated(path)
+    if raw is not None:
+        layout = {"samplerate": raw.sample_rate, "channels": raw.channels, "subtype": raw.subtype}
+        return Recording(
+            lambda: soundfile.SoundFile(_Window(path, raw.start), format="RAW", **layout), is_repaired=True
+        )
     try:
-        source = soundfile.SoundFile(str(path))
+        recording = Recording(lambda: soundfile.SoundFile(str(path)))
     except (soundfile.LibsndfileError, RuntimeError, TypeError):
-        media = _open_media(path)
-        if media is None:
+        if not _is_media(path):
             raise
-        with media:
-            yield Recording(media)
-        return
-    with source:
-        if source.frames < _MOST_FRAMES:
-            yield Recording(source)
-            return
-    with _ForwardFile(str(path)) as source:
-        yield Recording(source)
+        return Recording(lambda: _Media(path))
+    if recording.n_frames is not None or not recording.seekable():
+        return recording
+    recording.close()
+    return Recording(lambda: _ForwardFile(str(path)))
 
 
 class _ForwardFile(soundfile.SoundFile):  # type: ignore[misc]
@@ -405,9 +409,13 @@ def _is_chain(file: BinaryIO, start: int, end: int) -> bool:
 class _Window(io.RawIOBase):
     """A file from a byte on, for libsndfile."""
 
-    def __init__(self, file: BinaryIO, start: int) -> None:
-        self._file, self._start = file, start
-        file.seek(start)
+    def __init__(self, path: Path, start: int) -> None:
+        self._file, self._start = open(path, "rb"), start  # noqa: SIM115 - closed in close
+        self._file.seek(start)
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
 
     def readable(self) -> bool:
         return True
@@ -436,7 +444,7 @@ class _Media:
     def __init__(self, path: Path) -> None:
         import av
 
-        self._file = open(path, "rb")  # noqa: SIM115 - closed in __exit__
+        self._file = open(path, "rb")  # noqa: SIM115 - closed in close
         try:
             # an open file, and no protocol: a hostile container cannot make FFmpeg open another file or address
             options = {"protocol_whitelist": "", "format_whitelist": _FORMATS}
@@ -474,28 +482,27 @@ class _Media:
         for part in self._resampler.resample(None):
             yield part.to_ndarray().T
 
-    def __enter__(self) -> _Media:
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def close(self) -> None:
         self._container.close()
         self._file.close()
 
 
-def _open_media(path: Path) -> _Media | None:
-    """The file as FFmpeg decodes it; None if it is none of its formats. Raises AnadilError if PyAV is not installed."""
+def _is_media(path: Path) -> bool:
+    """Whether PyAV reads the file. Raises AnadilError if it would be needed and is not installed."""
     try:
         import av
     except ImportError:
         if path.suffix.lower() in MEDIA_EXTENSIONS:
             raise AnadilError(
-                f"{path}: {path.suffix} files need PyAV\n  next: pip install 'anadil[media]', or convert the file to WAV or FLAC"
+                f"{path}: {path.suffix} files need PyAV\n"
+                "  next: pip install 'anadil[media]', or convert the file to WAV or FLAC"
             ) from None
-        return None
+        return False
     try:
-        return _Media(path)
+        _Media(path).close()
     except (av.FFmpegError, OSError, ValueError):
-        return None
+        return False
+    return True
 
 
 def _identity(path: Path) -> tuple[str, int, int]:
