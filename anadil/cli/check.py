@@ -59,14 +59,14 @@ def check(
 
     from anadil.doctor.examine import examine, read_parts, write_without
 
-    paths, settings = resolve_input(manifests, config)
-    refuse_wrong_kinds(without, out, paths, force)
+    paths, settings = _resolve_input(manifests, config)
+    _refuse_wrong_kinds(without, out, paths, force)
     train, valid = (settings.data.train, settings.data.valid) if settings else ((), ())
     with ConsoleReporter() as report:
         parts = read_parts(paths, train, valid)
-        rules, model, limits = resolve_rules(parts, settings, lang, report)
+        rules, model, limits = _resolve_rules(parts, settings, lang, report)
         for part in parts:
-            report.say(f"{part.path}: {part.split}, {len(part.utterances):,} utterances{pseudo_of(part)}")
+            report.say(f"{part.path}: {part.split}, {len(part.utterances):,} utterances{_pseudo_of(part)}")
         found = examine(parts, rules, limits, model, audio, report.progress)
         if without and out:
             for path, n in write_without(parts, found, without, out):
@@ -74,7 +74,7 @@ def check(
     if as_json:
         print(json.dumps(found.to_dict(), ensure_ascii=False, indent=1))
     else:
-        print_report(found, config, paths)
+        _print_report(found, config, paths)
     if found.spoiled:
         raise typer.Exit(FAULT)
 
@@ -82,11 +82,11 @@ def check(
 command = check
 
 
-def pseudo_of(part: CheckedManifest) -> str:
+def _pseudo_of(part: CheckedManifest) -> str:
     return f", {len(part.pseudo):,} of them pseudo labels" if part.pseudo else ""
 
 
-def resolve_input(given: list[str] | None, config: Path | None) -> tuple[list[Path], Config | None]:
+def _resolve_input(given: list[str] | None, config: Path | None) -> tuple[list[Path], Config | None]:
     """Return the manifests to check, and the config with the overrides of `given`, if there is one. Raises AnadilError."""
     from anadil.errors import AnadilError
 
@@ -109,7 +109,7 @@ def resolve_input(given: list[str] | None, config: Path | None) -> tuple[list[Pa
     return manifests or [Path(path) for path in (*settings.data.train, *settings.data.valid)], settings
 
 
-def refuse_wrong_kinds(without: list[str] | None, out: Path | None, manifests: Sequence[Path], force: bool) -> None:
+def _refuse_wrong_kinds(without: list[str] | None, out: Path | None, manifests: Sequence[Path], force: bool) -> None:
     """Raise AnadilError before any work if --without and --out cannot be followed."""
     import difflib
 
@@ -133,7 +133,7 @@ def refuse_wrong_kinds(without: list[str] | None, out: Path | None, manifests: S
         refuse_overwrite(out / path.name, force)
 
 
-def resolve_rules(
+def _resolve_rules(
     manifests: Sequence[CheckedManifest], settings: Config | None, lang: str | None, report: Reporter
 ) -> tuple[RulesByLanguage, Model | None, AudioLimits]:
     """Text rules, model and limits as `anadil train` resolves them; without a config, rules of `lang` alone."""
@@ -159,7 +159,7 @@ def resolve_rules(
     return resolved.rules, Model(acoustic.sample_rate, acoustic.frame_count, resolved.labels_from_training), limits
 
 
-def print_report(report: Report, config: Path | None, manifests: Sequence[Path]) -> None:
+def _print_report(report: Report, config: Path | None, manifests: Sequence[Path]) -> None:
     """Print the counts, then the worst cases of each finding and how to mend it."""
     from rich.console import Console
 

@@ -24,27 +24,31 @@ def convert(
             "folder or id (facebook/mms-1b-all)."
         ),
     ],
-    out: Annotated[Path, typer.Option(help="Model folder to write; for a YAML, a YAML; for a model folder, a .nemo.")],
-    lang: Annotated[str, typer.Option(help="Language code: lower-casing depends on it.")] = "und",
-    config: Annotated[Path | None, typer.Option(help="NeMo YAML of a .ckpt that does not hold its own.")] = None,
+    out: Annotated[
+        Path, typer.Option(help="Model folder to write; for a NeMo YAML, a config; for a model folder, a .nemo.")
+    ],
+    lang: Annotated[str, typer.Option(help="Language code of the model; its text rules depend on it.")] = "und",
+    config: Annotated[Path | None, typer.Option(help="NeMo YAML, for a .ckpt that does not hold its config.")] = None,
     tokenizer: Annotated[
-        Path | None, typer.Option(help="Folder with the tokenizer.model of a .ckpt with subwords.")
+        Path | None, typer.Option(help="Folder with tokenizer.model, for a .ckpt with subwords.")
     ] = None,
-    adapter: Annotated[str | None, typer.Option(help="MMS: the language of its adapter and head, such as tur.")] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace what is at --out.")] = False,
+    adapter: Annotated[
+        str | None, typer.Option(help="For MMS: the language of its adapter and head, such as tur.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing --out.")] = False,
 ) -> None:
-    """Models from NeMo and Hugging Face, and back to NeMo. Code in them never runs; what has no counterpart is listed."""
+    """Convert models from NeMo and Hugging Face, and back to NeMo. Code in them never runs; what is left out is listed."""
     from anadil.training.transfer.convert import Hints
     from anadil.training.transfer.convert import convert as convert_model
 
     with ConsoleReporter() as report:
-        made = convert_model(source, out, report, Hints(lang, config, tokenizer, adapter), force)
+        kind = convert_model(source, out, report, Hints(lang, config, tokenizer, adapter), force)
         next_step = {
             "model folder": f"anadil evaluate {out} MANIFEST, or anadil export {out} --out DIR",
             "NeMo archive": f'EncDecCTCModel.restore_from("{out}") in NeMo',
             "config": f"anadil train {out} --out RUN",
-        }[made]
-        report.say(f"{made}; next: {next_step}")
+        }[kind]
+        report.say(f"{kind}; next: {next_step}")
     print(out)
 
 

@@ -59,9 +59,9 @@ def demo(
 
     refuse_overwrite(out, force)
     with ConsoleReporter() as report:
-        splits = synthesize(out, lang or "tr", hours, seed, report) if data is None else own_splits(data)
+        splits = synthesize(out, lang or "tr", hours, seed, report) if data is None else _own_splits(data)
         config = make_config(splits, lang or ("tr" if data is None else "und"), minutes, seed, synthetic=data is None)
-        save_config(out / "config.yaml", config)
+        _save_config(out / "config.yaml", config)
         report.say(f"\ntraining for {config.training.max_minutes:g} minutes ({out / 'config.yaml'})")
         run = train(config, out / "run", report, force)
         export_folder(out / "run" / "best", out / "exported", force)
@@ -70,8 +70,8 @@ def demo(
         result, _ = evaluate_manifest(
             recognizer, read_manifest(tested), lambda n, of: report.progress("recognising", n, of)
         )
-    show_examples(result)
-    show_summary(out, config, run, result, tested, chose_checkpoint=splits.test is None)
+    _show_examples(result)
+    _show_summary(out, config, run, result, tested, chose_checkpoint=splits.test is None)
 
 
 command = demo
@@ -90,7 +90,7 @@ def synthesize(out: Path, language: str, hours: float, seed: int, report: Consol
     return Splits(corpus / "train.jsonl", corpus / "valid.jsonl", corpus / "test.jsonl")
 
 
-def own_splits(data: Path) -> Splits:
+def _own_splits(data: Path) -> Splits:
     """Return the user's manifests. Raises AnadilError if train or valid is missing."""
     from anadil.errors import AnadilError
 
@@ -120,7 +120,7 @@ def make_config(splits: Splits, language: str, minutes: float | None, seed: int,
     return parse(Config, data, "demo")
 
 
-def save_config(path: Path, config: Config) -> None:
+def _save_config(path: Path, config: Config) -> None:
     from anadil.files import whole_file
     from anadil.settings import dump
 
@@ -128,7 +128,7 @@ def save_config(path: Path, config: Config) -> None:
         beside.write_text(dump(config), encoding="utf-8")
 
 
-def show_examples(result: Evaluation, n: int = 3) -> None:
+def _show_examples(result: Evaluation, n: int = 3) -> None:
     """Print utterances of median CER: neither the best nor the worst are typical of a model."""
     ordered = sorted(result.scored, key=lambda one: one.characters.rate)
     middle = len(ordered) // 2
@@ -136,7 +136,9 @@ def show_examples(result: Evaluation, n: int = 3) -> None:
         print(f"reference   {one.reference}\nhypothesis  {one.hypothesis}\n")
 
 
-def show_summary(out: Path, config: Config, run: Run, result: Evaluation, tested: Path, chose_checkpoint: bool) -> None:
+def _show_summary(
+    out: Path, config: Config, run: Run, result: Evaluation, tested: Path, chose_checkpoint: bool
+) -> None:
     """Print the table of results, and what to do next."""
     import onnxruntime
     from rich.console import Console

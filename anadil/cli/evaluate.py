@@ -74,10 +74,10 @@ def evaluate(
             } | result.to_dict()
             beside.write_text(json.dumps(figures, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
     scored = "" if scoring == "plain" else f", scoring {scoring}"
-    print_rates(result, f"{model} on {', '.join(path.name for path in manifests)}, greedy, no LM{scored}")
+    _print_rates(result, f"{model} on {', '.join(path.name for path in manifests)}, greedy, no LM{scored}")
 
 
-def print_rates(result: Evaluation, title: str) -> None:
+def _print_rates(result: Evaluation, title: str) -> None:
     """Print a table of error rates on stdout."""
     from rich.console import Console
 

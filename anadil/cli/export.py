@@ -14,11 +14,11 @@ EXAMPLE = "Example: anadil export runs/mdw/best --out exported/mdw"
 
 @verb
 def export(
-    model: Annotated[Path, typer.Argument(help="Model folder, or NeMo archive (.nemo).")],
+    model: Annotated[Path, typer.Argument(help="Model folder, NeMo archive (.nemo), or folder of transformers.")],
     out: Annotated[Path, typer.Option(help="Folder to write.")],
     force: Annotated[bool, typer.Option("--force", help="Replace an earlier export.")] = False,
 ) -> None:
-    """One ONNX file from waveform to log-probs, with vocabulary and text rules; refused if it disagrees with PyTorch."""
+    """Export a model to ONNX, from waveform to log-probs, with its labels and text rules; checked against PyTorch."""
     from anadil.export.onnx import export_folder
 
     difference = export_folder(model, out, force)

@@ -69,11 +69,11 @@ def pseudo_label(
     from anadil.recognition.pseudo_labels import DurationLimits, stretches_of
     from anadil.recognition.pseudo_labels import pseudo_label as label
 
-    require_threshold(calibrate, max_cer, min_confidence)
-    rejected = plan_rejected(out, [*speech, *(calibrate or ()), *(exclude or ())], force)
+    _require_threshold(calibrate, max_cer, min_confidence)
+    rejected = _plan_rejected(out, [*speech, *(calibrate or ()), *(exclude or ())], force)
     valid, known = read_manifests(calibrate or ()), read_manifests(exclude or ())
     recognizer = load(model)
-    utterances = read_speech(speech, recognizer.rules.language)
+    utterances = _read_speech(speech, recognizer.rules.language)
     limits = DurationLimits(min_duration, max_duration)
     with ConsoleReporter() as report:
         least = min_confidence
@@ -86,7 +86,7 @@ def pseudo_label(
             recognizer, utterances, least, recognizer.name, limits, stretches_of([*valid, *known]), report.progress
         )
         write_manifest(rejected, found.rejected)
-        report_labels(found, recognizer, least, rejected, report)
+        _report_labels(found, recognizer, least, rejected, report)
         write_manifest(out, found.kept)
         report.say(f"next: anadil train CONFIG data.train=[train.jsonl,{out}] (docs/self-training.md)")
     print(out)
@@ -95,7 +95,7 @@ def pseudo_label(
 command = pseudo_label
 
 
-def require_threshold(calibrate: Sequence[Path] | None, max_cer: float | None, min_confidence: float | None) -> None:
+def _require_threshold(calibrate: Sequence[Path] | None, max_cer: float | None, min_confidence: float | None) -> None:
     """Raise BadParameter unless the threshold is either calibrated or given."""
     import math
 
@@ -110,7 +110,7 @@ def require_threshold(calibrate: Sequence[Path] | None, max_cer: float | None, m
         )
 
 
-def plan_rejected(out: Path, inputs: Sequence[Path], force: bool) -> Path:
+def _plan_rejected(out: Path, inputs: Sequence[Path], force: bool) -> Path:
     """Return the path for rejected utterances. Raises AnadilError if it or `out` exists without --force, or is an input."""
     from anadil.errors import AnadilError
     from anadil.files import refuse_overwrite
@@ -123,7 +123,7 @@ def plan_rejected(out: Path, inputs: Sequence[Path], force: bool) -> Path:
     return rejected
 
 
-def read_speech(paths: Sequence[Path], language: str | None) -> list[Utterance]:
+def _read_speech(paths: Sequence[Path], language: str | None) -> list[Utterance]:
     """Return the utterances of manifests, and one per audio file; these get the model's language."""
     from anadil.cli.transcribe import find_audio
     from anadil.errors import AnadilError
@@ -135,14 +135,14 @@ def read_speech(paths: Sequence[Path], language: str | None) -> list[Utterance]:
             raise AnadilError(
                 f"{path} is not there\n  next: give a manifest (JSONL), an audio file, or a folder of audio files"
             )
-        if path.is_file() and is_manifest(path):
+        if path.is_file() and _is_manifest(path):
             found += read_manifest(path)
         else:
             found += [Utterance(str(file), language=language) for file in find_audio([path])]
     return found
 
 
-def is_manifest(path: Path) -> bool:
+def _is_manifest(path: Path) -> bool:
     """Whether a file starts like JSON lines, or is empty; no audio file does."""
     with open(path, "rb") as file:
         start = file.read(4096).removeprefix(b"\xef\xbb\xbf").lstrip()
@@ -209,7 +209,7 @@ def show(found: Calibration, chosen: float | None, report: ConsoleReporter) -> N
     report.table(title, ["confidence from", "kept", "share", "CER of the kept", "95 % interval", ""], rows)
 
 
-def report_labels(
+def _report_labels(
     found: PseudoLabels, recognizer: Recognizer, least: float, rejected: Path, report: ConsoleReporter
 ) -> None:
     """Report what was kept and rejected. Raises AnadilError if nothing was kept."""

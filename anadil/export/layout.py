@@ -1,4 +1,7 @@
-"""The exported folder: one ONNX graph from waveform to log-probs and all that is needed to read its output."""
+"""The exported folder: an ONNX graph from waveforms to log-probs, and the settings, labels and text rules to decode these.
+
+Nothing here needs PyTorch.
+"""
 
 from __future__ import annotations
 
@@ -30,17 +33,17 @@ class ExportedSettings(BaseModel):
     frame_s: float = Field(gt=0)  # seconds from one output frame to the next
     min_samples: int = Field(gt=0)  # shorter audio is padded with zeros to this
     labels: list[str]  # the blank follows the last one
-    text: dict[str, Any]  # TextRules.to_dict
-    subwords: bool = False  # whether the labels are those of tokenizer.model
+    text: dict[str, Any]  # TextRules.to_dict()
+    subwords: bool = False  # whether the labels are the subwords of tokenizer.model
 
     @property
     def rules(self) -> TextRules:
-        """To normalise and decode with; to encode subwords too, `read_rules`."""
+        """Text rules for normalising and decoding. Encoding subwords needs those of `read_rules`."""
         return rules_from_dict(self.text, self.labels)
 
 
 def read_settings(folder: Path) -> ExportedSettings:
-    """Read `config.json`. Raises AnadilError if it is missing, malformed or of another format."""
+    """The settings in `config.json`. Raises AnadilError if the file is missing, malformed or of another format."""
     settings = parse_json(ExportedSettings, folder / CONFIG)
     if settings.text.get("language") != settings.language:
         raise AnadilError(f"{folder / CONFIG}: language and text.language differ\n  next: export the model again")
@@ -48,7 +51,7 @@ def read_settings(folder: Path) -> ExportedSettings:
 
 
 def read_rules(folder: Path, settings: ExportedSettings) -> TextRules:
-    """The text rules of an exported folder, with its subwords. Raises AnadilError if these are missing."""
+    """The text rules of an exported folder, with its subwords. Raises AnadilError if tokenizer.model is missing."""
     if not settings.subwords:
         return settings.rules
     if not (folder / TOKENIZER).is_file():
@@ -57,6 +60,6 @@ def read_rules(folder: Path, settings: ExportedSettings) -> TextRules:
 
 
 def vocabulary(labels: list[str]) -> str:
-    """`vocab.txt` as other runtimes read it: `token id` a line, the space as ▁, the blank as <blk>."""
+    """The content of `vocab.txt`, as other runtimes read it: `token id` per line, the space as ▁, the blank as <blk>."""
     tokens = [label.replace(" ", "▁") for label in labels] + ["<blk>"]
     return "".join(f"{token} {i}\n" for i, token in enumerate(tokens))

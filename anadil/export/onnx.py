@@ -1,4 +1,4 @@
-"""PyTorch to ONNX: one graph with features, lengths and masks inside; written only if it agrees with PyTorch."""
+"""Export to ONNX: one graph that includes features, lengths and masks, and is only written if it agrees with PyTorch."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from anadil.models.acoustic import WEIGHTS, AcousticModel, LoadedModel
 from anadil.models.pretrained import read_model
 from anadil.text.tokenizer import MODEL as TOKENIZER
 
-OPSET = 18
-TOLERANCE = 1e-3
-"""Largest difference of a log-prob between ONNX Runtime and PyTorch."""
+_OPSET = 18
+_TOLERANCE = 1e-3
+"""Largest allowed difference of a log-prob between ONNX Runtime and PyTorch."""
 
 
 def export_model(model: LoadedModel, out: Path, card: str = "", force: bool = False) -> float:
-    """Write the exported folder and return the largest difference of a log-prob that was seen.
+    """Write the exported folder, and return the largest difference of a log-prob from PyTorch.
 
-    Raises AnadilError, with nothing written, if `out` exists or ONNX Runtime disagrees with PyTorch.
+    Raises AnadilError, and writes nothing, if `out` exists or if ONNX Runtime disagrees with PyTorch.
     """
     refuse_overwrite(out, force)
     acoustic = model.acoustic.eval()
@@ -54,7 +54,7 @@ def export_model(model: LoadedModel, out: Path, card: str = "", force: bool = Fa
 
 
 def export_folder(folder: Path, out: Path, force: bool = False) -> float:
-    """Export a model folder with its card, or a NeMo archive.
+    """Export a model folder with its card, a NeMo archive, or a folder of transformers; returns as `export_model`.
 
     Raises AnadilError as `export_model`, and if there is no model.
     """
@@ -62,8 +62,8 @@ def export_folder(folder: Path, out: Path, force: bool = False) -> float:
     model = read_model(folder)
     if model is None or not model.has_head:
         raise AnadilError(
-            f"{folder} is no model folder ({WEIGHTS} and {FOLDER_CONFIG} are not there), no NeMo archive and no model of "
-            "Hugging Face with a CTC head\n  next: give one, such as RUN/best"
+            f"{folder} is no model folder (with {WEIGHTS} and {FOLDER_CONFIG}), no NeMo archive, and no model of Hugging "
+            "Face with a CTC head\n  next: give one of these, such as RUN/best"
         )
     card = ""
     if model.source is not None:
@@ -74,10 +74,10 @@ def export_folder(folder: Path, out: Path, force: bool = False) -> float:
 
 
 def trace(acoustic: AcousticModel, path: Path) -> None:
-    """Write the graph; batch, samples and frames are dynamic.
+    """Write the graph, whose numbers of utterances, samples and frames are dynamic.
 
-    By PyTorch's tracing exporter: the small preset takes it 0.5 s, and the newer one (dynamo=True) 14 s and two
-    more dependencies, for graphs that run alike. `verify` would notice a graph that a trace has frozen.
+    PyTorch's tracing exporter takes 0.5 s for the small preset. The newer one (dynamo=True) takes 14 s and needs two more
+    dependencies, for graphs that are equally fast. `verify` notices if tracing has fixed a size in the graph.
     """
     waveforms, counts = probe_batch(acoustic.sample_rate, [1.0, 0.7])
     batch = {0: "batch"}
@@ -95,37 +95,40 @@ def trace(acoustic: AcousticModel, path: Path) -> None:
                 "log_probs": batch | {1: "frames"},
                 "frame_counts": batch,
             },
-            opset_version=OPSET,
+            opset_version=_OPSET,
             dynamo=False,
         )
 
 
 def verify(acoustic: AcousticModel, path: Path) -> float:
-    """Largest difference of a log-prob over padded batches and single files. Raises AnadilError above 1e-3."""
+    """The largest difference of a log-prob from PyTorch, over padded batches and single files.
+
+    Raises AnadilError if it is above 1e-3, or if frame counts differ.
+    """
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    worst = 0.0
+    largest = 0.0
     for seed, durations in enumerate(([2.0, 0.3, 5.1], [3.3], [0.05], [0.4] * 5, [11.7, 1.0])):
         waveforms, counts = probe_batch(acoustic.sample_rate, durations, seed)
-        found, found_counts = session.run(list(OUTPUTS), dict(zip(INPUTS, (waveforms, counts), strict=True)))
+        log_probs, frame_counts = session.run(list(OUTPUTS), dict(zip(INPUTS, (waveforms, counts), strict=True)))
         with torch.no_grad():
-            wanted, wanted_counts = acoustic(torch.from_numpy(waveforms), torch.from_numpy(counts))
-        if found_counts.tolist() != wanted_counts.tolist():
-            raise _disagreement(f"frame counts {found_counts.tolist()} for {wanted_counts.tolist()}")
-        for row, wanted_row, count in zip(found, wanted.numpy(), found_counts, strict=True):
-            difference = np.abs(row[:count] - wanted_row[:count]).max(initial=0.0)
-            worst = float(np.maximum(worst, difference))  # unlike max(), it keeps NaN
-    if not worst <= TOLERANCE:
-        raise _disagreement(f"log-probs differ by {worst:.2g}, allowed is {TOLERANCE:g}")
-    return worst
+            expected, expected_counts = acoustic(torch.from_numpy(waveforms), torch.from_numpy(counts))
+        if frame_counts.tolist() != expected_counts.tolist():
+            raise _disagreement(f"frame counts {frame_counts.tolist()}, expected {expected_counts.tolist()}")
+        for row, expected_row, count in zip(log_probs, expected.numpy(), frame_counts, strict=True):
+            difference = np.abs(row[:count] - expected_row[:count]).max(initial=0.0)
+            largest = float(np.maximum(largest, difference))  # unlike max(), it keeps NaN
+    if not largest <= _TOLERANCE:  # `not <=`, so that NaN is refused too
+        raise _disagreement(f"log-probs differ by {largest:.2g}, allowed is {_TOLERANCE:g}")
+    return largest
 
 
 def probe_batch(sample_rate: int, durations_s: list[float], seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Noise that swells and fades like syllables, padded: float32 (batch, samples) and int64 (batch,)."""
+    """Padded noise whose loudness rises and falls as in syllables: float32 (batch, samples) and int64 counts (batch,)."""
     rng = np.random.default_rng(seed)
     counts = np.array([round(duration * sample_rate) for duration in durations_s], dtype=np.int64)
     time = np.arange(counts.max()) / sample_rate
-    swell = 0.2 * (0.02 + np.square(np.sin(2 * np.pi * 2.5 * time)))
-    waveforms = (rng.standard_normal((len(counts), len(time))) * swell).clip(-1, 1)
+    loudness = 0.2 * (0.02 + np.square(np.sin(2 * np.pi * 2.5 * time)))
+    waveforms = (rng.standard_normal((len(counts), len(time))) * loudness).clip(-1, 1)
     return (waveforms * (np.arange(len(time)) < counts[:, None])).astype(np.float32), counts
 
 
@@ -139,9 +142,9 @@ def _usage(settings: ExportedSettings, difference: float) -> str:
     return f"""
 ## Exported
 
-`model.onnx` goes from waveforms (float32, batch x samples, {settings.sample_rate} Hz, mono, [-1, 1]) and sample counts
-(int64, batch) to natural log-probs (float32, batch x frames x {len(settings.labels) + 1}, the blank last, a frame every
-{1000 * settings.frame_s:g} ms) and frame counts (int64, batch). Against PyTorch its log-probs differ by at most
+`model.onnx` computes, from waveforms (float32, batch x samples, {settings.sample_rate} Hz, mono, [-1, 1]) and sample
+counts (int64, batch), natural log-probs (float32, batch x frames x {len(settings.labels) + 1}, the blank last, a frame
+every {1000 * settings.frame_s:g} ms) and frame counts (int64, batch). Its log-probs differ from PyTorch's by at most
 {difference:.1e}.
 
     anadil transcribe . recording.wav

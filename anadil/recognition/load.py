@@ -24,12 +24,12 @@ def load(path: str | Path) -> Recognizer:
     recover_folder(folder)
     if (folder / layout.MODEL).is_file() and (folder / layout.CONFIG).is_file():
         return _load_exported(folder)
-    if is_model_folder(folder) or folder.is_file():
+    if _is_model_folder(folder) or folder.is_file():
         return _load_with_pytorch(folder)
     raise AnadilError(_not_a_model(folder))
 
 
-def is_model_folder(path: Path) -> bool:
+def _is_model_folder(path: Path) -> bool:
     """Whether `path` is a model that needs PyTorch."""
     ours = (path / WEIGHTS).is_file() and (path / CONFIG).is_file()
     return ours or path.is_file() or (is_hugging_face(path) and not (path / layout.MODEL).is_file())

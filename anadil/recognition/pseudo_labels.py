@@ -35,7 +35,7 @@ Labelled = Mapping[str, Sequence[tuple[float, float]]]
 
 
 @dataclass(frozen=True, slots=True)
-class Hypothesis:
+class _Hypothesis:
     """A model's text. Confidence is rounded as in the manifest, so that a printed threshold keeps the same lines."""
 
     text: str
@@ -159,7 +159,7 @@ def pseudo_label(
     return found
 
 
-def _labelled(piece: Utterance, hypothesis: Hypothesis, name: str) -> Utterance:
+def _labelled(piece: Utterance, hypothesis: _Hypothesis, name: str) -> Utterance:
     original = {"original_text": piece.text} if piece.text.strip() and not piece.is_pseudo_label else {}
     marks = {PSEUDO_LABEL: True, CONFIDENCE: hypothesis.confidence, PSEUDO_LABEL_MODEL: name}
     return replace(piece, text=hypothesis.text, extra=piece.extra | original | marks)
@@ -210,13 +210,13 @@ def _recognize(
     utterances: Sequence[Utterance],
     reject: Callable[[int, AnadilError], None],
     on_progress: Callable[[float, float], None],
-) -> dict[int, Hypothesis]:
+) -> dict[int, _Hypothesis]:
     """Return the hypotheses by the index of the utterance; progress is in seconds of audio."""
     decoder, hypotheses = recognizer.decoder, {}
     done_s, all_s = 0.0, sum(one.duration or 0.0 for one in utterances)
     for index, log_probs in recognizer.log_probs_of_utterances(utterances, reject):
         decoded = decoder.decode(log_probs)
-        hypotheses[index] = Hypothesis(decoded.text, round(decoder.confidence(log_probs, decoded), 4))
+        hypotheses[index] = _Hypothesis(decoded.text, round(decoder.confidence(log_probs, decoded), 4))
         done_s += utterances[index].duration or 0.0
         on_progress(done_s, all_s)
     return hypotheses

@@ -115,7 +115,7 @@ def reseed(masks: torch.Generator, seed: int, rank: int, step: int = 0) -> None:
     torch.manual_seed(mixed)
 
 
-class WholeWaveforms(MixedPrecision):
+class _WholeWaveforms(MixedPrecision):
     """Mixed precision by autocast alone. Fabric's own also rounds waveforms to bfloat16, which loses quiet bands."""
 
     def convert_input(self, data: Any) -> Any:
@@ -129,12 +129,12 @@ def _precision(config: Config) -> Precision:
     if wanted == "auto":
         on_cpu = settings.accelerator == "cpu" or not (on_gpu or torch.backends.mps.is_available())
         # FastConformer is slower in bfloat16 on a CPU; other models were not all measured (docs/LOG.md)
-        fast = on_cpu and isinstance(config.model, QuartzNetSettings) and cpu_multiplies_bf16()
+        fast = on_cpu and isinstance(config.model, QuartzNetSettings) and _cpu_multiplies_bf16()
         wanted = "bf16-mixed" if fast or (on_gpu and torch.cuda.is_bf16_supported()) else "32-true"
-    return Precision() if wanted == "32-true" else WholeWaveforms(wanted, "cuda" if on_gpu else "cpu")
+    return Precision() if wanted == "32-true" else _WholeWaveforms(wanted, "cuda" if on_gpu else "cpu")
 
 
-def cpu_multiplies_bf16() -> bool:
+def _cpu_multiplies_bf16() -> bool:
     """Whether this CPU has instructions for matrix products in bfloat16, twice as fast as float32 or more.
 
     Without them PyTorch computes such products several times slower than in float32.

@@ -25,7 +25,7 @@ from anadil.text.tokenizer import make_tokenizer, read_tokenizer
 from anadil.training.config import Config
 from anadil.training.monitoring.report import Reporter
 from anadil.training.transfer.source import Source, read_source, resolve_config
-from anadil.training.transfer.weights import Transferred, read_saved, tell, transfer
+from anadil.training.transfer.weights import Transferred, read_saved, report_transfer, transfer
 
 CROWDED, CROWDED_SHARE = 0.8, 0.05
 """Warn if more than 5 % of the utterances need labels in more than 80 % of their frames: then CTC has no room for blanks."""
@@ -128,7 +128,7 @@ def prepare(config: Config, out: Path, report: Reporter, resume: bool = False, w
     if config.init is not None and resolved.source is not None and start is None:
         labels = resolved.rules.default.labels
         start = transfer(acoustic.network, labels, resolved.source, resolved.weights, config.init, config.training.seed)
-        tell(start, acoustic.network, report)
+        report_transfer(start, acoustic.network, report)
     for rules, utterances in resolved.grouped(train + valid):
         _report_changes(rules, utterances, report)
     checked = _check(resolved, {"training": train, "validation": valid}, report)

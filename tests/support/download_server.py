@@ -18,13 +18,13 @@ CONTENT = bytes(range(256)) * 4000  # 1 MB, more than the chunks it is read in
 
 @dataclass
 class Server:
-    """What it sends, how it behaves, and what it was asked for."""
+    """What the server sends, how it misbehaves, and the requests it got."""
 
     content: bytes = CONTENT
     etag: str | None = '"one"'
     ranges: bool = True
     cuts: list[int] = field(default_factory=list)  # bytes after which the next answers break off
-    statuses: list[int] = field(default_factory=list)  # of the next answers, before it behaves
+    statuses: list[int] = field(default_factory=list)  # of the next answers; after them it answers normally
     retry_after: str | None = None
     honest_length: bool = True
     on_request: Callable[[Server], None] = lambda server: None
@@ -80,7 +80,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 class Listening(http.server.ThreadingHTTPServer):
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that hangs up is nothing to tell."""
+        """Do not report a client that hangs up."""
 
 
 @pytest.fixture
@@ -98,7 +98,7 @@ def server() -> Iterator[Server]:
 
 @pytest.fixture(autouse=True)
 def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """Seconds it would have waited."""
+    """Replace `time.sleep` and return the waits that were asked for, in seconds."""
     waited: list[float] = []
     monkeypatch.setattr(download.time, "sleep", waited.append)
     for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):

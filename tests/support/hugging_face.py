@@ -41,7 +41,7 @@ CASES: dict[str, dict[str, Any]] = {
 
 
 def build(case: str, head: str = "ForCTC", **changes: Any) -> Any:
-    """A model of transformers; its weights are shaken, so that no norm or bias is what it is at the start."""
+    """A model of transformers; its weights get random noise, so that no norm or bias keeps its initial value."""
     options = dict(CASES[case])
     kind = options.pop("kind")
     base = {"conv_depthwise_kernel_size": 5} if kind == "Wav2Vec2Bert" else CONVOLUTIONS

@@ -36,7 +36,7 @@ def _die() -> None:
 
 
 def _patched(module: Any, name: str, countdown: int, instead: Callable[..., Any], only: str = "") -> None:
-    """`instead`, given the real function first, takes the place of the call that the countdown ends with."""
+    """`instead`, given the real function first, replaces the call at which the countdown reaches 0."""
     real, left = getattr(module, name), [countdown]
 
     def counted(*args: Any, **options: Any) -> Any:

@@ -1,4 +1,4 @@
-"""JSONL, as the tests write it."""
+"""Write JSONL."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ from anadil.training.train import train
 
 
 class Told:
-    """A reporter that keeps what it is told; `on_say` is called with each message."""
+    """A reporter that keeps all messages; `on_say` is called with each one."""
 
     def __init__(self, on_say: Callable[[str], None] = lambda text: None) -> None:
         self.said: list[str] = []
@@ -82,7 +82,7 @@ def assert_same_run(one: Path, other: Path) -> None:
 
 
 def assert_resumes_exactly(config: Config, folder: Path, crash_after: int = 3) -> None:
-    """Train without a disturbance in folder/undisturbed, and with a crash in folder/run: both end alike."""
+    """Train in folder/undisturbed, and with a crash and --resume in folder/run: weights and metrics are the same."""
     train(config, folder / "undisturbed")
     with pytest.raises(Crash):
         train(config, folder / "run", CrashAt(crash_after))

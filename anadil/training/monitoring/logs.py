@@ -87,17 +87,17 @@ class Logs:
             self._draw()
 
     def _draw(self) -> None:
-        draw_metrics(self.path)
+        _draw_metrics(self.path)
         self._drawn_at, self._is_drawn = time.monotonic(), True
 
     def drop_after(self, epoch: int) -> None:
         """Remove the epochs that a resumed run repeats. Raises AnadilError if files cannot be written."""
         if self._tensorboard is not None:
-            drop_metrics_after(self.path, epoch)
-            drop_samples_after(self._out / SAMPLES, epoch)
+            _drop_metrics_after(self.path, epoch)
+            _drop_samples_after(self._out / SAMPLES, epoch)
 
 
-def draw_metrics(path: Path) -> None:
+def _draw_metrics(path: Path) -> None:
     """Draw the curves of metrics.csv as metrics.svg beside it. Raises AnadilError if it cannot be written."""
     with open(path, newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
@@ -125,7 +125,7 @@ def draw_metrics(path: Path) -> None:
         beside.write_text(svg(charts), encoding="utf-8")
 
 
-def drop_metrics_after(path: Path, epoch: int) -> None:
+def _drop_metrics_after(path: Path, epoch: int) -> None:
     """Remove the rows of epochs that a resumed run repeats. Raises AnadilError if the file cannot be written."""
     if not path.is_file():
         return
@@ -167,7 +167,7 @@ def describe_samples(result: ValidationResult, run: Run) -> str:
     return "\n".join(lines) + "\n"
 
 
-def drop_samples_after(path: Path, epoch: int) -> None:
+def _drop_samples_after(path: Path, epoch: int) -> None:
     """Remove the epochs that a resumed run repeats. Raises AnadilError if the file cannot be written."""
     if not path.is_file():
         return

@@ -110,7 +110,7 @@ def halve_until_it_fits(attempt: Callable[[float], None], wanted: float, longest
         try:
             attempt(seconds)
         except RuntimeError as error:
-            if not is_out_of_memory(error):
+            if not _is_out_of_memory(error):
                 raise
             if seconds <= longest:
                 raise AnadilError(_too_little(longest, "the GPU's memory is too small")) from error
@@ -188,7 +188,7 @@ def _read(path: Path) -> str:
         return ""
 
 
-def is_out_of_memory(error: BaseException) -> bool:
+def _is_out_of_memory(error: BaseException) -> bool:
     """Whether an error means too little memory. PyTorch has a class for the GPU's, and only messages for the CPU's."""
     words = ("can't allocate memory", "not enough memory", "out of memory")
     return isinstance(error, MemoryError | torch.cuda.OutOfMemoryError) or (
@@ -202,7 +202,7 @@ def explaining_out_of_memory(batches: Sequence[Batch], sample_rate: int, batch_s
     try:
         yield
     except (RuntimeError, MemoryError) as error:
-        if not is_out_of_memory(error):
+        if not _is_out_of_memory(error):
             raise
         largest = max(batches, key=lambda batch: batch.waveforms.numel())
         raise AnadilError(_explain_out_of_memory(largest, sample_rate, batch_seconds)) from error

@@ -1,6 +1,6 @@
-"""Which weights hold still, and how fast the others learn: `init.freeze`, `layer_lr_decay`, `encoder_lr_factor`.
+"""Frozen weights, and learning rates of the others: `init.freeze`, `layer_lr_decay`, `encoder_lr_factor`.
 
-Both follow from the config and the epoch alone, so that a resumed run needs no state for them.
+Both depend only on the config and the epoch, so a resumed run needs no saved state for them.
 """
 
 from __future__ import annotations
@@ -17,22 +17,24 @@ from anadil.training.transfer.settings import FirstBlocks, InitSettings
 
 _ENCODER = "encoder."
 _BLOCK = re.compile(r"encoder\.(?:encoder|layers|encoder\.layers)\.(\d+)\.")
-"""NeMo's names: `encoder.encoder.N` of QuartzNet, Jasper and Citrinet, `encoder.layers.N` of the Conformers; and
-Hugging Face's, `encoder.encoder.layers.N`."""
-_CONVOLUTIONS = "encoder.feature_extractor."
+"""Names of a block's parameters: NeMo's `encoder.encoder.N` (QuartzNet, Jasper, Citrinet) and `encoder.layers.N`
+(Conformers), and Hugging Face's `encoder.encoder.layers.N`."""
 
-NORMS = (nn.modules.batchnorm._BatchNorm, nn.LayerNorm, nn.GroupNorm, nn.modules.instancenorm._InstanceNorm)
+_CONVOLUTIONS = "encoder.feature_extractor."
+"""Prefix of the parameters of wav2vec 2.0's convolutions."""
+
+_NORMS = (nn.modules.batchnorm._BatchNorm, nn.LayerNorm, nn.GroupNorm, nn.modules.instancenorm._InstanceNorm)
 _SQUEEZE_EXCITE = "fc"
 """NeMo's name of the layers of a squeeze-and-excitation."""
 
 
 def apply_freezing(network: nn.Module, init: InitSettings | None, epoch: int) -> None:
-    """Freeze what `init.freeze` says, at the start of each epoch, when all of `network` is in training mode.
+    """Freeze the parameters that `init.freeze` names. Call it in each epoch, after `network.train()`.
 
-    Frozen modules are in evaluation mode (no dropout, running statistics as they are), and need no backward pass;
-    with `encoder_except_norm` the encoder stays in training mode, its norms and squeeze-excite layers learn.
+    Frozen modules are put in evaluation mode (no dropout, constant running statistics) and need no backward pass. With
+    `encoder_except_norm` the encoder stays in training mode, and its norms and squeeze-and-excitations are trained.
     """
-    frozen = never_learning(network)
+    frozen = _always_frozen(network)
     if init is not None and is_frozen(init, epoch):
         frozen |= frozen_names(network, init)
     if not frozen and (init is None or init.freeze == "none"):
@@ -42,20 +44,20 @@ def apply_freezing(network: nn.Module, init: InitSettings | None, epoch: int) ->
     if not frozen or (init is not None and init.freeze == "encoder_except_norm"):
         return
     for module in network.modules():
-        own = list(module.parameters())
-        if own and not any(parameter.requires_grad for parameter in own):
+        parameters = list(module.parameters())
+        if parameters and not any(parameter.requires_grad for parameter in parameters):
             module.eval()
 
 
 def is_frozen(init: InitSettings, epoch: int) -> bool:
-    """Whether something is frozen in `epoch`, the first being 1."""
+    """Whether `init` freezes any weights in `epoch`; the first epoch is 1."""
     if init.lora is not None:
         return True
     return init.freeze != "none" and (init.unfreeze_after is None or epoch <= init.unfreeze_after)
 
 
-def never_learning(network: nn.Module) -> frozenset[str]:
-    """Parameters that `model.freeze_feature_encoder` holds still: wav2vec 2.0's convolutions."""
+def _always_frozen(network: nn.Module) -> frozenset[str]:
+    """Parameters that `model.freeze_feature_encoder` freezes: wav2vec 2.0's convolutions."""
     settings = network.settings if isinstance(network, HuggingFace) else None
     if not isinstance(settings, Wav2Vec2Settings) or not settings.freeze_feature_encoder:
         return frozenset()
@@ -63,7 +65,7 @@ def never_learning(network: nn.Module) -> frozenset[str]:
 
 
 def frozen_names(network: nn.Module, init: InitSettings) -> frozenset[str]:
-    """Parameters that `init.freeze` freezes. Raises AnadilError if there are fewer blocks than are to be frozen."""
+    """Parameters that `init.freeze` or `init.lora` freezes. Raises AnadilError if `first_n` exceeds the number of blocks."""
     names = [name for name, _ in network.named_parameters()]
     if init.lora is not None:
         return frozenset(name for name in names if name.startswith(_ENCODER) and not is_lora(name))
@@ -77,12 +79,16 @@ def frozen_names(network: nn.Module, init: InitSettings) -> frozenset[str]:
         return frozenset(name for name in depth if depth[name] < init.freeze.first_n)
     if init.freeze == "none":
         return frozenset()
-    learning = _norms(network) if init.freeze == "encoder_except_norm" else frozenset()
-    return frozenset(name for name in names if name.startswith(_ENCODER) and name not in learning)
+    trained = _norms(network) if init.freeze == "encoder_except_norm" else frozenset()
+    return frozenset(name for name in names if name.startswith(_ENCODER) and name not in trained)
 
 
 def lr_factors(names: Sequence[str], init: InitSettings | None) -> dict[str, float]:
-    """Factor of the learning rate for each parameter: 1 for the head, `layer_lr_decay` smaller with each block below it."""
+    """Factor of the learning rate for each parameter.
+
+    It is 1 for the head. For the encoder it is `encoder_lr_factor`, times `layer_lr_decay` for each block from the head
+    down to the parameter's.
+    """
     if init is None:
         return dict.fromkeys(names, 1.0)
     depth, n_blocks = block_depths(names)
@@ -93,9 +99,9 @@ def lr_factors(names: Sequence[str], init: InitSettings | None) -> dict[str, flo
 
 
 def block_depths(names: Sequence[str]) -> tuple[dict[str, int], int]:
-    """The block of each of the encoder's parameters, 0 next to the input, and how many there are.
+    """The block index of each parameter of the encoder, counted from the input, and the number of blocks.
 
-    What comes before the first block (subsampling) counts as part of it, what comes after the last as part of that.
+    Parameters before the first block (subsampling) count as part of it, parameters after the last block as part of that.
     """
     depth: dict[str, int] = {}
     latest = 0
@@ -113,6 +119,6 @@ def _norms(network: nn.Module) -> frozenset[str]:
     return frozenset(
         f"{path}.{name}" if path else name
         for path, module in network.named_modules()
-        if isinstance(module, NORMS) or _SQUEEZE_EXCITE in path.split(".")
+        if isinstance(module, _NORMS) or _SQUEEZE_EXCITE in path.split(".")
         for name, _ in module.named_parameters(recurse=False)
     )

@@ -1,7 +1,8 @@
-"""LoRA: the attention's projections learn by a product of two thin matrices (Hu et al., arXiv:2106.09685, section 4.1).
+"""LoRA: low-rank updates of the attention's projections (Hu et al., arXiv:2106.09685, section 4.1).
 
-y = W x + alpha / rank * B A x, with W still, A random and B zero at the start. The thin matrices lie beside the weight
-under its own names, so that blocks are counted and rates decay as without; a model is saved with W + alpha / rank * B A.
+y = W x + alpha / rank * B A x, where W is frozen, and initially A is random and B is zero. A and B are parameters of the
+projection, so that block counts and learning-rate decay work as without LoRA. A model is saved with the merged weight
+W + alpha / rank * B A.
 """
 
 from __future__ import annotations
@@ -17,62 +18,68 @@ from torch.nn import functional as F
 from anadil.errors import AnadilError
 from anadil.training.transfer.settings import LoraSettings
 
-A, B = "lora_a", "lora_b"
+_A, _B = "lora_a", "lora_b"
 _NAME = re.compile(r"encoder\..*\.(?:self_attn|attention)\.(?:linear_)?(q|k|v|out)(?:_proj)?")
 
 
 def insert_lora(network: nn.Module, lora: LoraSettings) -> list[str]:
-    """Give the projections of `lora.targets` their thin matrices, drawn by PyTorch's generator. Returns their names.
+    """Add A and B to the projections of `lora.targets`, and return the projections' names.
 
-    Raises AnadilError if the network has no attention.
+    A is drawn by PyTorch's generator. Raises AnadilError if the network has no attention.
     """
-    found = [
+    projections = [
         (name, module)
         for name, module in network.named_modules()
         if isinstance(module, nn.Linear) and projection_of(name) in lora.targets
     ]
-    if not found:
+    if not projections:
         raise AnadilError(
             "init.lora: the model has no attention to adapt\n  next: leave init.lora out, or start from a Conformer or a "
             "model of Hugging Face"
         )
-    for _, module in found:
-        first = torch.empty(lora.rank, module.in_features)
-        nn.init.kaiming_uniform_(first, a=math.sqrt(5))
-        module.register_parameter(A, nn.Parameter(first))
-        module.register_parameter(B, nn.Parameter(torch.zeros(module.out_features, lora.rank)))
-        module.register_forward_hook(_adder(lora))
-    return [name for name, _ in found]
+    for _, module in projections:
+        a = torch.empty(lora.rank, module.in_features)
+        nn.init.kaiming_uniform_(a, a=math.sqrt(5))
+        module.register_parameter(_A, nn.Parameter(a))
+        module.register_parameter(_B, nn.Parameter(torch.zeros(module.out_features, lora.rank)))
+        module.register_forward_hook(_add_update(lora))
+    return [name for name, _ in projections]
 
 
 def projection_of(name: str) -> str | None:
-    """q, k, v or out for the name of a projection: NeMo's `self_attn.linear_q`, Hugging Face's `attention.q_proj`."""
+    """q, k, v or out for the name of an attention's projection; None for other modules.
+
+    NeMo's names are such as `self_attn.linear_q`, Hugging Face's such as `attention.q_proj`.
+    """
     match = _NAME.fullmatch(name)
     return match[1] if match else None
 
 
 def is_lora(name: str) -> bool:
-    return name.endswith((f".{A}", f".{B}"))
+    """Whether this is the name of a low-rank parameter."""
+    return name.endswith((f".{_A}", f".{_B}"))
 
 
 def merged_state(network: nn.Module, lora: LoraSettings | None) -> dict[str, Tensor]:
-    """The network's tensors, with the thin matrices' product inside the weights that they stand beside."""
+    """The network's tensors, with the low-rank updates merged into the weights."""
     state: dict[str, Tensor] = network.state_dict()
     if lora is None:
         return state
-    for name in [name for name in state if name.endswith(f".{A}")]:
-        base = name.removesuffix(A)
-        update = state.pop(base + B).float() @ state.pop(name).float()
+    for name in [name for name in state if name.endswith(f".{_A}")]:
+        base = name.removesuffix(_A)
+        update = state.pop(base + _B).float() @ state.pop(name).float()
         state[f"{base}weight"] = state[f"{base}weight"] + (lora.alpha / lora.rank * update).to(
             state[f"{base}weight"].dtype
         )
     return state
 
 
-def _adder(lora: LoraSettings) -> Any:
+def _add_update(lora: LoraSettings) -> Any:
+    """A forward hook that adds the low-rank update to a projection's output."""
+
     def add(module: nn.Linear, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
-        first, second = module.get_parameter(A), module.get_parameter(B)
+        a, b = module.get_parameter(_A), module.get_parameter(_B)
         x = F.dropout(inputs[0], lora.dropout, module.training)
-        return output + lora.alpha / lora.rank * F.linear(F.linear(x, first), second)
+        return output + lora.alpha / lora.rank * F.linear(F.linear(x, a), b)
 
     return add

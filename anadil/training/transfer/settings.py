@@ -1,4 +1,4 @@
-"""Section `init` of a config: a start from a model of another language, or of the same one."""
+"""Section `init` of a config: initialisation from a model of another language, or of the same language."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from anadil.settings import SECTION
 
 
 class FirstBlocks(BaseModel):
-    """`freeze: {first_n: k}`: the k blocks (layers) next to the input."""
+    """`freeze: {first_n: k}`: the first k blocks (layers), counted from the input."""
 
     model_config = SECTION
 
@@ -23,34 +23,35 @@ class LoraSettings(BaseModel):
     model_config = SECTION
 
     rank: int = Field(8, ge=1)
-    alpha: float = Field(16.0, gt=0)  # the update counts alpha / rank times
-    dropout: float = Field(0.0, ge=0, lt=1)  # of what the update hears
+    alpha: float = Field(16.0, gt=0)  # the update is scaled by alpha / rank
+    dropout: float = Field(0.0, ge=0, lt=1)  # of the update's input
     targets: list[Literal["q", "k", "v", "out"]] = Field(["q", "v"], min_length=1)
 
 
 class InitSettings(BaseModel):
-    """`from` is a model folder or `.nemo`, relative to the working directory, or a folder or id of Hugging Face.
+    """Section `init` of a config.
 
-    Rates are factors of the schedule's learning rate.
+    `from` is a model folder, a `.nemo`, or a folder of transformers, relative to the working directory; or the id of a
+    model on the hub of Hugging Face.
     """
 
     model_config = SECTION
 
     from_: str = Field(alias="from", min_length=1)
-    adapter: str | None = None  # of MMS: the language whose adapter and head are taken, such as tur
+    adapter: str | None = None  # for MMS: the language of its adapter and head, such as tur
     head: Literal["new", "keep", "map"] | None = None  # None: keep for the same language and labels, else map
-    partial: bool = False  # train although the encoders differ, with what fits
-    other_features: bool = False  # train although the features differ from those that the encoder knows
+    partial: bool = False  # allow an encoder that differs from the source's: the tensors that fit are loaded
+    other_features: bool = False  # allow features that differ from those the encoder was trained on
     freeze: Literal["none", "encoder", "encoder_except_norm"] | FirstBlocks = "none"
-    unfreeze_after: int | None = Field(None, ge=1)  # epochs; None: what is frozen stays so
-    encoder_lr_factor: float = Field(1.0, gt=0)
-    layer_lr_decay: float = Field(1.0, gt=0, le=1)  # a factor for each block, from the head to the input
-    lora: LoraSettings | None = None  # the encoder learns by low-rank updates alone
-    l2_sp: float = Field(0.0, ge=0)  # pull of the encoder's weights to their start, in place of weight decay
+    unfreeze_after: int | None = Field(None, ge=1)  # epochs; None: frozen for the whole training
+    encoder_lr_factor: float = Field(1.0, gt=0)  # of the schedule's learning rate
+    layer_lr_decay: float = Field(1.0, gt=0, le=1)  # a further factor for each block, from the head to the input
+    lora: LoraSettings | None = None  # train only low-rank updates of the encoder
+    l2_sp: float = Field(0.0, ge=0)  # pull of the encoder's weights to their initial values, instead of weight decay
 
     @field_validator("freeze", mode="before")
     @classmethod
-    def _one_of(cls, value: object) -> object:
+    def _check_freeze(cls, value: object) -> object:
         if isinstance(value, dict) and list(value) == ["first_n"] and type(value["first_n"]) is int:
             if value["first_n"] >= 1:
                 return FirstBlocks(first_n=value["first_n"])
@@ -59,9 +60,9 @@ class InitSettings(BaseModel):
         raise ValueError("allowed are none, encoder, encoder_except_norm, and {first_n: 3} for the first 3 blocks")
 
     @model_validator(mode="after")
-    def _agrees(self) -> InitSettings:
+    def _options_agree(self) -> InitSettings:
         if self.unfreeze_after is not None and self.freeze == "none":
-            raise ValueError("unfreeze_after needs something to unfreeze: set freeze too")
+            raise ValueError("unfreeze_after needs freeze: set it too")
         if self.lora is not None and (self.freeze != "none" or self.l2_sp > 0):
-            raise ValueError("lora freezes the encoder itself: leave freeze and l2_sp out")
+            raise ValueError("lora already freezes the encoder: leave freeze and l2_sp out")
         return self

@@ -1,4 +1,4 @@
-"""Weights from a model of another alphabet: the encoder by name and shape, the head's rows label by label."""
+"""Initialise a network from a source model: the encoder by name and shape, the rows of the CTC head by label."""
 
 from __future__ import annotations
 
@@ -20,29 +20,29 @@ from anadil.training.optimizers import Pull
 from anadil.training.transfer.settings import InitSettings
 from anadil.training.transfer.source import Source
 
-HEAD = "decoder."
-"""Names of the head's tensors begin so, in NeMo's models and in ours; their first dimension is labels + blank."""
+_HEAD = "decoder."
+"""Prefix of the names of the head's tensors, in NeMo's models too. Their first dimension is labels + blank."""
 
 NOISE = 0.05
-"""Standard deviation of what is added to a row that is not its own label's, as a share of the source rows' own.
+"""Standard deviation of the noise added to rows copied from other labels, as a share of that of the source's rows.
 
-Enough to part letters that start from the same one, little beside what parts different letters.
+It separates labels that are initialised from the same one, and is small beside the differences between letters.
 """
 
-SHOWN = 5
+_SHOWN = 5
 
-INIT, START = "init.json", "start.safetensors"
+_INIT, _START = "init.json", "start.safetensors"
 
 
 @dataclass(frozen=True)
 class Transferred:
-    """What became of each tensor and each label: RUN/init.json."""
+    """The initialisation of each tensor and each label, as saved in RUN/init.json."""
 
     source: Source
     loaded: list[str]  # tensors copied whole
-    mapped: list[str]  # tensors whose rows were copied label by label
-    new: list[str]  # tensors of this model that the source has not, or in another shape
-    unused: list[str]  # tensors of the source that this model has no place for
+    mapped: list[str]  # tensors of the head, whose rows were initialised label by label
+    new: list[str]  # tensors of this model that the source does not have, or has in another shape
+    unused: list[str]  # tensors of the source that this model does not have, or has in another shape
     labels: list[LabelInit]
 
 
@@ -54,55 +54,56 @@ def transfer(
     init: InitSettings,
     seed: int,
 ) -> Transferred:
-    """Put the source's `weights` into `network`, whose labels are `labels` with the blank behind them.
+    """Copy the source's `weights` into `network`, whose head has a row for each of `labels` and one for the blank.
 
-    Raises AnadilError naming what does not fit if less than the whole encoder would be loaded, unless `init.partial`.
+    Raises AnadilError that lists tensors which do not fit, if part of the encoder does not, unless `init.partial`.
     """
     own = network.state_dict()
     fits = {name for name, tensor in own.items() if name in weights and weights[name].shape == tensor.shape}
-    loaded = [name for name in own if name in fits and not name.startswith(HEAD)]
-    misfits = [name for name in (own | weights) if not name.startswith(HEAD) and name not in fits]
+    loaded = [name for name in own if name in fits and not name.startswith(_HEAD)]
+    misfits = [name for name in (own | weights) if not name.startswith(_HEAD) and name not in fits]
     if misfits and not init.partial:
-        raise AnadilError(_misfit(misfits, own, weights, source))
-    head = [name for name in own if name.startswith(HEAD)]
+        raise AnadilError(_misfit_message(misfits, own, weights, source))
+    head = [name for name in own if name.startswith(_HEAD)]
     mappable = all(name in weights and weights[name].shape[1:] == own[name].shape[1:] for name in head)
-    plan = label_inits(labels, source.labels) if init.head != "new" and mappable else []
+    inits = label_inits(labels, source.labels) if init.head != "new" and mappable else []
     own |= {name: weights[name] for name in loaded}
     generator = torch.Generator().manual_seed(seed)
-    if plan:
-        own |= {name: map_rows(own[name], weights[name], plan, source.labels, generator) for name in head}
+    if inits:
+        own |= {name: map_rows(own[name], weights[name], inits, source.labels, generator) for name in head}
     network.load_state_dict(own)
-    used = {*loaded, *(head if plan else [])}
+    mapped = head if inits else []
+    used = {*loaded, *mapped}
     new = [name for name in own if name not in used]
     unused = [name for name in weights if name not in used]
-    return Transferred(source, loaded, head if plan else [], new, unused, plan)
+    return Transferred(source, loaded, mapped, new, unused, inits)
 
 
 def map_rows(
-    new: Tensor, old: Tensor, plan: Sequence[LabelInit], known: Sequence[str], generator: torch.Generator
+    new: Tensor, old: Tensor, inits: Sequence[LabelInit], known: Sequence[str], generator: torch.Generator
 ) -> Tensor:
-    """Rows (labels + blank, ...) of a new head from the old one's: as `plan` says, the blank from the blank.
+    """Rows (labels + blank, ...) of the new head from those of the old head, whose labels are `known`.
 
-    Rows of the same label are copied bit by bit; new labels keep the row that they have.
+    The row of a label that both heads have is copied exactly, as is the blank's. Labels of kind `new` keep their row.
     """
     row_of = {label: i for i, label in enumerate(known)}
-    spread = NOISE * old[:-1].float().std(correction=0)
+    noise_std = NOISE * old[:-1].float().std(correction=0)
     rows = new.clone()
     rows[-1] = old[-1]
-    for i, start in enumerate(plan):
-        if start.kind == "new":
+    for i, init in enumerate(inits):
+        if init.kind == "new":
             continue
-        origin = old[[row_of[label] for label in start.sources]]
-        if start.kind == "same":
-            rows[i] = origin[0]
+        source_rows = old[[row_of[label] for label in init.sources]]
+        if init.kind == "same":
+            rows[i] = source_rows[0]
         else:
             noise = torch.randn(rows[i].shape, generator=generator)
-            rows[i] = origin.mean(dim=0) + spread * noise
+            rows[i] = source_rows.mean(dim=0) + noise_std * noise
     return rows
 
 
-def tell(transferred: Transferred, network: nn.Module, report: Reporter) -> None:
-    """Show what was loaded, mapped, new and unused; labels that start from another one, and those that are new."""
+def report_transfer(transferred: Transferred, network: nn.Module, report: Reporter) -> None:
+    """Report the loaded, mapped, new and unused tensors, and the initialisation of each label."""
     own = network.state_dict()
     rows = []
     for name, tensors in (
@@ -113,73 +114,76 @@ def tell(transferred: Transferred, network: nn.Module, report: Reporter) -> None
         size = sum(own[tensor].numel() for tensor in tensors)
         rows.append([name, f"{len(tensors)}", f"{size:,}", _listed(tensors) if name == "new" else ""])
     rows.append(["unused in the source", f"{len(transferred.unused)}", "", _listed(transferred.unused)])
-    report.table(f"LabelInit from {transferred.source.path}", ["tensors", "number", "values", "which"], rows)
+    report.table(f"Start from {transferred.source.path}", ["tensors", "number", "values", "names"], rows)
     by_kind: dict[str, list[str]] = {}
-    for start in transferred.labels:
-        arrow = f" <- {' + '.join(start.sources)}" if start.kind in ("relative", "mean") else ""
-        by_kind.setdefault(start.kind, []).append(f"{start.label!r}{arrow}")
+    for init in transferred.labels:
+        arrow = f" <- {' + '.join(init.sources)}" if init.kind in ("relative", "mean") else ""
+        by_kind.setdefault(init.kind, []).append(f"{init.label!r}{arrow}")
     names = {"same": "copied", "relative": "from a relative", "mean": "from the mean of their letters", "new": "new"}
-    used = {source for start in transferred.labels for source in start.sources}
     lines = [f"  {text}: {', '.join(by_kind[kind])}" for kind, text in names.items() if kind in by_kind]
-    left = [repr(label) for label in transferred.source.labels if label not in used]
-    if transferred.labels and left:
-        lines.append(f"  the source's, not used: {', '.join(left)}")
+    used = {label for init in transferred.labels for label in init.sources}
+    unused = [repr(label) for label in transferred.source.labels if label not in used]
+    if transferred.labels and unused:
+        lines.append(f"  of the source, not used: {', '.join(unused)}")
     report.say("\n".join(["labels of the head:", *(lines or ["  all new"])]))
 
 
 def save(transferred: Transferred, network: nn.Module, init: InitSettings, out: Path) -> None:
-    """Write RUN/init.json and, for L2-SP, RUN/start.safetensors: a run goes on without its source. Raises AnadilError."""
-    with whole_file(out / INIT) as beside:
+    """Write RUN/init.json and, for L2-SP, RUN/start.safetensors, so that a run can be resumed without its source.
+
+    Raises AnadilError.
+    """
+    with whole_file(out / _INIT) as beside:
         beside.write_text(json.dumps(asdict(transferred), ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
     if init.l2_sp > 0:
         start = {name: tensor for name, tensor in network.named_parameters() if name in transferred.loaded}
-        with whole_file(out / START) as beside:
+        with whole_file(out / _START) as beside:
             try:
                 save_file({name: tensor.detach().cpu().contiguous() for name, tensor in start.items()}, beside)
-            except SafetensorError as error:  # its own name for an I/O error
+            except SafetensorError as error:  # raised for I/O errors too
                 raise OSError(str(error)) from error
 
 
 def read_saved(out: Path) -> Transferred:
-    """What `save` wrote. Raises AnadilError."""
+    """The contents of RUN/init.json. Raises AnadilError if it is missing or damaged."""
     try:
-        data = json.loads((out / INIT).read_text(encoding="utf-8"))
-        labels = [LabelInit(start["label"], start["kind"], tuple(start["sources"])) for start in data["labels"]]
+        data = json.loads((out / _INIT).read_text(encoding="utf-8"))
+        labels = [LabelInit(init["label"], init["kind"], tuple(init["sources"])) for init in data["labels"]]
         return Transferred(**(data | {"source": Source(**data["source"]), "labels": labels}))
     except (OSError, ValueError, TypeError, KeyError) as error:
-        raise AnadilError(_cannot_go_on(out / INIT, error)) from error
+        raise AnadilError(_cannot_resume(out / _INIT, error)) from error
 
 
 def pull_to_start(network: nn.Module, init: InitSettings | None, out: Path) -> Pull | None:
-    """L2-SP, if the config asks for it; the start is as `save` wrote it. Raises AnadilError."""
+    """L2-SP's pull to the weights in RUN/start.safetensors; None without `init.l2_sp`. Raises AnadilError."""
     if init is None or init.l2_sp == 0:
         return None
     try:
-        return Pull(network, load_file(out / START), init.l2_sp)
+        return Pull(network, load_file(out / _START), init.l2_sp)
     except (OSError, SafetensorError, KeyError) as error:
-        raise AnadilError(_cannot_go_on(out / START, error)) from error
+        raise AnadilError(_cannot_resume(out / _START, error)) from error
 
 
-def _cannot_go_on(path: Path, error: Exception) -> str:
+def _cannot_resume(path: Path, error: Exception) -> str:
     return (
-        f"{path}, which a run that started from another model needs to go on, cannot be read: {error}\n"
+        f"{path}, which a run with init.from needs to be resumed, cannot be read: {error}\n"
         "  next: leave --resume out, to start anew"
     )
 
 
-def _misfit(misfits: Sequence[str], own: dict[str, Tensor], weights: dict[str, Tensor], source: Source) -> str:
+def _misfit_message(misfits: Sequence[str], own: dict[str, Tensor], weights: dict[str, Tensor], source: Source) -> str:
     def shape(tensors: dict[str, Tensor], name: str) -> str:
-        return " x ".join(map(str, tensors[name].shape)) or "one number" if name in tensors else "not there"
+        return " x ".join(map(str, tensors[name].shape)) or "one number" if name in tensors else "missing"
 
-    lines = [f"  {name}: {shape(own, name)}, in the source {shape(weights, name)}" for name in misfits[:SHOWN]]
-    if len(misfits) > SHOWN:
-        lines.append(f"  ... and {len(misfits) - SHOWN} more")
-    n_fit = sum(not name.startswith(HEAD) and name not in misfits for name in own)
+    lines = [f"  {name}: {shape(own, name)} here, {shape(weights, name)} in the source" for name in misfits[:_SHOWN]]
+    if len(misfits) > _SHOWN:
+        lines.append(f"  ... and {len(misfits) - _SHOWN} more")
+    n_fit = sum(not name.startswith(_HEAD) and name not in misfits for name in own)
     return "\n".join(
         [
-            f"the encoder of {source.path} is not this model's: {len(misfits)} tensors do not fit, {n_fit} do",
+            f"the encoder of {source.path} differs from this model's: {len(misfits)} tensors do not fit, {n_fit} do",
             *lines,
-            "  next: leave the section model out (the source's is taken), or load what fits with init.partial=true",
+            "  next: leave the section model out (the source's is used then), or load what fits with init.partial=true",
         ]
     )
 

@@ -45,7 +45,7 @@ def batch(*lengths: int) -> tuple[torch.Tensor, torch.Tensor]:
     return waveforms, torch.tensor(lengths)
 
 
-def heard(acoustic: AcousticModel, *lengths: int) -> tuple[torch.Tensor, list[int]]:
+def run_model(acoustic: AcousticModel, *lengths: int) -> tuple[torch.Tensor, list[int]]:
     with torch.no_grad():
         found, counts = acoustic(*batch(*lengths))
     return found, counts.tolist()
@@ -58,7 +58,7 @@ def heard(acoustic: AcousticModel, *lengths: int) -> tuple[torch.Tensor, list[in
 def test_log_probs_are_those_of_transformers_alone_and_in_a_batch(case: str, tmp_path: Path) -> None:
     theirs = write(tmp_path, case)
     acoustic = read_hugging_face(str(tmp_path)).loaded.acoustic
-    found, counts = heard(acoustic, *LENGTHS)
+    found, counts = run_model(acoustic, *LENGTHS)
     assert counts == [acoustic.frame_count(n) for n in LENGTHS]
     for i, (n, count) in enumerate(zip(LENGTHS, counts, strict=True)):
         expected = log_probs(theirs, case, speech(n, seed=i))
@@ -74,7 +74,7 @@ def test_log_probs_are_those_of_transformers_alone_and_in_a_batch(case: str, tmp
 def test_one_graph_from_waveform_to_log_probs(case: str, tmp_path: Path) -> None:
     write(tmp_path, case)
     acoustic = read_hugging_face(str(tmp_path)).loaded.acoustic
-    heard(acoustic, 16000, 11200)  # of the traced length: nothing of it may be kept in the graph
+    run_model(acoustic, 16000, 11200)  # of the traced length: nothing of it may be kept in the graph
     trace(acoustic, tmp_path / "model.onnx")
     assert verify(acoustic.eval(), tmp_path / "model.onnx") < 1e-4  # batches and lengths that were not traced
 
@@ -97,7 +97,7 @@ def test_frames_are_counted_as_they_are_made() -> None:
         keys = {key: getattr(theirs.config, key) for key in kind.model_fields if hasattr(theirs.config, key)}
         acoustic = AcousticModel(FeatureSettings(), kind.model_validate(keys), 3).eval()
         lengths = [acoustic.min_samples, *range(2000, 9000, 701)]
-        found, counts = heard(acoustic, *lengths)
+        found, counts = run_model(acoustic, *lengths)
         assert counts == [acoustic.frame_count(n) for n in lengths] and min(counts) == 1
         assert acoustic.frame_count(acoustic.min_samples - acoustic.features.hop) < 1 and found.shape[1] == max(counts)
         assert acoustic.frame_s == pytest.approx(0.02 if case == "wav2vec2" else 0.08)
@@ -134,7 +134,7 @@ def test_masks_lie_behind_the_projection_and_hidden_frames_are_the_learned_vecto
     first, again = layers[0].chunk(2)
     assert torch.equal(first[:, 3:5], network.encoder.masked_spec_embed.expand(2, 2, 16))
     assert not first[:, 5:, 1].any() and first[:, 5:, 2].all() and again.all()
-    # what comes back twice from there is heard twice
+    # what comes back twice from there is run_model twice
     assert len(log_probs) == 4 and frame_counts.tolist() == 2 * [acoustic.frame_count(n) for n in (8000, 4000)]
     torch.testing.assert_close(log_probs[2:], acoustic(*batch(8000, 4000))[0])
 
@@ -148,17 +148,17 @@ def test_mms_takes_the_adapter_and_the_head_of_a_language(tmp_path: Path) -> Non
     assert model.loaded.rules.labels == ("<s>", "</s>", "<unk>", " ", "a", "b", "c", "ş")
     again = type(theirs).from_pretrained(tmp_path)
     again.load_adapter("tur")
-    found, (count,) = heard(model.loaded.acoustic, 16000)
+    found, (count,) = run_model(model.loaded.acoustic, 16000)
     expected = log_probs(again.eval(), "mms", speech(16000))
     torch.testing.assert_close(found[0], expected[:, [1, 2, 3, 4, 5, 6, 7, 8, 0]], atol=1e-4, rtol=0)
-    other, _ = heard(read_hugging_face(str(tmp_path), "en", "eng").loaded.acoustic, 16000)
+    other, _ = run_model(read_hugging_face(str(tmp_path), "en", "eng").loaded.acoustic, 16000)
     assert other.shape[2] == 8 and count == other.shape[1]
 
 
 @pytest.mark.parametrize(
     ("adapter", "message"),
     [
-        (None, r"2 languages, each with an adapter of its own; there are eng, tur\n  next: .*--adapter CODE"),
+        (None, r"2 languages, each with its own adapter; there are eng, tur\n  next: .*--adapter CODE"),
         ("tuk", r"no language 'tuk'; there are tur\n"),
         ("../eng", "no language code"),
         ("eng", "cannot load it"),
@@ -182,7 +182,7 @@ def test_a_pickled_checkpoint_with_old_names_is_read_and_code_in_it_is_not_run(t
     for new, name in old.items():
         weights = {key.replace(new, name): tensor for key, tensor in weights.items()}
     torch.save(weights, tmp_path / "pytorch_model.bin")
-    found, _ = heard(read_hugging_face(str(tmp_path)).loaded.acoustic, 16000)
+    found, _ = run_model(read_hugging_face(str(tmp_path)).loaded.acoustic, 16000)
     torch.testing.assert_close(found[0], log_probs(theirs, "xls-r", speech(16000))[:, ORDER], atol=1e-4, rtol=0)
 
     class Evil:
@@ -220,10 +220,10 @@ def damage(folder: Path, name: str, **changes: Any) -> None:
         ("wav2vec2", "config.json", {"conv_kernel": [10]}, "one number for each convolution"),
         ("wav2vec2", "config.json", {"hidden_act": "os.system"}, "'os.system' is no activation"),
         ("wav2vec2", "config.json", {"hidden_size": 32}, "cannot load it"),
-        ("wav2vec2", "config.json", {"pad_token_id": 4}, r"row 0 \(<pad>\) for the tokenizer, and row 4 for config.json"),
+        ("wav2vec2", "config.json", {"pad_token_id": 4}, r"row 0 \(<pad>\) in the tokenizer, but row 4 in config.json"),
         ("w2v-bert", "config.json", {"feature_projection_input_dim": 80}, "not stride 2 x num_mel_bins 80"),
         ("w2v-bert", "config.json", {"position_embeddings_type": "alibi"}, "position_embeddings_type"),
-        ("wav2vec2", "vocab.json", {"d": 8}, "the head has 8 rows, and vocab.json names more: 'd'"),
+        ("wav2vec2", "vocab.json", {"d": 8}, "the head has 8 rows, and vocab.json has more: 'd'"),
         ("wav2vec2", "vocab.json", {"d": 7}, "more than one token for row 7"),
         ("wav2vec2", "vocab.json", {"a": "x"}, "the number of its row"),
         ("wav2vec2", "tokenizer_config.json", {"word_delimiter_token": "a"}, None),
@@ -268,9 +268,7 @@ def test_folders_and_ids(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_without_the_extra_and_without_a_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    with pytest.raises(
-        AnadilError, match=r"no such folder here, and as a model of Hugging Face it could not be fetched"
-    ):
+    with pytest.raises(AnadilError, match=r"no such folder, and it could not be downloaded as a model of Hugging Face"):
         read_hugging_face("nobody/no-such-model")
     write(tmp_path, "wav2vec2")
     monkeypatch.setitem(sys.modules, "transformers", None)
@@ -311,7 +309,7 @@ def test_what_is_no_vocabulary(tmp_path: Path) -> None:
     for vocab, message in (
         ({"a": 0, "b": 1}, "the blank is not known"),
         ({"<pad>": 0, "[PAD]": 1}, "the blank is not known"),
-        ({"<pad>": 0, "|": 1, " ": 2}, "labels that repeat: ' '"),
+        ({"<pad>": 0, "|": 1, " ": 2}, "repeated labels: ' '"),
         ({}, "no vocab.json"),
     ):
         with pytest.raises(AnadilError, match=message):
@@ -332,12 +330,12 @@ def test_signs_are_labels_that_no_text_has(tmp_path: Path) -> None:
     [
         ({"hidden_size": 17}, "not a multiple"),
         ({"num_conv_pos_embedding_groups": 3}, "num_conv_pos_embedding_groups"),
-        ({"adapter_attn_dim": 2}, "adapter_attn_dim wants do_stable_layer_norm"),
-        ({"feat_proj_layer_norm": False}, "of hubert alone"),
+        ({"adapter_attn_dim": 2}, "adapter_attn_dim needs do_stable_layer_norm"),
+        ({"feat_proj_layer_norm": False}, "only possible for kind hubert"),
         ({"conv_stride": [0, 1, 1]}, "positive"),
     ],
 )
-def test_networks_that_cannot_be_are_refused(settings: dict[str, Any], message: str) -> None:
+def test_impossible_networks_are_refused(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Wav2Vec2Settings.model_validate({**SIZE, **CONVOLUTIONS, **settings})
 
@@ -347,10 +345,10 @@ def test_networks_that_cannot_be_are_refused(settings: dict[str, Any], message: 
     [
         ({"conv_depthwise_kernel_size": 4}, "is even"),
         ({"add_adapter": True, "adapter_kernel_size": 8}, "their halves must agree"),
-        ({"output_hidden_size": 8}, "want add_adapter"),
-        ({"position_embeddings_type": "rotary", "num_attention_heads": 16}, "rotary wants an even"),
+        ({"output_hidden_size": 8}, "need add_adapter"),
+        ({"position_embeddings_type": "rotary", "num_attention_heads": 16}, "rotary needs an even"),
     ],
 )
-def test_conformers_that_cannot_be_are_refused(settings: dict[str, Any], message: str) -> None:
+def test_impossible_conformers_are_refused(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         W2vBertSettings.model_validate({**SIZE, **settings})

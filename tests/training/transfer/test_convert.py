@@ -116,7 +116,7 @@ def test_a_yaml_without_data_or_labels_says_so(tmp_path: Path) -> None:
     told = Told()
     convert(tmp_path / "n.yaml", tmp_path / "a.yaml", told)
     assert "names no training data" in told.text and "tokenizer: bpe" in told.text
-    assert "training.lr: -3 (not possible here)" in told.text
+    assert "training.lr: -3 (not allowed in Anadil)" in told.text
     config = load_config(tmp_path / "a.yaml", ["data.train=x.jsonl"])
     assert config.tokenizer.labels == "auto"
     (tmp_path / "other.yaml").write_text("a: 1", encoding="utf-8")
@@ -145,7 +145,7 @@ def test_a_converted_folder_tells_what_it_is(shared: Path, tmp_path: Path) -> No
                  "64 labels: <unk> á a ▁", "NeMo 3.0.0, EncDecCTCModelBPE", "decoding"):  # fmt: skip
         assert word in told.text, word
     card = (tmp_path / "m/README.md").read_text(encoding="utf-8")
-    assert "converted from | model.nemo" in card and "licence | the archive does not tell" in card
+    assert "converted from | model.nemo" in card and "licence | not stated in the archive" in card
     config = load_config(tmp_path / "m/config.yaml", ["data.train=x.jsonl"])  # to go on training with
     assert config.training.optimizer == "novograd" and config.training.flat_start_steps == 0
     assert config.augment.spec_augment is not None and config.augment.spec_augment.time_masks == 10

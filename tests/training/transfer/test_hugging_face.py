@@ -39,7 +39,7 @@ def test_a_folder_is_converted_exported_and_heard_alike(tmp_path: Path, micro: P
     write(tmp_path / "hf", case)
     told = Told()
     assert convert(tmp_path / "hf", tmp_path / "m", told, Hints(language="en")) == "model folder"
-    assert "labels that no text has: <s>, </s>, <unk>" in "\n".join(told.said)
+    assert "labels that occur in no text: <s>, </s>, <unk>" in "\n".join(told.said)
     assert yaml.safe_load((tmp_path / "m/config.yaml").read_text(encoding="utf-8"))["language"] == "en"
     export_folder(tmp_path / "m", tmp_path / "exported")
     texts = {anadil.load(tmp_path / name).transcribe(micro / "clips/1.wav").text for name in ("m", "exported", "hf")}
@@ -92,7 +92,7 @@ def test_single_settings_change_and_what_it_does_not_have_is_refused(tmp_path: P
     for changes, message in (
         ({"features": {"mels": 40}, "model": {"kind": "hubert"}}, "has its own features"),
         ({"init": {"from": str(micro / "run/best"), "adapter": "tur"}}, "no model of Hugging Face"),
-        ({"model": {"kind": "wav2vec2", "num_hidden_layers": 3}}, "not there"),
+        ({"model": {"kind": "wav2vec2", "num_hidden_layers": 3}}, "missing in the source"),
     ):
         with pytest.raises((AnadilError, ValueError), match=message):
             prepared(data | changes, tmp_path)

@@ -104,7 +104,7 @@ def test_what_is_left_out_is_the_sources(tmp_path: Path, micro: Path) -> None:
     assert config.tokenizer.labels == [" ", "a", "b", "ç"]
     said = "\n".join(told.said)
     assert "copied: ' ', 'a', 'b'\n  from a relative: 'ç' <- c" in said and "not used" not in said
-    assert told.tables == [f"LabelInit from {micro / 'run/best'}"]
+    assert told.tables == [f"Start from {micro / 'run/best'}"]
 
 
 def test_the_same_language_keeps_head_labels_and_text_rules(tmp_path: Path, micro: Path) -> None:
@@ -194,14 +194,14 @@ THINNER = [{**BLOCKS[0], "filters": 8}, *BLOCKS[1:]]
 @pytest.mark.parametrize(
     ("language", "changes", "message"),
     [
-        ("en", {"tokenizer": {"labels": [" ", "a", "b", "d"]}}, r"has 'd', the source has not\n.*lacks 'c' of the source"),
+        ("en", {"tokenizer": {"labels": [" ", "a", "b", "d"]}}, r"has 'd', which the source lacks\n.*lacks 'c' of the source"),
         ("en", {"text": {"lowercase": False}}, r"text.lowercase is False, in .*best True\n  next: .*init.head=map"),
         ("EN", {"text": {"drop": "a"}}, r"text.drop is 'a'"),
         ("und", {"tokenizer": {"labels": ["a"]}, "head": "keep"}, r"init.head=keep.*\n  tokenizer.labels lacks ' ', 'b'"),
         ("und", {"features": {"mels": 40}}, r"features.mels is 40, in .*best 20\n  next: .*init.other_features=true"),
         ("und", {"features": {"normalize": "none", "window_size": 0.025}}, r"(?s)window_size is 0.025.*normalize is none"),
         ("und", {"model": {"blocks": THINNER}}, r"(?s)\d+ tensors do not fit, \d+ do\n  encoder.encoder.0.*: 8 x .*partial"),
-        ("und", {"model": {"blocks": BLOCKS[:2]}}, r"encoder.encoder.2.* not there, in the source 16 x"),  # shorter
+        ("und", {"model": {"blocks": BLOCKS[:2]}}, r"encoder.encoder.2.*: missing here, 16 x .* in the source"),  # shorter
         ("und", {"from": "nowhere"}, r"model not found: nowhere"),
     ],
 )  # fmt: skip
@@ -232,7 +232,7 @@ def test_asked_for_a_part_of_the_encoder_and_other_features_will_do(tmp_path: Pa
 
 
 @pytest.mark.parametrize(
-    ("inside", "message"), [("run", r"it is a run\n  next: init.from=.*run/best"), ("", "no model")]
+    ("inside", "message"), [("run", r"it is a run\n  next: init.from=.*run/best"), ("", "no model folder")]
 )
 def test_a_folder_that_is_no_model(tmp_path: Path, micro: Path, inside: str, message: str) -> None:
     with pytest.raises(AnadilError, match=message):
@@ -242,7 +242,7 @@ def test_a_folder_that_is_no_model(tmp_path: Path, micro: Path, inside: str, mes
 def test_a_run_does_not_replace_its_own_source(tmp_path: Path, micro: Path) -> None:
     shutil.copytree(micro / "run/best", tmp_path / "run/best")
     data = data_of(spoken(tmp_path, micro), micro, init={"from": str(tmp_path / "run/best")})
-    with pytest.raises(AnadilError, match=r"lies in .*run, which this run replaces"):
+    with pytest.raises(AnadilError, match=r"is in .*run, which this run replaces"):
         train(Config.model_validate(data), tmp_path / "run", force=True)
     assert load_model(tmp_path / "run/best").name == "micro"
 
