@@ -1,4 +1,8 @@
-"""Cutting long recordings where they are quiet, so that each piece is as short as the training utterances."""
+"""Where a recording has speech: pauses are cut out and long stretches cut where they are quiet.
+
+So a model sees pieces like its training utterances: as short, and without the silence around them, which would move the
+per-utterance normalisation of its features (docs/robustness.md has the error rates with and without).
+"""
 
 from __future__ import annotations
 
@@ -9,6 +13,53 @@ from anadil import audio
 FRAME_S = 0.02
 BLOCK_S = 300.0  # decoded at a time
 SMOOTH_FRAMES = 11  # 0.2 s: a pause between words, not the closure of a stop
+
+
+PAUSE_S = 0.6
+"""A quiet stretch of this length is a pause: between words, and longer than the closure of a stop or a geminate."""
+MARGIN_S = 0.2
+"""Kept of the pause before and after speech: quiet onsets and ends of words are in it."""
+_QUIETEST_SHARE = 10  # percentile of the frames that gives the level of the background
+_ABOVE_BACKGROUND_DB, _BELOW_SPEECH_DB, _LEAST_RANGE_DB = 6.0, 40.0, 15.0
+_LOUD_SHARE = 95  # percentile of the frames that gives the level of speech
+_FLOOR = 1e-12  # -120 dBFS
+_STEADY_DB = 5.0
+"""A piece whose frames differ by less, between the 10th and the 90th percentile, is noise: speech has syllables."""
+_STEADY_S = 1.0  # shorter pieces are not judged by it
+
+
+def speech_pieces(samples: np.ndarray, sample_rate: int, longest_s: float = 20.0) -> list[tuple[int, int]]:
+    """Pieces (start, end) in samples that hold the speech of a recording, in order, none longer than `longest_s`.
+
+    A frame is quiet if it is at most 6 dB above the background (the 10th percentile of the frames) or more than 40 dB below
+    the loud ones (the 95th). PAUSE_S of quiet frames are cut out, but for MARGIN_S at each side of the speech. Steady
+    noise without any speech is no piece; a recording without pauses is cut by `cut_at_pauses` alone.
+    """
+    frame = max(1, int(FRAME_S * sample_rate))
+    n_frames = len(samples) // frame
+    if n_frames < PAUSE_S / FRAME_S:
+        return cut_at_pauses(samples, sample_rate, longest_s)
+    power = np.square(samples[: n_frames * frame].reshape(n_frames, frame)).mean(axis=1)
+    level = 10 * np.log10(power + _FLOOR)
+    background, loud = np.percentile(level, _QUIETEST_SHARE), np.percentile(level, _LOUD_SHARE)
+    limit = max(min(background + _ABOVE_BACKGROUND_DB, loud - _LEAST_RANGE_DB), loud - _BELOW_SPEECH_DB)
+    is_loud = np.flatnonzero(level > limit)
+    if not len(is_loud):
+        return []
+    gap, margin = round(PAUSE_S / FRAME_S), round(MARGIN_S / FRAME_S)
+    breaks = np.flatnonzero(np.diff(is_loud) > gap)
+    firsts, lasts = is_loud[[0, *(breaks + 1)]], is_loud[[*breaks, -1]]
+    pieces: list[tuple[int, int]] = []
+    for first, last in zip(firsts.tolist(), lasts.tolist(), strict=True):
+        levels = level[first : last + 1]
+        if len(levels) * FRAME_S >= _STEADY_S and np.ptp(np.percentile(levels, (10, 90))) < _STEADY_DB:
+            continue
+        start = 0 if first <= gap else max(0, first - margin) * frame
+        end = len(samples) if last >= n_frames - 1 - gap else min(n_frames, last + 1 + margin) * frame
+        pieces += [
+            (start + inner, start + outer) for inner, outer in cut_at_pauses(samples[start:end], sample_rate, longest_s)
+        ]
+    return pieces
 
 
 def cut_at_pauses(samples: np.ndarray, sample_rate: int, longest_s: float = 20.0) -> list[tuple[int, int]]:
