@@ -3,7 +3,7 @@ PYTHON ?= python3
 OUT ?= demo
 BIN := .venv/bin
 
-.PHONY: install demo test test-fast lint wheel docs clean
+.PHONY: install demo test test-fast lint docs clean
 
 install: .venv/demo.installed
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -50,7 +51,8 @@ def train(
     if find_lr:
         return _find(settings, out, force)
     with ConsoleReporter() as report:
-        run = train_model(settings, out, report, force, resume)
+        worker = [sys.executable, "-m", "anadil.cli.main", *sys.argv[1:]]
+        run = train_model(settings, out, report, force, resume, worker)
     name = "best" if run.best else "last"
     if is_first():  # torchrun starts several processes
         report.say(f"\n{run.minutes:.1f} minutes; next: anadil export {out / name} --out {out / 'exported'}")

@@ -45,9 +45,7 @@ class ConformerSettings(BaseModel):
     d_model: int = Field(176, ge=2)
     n_heads: int = Field(4, ge=1)
     ff_expansion_factor: int = Field(4, ge=1)
-    feat_out: int = (
-        -1
-    )  # width of the encoder's output, by a projection after the last layer; -1: d_model, no projection
+    feat_out: int = -1  # width of the encoder's output, after a projection; -1: d_model, without projection
     use_bias: bool = True
     subsampling: Literal["striding", "dw_striding", "vggnet", "stacking", "stacking_norm"] = "striding"
     subsampling_factor: int = Field(4, ge=1)

@@ -412,8 +412,8 @@ class Block(nn.Module):
         y, y_mask = _run(self.mconv, xs[-1], mask)
         for projection, x in zip(self.res, xs, strict=False):
             assert isinstance(projection, nn.ModuleList)
-            other = _run(projection, x, mask)[0]
-            y = y + other if self.mode == "add" else torch.maximum(y, other)
+            residual = _run(projection, x, mask)[0]
+            y = y + residual if self.mode == "add" else torch.maximum(y, residual)
         y = y + xs[-1] if self.adds_input else y
         return upsample(self.dropout(self.activation(y)), y_mask, self.upsample)
 
@@ -441,8 +441,8 @@ class Block(nn.Module):
             assert isinstance(projection, nn.ModuleList)
             conv, norm = projection
             assert isinstance(conv, MaskedConv) and isinstance(norm, nn.BatchNorm2d)
-            other = batch_norm(pointwise(x, conv.conv), norm)
-            y = y + other if self.mode == "add" else torch.maximum(y, other)
+            residual = batch_norm(pointwise(x, conv.conv), norm)
+            y = y + residual if self.mode == "add" else torch.maximum(y, residual)
         y = activate(y + xs[-1] if self.adds_input else y, self.activation, self.dropout, y_frames)
         return (y, y_frames) if self.upsample == 1 else upsample_time_major(y, y_frames, self.upsample)
 

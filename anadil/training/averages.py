@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from anadil.errors import AnadilError
 from anadil.files import whole_file
 from anadil.training.config import TrainingSettings
-from anadil.training.distributed.sharding import local, part_of, whole
+from anadil.training.distributed.sharding import full_state, local_shard, shard_like
 from anadil.training.run import EPOCHS
 
 SPARE = 3
@@ -48,8 +48,8 @@ class Averages:
         averaged, current = [], []
         for name, tensor in self.network.state_dict().items():
             if tensor.is_floating_point():
-                averaged.append(local(self.ema[name]))
-                current.append(local(tensor))
+                averaged.append(local_shard(self.ema[name]))
+                current.append(local_shard(tensor))
             else:
                 self.ema[name].copy_(tensor)  # the batch counts of batch norms
         torch._foreach_lerp_(averaged, current, share)
@@ -77,9 +77,9 @@ class Averages:
         return found
 
     def over(self, network: nn.Module, first: bool) -> Averages:
-        """The same of a `network` that holds the weights whole, for the first process; all are to call it together."""
+        """Return the averages for an unsharded `network`, on rank 0. All ranks must call it."""
         other = copy.copy(self)
-        other.network, other.ema = network, whole(self.ema, first)
+        other.network, other.ema = network, full_state(self.ema, first)
         return other
 
     @contextmanager
@@ -99,7 +99,7 @@ class Averages:
         """Restore the moving average from a checkpoint."""
         if self.ema is not None and ema is not None:
             for name, tensor in ema.items():
-                self.ema[name].copy_(part_of(tensor, self.ema[name]))
+                self.ema[name].copy_(shard_like(tensor, self.ema[name]))
 
     def _file(self, epoch: int) -> Path:
         return self.folder / f"epoch-{epoch:05d}.safetensors"

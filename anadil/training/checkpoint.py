@@ -20,7 +20,7 @@ from anadil.errors import AnadilError
 from anadil.files import sweep, whole_file
 from anadil.training.averages import Averages
 from anadil.training.config import Config
-from anadil.training.distributed.sharding import part_of, whole
+from anadil.training.distributed.sharding import full_state, shard_like
 from anadil.training.distributed.workers import gathered
 from anadil.training.learner import Learner, reseed
 from anadil.training.optimizers import restore_optimizer
@@ -80,9 +80,9 @@ def save_checkpoint(state_of: Resumable) -> None:
             "last": asdict(run.last) if run.last else None,
             "elapsed_s": time.monotonic() - run.started,
         },
-        "network": whole(learner.data.acoustic.network.state_dict(), first),
-        "optimizer": whole(learner.optimizer.state_dict(), first),
-        "ema": whole(state_of.averages.ema, first),
+        "network": full_state(learner.data.acoustic.network.state_dict(), first),
+        "optimizer": full_state(learner.optimizer.state_dict(), first),
+        "ema": full_state(state_of.averages.ema, first),
         "precision": learner.fabric.strategy.precision.state_dict(),  # the loss scaler of float16
         "generators": gathered(learner.fabric, _generators(learner)),  # of each process
     }
@@ -112,7 +112,7 @@ def restore_checkpoint(state_of: Resumable) -> list[str]:
         sweep(run.out)
         sweep(run.out / CHECKPOINTS)
     own = learner.data.acoustic.network.state_dict()
-    cut = {name: part_of(tensor, own[name]) if name in own else tensor for name, tensor in state["network"].items()}
+    cut = {name: shard_like(tensor, own[name]) if name in own else tensor for name, tensor in state["network"].items()}
     learner.data.acoustic.network.load_state_dict(cut)
     restore_optimizer(learner.optimizer, state["optimizer"])
     state_of.averages.restore(state["ema"])

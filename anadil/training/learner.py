@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from lightning_fabric import Fabric
 from lightning_fabric.plugins.precision import MixedPrecision, Precision
+from lightning_fabric.strategies.ddp import DDPStrategy
 from torch import nn
 from torch.optim import Optimizer
 
@@ -17,8 +18,14 @@ from anadil.models.acoustic import AcousticModel
 from anadil.models.hugging_face.network import W2vBertSettings, Wav2Vec2Settings
 from anadil.models.quartznet import QuartzNetSettings
 from anadil.training.config import Config, TrainingSettings
-from anadil.training.distributed.sharding import filled, fsdp, same_weights, whole, without_weights
-from anadil.training.distributed.workers import ddp, members
+from anadil.training.distributed.sharding import (
+    broadcast_weights,
+    empty_copy,
+    fsdp_strategy,
+    full_state,
+    with_weights,
+)
+from anadil.training.distributed.workers import TIMEOUT, world_shape
 from anadil.training.monitoring.report import Reporter
 from anadil.training.optimizers import Pull, build_optimizer
 from anadil.training.prepare import Prepared
@@ -52,16 +59,16 @@ def with_whole_weights(learner: Learner) -> Learner:
     fabric, data = learner.fabric, learner.data
     if learner.unsharded_model is None:
         return learner
-    state = whole(data.acoustic.network.state_dict(), fabric.is_global_zero)
+    state = full_state(data.acoustic.network.state_dict(), fabric.is_global_zero)
     if not fabric.is_global_zero:
         return learner
-    return replace(learner, data=replace(data, acoustic=filled(learner.unsharded_model, state, fabric.device)))
+    return replace(learner, data=replace(data, acoustic=with_weights(learner.unsharded_model, state, fabric.device)))
 
 
 def make_fabric(config: Config, alone: bool = False) -> Fabric:
     """Return Fabric for the device or devices and the precision of `config`. `alone`: one device, whatever it says."""
     settings = config.training
-    n_devices, n_machines = (1, 1) if alone else members(settings)
+    n_devices, n_machines = (1, 1) if alone else world_shape(settings)
     if n_devices * n_machines == 1:
         return Fabric(accelerator=settings.accelerator, devices=1, plugins=_precision(config))
     # some parameters may get no gradient: wav2vec 2.0 has frozen convolutions and layer drop; a source is not read yet
@@ -71,7 +78,9 @@ def make_fabric(config: Config, alone: bool = False) -> Fabric:
         accelerator=settings.accelerator,
         devices=n_devices,
         num_nodes=n_machines,
-        strategy=fsdp(n_devices * n_machines) if settings.strategy == "fsdp" else ddp(may_skip),
+        strategy=fsdp_strategy(n_devices * n_machines)
+        if settings.strategy == "fsdp"
+        else DDPStrategy(timeout=TIMEOUT, find_unused_parameters=may_skip),
         plugins=_precision(config),
     )
     fabric.launch()
@@ -94,9 +103,9 @@ def assemble(fabric: Fabric, data: Prepared) -> Learner:
     """
     init, settings = data.config.init, data.config.training
     sharded = settings.strategy == "fsdp" and fabric.world_size > 1
-    unsharded_model = without_weights(data.acoustic) if sharded else None
+    unsharded_model = empty_copy(data.acoustic) if sharded else None
     if sharded:
-        same_weights(fabric, data.acoustic)
+        broadcast_weights(fabric, data.acoustic)
     if fabric.world_size > 1 and fabric.device.type == "cuda":
         nn.SyncBatchNorm.convert_sync_batchnorm(data.acoustic)  # type: ignore[no-untyped-call]
     pulled = data.start.loaded if init is not None and init.l2_sp > 0 and data.start is not None else ()

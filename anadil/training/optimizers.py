@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 
 from anadil.training.config import TrainingSettings
-from anadil.training.distributed.sharding import local, part_of, sums
+from anadil.training.distributed.sharding import full_sums, local_shard, shard_like
 from anadil.training.transfer.freezing import frozen_names, is_frozen, lr_factors
 from anadil.training.transfer.settings import InitSettings
 
@@ -46,7 +46,7 @@ class NovoGrad(Optimizer):
         for group in self.param_groups:
             beta1, beta2 = group["betas"]
             weights = [weight for weight in group["params"] if weight.grad is not None]
-            norms = sums([weight.grad.square() for weight in weights]) if weights else ()
+            norms = full_sums([weight.grad.square() for weight in weights]) if weights else ()
             for weight, norm_squared in zip(weights, norms, strict=True):
                 state = self.state[weight]
                 if not state:
@@ -54,7 +54,7 @@ class NovoGrad(Optimizer):
                     state["first"] = torch.zeros_like(weight)
                 else:
                     state["second"].mul_(beta2).add_(norm_squared, alpha=1 - beta2)
-                mine, gradient, first = local(weight), local(weight.grad), local(state["first"])
+                mine, gradient, first = local_shard(weight), local_shard(weight.grad), local_shard(state["first"])
                 direction = gradient / (state["second"].sqrt() + group["eps"]) + group["weight_decay"] * mine
                 first.mul_(beta1).add_(direction)
                 mine.sub_(group["lr"] * first)
@@ -90,7 +90,10 @@ def restore_optimizer(optimizer: Optimizer, state: Mapping[str, Any]) -> None:
     """Load the `state_dict` of an unsharded optimiser; each process takes its part of the moments."""
     weights = [weight for group in optimizer.param_groups for weight in group["params"]]
     moments = {
-        i: {name: part_of(one, weights[i]) if one.shape == weights[i].shape else one for name, one in of_weight.items()}
+        i: {
+            name: shard_like(one, weights[i]) if one.shape == weights[i].shape else one
+            for name, one in of_weight.items()
+        }
         for i, of_weight in state["state"].items()
     }
     optimizer.load_state_dict({**state, "state": moments})
@@ -120,7 +123,7 @@ class Pull:
         parameters = dict(network.named_parameters())
         self.strength = strength
         self.start = {
-            parameters[name]: local(part_of(tensor.to(parameters[name].device), parameters[name]))
+            parameters[name]: local_shard(shard_like(tensor.to(parameters[name].device), parameters[name]))
             for name, tensor in start.items()
         }
 
@@ -130,7 +133,7 @@ class Pull:
         for group in optimizer.param_groups:
             for weight in group["params"]:
                 if weight.grad is not None and weight in self.start:
-                    local(weight).sub_(group["lr"] * self.strength * (local(weight) - self.start[weight]))
+                    local_shard(weight).sub_(group["lr"] * self.strength * (local_shard(weight) - self.start[weight]))
 
 
 def learning_rate(settings: TrainingSettings, step: int, progress: float) -> float:

@@ -21,7 +21,7 @@ from anadil.training.averages import PLAIN, Averages, describe
 from anadil.training.checkpoint import Resumable, identity_of, restore_checkpoint, save_checkpoint
 from anadil.training.config import Config
 from anadil.training.distributed.sharding import refuse_layerdrop, refuse_unshardable
-from anadil.training.distributed.workers import agree, is_first, members, pieces_of, share_of, together
+from anadil.training.distributed.workers import is_first, launch, split_batch, sync_clock_and_stop, world_shape
 from anadil.training.learner import Learner, add_adapters, assemble, make_fabric, with_whole_weights
 from anadil.training.monitoring.diagnosis import watch
 from anadil.training.monitoring.logs import (
@@ -45,11 +45,19 @@ from anadil.training.transfer.weights import pull_to_start, save
 from anadil.training.validation import validate
 
 
-def train(config: Config, out: Path, report: Reporter | None = None, force: bool = False, resume: bool = False) -> Run:
+def train(
+    config: Config,
+    out: Path,
+    report: Reporter | None = None,
+    force: bool = False,
+    resume: bool = False,
+    worker_command: Sequence[str] = (),
+) -> Run:
     """Train as `config` says and write `out`/best, last, metrics.csv and tensorboard.
 
     With `resume`, an interrupted run in `out` goes on; on a CPU its weights become, bit by bit, those of a run that
     was never interrupted (unless `max_minutes` lets the clock decide). Without `report` nothing is shown.
+    `worker_command` starts this program once more, for each further one of `training.devices`; torchrun does without.
     Raises AnadilError if the data cannot be used, `out` holds a run already, or training breaks; KeyboardInterrupt
     after Ctrl-C, with `last` written.
     """
@@ -57,8 +65,8 @@ def train(config: Config, out: Path, report: Reporter | None = None, force: bool
     if is_first() and not resume:
         refuse_run(out, force)
     refuse_loggers(config.training.loggers)
-    refuse_unshardable(config.training, math.prod(members(config.training)))
-    with together(config.training, report):
+    refuse_unshardable(config.training, math.prod(world_shape(config.training)))
+    with launch(config.training, report, worker_command):
         learner = _set_up(config, out, report, resume)
         with Logs(out, enabled=learner.fabric.is_global_zero) as logs, stop_on_interrupt() as stop:
             return _fit(learner, logs, out, stop, report, resume)
@@ -73,14 +81,14 @@ def _fit(learner: Learner, logs: Logs, out: Path, stop: Stop, report: Reporter, 
     run = Run(out, total_steps, data.hours, count_parameters(data.acoustic), settings.checkpoint_minutes)
     resumable = Resumable(learner, averages, run, identity_of(data.config, data.train, data.valid))
     _start(resumable, logs, report, resume)
-    agree(fabric, run, stop)
+    sync_clock_and_stop(fabric, run, stop)
     while not run.finished(settings):
         _begin_epoch(learner, loader, run)
         stopwatch = Stopwatch(run, loader)
         for micro_batches, n_dummies in _steps(learner, loader, run):
             take_step(learner, micro_batches, run, report, n_dummies)
             averages.after_step(run.step)
-            stopping, checkpoint_due = agree(fabric, run, stop)
+            stopping, checkpoint_due = sync_clock_and_stop(fabric, run, stop)
             report.progress("training", run.progress(settings.max_minutes), 1.0, _note(run))
             if stopping or checkpoint_due:
                 _checkpoint(resumable, report)
@@ -93,7 +101,7 @@ def _fit(learner: Learner, logs: Logs, out: Path, stop: Stop, report: Reporter, 
         results = _validate_and_save(learner, averages, valid_loader, run, report)
         samples = describe_samples(results[PLAIN], run) if results else None
         logs.epoch(metrics_row(learner, run, pace, results), samples, run.step)
-        agree(fabric, run, stop)
+        sync_clock_and_stop(fabric, run, stop)
         _report_data(data, loader, run, report)
         try:
             if results:
@@ -151,13 +159,13 @@ def _begin_epoch(learner: Learner, loader: Loader, run: Run) -> None:
 def _steps(learner: Learner, loader: Loader, run: Run) -> Iterator[tuple[Sequence[Batch], int]]:
     """This process's micro-batches of each step that is left in the epoch, and how many of them are dummies."""
     fabric = learner.fabric
-    shares = [
-        share_of(batch, fabric.global_rank, fabric.world_size, learner.settings.accumulate)
+    steps = [
+        split_batch(batch, fabric.global_rank, fabric.world_size, learner.settings.accumulate)
         for batch in plan_steps(learner.data, run.epoch)[run.batch :]
     ]
-    batches = loader.batches([piece for share in shares for piece in share.pieces], run.epoch)
-    for share, pieces in pieces_of(batches, shares):
-        yield pieces, share.idle
+    loaded = iter(loader.batches([indices for micro_batches, _ in steps for indices in micro_batches], run.epoch))
+    for micro_batches, n_dummies in steps:
+        yield [next(loaded) for _ in micro_batches], n_dummies
 
 
 def _validate_and_save(

@@ -88,18 +88,18 @@ def test_an_exported_graph_agrees_with_pytorch_in_any_batch_and_length(tmp_path:
         assert_agrees(tmp_path / "out", model.acoustic, *probe_batch(model.acoustic.sample_rate, durations, seed))
 
 
-def test_company_and_padding_change_nothing(exported: Path) -> None:
+def test_batch_and_padding_change_nothing(exported: Path) -> None:
     waveforms, counts = probe_batch(16000, [1.5, 0.4])
     both, frame_counts = run_onnx(exported, waveforms, counts)
     short, (count,) = run_onnx(exported, waveforms[1:, : counts[1]], counts[1:])
     assert frame_counts[1] == count
     np.testing.assert_allclose(both[1, :count], short[0, :count], atol=1e-4)
     noisy = waveforms.copy()
-    noisy[1, counts[1] :] = 0.5  # what lies beyond the count is not heard
+    noisy[1, counts[1] :] = 0.5  # padding does not change the output
     np.testing.assert_allclose(run_onnx(exported, noisy, counts)[0][1, :count], short[0, :count], atol=1e-4)
 
 
-def test_an_exported_model_hears_what_its_model_folder_hears(micro: Path, exported: Path) -> None:
+def test_an_exported_model_recognises_the_same_as_its_model_folder(micro: Path, exported: Path) -> None:
     acoustic = load_model(micro / "run/best").acoustic
     waveforms, counts = probe_batch(16000, [2.0, 1.1])
     assert_agrees(exported, acoustic, waveforms, counts)
@@ -226,7 +226,7 @@ def test_verify_returns_the_largest_difference(tmp_path: Path) -> None:
 def test_an_existing_folder_is_refused_and_replaced_with_force(tmp_path: Path, micro: Path) -> None:
     out = tmp_path / "out"
     out.mkdir()
-    export_folder(micro / "run/best", out)  # an empty folder is nothing to lose
+    export_folder(micro / "run/best", out)  # an empty folder may be replaced
     before = {path.name: path.read_bytes() for path in out.iterdir()}
     (out / "notes.txt").write_text("mine")
     with pytest.raises(AnadilError, match=r"exists already\n.*--force"):

@@ -59,7 +59,7 @@ def test_a_saved_model_is_the_same_model(folder: Path) -> None:
     assert (folder / CARD).read_text(encoding="utf-8") == "# card ğ"
 
 
-def test_augmentation_sees_the_features(folder: Path) -> None:
+def test_augmentation_gets_the_features(folder: Path) -> None:
     acoustic = load_model(folder).acoustic
     silenced, counts = acoustic(WAVEFORM, COUNT, augment=lambda features, counts: (features * 0, counts))
     expected, _ = acoustic.network(torch.zeros(1, 8, 50), torch.tensor([50]))
@@ -110,7 +110,7 @@ def test_a_config_that_does_not_fit_is_an_error(folder: Path, change: dict[str, 
         load_model(folder)
 
 
-def test_a_model_of_when_small_was_the_default_is_read(folder: Path) -> None:
+def test_a_model_saved_when_small_was_the_default_is_read(folder: Path) -> None:
     for preset in ("small", "small-2d"):
         acoustic = AcousticModel(FeatureSettings(), QuartzNetSettings(preset=preset), 2)
         saved = {"model": {"kind": "quartznet", "preset": None, "blocks": None}, "tokenizer": {"labels": [" ", "a"]}}
@@ -150,7 +150,7 @@ def test_failure_while_saving_keeps_the_previous_model(
     assert not folder.exists()
 
 
-def test_a_family_that_is_not_known_is_named_with_those_that_are(folder: Path) -> None:
+def test_an_unknown_family_is_named_with_the_known_ones(folder: Path) -> None:
     config = yaml.safe_load((folder / CONFIG).read_text(encoding="utf-8"))
     config["model"] = {"kind": "whisper"}
     (folder / CONFIG).write_text(yaml.safe_dump(config), encoding="utf-8")

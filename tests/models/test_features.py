@@ -77,11 +77,11 @@ def test_a_filter_weighs_each_frequency_by_its_distance_from_the_centre() -> Non
 
 
 @pytest.mark.parametrize("normalize", ["per_feature", "all_features", "none"])
-def test_padding_and_company_change_nothing(normalize: str) -> None:
+def test_padding_and_batch_change_nothing(normalize: str) -> None:
     generator = torch.Generator().manual_seed(0)
     log_mel = LogMel(FeatureSettings.model_validate({"normalize": normalize, "window_size": 0.04, "dither": 0})).train()
     counts = torch.tensor([8000, 3333, 160, 0])  # the last windows reach beyond the utterance
-    batch = torch.randn(4, 8000, generator=generator) / 10  # what lies beyond an utterance is noise, not zeros
+    batch = torch.randn(4, 8000, generator=generator) / 10  # padding is noise, not zeros
     features, frame_counts = log_mel(batch, counts)
     assert frame_counts.tolist() == [50, 20, 1, 0]
     for row, waveform, n, n_frames in zip(features, batch, counts.tolist(), frame_counts.tolist(), strict=True):
@@ -133,7 +133,7 @@ def test_half_precision_training_computes_features_in_full() -> None:
         ({"n_fft": 256}, "n_fft 256 is shorter than the window of 320 samples"),
         ({"window_stride": 0.00001}, "shorter than one sample"),
         ({"low_hz": 8000}, "low_hz 8000.0 is not below high_hz 8000.0"),
-        ({"high_hz": 8001}, "high_hz"),  # bands that hear nothing
+        ({"high_hz": 8001}, "high_hz"),  # bands above half the sample rate
     ],
 )
 def test_sizes_that_do_not_agree_are_refused(settings: dict[str, float], what: str) -> None:
@@ -150,7 +150,7 @@ def test_sizes_that_do_not_agree_are_refused(settings: dict[str, float], what: s
     ],
     ids=str,
 )
-def test_training_hears_what_the_exported_graph_computes(settings: dict[str, float | str]) -> None:
+def test_training_features_equal_those_of_the_exported_graph(settings: dict[str, float | str]) -> None:
     log_mel = LogMel(FeatureSettings.model_validate(settings | {"dither": 0.0}))
     waveforms, counts = 0.1 * torch.randn(3, 9000), torch.tensor([9000, 5000, 300])
     wanted, wanted_counts = log_mel.eval()(waveforms, counts)

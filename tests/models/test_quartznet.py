@@ -27,7 +27,7 @@ N_MELS, N_LABELS = 10, 5
 
 
 def tiny(settings: QuartzNetSettings = TINY) -> QuartzNet:
-    """With batch-norm statistics as after training."""
+    """A network with batch-norm statistics as after training."""
     torch.manual_seed(0)
     network = QuartzNet(settings, N_MELS, N_LABELS).eval()
     for module in network.modules():
@@ -103,7 +103,7 @@ def test_a_block_without_projection_keeps_its_channels() -> None:
 
 
 @pytest.mark.parametrize(("settings", "downsampling", "upsampling"), [(TINY, 8, 1), (STEMMED, 8, 4)])
-def test_frames_are_counted_as_the_network_makes_them(
+def test_frame_counts_match_the_networks_output(
     settings: QuartzNetSettings, downsampling: int, upsampling: int
 ) -> None:
     network, lengths = tiny(settings), torch.arange(1, 80)
@@ -124,7 +124,7 @@ def test_upsampled_frames_share_the_channels() -> None:
 @pytest.mark.parametrize("settings", [TINY, STEMMED])
 def test_padding_and_batch_change_nothing(settings: QuartzNetSettings) -> None:
     network = tiny(settings)
-    features = torch.randn(4, N_MELS, 70)  # what lies beyond an utterance is noise, not zeros
+    features = torch.randn(4, N_MELS, 70)  # padding is noise, not zeros
     lengths = [70, 41, 8, 1]
     log_probs, counts = network(features, torch.tensor(lengths))
     for row, one, length, count in zip(log_probs, features, lengths, counts.tolist(), strict=True):

@@ -149,7 +149,7 @@ def test_other_networks_and_other_uses_keep_the_usual_layout(settings: dict[str,
 
 
 @pytest.mark.parametrize("name", ["small-2d", "citrinet", "dense, looking ahead"])
-def test_half_precision_is_of_the_products_alone(name: str) -> None:
+def test_only_matrix_products_are_in_half_precision(name: str) -> None:
     """What a CPU gains from bfloat16 are matrix products; sums, norms, weights and gradients stay as they are."""
     torch.manual_seed(0)
     network = QuartzNet(QuartzNetSettings.model_validate(NETWORKS[name]), N_MELS, N_LABELS).train()

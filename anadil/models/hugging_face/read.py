@@ -76,7 +76,7 @@ def read_hugging_face(source: str, language: str = "und", adapter: str | None = 
     notes: list[str] = []
     rows = [0]
     if has_head:
-        # with several vocabulary_languages, one pad_token_id stands for all their vocabularies
+        # with several languages, one pad_token_id stands for all their vocabularies
         blank_id = config.get("pad_token_id") if not vocabulary_languages(tokens) else None
         vocabulary = read_vocabulary(file, source, adapter, len(model.lm_head.weight), blank_id, language)
         labels, rows, notes = vocabulary.labels, vocabulary.rows, vocabulary.notes

@@ -1,8 +1,8 @@
-"""FSDP (Zhao et al., arXiv:2304.11277): of every weight, its gradient and its moments each process holds a part.
+"""FSDP (Zhao et al., arXiv:2304.11277): each rank holds a shard of every weight, its gradient and its moments.
 
-A block of the encoder is put together when it is heard and taken apart again, then once more on the way back; all
-else (features, subsampling, head) is put together once a step. What leaves the processes, a model or a checkpoint, is
-whole, so that nothing which is written tells how many there were.
+A block of the encoder is gathered for its forward pass, freed, and gathered again for its backward pass; everything else
+(features, subsampling, head) is gathered once a step. Models and checkpoints hold full weights, so they do not depend on
+the number of processes that wrote them.
 """
 
 from __future__ import annotations
@@ -29,60 +29,62 @@ from anadil.training.distributed.workers import TIMEOUT
 
 
 def refuse_unshardable(settings: TrainingSettings, n_processes: int) -> None:
-    """Raise AnadilError if `training.strategy: fsdp` cannot do what `settings` ask for."""
+    """Raise AnadilError if `training.strategy` is fsdp and other settings exclude it."""
     if settings.strategy != "fsdp":
         return
-    found = {
-        "this is one process, and it takes several to share a model out\n"
+    problem_if = {
+        "this is one process, and a model is sharded over several\n"
         "  next: training.devices=2 (or torchrun), or training.strategy=ddp": n_processes == 1,
-        "training.precision 16-mixed has a scaler that does not know of shards\n"
+        "training.precision 16-mixed needs a loss scaler, which does not support shards\n"
         "  next: training.precision=bf16-mixed, or 32-true": settings.precision == "16-mixed",
-        "training.batch_seconds auto is found by trying the whole model on one device\n"
-        "  next: give seconds (to go on with a run, those of its batch_seconds.txt)": settings.batch_seconds == "auto",
+        "training.batch_seconds auto is measured with the full model on one device\n"
+        "  next: give seconds (to resume a run, those of its batch_seconds.txt)": settings.batch_seconds == "auto",
     }
-    problems = [f"training.strategy fsdp: {problem}" for problem, there in found.items() if there]
+    problems = [f"training.strategy fsdp: {problem}" for problem, applies in problem_if.items() if applies]
     if problems:
         raise AnadilError("\n".join(problems))
 
 
 def refuse_layerdrop(config: Config) -> None:
-    """The same for the model, once it is known."""
+    """Raise AnadilError if `training.strategy` is fsdp and the model skips layers at random."""
     model = config.model
     layerdrop = model.layerdrop if isinstance(model, Wav2Vec2Settings | W2vBertSettings) else 0.0
     if config.training.strategy == "fsdp" and layerdrop > 0:
         raise AnadilError(
-            f"training.strategy fsdp: with model.layerdrop {layerdrop:g} each process would leave out other layers, but "
-            "all are needed to put a layer together\n"
+            f"training.strategy fsdp: with model.layerdrop {layerdrop:g} each process would skip other layers, but "
+            "all processes are needed to gather a layer\n"
             f"  next: model.kind={model.kind} model.layerdrop=0, or training.strategy=ddp"
         )
 
 
-def fsdp(n_processes: int) -> ModelParallelStrategy:
+def fsdp_strategy(n_processes: int) -> ModelParallelStrategy:
+    """Return Fabric's strategy for FSDP over all processes."""
     return ModelParallelStrategy(_shard, data_parallel_size=n_processes, tensor_parallel_size=1, timeout=TIMEOUT)
 
 
-def same_weights(fabric: Fabric, acoustic: AcousticModel) -> None:
-    """Those of the first process, for all: what DDP does by itself."""
+def broadcast_weights(fabric: Fabric, acoustic: AcousticModel) -> None:
+    """Copy the weights of rank 0 to all ranks, as DDP does by itself."""
     for tensor in acoustic.network.state_dict().values():
-        sent = tensor.to(fabric.device)
-        torch.distributed.broadcast(sent, 0)
-        tensor.copy_(sent)
+        on_device = tensor.to(fabric.device)
+        torch.distributed.broadcast(on_device, 0)
+        tensor.copy_(on_device)
 
 
 def _shard(acoustic: AcousticModel, mesh: DeviceMesh) -> AcousticModel:
     mesh = mesh["data_parallel"]
     for block in _blocks(acoustic.network):
         fully_shard(block, mesh=mesh)
-        if isinstance(block, Block):  # its other way forward
+        if isinstance(block, Block):  # called by this method as well as by `forward`
             register_fsdp_forward_method(block, "time_major")
     fully_shard(acoustic, mesh=mesh)
     return acoustic
 
 
 def _blocks(network: QuartzNet | Conformer | HuggingFace) -> list[nn.Module]:
-    """What is sharded by itself: a `Block` of QuartzNet and its relatives, a `Layer` of a Conformer, a layer of transformers.
+    """Return the modules that are sharded one by one: `Block` of QuartzNet and its relatives, `Layer` of a Conformer, a
+    layer of transformers.
 
-    None if the blocks share a parameter (position biases of a Conformer): then the model is put together as a whole.
+    The list is empty if they share a parameter (position biases of a Conformer): then the model is gathered as a whole.
     """
     encoder: Any = network.encoder
     blocks = list(
@@ -92,56 +94,57 @@ def _blocks(network: QuartzNet | Conformer | HuggingFace) -> list[nn.Module]:
         if isinstance(network, HuggingFace)
         else encoder.encoder
     )
-    owned = [parameter for block in blocks for parameter in block.parameters()]
-    return blocks if len(set(owned)) == len(owned) else []
+    parameters = [parameter for block in blocks for parameter in block.parameters()]
+    return blocks if len(set(parameters)) == len(parameters) else []
 
 
-def local(tensor: Tensor) -> Tensor:
-    """This process's part, to be read or changed number by number."""
+def local_shard(tensor: Tensor) -> Tensor:
+    """Return this rank's shard as a plain tensor that shares its memory; return a tensor that is not sharded as it is."""
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
-def sums(tensors: list[Tensor]) -> Tensor:
-    """The sum of each: (tensors,)."""
-    found = torch.stack([local(tensor).sum() for tensor in tensors])
+def full_sums(tensors: list[Tensor]) -> Tensor:
+    """Return the sum of each full tensor: (tensors,). All ranks must call it."""
+    sums = torch.stack([local_shard(tensor).sum() for tensor in tensors])
     if isinstance(tensors[0], DTensor):
-        torch.distributed.all_reduce(found, group=tensors[0].device_mesh.get_group())
-    return found
+        torch.distributed.all_reduce(sums, group=tensors[0].device_mesh.get_group())
+    return sums
 
 
-def whole(value: Any, keep: bool) -> Any:
-    """A nested state with its shards put together, on the CPU, for those that are to `keep` it; what is whole stays.
+def full_state(value: Any, keep: bool) -> Any:
+    """Return a nested state with its shards replaced by full tensors on the CPU, or by None where `keep` is false.
 
-    All processes are to call it together.
+    All ranks must call it. Other values stay as they are.
     """
     if isinstance(value, DTensor):
         full = value.full_tensor()
         return full.cpu() if keep else None
     if isinstance(value, dict):
-        return {key: whole(one, keep) for key, one in value.items()}
+        return {key: full_state(item, keep) for key, item in value.items()}
     return value
 
 
-def part_of(value: Tensor, like: Tensor) -> Tensor:
-    """`value` cut as `like` is."""
+def shard_like(full: Tensor, like: Tensor) -> Tensor:
+    """Return `full` sharded as `like` is, or as it is if `like` is not sharded."""
     if not isinstance(like, DTensor):
-        return value
+        return full
     mesh = like.device_mesh
-    chunks = value.to(like.device).chunk(mesh.size())
-    mine = chunks[mesh.get_local_rank()] if mesh.get_local_rank() < len(chunks) else chunks[0][:0]
+    chunks = full.to(like.device).chunk(mesh.size())
+    shard = chunks[mesh.get_local_rank()] if mesh.get_local_rank() < len(chunks) else chunks[0][:0]
     return DTensor.from_local(
-        mine, mesh, like.placements, run_check=False, shape=like.shape, stride=like.stride()
-    )  # DTensor's own function for it would also exchange random numbers
+        shard, mesh, like.placements, run_check=False, shape=like.shape, stride=like.stride()
+    )  # PyTorch's `distribute_tensor` would also exchange random numbers
 
 
-def without_weights(acoustic: AcousticModel) -> AcousticModel:
-    """A copy that takes no memory until it is `filled`."""
-    empty = {id(one): nn.Parameter(one.detach().to("meta"), one.requires_grad) for one in acoustic.parameters()}
-    return copy.deepcopy(acoustic, empty)
+def empty_copy(acoustic: AcousticModel) -> AcousticModel:
+    """Return a copy whose parameters are on the meta device and take no memory."""
+    weights = list(acoustic.parameters())
+    on_meta = {id(weight): nn.Parameter(weight.detach().to("meta"), weight.requires_grad) for weight in weights}
+    return copy.deepcopy(acoustic, on_meta)
 
 
-def filled(hollow: AcousticModel, state: dict[str, Tensor], device: torch.device) -> AcousticModel:
-    """A copy of what `without_weights` made, with the network's weights."""
-    acoustic = copy.deepcopy(hollow)
+def with_weights(empty: AcousticModel, state: dict[str, Tensor], device: torch.device) -> AcousticModel:
+    """Return a copy of `empty_copy`'s model on `device`, with the network's weights from `state`."""
+    acoustic = copy.deepcopy(empty)
     acoustic.network.load_state_dict(state, assign=True)
     return acoustic.to(device)

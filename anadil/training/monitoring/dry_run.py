@@ -15,7 +15,7 @@ from lightning_fabric import seed_everything
 from anadil.data.batches import Loader, padded_seconds, plan_epoch
 from anadil.models.summary import count_parameters
 from anadil.training.config import Config
-from anadil.training.distributed.workers import share_of
+from anadil.training.distributed.workers import split_batch
 from anadil.training.learner import Learner, add_adapters, assemble, make_fabric
 from anadil.training.monitoring.memory import peak_memory_mb, resolve_batch_seconds
 from anadil.training.monitoring.report import Reporter, Silent
@@ -106,8 +106,8 @@ def dry_run(config: Config, out: Path, report: Reporter | None = None) -> DryRun
 
 def _step(learner: Learner, loader: Loader, indices: Sequence[int]) -> float:
     """Take a training step on the first device's share of a batch. Returns its loss."""
-    share = share_of(indices, 0, learner.settings.devices, learner.settings.accumulate)
-    pieces = [loader.load(piece) for piece in share.pieces]
+    micro_batches, _ = split_batch(indices, 0, learner.settings.devices, learner.settings.accumulate)
+    pieces = [loader.load(indices) for indices in micro_batches]
     step = gradients(learner, pieces, learner.settings.flat_start_steps > 0)
     optimizer_step(learner)  # its moments take memory too
     return step.loss

@@ -1,4 +1,4 @@
-"""wav2vec 2.0, HuBERT and w2v-BERT against transformers' own; vocabularies; what is refused."""
+"""wav2vec 2.0, HuBERT and w2v-BERT compared with transformers; vocabularies; refusals."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ ORDER = [1, 2, 3, 4, 5, 6, 7, 0]  # the blank goes last
 
 
 def batch(*lengths: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """What lies beyond an utterance is noise, not zeros."""
+    """Runs a batch whose padding is noise, not zeros."""
     waveforms = torch.full((len(lengths), max(lengths)), 0.3)
     for i, n in enumerate(lengths):
         waveforms[i, :n] = torch.from_numpy(speech(n, seed=i))
@@ -55,7 +55,7 @@ def run_model(acoustic: AcousticModel, *lengths: int) -> tuple[torch.Tensor, lis
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_log_probs_are_those_of_transformers_alone_and_in_a_batch(case: str, tmp_path: Path) -> None:
+def test_log_probs_equal_those_of_transformers_alone_and_in_a_batch(case: str, tmp_path: Path) -> None:
     theirs = write(tmp_path, case)
     acoustic = read_hugging_face(str(tmp_path)).loaded.acoustic
     found, counts = run_model(acoustic, *LENGTHS)
@@ -90,7 +90,7 @@ def test_features_of_w2v_bert_are_those_of_its_extractor(n: int) -> None:
     assert features.shape[1] == 160 and bool(torch.isfinite(features).all())
 
 
-def test_frames_are_counted_as_they_are_made() -> None:
+def test_frame_counts_match_the_output() -> None:
     for case in ("wav2vec2", "w2v-bert adapter"):
         theirs = build(case)
         kind = {"wav2vec2": Wav2Vec2Settings, "w2v-bert adapter": W2vBertSettings}[case]
@@ -115,7 +115,7 @@ def test_a_waveform_is_normalised_by_itself() -> None:
     assert torch.equal(plain[1, 0, :9003], waveforms[1, :9003])
 
 
-def test_masks_lie_behind_the_projection_and_hidden_frames_are_the_learned_vector(tmp_path: Path) -> None:
+def test_spec_augment_follows_the_projection_and_masked_frames_are_the_learned_vector(tmp_path: Path) -> None:
     write(tmp_path, "xls-r")
     acoustic = read_hugging_face(str(tmp_path)).loaded.acoustic
     seen: list[Any] = []
@@ -134,7 +134,7 @@ def test_masks_lie_behind_the_projection_and_hidden_frames_are_the_learned_vecto
     first, again = layers[0].chunk(2)
     assert torch.equal(first[:, 3:5], network.encoder.masked_spec_embed.expand(2, 2, 16))
     assert not first[:, 5:, 1].any() and first[:, 5:, 2].all() and again.all()
-    # what comes back twice from there is run_model twice
+    # a batch that augmentation returns twice gives two outputs
     assert len(log_probs) == 4 and frame_counts.tolist() == 2 * [acoustic.frame_count(n) for n in (8000, 4000)]
     torch.testing.assert_close(log_probs[2:], acoustic(*batch(8000, 4000))[0])
 
@@ -164,7 +164,7 @@ def test_mms_takes_the_adapter_and_the_head_of_a_language(tmp_path: Path) -> Non
         ("eng", "cannot load it"),
     ],
 )
-def test_a_language_that_mms_has_not(tmp_path: Path, adapter: str | None, message: str) -> None:
+def test_an_unknown_language_of_mms_is_refused(tmp_path: Path, adapter: str | None, message: str) -> None:
     write_mms(tmp_path)
     (tmp_path / "adapter.eng.safetensors").write_bytes(b"cut off")
     with pytest.raises(AnadilError, match=message):
@@ -195,7 +195,7 @@ def test_a_pickled_checkpoint_with_old_names_is_read_and_code_in_it_is_not_run(t
     assert not (tmp_path / "ran").exists()
 
 
-def test_a_base_model_has_no_head_and_what_is_left_over_is_told(tmp_path: Path) -> None:
+def test_a_base_model_has_no_head_and_unused_weights_are_reported(tmp_path: Path) -> None:
     write(
         tmp_path, "xls-r", head="ForPreTraining", num_codevectors_per_group=4, codevector_dim=8, proj_codevector_dim=8
     )
@@ -287,7 +287,7 @@ def vocabulary(folder: Path, n_rows: int, vocab: dict[str, Any], language: str =
     )
 
 
-def test_a_vocabulary_of_a_fine_tuning_with_tokens_added_behind_it(tmp_path: Path) -> None:
+def test_the_vocabulary_of_a_fine_tuned_model_with_added_tokens(tmp_path: Path) -> None:
     """As XLS-R's users write it: [UNK] and [PAD] behind the letters, <s> and </s> added, one of them without a row."""
     vocab = {"a": 1, "ş": 2, "|": 0, "[UNK]": 3, "[PAD]": 4}
     found = vocabulary(tmp_path, 6, vocab, added_tokens={"<s>": 5, "</s>": 6}, tokenizer_config={"pad_token": "[PAD]",
@@ -298,14 +298,14 @@ def test_a_vocabulary_of_a_fine_tuning_with_tokens_added_behind_it(tmp_path: Pat
     assert vocabulary(tmp_path, 6, vocab, tokenizer_config=decoder, added_tokens={}).labels == found.labels
 
 
-def test_capitals_alone_are_written_small_by_the_language(tmp_path: Path) -> None:
+def test_a_vocabulary_of_capitals_is_lower_cased_by_the_language(tmp_path: Path) -> None:
     vocab = {"<pad>": 0, "|": 1, "I": 2, "İ": 3, "'": 4}
     assert vocabulary(tmp_path, 6, vocab, "tr").labels == [" ", "ı", "i", "'", "<row_5>"]
     mixed = {"<pad>": 0, "|": 1, "I": 2, "x": 3}
     assert vocabulary(tmp_path, 4, mixed, "tr").labels == [" ", "I", "x"]
 
 
-def test_what_is_no_vocabulary(tmp_path: Path) -> None:
+def test_wrong_vocabularies_are_refused(tmp_path: Path) -> None:
     for vocab, message in (
         ({"a": 0, "b": 1}, "the blank is not known"),
         ({"<pad>": 0, "[PAD]": 1}, "the blank is not known"),
@@ -316,7 +316,7 @@ def test_what_is_no_vocabulary(tmp_path: Path) -> None:
             vocabulary(tmp_path, 3, vocab)
 
 
-def test_signs_are_labels_that_no_text_has(tmp_path: Path) -> None:
+def test_special_tokens_are_labels_that_occur_in_no_text(tmp_path: Path) -> None:
     write(tmp_path, "wav2vec2")
     rules = read_hugging_face(str(tmp_path)).loaded.rules
     assert rules.labels == ("<s>", "</s>", "<unk>", " ", "a", "b", "c")

@@ -1,10 +1,10 @@
-"""Writes nemo_golden.npz: what NeMo computes for small models of many configurations, their weights made from names.
+"""Writes golden.npz: the outputs of NeMo for small models of many configurations, with weights derived from their names.
 
-Needs NeMo (made with nemo_toolkit[asr] 3.0.0, PyTorch 2.13.0 on a CPU), which the project itself does not:
+Needs NeMo (made with nemo_toolkit[asr] 3.0.0, PyTorch 2.13.0 on a CPU), which the project itself does not need:
 
     python tests/models/nemo/make_golden.py
 
-`audio` and `weight` are those of tests/nemo_models.py; this file runs where only NeMo is installed.
+`audio` and `weight` are copies of those in tests/support/nemo_models.py: this file must run where only NeMo is installed.
 """
 
 from __future__ import annotations

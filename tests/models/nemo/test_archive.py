@@ -83,7 +83,7 @@ def member(name: str, **fields: Any) -> tarfile.TarInfo:
     ],
     ids=lambda value: value.name if isinstance(value, tarfile.TarInfo) else "",
 )
-def test_an_archive_that_reaches_out_is_refused(extra: tarfile.TarInfo, message: str, tmp_path: Path) -> None:
+def test_an_archive_with_unsafe_members_is_refused(extra: tarfile.TarInfo, message: str, tmp_path: Path) -> None:
     path = write_tar(tmp_path / "model.nemo", {CONFIG: PLAIN, WEIGHTS: WEIGHT_FILE})
     assert read_archive(path).weights["w"].tolist() == [1, 1]
     with tarfile.open(path, "a:") as tar:
@@ -136,7 +136,7 @@ def test_sizes_have_limits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 @pytest.mark.parametrize("how", ["gzip", "folder", "hash before the name", "a name without .nemo"])
-def test_archives_of_other_ages_are_read(how: str, tmp_path: Path) -> None:
+def test_archives_of_older_versions_are_read(how: str, tmp_path: Path) -> None:
     before = {"folder": "QuartzNet/", "hash before the name": "0123abcd_"}.get(how, "")
     content = {f"./{before}{CONFIG}": PLAIN, f"./{before}{WEIGHTS}": WEIGHT_FILE, "./0f_tokenizer.model": b"t"}
     path = write_tar(tmp_path / "some.file", content, "w:gz" if how == "gzip" else "w:")

@@ -28,7 +28,7 @@ def test_references_are_replaced(config: dict[str, Any], expected: dict[str, Any
     assert repr(config) == before
 
 
-def test_what_cannot_be_resolved_stays_and_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unresolved_interpolations_stay_and_are_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SECRET", "value")
     config = {"a": {"b": "${oc.env:SECRET}"}, "c": "${no.such}", "d": ["${now:%Y}"], "e": "${......a}"}
     resolved, unresolved = resolve(config, "c.yaml")

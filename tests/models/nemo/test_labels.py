@@ -40,7 +40,7 @@ def test_pieces_of_a_sentencepiece_model(shared: Path) -> None:
             sentencepieces(broken, "m")
 
 
-def test_an_old_archive_that_writes_its_pieces_as_berts() -> None:
+def test_an_old_archive_with_pieces_in_bert_style() -> None:
     files = {"tokenizer.model": proto("<unk>", "▁ev", "ler", "▁")}
     assert read_vocabulary(["<unk>", "ev", "##ler", "▁"], files, "m") == ["<unk>", "▁ev", "ler", "▁"]
     other = ["<unk>", "ev", "##lar", "▁"]
@@ -55,7 +55,7 @@ def test_an_old_archive_that_writes_its_pieces_as_berts() -> None:
         ([" ", "a", "b"], None, [" ", "a", "b"], "ab a"),
     ],
 )
-def test_vocabularies_are_labels_and_back(
+def test_vocabularies_become_labels_and_back(
     vocabulary: list[str], kind: str | None, labels: list[str], text: str
 ) -> None:
     assert pieces_to_labels(vocabulary, kind, "m") == labels
@@ -80,8 +80,8 @@ def test_text_rules_keep_what_the_labels_hold() -> None:
     assert text_settings(["ı", "i"], "tr").lowercase
 
 
-def test_rules_of_a_language_leave_alone_what_a_model_from_elsewhere_has_labels_for() -> None:
-    """As MMS's vocabularies are: both apostrophes, the hyphen, digits, joiners, whatever the language drops by itself."""
+def test_language_rules_do_not_change_what_a_converted_model_has_labels_for() -> None:
+    """As in the vocabularies of MMS: both apostrophes, the hyphen, digits and joiners, even if the language drops them."""
     labels = [" ", *"abdeimns", "'", "-", "’", "7", "\u200c", "ﬁ", "<unk>"]
     for language in ("tr", "en", "und"):
         rules, strange = rules_for(labels, language)
@@ -89,6 +89,6 @@ def test_rules_of_a_language_leave_alone_what_a_model_from_elsewhere_has_labels_
         assert rules.labels[:-2] == tuple(labels[:-2]) and rules.labels[-2] in ("ﬁ", "<U+FB01>")
         text = rules.normalize("Aní’s-man 'Abi 7 — des".replace("í", "i"))
         assert text == "ani’s-man 'abi 7 des" and rules.decode(rules.encode(text)) == text
-    assert rules_for([" ", *"ab'"], "tr")[0].normalize("A’b") == "a'b"  # only what has a label is left alone
+    assert rules_for([" ", *"ab'"], "tr")[0].normalize("A’b") == "a'b"  # characters without a label are still changed
     pieces = ["<unk>", " ", " ab", "-", "b"]
     assert rules_for(pieces, "en", b"subwords")[0].labels == tuple(pieces)

@@ -85,7 +85,7 @@ def test_other_configurations_export(name: str, tmp_path: Path) -> None:
         assert_is(found, found_counts.tolist(), log_probs.numpy(), frame_counts.numpy())
 
 
-def test_padding_and_company_change_nothing(tmp_path: Path) -> None:
+def test_padding_and_batch_change_nothing(tmp_path: Path) -> None:
     acoustic = read_nemo(
         write_case(tmp_path / "m.nemo", "limited context, no biases, shared positions")
     ).loaded.acoustic
@@ -152,7 +152,7 @@ def test_an_archive_with_other_mel_filters_is_refused(tmp_path: Path) -> None:
         read_nemo(write_archive(tmp_path / "m.nemo", case["config"], weights))
 
 
-def test_the_decoder_of_a_hybrid_is_left_out_and_told(tmp_path: Path) -> None:
+def test_the_decoder_of_a_hybrid_is_left_out_and_reported(tmp_path: Path) -> None:
     model = read_nemo(write_case(tmp_path / "m.nemo", "hybrid"))
     assert any("RNNT" in one for one in model.left_out)
     assert not any("joint" in name for name in model.loaded.acoustic.network.state_dict())

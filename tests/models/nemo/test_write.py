@@ -23,7 +23,7 @@ HYBRID = "hybrid"
 
 
 @pytest.mark.parametrize("name", list(golden()[0]))
-def test_there_and_back_loses_nothing(name: str, tmp_path: Path) -> None:
+def test_a_round_trip_loses_nothing(name: str, tmp_path: Path) -> None:
     source = write_case(tmp_path / "m.nemo", name)
     convert(source, tmp_path / "m", Silent())
     write_nemo(tmp_path / "m", tmp_path / "back.nemo")
@@ -63,7 +63,7 @@ def test_an_archive_keeps_its_tokenizer_and_its_other_sections(family: str, shar
         assert written is not None and yaml.safe_load(io.BytesIO(written.read()))["encoder"]["feat_in"] > 0
 
 
-def test_blocks_that_nemo_has_not_are_an_error(tmp_path: Path) -> None:
+def test_blocks_without_counterpart_in_nemo_are_an_error(tmp_path: Path) -> None:
     acoustic = AcousticModel(FeatureSettings(), QuartzNetSettings(preset="small-2d"), 2)
     config = {"language": "und", "model": {"preset": "small-2d"}, "tokenizer": {"labels": [" ", "a"]}}
     save_model(tmp_path / "m", acoustic, yaml.safe_dump(config), "")
@@ -71,7 +71,7 @@ def test_blocks_that_nemo_has_not_are_an_error(tmp_path: Path) -> None:
         write_nemo(tmp_path / "m", tmp_path / "m.nemo")
 
 
-def test_what_nemo_has_not_is_an_error(shared: Path, tmp_path: Path) -> None:
+def test_models_without_counterpart_in_nemo_are_an_error(shared: Path, tmp_path: Path) -> None:
     convert(shared / "reference/nemo/citrinet_bpe/model.nemo", tmp_path / "m", Silent())
     config = tmp_path / "m/config.yaml"
     before = config.read_text(encoding="utf-8")

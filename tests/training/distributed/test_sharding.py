@@ -6,13 +6,13 @@ import copy
 import json
 import multiprocessing
 import os
-import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from lightning_fabric.plugins.environments.lightning import find_free_network_port
 from safetensors.torch import load_file
 
 from anadil.errors import AnadilError
@@ -21,7 +21,7 @@ from anadil.models.conformer import ConformerSettings
 from anadil.models.features import FeatureSettings
 from anadil.training import train as module
 from anadil.training.config import Config
-from anadil.training.distributed.sharding import _blocks, local, refuse_layerdrop
+from anadil.training.distributed.sharding import _blocks, local_shard, refuse_layerdrop
 from anadil.training.learner import Learner
 from anadil.training.train import train
 from tests.support.micro import BLOCKS, micro_data
@@ -33,13 +33,13 @@ STATES = ("network", "optimizer", "ema", "precision")
 Pair = Callable[..., None]
 
 
-def _work(rank: int, ports: list[int], jobs: Any) -> None:
-    """One of two processes: all runs that are asked for, one after the other."""
+def _work(rank: int, jobs: Any) -> None:
+    """Train as one of two processes: every run that is sent, one after the other."""
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "WORLD_SIZE": "2", "NODE_RANK": "0", "LOCAL_RANK": str(rank)}
     torch.set_num_threads(1)
     take_step = module.take_step
-    for port in ports:
-        data, out, resume = jobs.recv()
+    while True:
+        port, data, out, resume = jobs.recv()
         os.environ["MASTER_PORT"] = str(port)
 
         def step(learner: Learner, *rest: Any, out: Path = out) -> None:
@@ -56,13 +56,13 @@ def _work(rank: int, ports: list[int], jobs: Any) -> None:
 
 
 def _held(learner: Learner) -> dict[str, int]:
-    """How many numbers a process holds."""
+    """Return how many weights, moments and gradients this process holds."""
     weights = list(learner.data.acoustic.parameters())
     name = "exp_avg" if learner.settings.optimizer == "adamw" else "first"
     moments = [learner.optimizer.state[weight][name] for weight in weights if weight in learner.optimizer.state]
     gradients = [weight.grad for weight in weights if weight.grad is not None]
     kinds = {"weights": weights, "moments": moments, "gradients": gradients}
-    return {kind: sum(local(one).numel() for one in tensors) for kind, tensors in kinds.items()}
+    return {kind: sum(local_shard(one).numel() for one in tensors) for kind, tensors in kinds.items()}
 
 
 @pytest.fixture(scope="module")
@@ -70,23 +70,18 @@ def pair() -> Iterator[Pair]:
     """pair(data, out, resume=False, **training) trains in two processes, which are started once for all tests."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["tests.training.distributed.test_sharding"])  # PyTorch is imported once
-    ports, sockets = [], [socket.socket() for _ in range(16)]
-    for one in sockets:
-        one.bind(("127.0.0.1", 0))
-        ports.append(one.getsockname()[1])
-    for one in sockets:
-        one.close()
     pipes = [context.Pipe() for _ in range(2)]
     processes = [
-        context.Process(target=_work, args=(rank, ports, theirs), daemon=True) for rank, (_, theirs) in enumerate(pipes)
+        context.Process(target=_work, args=(rank, theirs), daemon=True) for rank, (_, theirs) in enumerate(pipes)
     ]
     for process in processes:
         process.start()
 
     def run(data: dict[str, Any], out: Path, resume: bool = False, strategy: str = "fsdp") -> None:
         data = data | {"training": data["training"] | {"devices": 2, "strategy": strategy}}
+        port = find_free_network_port()
         for ours, _ in pipes:
-            ours.send((data, out, resume))
+            ours.send((port, data, out, resume))
         for ours, _ in pipes:
             assert ours.poll(300), "a process hangs"
         assert {ours.recv() for ours, _ in pipes} == {""}
@@ -102,7 +97,7 @@ def alone(data: dict[str, Any], out: Path, resume: bool = False) -> None:
 
 
 def conformer(micro: Path, epochs: int = 2) -> dict[str, Any]:
-    """Batches of one to three utterances in up to two pieces: some processes have none, or one piece less."""
+    """Batches of one to three utterances in up to two micro-batches: a process may have dummies only, or one."""
     settings = {"ema_decay": 0.9, "average_last": 2, "accumulate": 2, "checkpoint_minutes": 5}
     data = data_of(micro, batch_seconds=2.6, epochs=epochs, **settings)
     data["model"] |= {"n_layers": 2, "use_bias": False}  # the gradient of keys' biases is rounding alone
@@ -139,7 +134,7 @@ def one(micro: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @posix
-def test_two_processes_that_share_the_model_are_one(tmp_path: Path, micro: Path, pair: Pair, one: Path) -> None:
+def test_two_processes_with_a_sharded_model_train_as_one(tmp_path: Path, micro: Path, pair: Pair, one: Path) -> None:
     two = tmp_path / "two"
     pair(conformer(micro), two)
     assert_same_course(two, one)
@@ -158,7 +153,9 @@ def test_two_processes_that_share_the_model_are_one(tmp_path: Path, micro: Path,
 
 
 @posix
-def test_either_goes_on_where_the_other_stopped(tmp_path: Path, micro: Path, pair: Pair, one: Path) -> None:
+def test_one_process_resumes_the_run_of_two_and_two_that_of_one(
+    tmp_path: Path, micro: Path, pair: Pair, one: Path
+) -> None:
     short, long = conformer(micro, epochs=1), conformer(micro)
     pair(short, tmp_path / "first-two")
     alone(long, tmp_path / "first-two", resume=True)
@@ -170,7 +167,7 @@ def test_either_goes_on_where_the_other_stopped(tmp_path: Path, micro: Path, pai
 
 
 def quartznet(micro: Path) -> dict[str, Any]:
-    """A transfer that uses all that reads weights outside of forward: frames first, freezing, L2-SP, NovoGrad."""
+    """A transfer with all that reads weights outside of `forward`: freezing, L2-SP, NovoGrad and the time-major layout."""
     data = micro_data(micro / "train.jsonl", micro / "train.jsonl", epochs=2, optimizer="novograd", warmup_steps=1)
     data["training"] |= {"batch_seconds": 2.6, "precision": "32-true", "lr": 0.01}
     data["features"]["dither"] = 0.0
@@ -192,8 +189,8 @@ def wav2vec2(micro: Path) -> dict[str, Any]:
 
 @posix
 @pytest.mark.parametrize("build", [quartznet, wav2vec2])
-def test_it_gives_what_ddp_gives(tmp_path: Path, micro: Path, pair: Pair, build: Any) -> None:
-    """Two processes each, for batch norms see the batch of a process on a CPU."""
+def test_fsdp_gives_the_results_of_ddp(tmp_path: Path, micro: Path, pair: Pair, build: Any) -> None:
+    """Two processes each: on a CPU batch norms see the batch of one process."""
     data = build(micro)
     pair(data, tmp_path / "ddp", strategy="ddp")
     pair(data, tmp_path / "fsdp")
@@ -202,23 +199,23 @@ def test_it_gives_what_ddp_gives(tmp_path: Path, micro: Path, pair: Pair, build:
     assert_alike(*(load_file(tmp_path / name / "last/model.safetensors") for name in ("fsdp", "ddp")))
 
 
-def test_blocks_that_share_a_parameter_are_not_torn_apart() -> None:
+def test_blocks_that_share_a_parameter_are_not_sharded_one_by_one() -> None:
     for untied, n_blocks in ((True, 3), (False, 0)):
         settings = ConformerSettings(n_layers=3, d_model=8, n_heads=2, conv_kernel_size=5, untie_biases=untied)
         assert len(_blocks(AcousticModel(FeatureSettings(), settings, 4).network)) == n_blocks
 
 
-def test_what_cannot_be_shared_out_is_refused_before_anything_starts(tmp_path: Path, micro: Path) -> None:
+def test_settings_that_exclude_sharding_are_refused_before_anything_starts(tmp_path: Path, micro: Path) -> None:
     training = {"devices": 1, "precision": "16-mixed", "batch_seconds": "auto"}
     with pytest.raises(AnadilError) as refused:
         alone(data_of(micro, strategy="fsdp", **training), tmp_path / "run")
-    told = str(refused.value)
-    assert "this is one process" in told and "next: training.devices=2" in told
-    assert "training.precision 16-mixed" in told and "training.batch_seconds auto" in told
+    message = str(refused.value)
+    assert "this is one process" in message and "next: training.devices=2" in message
+    assert "training.precision 16-mixed" in message and "training.batch_seconds auto" in message
     assert not (tmp_path / "run").exists()
 
 
-def test_layers_that_each_process_would_leave_out_by_itself_are_refused(micro: Path) -> None:
+def test_layerdrop_is_refused(micro: Path) -> None:
     data = wav2vec2(micro)
     data["training"]["strategy"] = "fsdp"
     refuse_layerdrop(Config.model_validate(data))
@@ -230,7 +227,7 @@ def test_layers_that_each_process_would_leave_out_by_itself_are_refused(micro: P
 
 
 @posix
-def test_a_model_with_layers_to_leave_out_is_refused_by_all_processes(tmp_path: Path, micro: Path, pair: Pair) -> None:
+def test_layerdrop_is_refused_by_all_processes(tmp_path: Path, micro: Path, pair: Pair) -> None:
     data = wav2vec2(micro)
     data["model"]["layerdrop"] = 0.1
     with pytest.raises(AssertionError, match="model.layerdrop 0.1"):

@@ -23,7 +23,7 @@ from tests.support.nemo_models import write_case
 
 
 class Told(Silent):
-    """Keeps what was said."""
+    """A reporter that keeps its messages."""
 
     def __init__(self) -> None:
         self.text = ""
@@ -83,7 +83,7 @@ exp_manager: {name: *name, exp_dir: "${oc.env:HOME}"}
 """
 
 
-def test_nemos_yaml_is_ours(tmp_path: Path) -> None:
+def test_nemos_yaml_becomes_a_config(tmp_path: Path) -> None:
     source, out, told = tmp_path / "nemo.yaml", tmp_path / "anadil.yaml", Told()
     source.write_text(NEMO_YAML, encoding="utf-8")
     assert convert(source, out, told, Hints(language="tr")) == "config"
@@ -124,7 +124,7 @@ def test_a_yaml_without_data_or_labels_says_so(tmp_path: Path) -> None:
         convert(tmp_path / "other.yaml", tmp_path / "b.yaml", told)
 
 
-def test_noams_factor_is_the_rate_that_it_rises_to(tmp_path: Path) -> None:
+def test_noams_factor_becomes_the_peak_learning_rate(tmp_path: Path) -> None:
     data = yaml.safe_load(NEMO_YAML)
     data["model"]["optim"] = {
         "name": "adam",
@@ -137,7 +137,7 @@ def test_noams_factor_is_the_rate_that_it_rises_to(tmp_path: Path) -> None:
     assert "NoamAnnealing" in told.text and "optim.name: adam" in told.text
 
 
-def test_a_converted_folder_tells_what_it_is(shared: Path, tmp_path: Path) -> None:
+def test_a_converted_folder_describes_its_model(shared: Path, tmp_path: Path) -> None:
     told = Told()
     source = shared / "reference/nemo/fastconformer_bpe/model.nemo"
     assert convert(source, tmp_path / "m", told, Hints(language="mdw")) == "model folder"
@@ -153,7 +153,7 @@ def test_a_converted_folder_tells_what_it_is(shared: Path, tmp_path: Path) -> No
         convert(source, tmp_path / "m", told)
 
 
-def test_what_cannot_be_converted_says_what_was_looked_for(tmp_path: Path) -> None:
+def test_an_unsupported_source_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "x.nemo").write_text("text")
     for path, message in (("x.nemo", "Lightning checkpoint"), ("none", "not found"), (".", "model folder")):
         with pytest.raises(AnadilError, match=message):
@@ -161,7 +161,7 @@ def test_what_cannot_be_converted_says_what_was_looked_for(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("name", ["citrinet", "limited context, no biases, shared positions"])
-def test_training_goes_on_from_a_converted_model(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_training_continues_from_a_converted_model(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     convert(write_case(tmp_path / "m.nemo", name), tmp_path / "m", Silent())
     manifest = write_corpus(tmp_path, texts=["ab ba", "bab a", "aab b", "ba"] * 2)
     data = read_yaml(tmp_path / "m/config.yaml") | {"data": {"train": [str(manifest)], "valid": [str(manifest)]}}

@@ -1,4 +1,4 @@
-"""What `init.freeze` holds still, what unfreezing and a resumption change, and who learns how fast."""
+"""Freezing, unfreezing and learning rates, also in resumed runs."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ EVERYTHING = {f"{kind} {block}" for kind in (NORM, STATISTIC, "filters") for blo
         ({"first_n": 3}, {"head"}),
     ],
 )
-def test_what_is_frozen_holds_still_bit_by_bit(tmp_path: Path, micro: Path, freeze: Any, moves: set[str]) -> None:
+def test_frozen_weights_do_not_change(tmp_path: Path, micro: Path, freeze: Any, moves: set[str]) -> None:
     data = run_data(tmp_path, micro, freeze=freeze)
     data["training"] |= {"epochs": 1, "weight_decay": 0.3}
     train(Config.model_validate(data), tmp_path / "run")
@@ -147,7 +147,7 @@ def test_a_resumed_transfer_is_exact_across_the_unfreezing_and_needs_no_source(
     assert_same_run(tmp_path / "run", tmp_path / "undisturbed")
 
 
-def test_a_run_whose_start_is_lost_cannot_go_on(tmp_path: Path, micro: Path) -> None:
+def test_a_run_without_its_saved_start_cannot_be_resumed(tmp_path: Path, micro: Path) -> None:
     config = Config.model_validate(run_data(tmp_path, micro, l2_sp=0.5))
     with pytest.raises(Crash):
         train(config, tmp_path / "run", CrashAt(3))
@@ -186,7 +186,7 @@ class Net(nn.Module):
 NAMES = [name for name, _ in Net().named_parameters()]
 
 
-def test_what_comes_before_and_after_the_blocks_goes_with_its_neighbour() -> None:
+def test_parameters_outside_the_blocks_belong_to_the_nearest_block() -> None:
     depth, n_blocks = block_depths(NAMES)
     assert n_blocks == 2
     weights = {name.removeprefix("encoder."): depth[name] for name in depth if name.endswith("weight")}
@@ -196,7 +196,7 @@ def test_what_comes_before_and_after_the_blocks_goes_with_its_neighbour() -> Non
     assert first == {name for name in depth if depth[name] == 0}
 
 
-def test_squeeze_excite_layers_learn_with_the_norms() -> None:
+def test_squeeze_excite_layers_are_trained_with_the_norms() -> None:
     frozen = frozen_names(Net(), init_of(freeze="encoder_except_norm"))
     assert {name.removeprefix("encoder.") for name in frozen if name.endswith("weight")} == {
         "pre_encode.weight", "layers.0.linear.weight", "layers.1.linear.weight", "out_proj.weight"}  # fmt: skip
@@ -216,7 +216,7 @@ def test_epochs_count_from_one(epoch: int, frozen: bool) -> None:
     assert is_frozen(init_of(freeze="encoder"), epoch)
 
 
-def test_what_thaws_warms_up_from_then_on() -> None:
+def test_unfrozen_weights_warm_up_when_unfrozen() -> None:
     settings = TrainingSettings(lr=1.0, min_lr=0, warmup_steps=10)
     init = init_of(freeze="encoder", unfreeze_after=2, encoder_lr_factor=0.5)
     optimizer = build_optimizer(Net(), settings, init)
@@ -233,7 +233,7 @@ def test_what_thaws_warms_up_from_then_on() -> None:
     assert rates(100) == {1.0, 0.05} and rates(104) == {1.0, 0.25} and rates(150) == {1.0, 0.5}
 
 
-def test_a_frozen_part_has_no_moments_until_it_thaws() -> None:
+def test_frozen_weights_have_no_moments_until_unfrozen() -> None:
     net = Net()
     optimizer = build_optimizer(net, TrainingSettings(), init_of(freeze="encoder"))
     apply_freezing(net, init_of(freeze="encoder"), 1)
@@ -242,7 +242,7 @@ def test_a_frozen_part_has_no_moments_until_it_thaws() -> None:
     assert len(optimizer.state) == 2  # weight and bias of the head
 
 
-def test_l2_sp_draws_weights_to_their_start() -> None:
+def test_l2_sp_pulls_weights_to_their_start() -> None:
     """By hand: w = 3 and start = 1, rate 0.1 x 0.5 (factor), strength 2: w - 0.1 * (3 - 1) = 2.8."""
     net = Net()
     weight = net.encoder["out_proj"].weight
@@ -264,7 +264,7 @@ def test_l2_sp_draws_weights_to_their_start() -> None:
     assert decay[id(weight)] == 0 < decay[id(net.encoder["pre_encode"].weight)]
 
 
-def test_the_harder_the_pull_the_nearer_to_the_start(tmp_path: Path, micro: Path) -> None:
+def test_a_stronger_pull_keeps_weights_nearer_to_the_start(tmp_path: Path, micro: Path) -> None:
     def distance(strength: float) -> float:
         out = tmp_path / f"{strength:g}"
         train(Config.model_validate(run_data(tmp_path, micro, l2_sp=strength, head="new")), out)

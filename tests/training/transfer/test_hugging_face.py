@@ -1,4 +1,4 @@
-"""A start from Hugging Face: converted, trained, resumed, exported, and recognised with from any of these."""
+"""A start from Hugging Face: converted, trained, resumed, exported, and used for recognition."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def run_data(folder: Path, micro: Path, source: Path, letters: str = "abc", **in
 
 
 @pytest.mark.parametrize("case", ["wav2vec2", "w2v-bert"])
-def test_a_folder_is_converted_exported_and_heard_alike(tmp_path: Path, micro: Path, case: str) -> None:
+def test_a_folder_is_converted_exported_and_recognises_the_same(tmp_path: Path, micro: Path, case: str) -> None:
     write(tmp_path / "hf", case)
     told = Told()
     assert convert(tmp_path / "hf", tmp_path / "m", told, Hints(language="en")) == "model folder"
@@ -58,7 +58,7 @@ def test_mms_is_converted_with_its_language(tmp_path: Path) -> None:
         convert(tmp_path / "base", tmp_path / "b", Silent())
 
 
-def test_a_head_is_mapped_and_the_convolutions_hold_still(tmp_path: Path, micro: Path) -> None:
+def test_a_head_is_mapped_and_the_convolutions_stay_frozen(tmp_path: Path, micro: Path) -> None:
     write(tmp_path / "hf", "xls-r")
     data = run_data(tmp_path, micro, tmp_path / "hf", "açb") | {"augment": {}}
     train(Config.model_validate(data), tmp_path / "run")
@@ -144,7 +144,7 @@ def test_gradient_checkpointing_changes_no_gradient(tmp_path: Path, micro: Path)
 
 
 def test_a_resumed_run_is_exact(tmp_path: Path, micro: Path) -> None:
-    """With layers left out at random, dropout and masks: all of it from generators that a checkpoint holds."""
+    """With skipped layers, dropout and masks: all are drawn by generators that a checkpoint saves."""
     write(tmp_path / "hf", "w2v-bert", layerdrop=0.3)
     data = run_data(tmp_path, micro, tmp_path / "hf", freeze={"first_n": 1}) | {"augment": {}}
     data["training"] |= {"epochs": 2, "checkpoint_minutes": EVERY_STEP}
@@ -161,7 +161,7 @@ def test_blocks_are_the_layers_and_norms_are_found(tmp_path: Path) -> None:
     depth, n_blocks = block_depths([name for name, _ in network.named_parameters()])
     assert n_blocks == 2
     assert depth["encoder.encoder.pos_conv_embed.conv.bias"] == depth["encoder.masked_spec_embed"] == 0
-    assert depth["encoder.encoder.layer_norm.weight"] == 1  # behind the last layer, where it is computed
+    assert depth["encoder.encoder.layer_norm.weight"] == 1  # after the last layer, as it is computed
     init = InitSettings.model_validate({"from": "x", "freeze": "encoder_except_norm"})
     learning = {name for name, _ in network.named_parameters()} - frozen_names(network, init)
     assert all("norm" in name or name.startswith("decoder.") for name in learning) and len(learning) > 10

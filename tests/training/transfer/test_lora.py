@@ -1,4 +1,4 @@
-"""LoRA: bit-identical at the start, alone in learning, merged when saved, exact when resumed."""
+"""LoRA: bit-identical at the start, only updates trained, merged when saved, exact when resumed."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ LAYERS = 2
 
 @pytest.fixture(scope="module")
 def conformer(micro: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model folder of a Conformer that has seen the recordings once."""
+    """A model folder of a Conformer trained for one epoch."""
     small = {"kind": "conformer", "n_layers": LAYERS, "d_model": 16, "dropout": 0.1, "conv_kernel_size": 5}
     data = micro_data(micro / "train.jsonl", epochs=1, lr=0.002, batch_seconds=2.5) | {"model": small}
     train(Config.model_validate(data), tmp_path_factory.mktemp("lora") / "source")
@@ -58,7 +58,7 @@ def test_at_the_start_the_output_is_bit_identical_and_merged_it_is_the_same(
     torch.testing.assert_close(log_probs(merged), unmerged, atol=1e-5, rtol=0)
 
 
-def test_only_the_updates_and_the_head_learn_and_what_is_saved_is_plain(
+def test_only_the_updates_and_the_head_are_trained_and_saved_weights_are_merged(
     tmp_path: Path, micro: Path, conformer: Path
 ) -> None:
     data = data_with(tmp_path, micro, conformer, {"targets": ["q", "out"], "dropout": 0.1})

@@ -1,4 +1,4 @@
-"""NeMo's models of subwords: texts are encoded by the archive's own SentencePiece, wherever the model goes."""
+"""NeMo models with subwords: texts are encoded by the archive's SentencePiece model after every conversion."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`init`: what is taken from the source, what is refused, and what a run leaves."""
+"""`init`: what is copied from the source, what is refused, and which files a run writes."""
 
 from __future__ import annotations
 
@@ -51,8 +51,8 @@ def test_onto_a_permuted_alphabet_the_output_is_permuted(tmp_path: Path, micro: 
     torch.testing.assert_close(log_probs(mapped), log_probs(source)[:, :, order])
 
 
-def test_as_many_labels_are_not_the_same_labels(tmp_path: Path, micro: Path) -> None:
-    """The classic silent failure: the shapes agree, and each letter is taken for another."""
+def test_other_labels_of_the_same_number_are_not_the_same_labels(tmp_path: Path, micro: Path) -> None:
+    """The classic silent error: shapes agree, but rows belong to other letters."""
     start = prepared(data_of(spoken(tmp_path, micro, "bçx"), micro), tmp_path)
     assert start.rules.labels == (" ", "b", "x", "ç")
     head, source = (
@@ -95,7 +95,7 @@ def test_a_new_head_is_random(tmp_path: Path, micro: Path) -> None:
 # --- the config
 
 
-def test_what_is_left_out_is_the_sources(tmp_path: Path, micro: Path) -> None:
+def test_missing_sections_come_from_the_source(tmp_path: Path, micro: Path) -> None:
     told = Told()
     start = prepared(data_of(spoken(tmp_path, micro, "açb"), micro), tmp_path, told)
     config, source = start.config, load_config(micro / "run/best/config.yaml")
@@ -214,13 +214,13 @@ def test_what_contradicts_the_source_is_refused(
         prepared(data, tmp_path)
 
 
-def test_what_says_the_same_in_other_words_is_not_refused(tmp_path: Path, micro: Path) -> None:
+def test_equivalent_features_are_not_refused(tmp_path: Path, micro: Path) -> None:
     data = data_of(spoken(tmp_path, micro), micro)
     start = prepared(data | {"features": {"n_fft": 512, "high_hz": 8000, "dither": 0.1}}, tmp_path)
     assert (start.config.features.mels, start.config.features.dither) == (20, 0.1)
 
 
-def test_asked_for_a_part_of_the_encoder_and_other_features_will_do(tmp_path: Path, micro: Path) -> None:
+def test_a_part_of_the_encoder_and_other_features_are_allowed_on_request(tmp_path: Path, micro: Path) -> None:
     data = data_of(spoken(tmp_path, micro), micro, init={"partial": True, "other_features": True})
     told = Told()
     data |= {"model": {"blocks": [*BLOCKS, BLOCKS[-1]]}, "features": {"window": "hamming"}}
@@ -234,7 +234,7 @@ def test_asked_for_a_part_of_the_encoder_and_other_features_will_do(tmp_path: Pa
 @pytest.mark.parametrize(
     ("inside", "message"), [("run", r"it is a run\n  next: init.from=.*run/best"), ("", "no model folder")]
 )
-def test_a_folder_that_is_no_model(tmp_path: Path, micro: Path, inside: str, message: str) -> None:
+def test_a_folder_that_is_no_model_is_refused(tmp_path: Path, micro: Path, inside: str, message: str) -> None:
     with pytest.raises(AnadilError, match=message):
         prepared(data_of(spoken(tmp_path, micro), micro, init={"from": str(micro / inside)}), tmp_path)
 
@@ -255,7 +255,7 @@ def test_an_exported_folder_cannot_be_trained(tmp_path: Path, micro: Path, expor
 # --- a run
 
 
-def test_a_run_from_the_command_line_needs_its_source_no_more(
+def test_a_resumed_run_from_the_command_line_does_not_need_its_source(
     tmp_path: Path, micro: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shutil.copytree(micro / "run/best", tmp_path / "source")
@@ -284,8 +284,8 @@ def test_a_run_from_the_command_line_needs_its_source_no_more(
     assert set(account["loaded"]) == {name for name in model.acoustic.network.state_dict() if not name.startswith(HEAD)}
 
 
-def test_a_start_from_a_model_that_knows_the_sounds_needs_fewer_steps(tmp_path: Path, micro: Path) -> None:
-    """The same recordings under other letters: mapped letters carry over, a new head on a frozen encoder learns them."""
+def test_a_source_trained_on_the_same_recordings_saves_steps(tmp_path: Path, micro: Path) -> None:
+    """The same recordings with other letters: mapped letters are recognised; a new head on a frozen encoder learns them."""
     manifest = spoken(tmp_path, micro, "áćb")  # b is spoken c
     run = train(Config.model_validate(data_of(manifest, micro)), tmp_path / "mapped")
     data = data_of(manifest, micro)
