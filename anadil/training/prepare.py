@@ -42,10 +42,6 @@ class Resolved:
     source: Source | None = None  # with `init`
     weights: dict[str, Tensor] = field(default_factory=dict)  # of the source; empty if the run is resumed
 
-    def language(self, utterance: Utterance) -> str:
-        """The utterance's language, or the config's if it names none."""
-        return utterance.language or self.config.language
-
     def grouped(self, utterances: Sequence[Utterance]) -> list[tuple[TextRules, list[Utterance]]]:
         """Utterances with the rules they follow, one group per language in the order of their names."""
         return _grouped(self.rules, utterances)
