@@ -27,7 +27,8 @@ _BACKGROUND, _LOUD = 10, 95
 _ABOVE_BACKGROUND_DB, _LEAST_RANGE_DB, _BELOW_SPEECH_DB = 10.0, 15.0, 40.0
 _SMOOTH_S = 0.1
 _STEADY_WINDOW_S, _STEADY_RANGE_DB, _STEADY_BELOW_DB = 0.3, 3.0, 8.0
-_LEAST_SPEECH_S = 0.14  # after smoothing: a click is shorter, a vowel is not
+_LEAST_VOICE_S = 0.06
+"""A piece without so long a stretch of loud frames, not smoothed, has clicks (of keys, of a switch) and no vowel."""
 _NOISE_S, _NOISE_RANGE_DB = 1.0, 8.0
 """A piece of this length or more, whose level has a smaller range from the 10th to the 90th percentile, is noise. Pink noise
 has 6 dB; over 800 recordings of Mboshi and English the least of all pieces has 10.8, half of them have more than 34."""
@@ -59,10 +60,8 @@ def speech_pieces(samples: np.ndarray, sample_rate: int, longest_s: float = 20.0
     pieces: list[tuple[int, int]] = []
     for first, last in zip(firsts.tolist(), lasts.tolist(), strict=True):
         own = level[first : last + 1]
-        length_s = len(own) * FRAME_S
-        if length_s < _LEAST_SPEECH_S or (
-            length_s >= _NOISE_S and np.ptp(np.percentile(own, (10, 90))) < _NOISE_RANGE_DB
-        ):
+        is_noise = len(own) * FRAME_S >= _NOISE_S and np.ptp(np.percentile(own, (10, 90))) < _NOISE_RANGE_DB
+        if is_noise or _longest_run(power[first : last + 1] > 10 ** (limit / 10)) * FRAME_S < _LEAST_VOICE_S:
             continue
         start = 0 if first <= pause else (first - margin) * frame
         end = len(samples) if last >= n_frames - 1 - pause else (last + 1 + margin) * frame
@@ -70,6 +69,12 @@ def speech_pieces(samples: np.ndarray, sample_rate: int, longest_s: float = 20.0
             (start + inner, start + outer) for inner, outer in cut_at_pauses(samples[start:end], sample_rate, longest_s)
         ]
     return pieces
+
+
+def _longest_run(flags: np.ndarray) -> int:
+    """How many true values follow one another at most."""
+    ends = np.flatnonzero(np.diff(np.concatenate(([0], flags.astype(np.int8), [0]))))
+    return int((ends[1::2] - ends[::2]).max(initial=0))
 
 
 def _smoothed(power: np.ndarray) -> np.ndarray:
