@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import enum
 from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from anadil.cli.console import FAULT, ConsoleReporter, verb
 
 if TYPE_CHECKING:
+    from anadil.audio import Channel
     from anadil.decoding.transcript import Transcript
 
 EXAMPLE = "Example: anadil transcribe exported/mdw recordings/ --format json --out transcripts"
@@ -49,37 +51,90 @@ def transcribe(
     out: Annotated[
         Path | None, typer.Option(help="Folder for one file per recording; without it, everything goes to stdout.")
     ] = None,
+    channel: Annotated[
+        str,
+        typer.Option(
+            metavar="mix|split|left|right|N",
+            help="mix averages the channels of a recording, split transcribes each by itself, N is a number from 1.",
+        ),
+    ] = "mix",
     force: Annotated[bool, typer.Option("--force", help="Replace earlier transcripts.")] = False,
 ) -> None:
     """Recognise recordings of any length. One that cannot be read is named, the others are still recognised (exit status 1)."""
-    from anadil.audio import file_notes, probe
+    from anadil.audio import probe, read
     from anadil.errors import AnadilError
     from anadil.recognition.load import load
 
+    wanted = parse_channel(channel)
     sources = find_audio(audio)
-    targets = plan_outputs(sources, form, out, force)
+    jobs = split_channels(sources) if wanted == "split" else [Job(source, wanted) for source in sources]
+    targets = plan_outputs(jobs, form, out, force)
     recognizer = load(model)
     notes: Counter[str] = Counter()
-    failed = 0
+    failed: set[Path] = set()
     with ConsoleReporter() as report:
-        for done, source in enumerate(sources, start=1):
+        for done, job in enumerate(jobs, start=1):
             try:
-                notes.update(file_notes(probe(source)))
-                _deliver(recognizer.transcribe(source), source, form, targets.get(source), alone=len(sources) == 1)
+                notes.update(note for note in probe(job.source).notes if job.channel == "mix" or "channel" not in note)
+                samples = read(job.source, recognizer.sample_rate, channel=job.channel)
+                if not len(samples):
+                    raise AnadilError(f"audio has no samples: {job.source}")
+                _deliver(recognizer.transcribe(samples), job, form, targets.get(job), alone=len(jobs) == 1)
             except AnadilError as error:
-                failed += 1
+                failed.add(job.source)
                 report.warn(str(error))
-            report.progress("transcribing", done, len(sources), source.name)
+            report.progress("transcribing", done, len(jobs), job.source.name)
         for note, count in notes.items():
             report.warn(f"{count:,} x {note}")
     if failed:
-        report.warn(f"{failed:,} of {len(sources):,} recordings could not be read")
+        report.warn(f"{len(failed):,} of {len(sources):,} recordings could not be read")
         raise typer.Exit(FAULT)
 
 
+@dataclass(frozen=True)
+class Job:
+    """One transcript to make: a recording, and which of its channels."""
+
+    source: Path
+    channel: Channel = "mix"
+    is_split: bool = False  # the other channels have transcripts of their own
+
+    @property
+    def stem(self) -> str:
+        """Name of its output without the suffix."""
+        return f"{self.source.stem}-channel{self.channel}" if self.is_split else self.source.stem
+
+
+def parse_channel(text: str) -> Channel | Literal["split"]:
+    """Return what `--channel` means. Raises BadParameter."""
+    if text == "mix":
+        return "mix"
+    if text == "split":
+        return "split"
+    number = {"left": "1", "right": "2"}.get(text, text)
+    if not number.isascii() or not number.isdecimal() or not 1 <= int(number[:9]) <= 1024:
+        raise typer.BadParameter(f"expected mix, split, left, right or a number from 1, found {text!r}")
+    return int(number)
+
+
+def split_channels(sources: list[Path]) -> list[Job]:
+    """Return a job for each channel of each recording; one that cannot be read is left to fail in its turn."""
+    from anadil.audio import probe
+    from anadil.errors import AnadilError
+
+    jobs: list[Job] = []
+    for source in sources:
+        try:
+            n_channels = probe(source).channels
+        except AnadilError:
+            n_channels = 1
+        jobs += [Job(source, n, is_split=n_channels > 1) for n in range(1, n_channels + 1)]
+    return jobs
+
+
 def find_audio(paths: list[Path]) -> list[Path]:
-    """Return the files, and in folders those that libsndfile reads, by name. Raises AnadilError if a folder has none."""
-    from anadil.audio import EXTENSIONS
+    """Return the files, and in folders those that look like audio by name. Raises AnadilError if a folder has none."""
+    from anadil.audio import EXTENSIONS, MEDIA_EXTENSIONS
     from anadil.errors import AnadilError
 
     found: list[Path] = []
@@ -87,36 +142,37 @@ def find_audio(paths: list[Path]) -> list[Path]:
         if not path.is_dir():
             found.append(path)
             continue
-        inside = sorted(file for file in path.rglob("*") if file.suffix.lower() in EXTENSIONS and file.is_file())
+        known = EXTENSIONS | MEDIA_EXTENSIONS
+        inside = sorted(file for file in path.rglob("*") if file.suffix.lower() in known and file.is_file())
         if not inside:
-            raise AnadilError(f"no audio in {path}: looked for {', '.join(sorted(EXTENSIONS))}\n  next: check the path")
+            raise AnadilError(f"no audio in {path}: looked for {', '.join(sorted(known))}\n  next: check the path")
         found += inside
     return list(dict.fromkeys(found))
 
 
-def plan_outputs(sources: list[Path], form: Format, out: Path | None, force: bool) -> dict[Path, Path]:
-    """Return the output file of each recording. Raises AnadilError before any work if names clash or files exist."""
+def plan_outputs(jobs: list[Job], form: Format, out: Path | None, force: bool) -> dict[Job, Path]:
+    """Return the output file of each job. Raises AnadilError before any work if names clash or files exist."""
     from anadil.errors import AnadilError
     from anadil.files import refuse_overwrite
 
-    spaced = [str(source) for source in sources if form is Format.CTM and len(source.stem.split()) != 1]
+    spaced = [str(job.source) for job in jobs if form is Format.CTM and len(job.source.stem.split()) != 1]
     if spaced:
         raise AnadilError(
             f"CTM names cannot contain white space: {', '.join(spaced[:3])}\n  next: rename these recordings"
         )
     if out is None:
-        if form in _ONE_RECORDING and len(sources) > 1:
+        if form in _ONE_RECORDING and len(jobs) > 1:
             raise AnadilError(
-                f"a file of format {form} holds one recording only, and there are {len(sources):,}\n"
+                f"a file of format {form} holds one recording only, and there are {len(jobs):,}\n"
                 "  next: add --out DIR, to write one file per recording"
             )
         return {}
     suffix = _SUFFIXES.get(form, f".{form}")
-    targets = {source: out / (source.stem + suffix) for source in sources}
+    targets = {job: out / (job.stem + suffix) for job in jobs}
     clashes = [str(target) for target, count in Counter(targets.values()).items() if count > 1]
     if clashes:
-        targets = {source: out / (source.name + suffix) for source in sources}
-        if len(set(targets.values())) < len(sources):
+        targets = {job: out / (job.source.name + job.stem[len(job.source.stem) :] + suffix) for job in jobs}
+        if len(set(targets.values())) < len(jobs):
             raise AnadilError(
                 f"several recordings would be written to {clashes[0]}\n"
                 "  next: transcribe one folder at a time, each with its own --out"
@@ -126,14 +182,15 @@ def plan_outputs(sources: list[Path], form: Format, out: Path | None, force: boo
     return targets
 
 
-def _deliver(transcript: Transcript, source: Path, form: Format, target: Path | None, alone: bool) -> None:
+def _deliver(transcript: Transcript, job: Job, form: Format, target: Path | None, alone: bool) -> None:
     """Write one transcript to its file, or print it. With `alone`, text is printed without the file name."""
     from anadil.files import whole_file
 
     if form is Format.TEXT:
-        content = (transcript.text if alone or target else f"{source}\t{transcript.text}") + "\n"
+        name = f"{job.source} channel {job.channel}" if job.is_split else str(job.source)
+        content = (transcript.text if alone or target else f"{name}\t{transcript.text}") + "\n"
     else:
-        content = _format(transcript, source, form)
+        content = _format(transcript, job, form)
     if target is None:
         print(content, end="", flush=True)
         return
@@ -141,19 +198,24 @@ def _deliver(transcript: Transcript, source: Path, form: Format, target: Path | 
         beside.write_text(content, encoding="utf-8", newline="\n")
 
 
-def _format(transcript: Transcript, source: Path, form: Format) -> str:
+def _format(transcript: Transcript, job: Job, form: Format) -> str:
     """The transcript as text in one of the formats with times."""
     if form is Format.JSON:
         import json
 
-        return json.dumps({"audio_filepath": str(source)} | transcript.to_dict(), ensure_ascii=False) + "\n"
+        about = {"audio_filepath": str(job.source)} | ({"channel": job.channel} if job.is_split else {})
+        return json.dumps(about | transcript.to_dict(), ensure_ascii=False) + "\n"
     from anadil.corpora import audacity, ctm, elan, subtitles, textgrid
     from anadil.decoding.cues import cues, word_segments
 
     if form is Format.CTM:
+        channel = "1" if job.channel == "mix" else str(job.channel)
         words = ((word, max(0.0, word.end - word.start)) for word in transcript.words)
         return ctm.format_ctm(
-            [ctm.TimedWord(source.stem, "1", word.start, length, word.text, word.confidence) for word, length in words]
+            [
+                ctm.TimedWord(job.source.stem, channel, word.start, length, word.text, word.confidence)
+                for word, length in words
+            ]
         )
     utterances = cues(transcript)
     cue_formats = {
@@ -165,7 +227,7 @@ def _format(transcript: Transcript, source: Path, form: Format) -> str:
         return cue_formats[form](utterances)
     tiers = {"utterances": utterances, "words": word_segments(transcript)}
     if form is Format.EAF:
-        return elan.format_eaf(tiers, source)
+        return elan.format_eaf(tiers, job.source)
     return textgrid.format_textgrid(tiers, transcript.duration)
 
 

@@ -192,23 +192,20 @@ def _wav_paths(paths: Sequence[str], folder: Path) -> dict[str, Path]:
 
 def _convert_to_wav(source: Path, target: Path) -> None:
     """Write `source` as 16 kHz 16-bit WAV; channels are averaged. Raises AnadilError if it cannot be read as audio."""
-    audio.probe(source)
     try:
         with (
             whole_file(target) as beside,
-            soundfile.SoundFile(str(source)) as file,
+            audio.open_recording(source) as recording,
             soundfile.SoundFile(str(beside), "w", _WAV_SAMPLE_RATE, 1, "PCM_16", format="WAV") as out,
         ):
-            stream = soxr.ResampleStream(file.samplerate, _WAV_SAMPLE_RATE, 1, dtype="float32", quality="HQ")
-            while True:
-                block = file.read(_BLOCK_SAMPLES, dtype="float32", always_2d=True)
+            stream = soxr.ResampleStream(recording.sample_rate, _WAV_SAMPLE_RATE, 1, dtype="float32", quality="HQ")
+            gain = np.float32(1 / audio.full_scale(source)) if recording.is_float else np.float32(1)
+            for block in recording.blocks(size=_BLOCK_SAMPLES):
                 if not np.isfinite(block).all():
                     raise AnadilError(f"audio contains values that are not numbers (NaN or infinity): {source}")
-                last = len(block) < _BLOCK_SAMPLES
-                mono = np.ascontiguousarray(block.mean(axis=1))
-                out.write(np.clip(stream.resample_chunk(mono, last=last), -1.0, 1.0))
-                if last:
-                    break
+                mono = np.ascontiguousarray(audio.mix_down(block) * gain)
+                out.write(np.clip(stream.resample_chunk(mono), -1.0, 1.0))
+            out.write(np.clip(stream.resample_chunk(np.zeros(0, np.float32), last=True), -1.0, 1.0))
     except (soundfile.LibsndfileError, RuntimeError) as error:
         raise AnadilError(f"could not be converted: {source} ({error})") from error
 

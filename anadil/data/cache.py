@@ -21,6 +21,7 @@ from threading import Lock
 
 import numpy as np
 
+from anadil import audio
 from anadil.errors import AnadilError
 from anadil.manifest import Utterance
 
@@ -103,7 +104,7 @@ class DiskCache:
                 beside.unlink()
 
     def _path(self, utterance: Utterance, sample_rate: int) -> Path:
-        real = os.path.realpath(utterance.audio_filepath)
+        real = os.path.realpath(audio.find_file(utterance.audio_filepath))
         about = Path(real).stat()
         key = (real, about.st_size, about.st_mtime_ns, utterance.offset, utterance.duration, sample_rate)
         name = hashlib.sha256(repr(key).encode("utf-8", "surrogateescape")).hexdigest()

@@ -61,9 +61,7 @@ def check(
     """
     checked = Checked(total=len(utterances))
     infos = probe_all(utterances, on_progress)
-    checked.notes.update(
-        note for info in infos.values() if not isinstance(info, AnadilError) for note in audio.file_notes(info)
-    )
+    checked.notes.update(note for info in infos.values() if not isinstance(info, AnadilError) for note in info.notes)
     for utterance in utterances:
         info = infos[utterance.audio_filepath]
         try:

@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import soundfile
 
 from anadil import audio
 from anadil.doctor import findings as kinds
@@ -228,11 +227,11 @@ def measure(
         return error, []
     measurements: list[Measurement] = []
     try:
-        with soundfile.SoundFile(path) as file:
+        with audio.open_recording(path) as recording:
             for offset, duration in segments:
-                measurements.append(_measure_segment(file, offset, duration, first=not measurements))
-    except (soundfile.LibsndfileError, RuntimeError, OSError) as error:
-        return AnadilError(f"not readable as audio: {path} ({error})"), []
+                measurements.append(_measure_segment(recording, offset, duration))
+    except AnadilError as error:
+        return error, []
     return info, measurements
 
 
@@ -248,26 +247,24 @@ def cut_page(path: str) -> bool:
     return len(page) < 27 or len(page) < 27 + page[26] or len(page) < 27 + page[26] + sum(page[27 : 27 + page[26]])
 
 
-def _measure_segment(file: soundfile.SoundFile, offset: float, duration: float | None, first: bool) -> Measurement:
-    rate = file.samplerate
-    start = min(round(offset * rate), file.frames)
-    if start or not first:
-        file.seek(start)
+def _measure_segment(recording: audio.Recording, offset: float, duration: float | None) -> Measurement:
+    rate = recording.sample_rate
+    recording.seek(round(offset * rate))
     left = math.inf if duration is None else round(duration * rate)
-    meter = _Meter(rate, file.subtype in _COARSE)
+    meter = _Meter(rate, recording.subtype in _COARSE, recording.is_float)
     failure = ""
     while left > 0:
         n_samples = int(min(left, meter.block))
         try:
-            block = file.read(n_samples, dtype="float32", always_2d=True)
-        except (soundfile.LibsndfileError, RuntimeError) as error:
+            block = recording.read(n_samples)
+        except audio.DECODER_ERRORS as error:
             failure = getattr(error, "error_string", "") or "the decoder failed"
             break
         if not np.isfinite(block).all():
             failure = "it contains values that are not numbers (NaN or infinity)"
             break
         if len(block):
-            meter.add(block[:, 0] if block.shape[1] == 1 else block.mean(axis=1))
+            meter.add(audio.mix_down(block))
         if len(block) < n_samples:
             break
         left -= n_samples
@@ -277,8 +274,8 @@ def _measure_segment(file: soundfile.SoundFile, offset: float, duration: float |
 class _Meter:
     """Measures of a segment, from blocks of its samples."""
 
-    def __init__(self, rate: int, coarse: bool) -> None:
-        self.rate, self.coarse = rate, coarse
+    def __init__(self, rate: int, coarse: bool, is_float: bool) -> None:
+        self.rate, self.coarse, self.is_float = rate, coarse, is_float
         self.size = max(1, int(rate * _FRAME_S))
         self.block = self.size * _BLOCK_FRAMES
         self.window = np.hanning(self.size).astype(np.float32)
@@ -295,7 +292,7 @@ class _Meter:
         high, low = float(samples.max()), float(samples.min())
         self.top = _count_flat(self.top, samples, high)
         self.bottom = _count_flat(self.bottom, -samples, -low)
-        if max(high, -low) >= _FULL_SCALE:
+        if not self.is_float and max(high, -low) >= _FULL_SCALE:  # floats go over full scale unharmed
             self.n_over += int(np.count_nonzero(np.abs(samples) >= _FULL_SCALE))
         n_frames = max(1, len(samples) // self.size)
         if len(samples) < self.size:

@@ -14,7 +14,7 @@ from anadil.decoding.decoder import Decoder
 from anadil.decoding.transcript import Transcript, Word
 from anadil.errors import AnadilError
 from anadil.manifest import Utterance
-from anadil.recognition.pauses import cut_at_pauses
+from anadil.recognition.pauses import speech_pieces
 from anadil.text.rules import TextRules
 
 BATCH_SECONDS = 60.0
@@ -100,19 +100,34 @@ class Recognizer:
         yield batch
 
     def _recognize_batch(self, batch: list[tuple[int, np.ndarray]]) -> Iterator[tuple[int, Transcript]]:
-        whole = [one for one in batch if len(one[1]) <= self.longest_s * self.sample_rate]
-        for (index, samples), log_probs in zip(whole, self.log_probs([samples for _, samples in whole]), strict=True):
-            words = self._words(log_probs, 0, len(samples))
-            yield index, self._transcript(words, len(samples))
-        for index, samples in batch:
-            if len(samples) > self.longest_s * self.sample_rate:
-                yield index, self._assemble(samples)
+        """Recognise the speech of each recording; the pieces of all of them are recognised in batches."""
+        pieces = [
+            (n, start, end)
+            for n, (_, samples) in enumerate(batch)
+            for start, end in speech_pieces(samples, self.sample_rate, self.longest_s)
+        ]
+        words: list[list[Word]] = [[] for _ in batch]
+        for some in self._by_length(pieces):
+            waveforms = [batch[n][1][start:end] for n, start, end in some]
+            for (n, start, end), log_probs in zip(some, self.log_probs(waveforms), strict=True):
+                words[n] += self._words(log_probs, start, end)
+        for (index, samples), own in zip(batch, words, strict=True):
+            yield index, self._transcript(tuple(sorted(own, key=lambda word: word.start)), len(samples))
+
+    def _by_length(self, pieces: list[tuple[int, int, int]]) -> Iterator[list[tuple[int, int, int]]]:
+        """Batches of at most BATCH_SECONDS with padding, shortest pieces first."""
+        some: list[tuple[int, int, int]] = []
+        for piece in sorted(pieces, key=lambda piece: piece[2] - piece[1]):
+            if some and (piece[2] - piece[1]) * (len(some) + 1) > BATCH_SECONDS * self.sample_rate:
+                yield some
+                some = []
+            some.append(piece)
+        if some:
+            yield some
 
     def _assemble(self, samples: np.ndarray) -> Transcript:
-        words: tuple[Word, ...] = ()
-        for start, end in cut_at_pauses(samples, self.sample_rate, self.longest_s):
-            words += self._words(self.log_probs([samples[start:end]])[0], start, end)
-        return self._transcript(words, len(samples))
+        ((_, transcript),) = self._recognize_batch([(0, samples)])
+        return transcript
 
     def log_probs(self, waveforms: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Log-probs (frames, labels + blank) of each float32 (samples,) at the model's sample rate."""

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from anadil.recognition.pauses import cut_at_pauses
+from anadil.recognition.pauses import cut_at_pauses, speech_pieces
 
 RATE = 8000
 
@@ -52,3 +52,50 @@ def test_pieces_cover_the_recording_in_order_and_none_is_too_long(
     assert all(before[1] == after[0] for before, after in itertools.pairwise(pieces))
     assert all(0 < end - start <= longest_s * rate for start, end in pieces) or n_samples == 0
     assert all(end - start >= longest_s * rate / 2 - 1 for start, end in pieces[:-1])
+
+
+# --- speech and what is around it
+
+
+def clip(seconds: float = 2.0, seed: int = 0) -> np.ndarray:
+    """Syllables of noise, four a second, 30 dB above what is between them."""
+    rng = np.random.default_rng(seed)
+    time = np.arange(round(seconds * RATE)) / RATE
+    envelope = 0.01 + 0.3 * np.clip(np.sin(2 * np.pi * 4 * time), 0, 1)
+    return (envelope * rng.standard_normal(len(time))).astype(np.float32)
+
+
+def background(seconds: float, level_db: float) -> np.ndarray:
+    noise = np.random.default_rng(7).standard_normal(round(seconds * RATE)) * 10 ** (level_db / 20)
+    return noise.astype(np.float32)
+
+
+@pytest.mark.parametrize("level_db", [-np.inf, -80, -60, -40])
+@pytest.mark.parametrize("around_s", [0.5, 1.0, 2.0, 5.0])
+def test_what_is_around_speech_is_cut_off_but_for_a_margin(level_db: float, around_s: float) -> None:
+    speech, quiet = clip(), background(around_s, level_db)
+    ((start, end),) = speech_pieces(np.concatenate([quiet, speech, quiet]), RATE)
+    kept_before, kept_after = len(quiet) - start, end - len(quiet) - len(speech)
+    assert -0.05 <= kept_before / RATE <= 0.25 and -0.15 <= kept_after / RATE <= 0.25  # the clip itself ends quietly
+
+
+@pytest.mark.parametrize("level_db", [-np.inf, -60, -40])
+def test_a_pause_parts_speech_and_a_gap_does_not(level_db: float) -> None:
+    one, other = clip(seed=1), clip(1.5, seed=2)
+    for seconds, n in ((0.15, 1), (0.6, 2), (5.0, 2)):
+        samples = np.concatenate([one, background(seconds, level_db), other])
+        pieces = speech_pieces(samples, RATE)
+        assert len(pieces) == n and pieces[0][0] == 0 and pieces[-1][1] == len(samples)
+
+
+def test_nothing_but_background_is_no_speech() -> None:
+    for samples in (background(300, -20), background(20, -60), np.zeros(20 * RATE, np.float32), 0.3 * np.sin(
+        2 * np.pi * 50 * np.arange(20 * RATE) / RATE
+    ).astype(np.float32)):  # fmt: skip
+        assert speech_pieces(samples, RATE) == []
+
+
+def test_speech_without_a_pause_is_whole() -> None:
+    assert speech_pieces(clip(3.0), RATE) == [(0, 3 * RATE)]
+    assert speech_pieces(clip(0.25), RATE) == [(0, round(0.25 * RATE))]
+    assert speech_pieces(np.zeros(0, np.float32), RATE) == [(0, 0)]

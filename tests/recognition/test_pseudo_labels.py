@@ -128,8 +128,8 @@ def test_long_recordings_become_pieces_between_the_words(recognizer: Recognizer,
     assert all(one.duration is not None and one.duration <= 4.0 for one in found.kept)
     assert all((one.speaker, one.extra["license"]) == ("ayşe", "CC0") for one in found.kept)
     for one in found.kept:  # as training will read it
-        heard = recognizer.transcribe(audio.read(one.audio_filepath, 16000, one.offset, one.duration))
-        assert heard.text == one.text
+        samples = audio.read(one.audio_filepath, 16000, one.offset, one.duration)
+        assert recognizer.decoder.decode(recognizer.log_probs([samples])[0]).text == one.text
     part = replace(whole, offset=lead, duration=8.0, text="said in all of it")
     pieces = label(recognizer, [part]).kept
     assert min(one.offset for one in pieces) >= lead
