@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
+from anadil.data.pauses import NOT_MEASURED, PauseLimits
 from anadil.errors import AnadilError
 from anadil.settings import SECTION, parse_json
 from anadil.text.rules import TextRules, rules_from_dict
@@ -35,6 +36,12 @@ class ExportedSettings(BaseModel):
     labels: list[str]  # the blank follows the last one
     text: dict[str, Any]  # TextRules.to_dict()
     subwords: bool = False  # whether the labels are the subwords of tokenizer.model
+    longest_pause_s: float = Field(NOT_MEASURED.longest_s, gt=0, le=60)  # of training; longer ones are cut out
+    pause_margin_s: float = Field(NOT_MEASURED.margin_s, ge=0, le=60)
+
+    @property
+    def pauses(self) -> PauseLimits:
+        return PauseLimits(self.longest_pause_s, self.pause_margin_s)
 
     @property
     def rules(self) -> TextRules:

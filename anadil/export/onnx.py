@@ -40,6 +40,8 @@ def export_model(model: LoadedModel, out: Path, card: str = "", force: bool = Fa
         labels=list(model.rules.labels),
         text=model.rules.to_dict(),
         subwords=bool(model.rules.subwords),
+        longest_pause_s=model.pauses.longest_s,
+        pause_margin_s=model.pauses.margin_s,
     )
     with whole_folder(out) as beside:
         trace(acoustic, beside / MODEL)

@@ -13,6 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from anadil.data.pauses import NOT_MEASURED, PauseLimits
 from anadil.errors import AnadilError
 from anadil.files import whole_folder
 from anadil.models.conformer import Conformer, ConformerSettings
@@ -123,6 +124,7 @@ class LoadedModel:
     name: str
     acoustic: AcousticModel
     rules: TextRules
+    pauses: PauseLimits = NOT_MEASURED
 
 
 def save_model(
@@ -179,7 +181,21 @@ def load_model(folder: Path) -> LoadedModel:
         raise AnadilError(
             f"{folder / WEIGHTS}: the weights do not fit the config: {error}\n  next: copy the folder again"
         ) from error
-    return LoadedModel(str(data.get("name", folder.name)), acoustic.eval(), rules)
+    return LoadedModel(
+        str(data.get("name", folder.name)), acoustic.eval(), rules, _pauses(_section(data, "data"), where)
+    )
+
+
+def _pauses(section: dict[str, Any], where: str) -> PauseLimits:
+    """What the section `data` holds of the training's silence."""
+    limits = section.get("longest_pause"), section.get("pause_margin")
+    if limits == (None, None):
+        return NOT_MEASURED
+    if not all(isinstance(limit, int | float) and 0 <= limit <= 60 for limit in limits):
+        raise AnadilError(
+            f"{where}: data.longest_pause and data.pause_margin must be seconds from 0 to 60, found {limits}"
+        )
+    return PauseLimits(*map(float, limits))  # type: ignore[arg-type]
 
 
 def _with_saved_preset(model: AnySettings, weights: Mapping[str, Tensor]) -> AnySettings:

@@ -57,6 +57,7 @@ def _load_exported(folder: Path) -> Recognizer:
         settings.frame_s,
         settings.min_samples,
         log_probs,
+        pauses=settings.pauses,
     )
 
 
@@ -84,7 +85,15 @@ def _load_with_pytorch(path: Path) -> Recognizer:
             found, frame_counts = acoustic(torch.from_numpy(waveforms), torch.from_numpy(counts))
         return found.numpy(), frame_counts.numpy()
 
-    return Recognizer(model.name, model.rules, acoustic.sample_rate, acoustic.frame_s, acoustic.min_samples, log_probs)
+    return Recognizer(
+        model.name,
+        model.rules,
+        acoustic.sample_rate,
+        acoustic.frame_s,
+        acoustic.min_samples,
+        log_probs,
+        pauses=model.pauses,
+    )
 
 
 def _not_a_model(folder: Path) -> str:

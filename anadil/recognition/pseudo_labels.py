@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from anadil import audio
+from anadil.data.pauses import cut_file
 from anadil.errors import AnadilError
 from anadil.evaluation.calibration import Threshold, thresholds
 from anadil.evaluation.errors import ErrorCounts, character_errors, total
@@ -25,7 +26,6 @@ from anadil.manifest import (
     measured,
     refuse_pseudo_labels,
 )
-from anadil.recognition.pauses import cut_file
 from anadil.recognition.recognize_manifest import measure
 from anadil.recognition.recognizer import Recognizer
 

@@ -10,11 +10,11 @@ from typing import Any, overload
 import numpy as np
 
 from anadil import audio
+from anadil.data.pauses import NOT_MEASURED, PauseLimits, speech_pieces
 from anadil.decoding.decoder import Decoder
 from anadil.decoding.transcript import Transcript, Word
 from anadil.errors import AnadilError
 from anadil.manifest import Utterance
-from anadil.recognition.pauses import speech_pieces
 from anadil.text.rules import TextRules
 
 BATCH_SECONDS = 60.0
@@ -36,6 +36,7 @@ class Recognizer:
     min_samples: int
     forward: Forward
     longest_s: float = 20.0  # longer recordings are cut at pauses
+    pauses: PauseLimits = NOT_MEASURED  # what the model knows of silence
 
     @property
     def decoder(self) -> Decoder:
@@ -104,7 +105,7 @@ class Recognizer:
         pieces = [
             (n, start, end)
             for n, (_, samples) in enumerate(batch)
-            for start, end in speech_pieces(samples, self.sample_rate, self.longest_s)
+            for start, end in speech_pieces(samples, self.sample_rate, self.longest_s, self.pauses)
         ]
         words: list[list[Word]] = [[] for _ in batch]
         for some in self._by_length(pieces):

@@ -32,6 +32,8 @@ KEPT = 3
 
 MAY_CHANGE = (
     "name",
+    "data.longest_pause",
+    "data.pause_margin",
     "data.cache_mb",
     "data.cache",
     "data.cache_gb",

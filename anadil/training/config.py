@@ -32,6 +32,8 @@ class DataSettings(BaseModel):
     valid: Paths = []
     min_duration: float = Field(MIN_DURATION_S, ge=0)  # seconds
     max_duration: float = Field(MAX_DURATION_S, gt=0)  # seconds
+    longest_pause: float | None = Field(None, ge=0, le=60)  # seconds; recognition cuts longer ones out; None: measured
+    pause_margin: float | None = Field(None, ge=0, le=60)  # seconds of them that it keeps at each side; None: measured
     skip_bad: bool = False  # train without the utterances that cannot be used, instead of stopping
     pseudo_label_weight: float | None = Field(
         None, ge=0, le=MAX_WEIGHT

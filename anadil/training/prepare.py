@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 from torch import Tensor
 
+from anadil import audio
 from anadil.data.augment.chain import Augmenter
 from anadil.data.batches import plan_languages
 from anadil.data.examples import Checked, Example, check, with_weights
+from anadil.data.pauses import NOT_MEASURED, pause_limits
 from anadil.decoding.ctc import min_ctc_frames
 from anadil.errors import AnadilError, Problem, summarize
 from anadil.files import whole_file
@@ -26,6 +30,9 @@ from anadil.training.config import Config
 from anadil.training.monitoring.report import Reporter
 from anadil.training.transfer.source import Source, read_source, resolve_config
 from anadil.training.transfer.weights import Transferred, read_saved, report_transfer, transfer
+
+N_CLIPS = 200
+"""So many training utterances are decoded to measure their pauses."""
 
 CROWDED, CROWDED_SHARE = 0.8, 0.05
 """Warn if more than 5 % of the utterances need labels in more than 80 % of their frames: then CTC has no room for blanks."""
@@ -138,7 +145,30 @@ def prepare(config: Config, out: Path, report: Reporter, resume: bool = False, w
     _report_weights(checked[0].examples, report)
     _compare_rates(checked[0], acoustic.frame_s, report)
     augmenter = make_augmenter(config, checked[0].examples, acoustic)
+    config = _with_pauses(config, checked[0].examples, acoustic.sample_rate)
     return Prepared(config, resolved.rules, acoustic, checked[0].examples, checked[1].examples, augmenter, start)
+
+
+def _with_pauses(config: Config, examples: Sequence[Example], sample_rate: int) -> Config:
+    """The config with the longest pause and the margin, measured in N_CLIPS of the training utterances if not given."""
+    data = config.data
+    if data.longest_pause is not None and data.pause_margin is not None:
+        return config
+    some = [example.utterance for example in examples[:: max(1, len(examples) // N_CLIPS)]]
+
+    def clips() -> Iterator[np.ndarray]:
+        for one in some:
+            with contextlib.suppress(AnadilError):  # training reports damaged audio when it reaches it
+                yield audio.read(one.audio_filepath, sample_rate, one.offset, one.duration)
+
+    found = pause_limits(clips(), sample_rate) or NOT_MEASURED
+    given = (data.longest_pause, data.pause_margin)
+    longest, margin = (
+        own if own is not None else of for own, of in zip(given, (found.longest_s, found.margin_s), strict=True)
+    )
+    return config.model_copy(
+        update={"data": data.model_copy(update={"longest_pause": longest, "pause_margin": margin})}
+    )
 
 
 def _languages(config: Config, train: Sequence[Utterance], others: Sequence[Utterance]) -> list[str]:

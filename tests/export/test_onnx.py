@@ -13,6 +13,7 @@ import pytest
 import torch
 import yaml
 
+from anadil.data.pauses import NOT_MEASURED
 from anadil.decoding.ctc import best_path
 from anadil.errors import AnadilError
 from anadil.export import onnx as module
@@ -145,6 +146,8 @@ def test_config_and_vocabulary_hold_all_that_is_needed_to_read_the_output(tmp_pa
         "frame_s": 0.04,
         "min_samples": 160,
         "labels": list(labels),
+        "longest_pause_s": NOT_MEASURED.longest_s,
+        "pause_margin_s": NOT_MEASURED.margin_s,
     }
     assert text == text_rules("tr", TextSettings(), labels).to_dict()
     vocab = (tmp_path / "out/vocab.txt").read_text(encoding="utf-8")

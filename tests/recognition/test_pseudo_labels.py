@@ -11,9 +11,9 @@ import soundfile
 
 import anadil
 from anadil import audio
+from anadil.data.pauses import cut_file
 from anadil.errors import AnadilError
 from anadil.manifest import Utterance, read_manifest, write_manifest
-from anadil.recognition.pauses import cut_file
 from anadil.recognition.pseudo_labels import DurationLimits, PseudoLabels, calibrate, pseudo_label, stretches_of
 from anadil.recognition.recognizer import Recognizer
 from tests.support.micro import TEXTS, speak
@@ -139,7 +139,7 @@ def test_long_recordings_become_pieces_between_the_words(recognizer: Recognizer,
 
 @pytest.mark.parametrize("block_s", [17.0, 40.0, 300.0])
 def test_a_file_is_cut_in_blocks_without_gaps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, block_s: float) -> None:
-    monkeypatch.setattr("anadil.recognition.pauses.BLOCK_S", block_s)
+    monkeypatch.setattr("anadil.data.pauses.BLOCK_S", block_s)
     samples = 0.1 * np.random.default_rng(0).standard_normal(100 * 8000).astype(np.float32)
     samples *= np.repeat(np.random.default_rng(1).random(1000), 800).astype(np.float32)
     path = tmp_path / "long.wav"

@@ -12,12 +12,12 @@ import pytest
 
 import anadil
 from anadil import audio
+from anadil.data.pauses import cut_at_pauses
 from anadil.decoding.transcript import Transcript
 from anadil.errors import AnadilError
 from anadil.files import whole_folder
 from anadil.manifest import Utterance, read_manifest
 from anadil.recognition import recognizer as module
-from anadil.recognition.pauses import cut_at_pauses
 from anadil.recognition.recognizer import Recognizer
 from anadil.text.rules import TextSettings, text_rules
 from tests.support.micro import TEXTS, speak

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from anadil.recognition.pauses import cut_at_pauses, speech_pieces
+from anadil.data.pauses import PauseLimits, cut_at_pauses, pause_limits, speech_pieces
 
 RATE = 8000
 
@@ -56,6 +56,8 @@ def test_pieces_cover_the_recording_in_order_and_none_is_too_long(
 
 # --- speech and what is around it
 
+SHORT = PauseLimits(0.3, 0.15)
+
 
 def clip(seconds: float = 2.0, seed: int = 0) -> np.ndarray:
     """Syllables of noise, four a second, 30 dB above what is between them."""
@@ -74,7 +76,7 @@ def background(seconds: float, level_db: float) -> np.ndarray:
 @pytest.mark.parametrize("around_s", [0.5, 1.0, 2.0, 5.0])
 def test_what_is_around_speech_is_cut_off_but_for_a_margin(level_db: float, around_s: float) -> None:
     speech, quiet = clip(), background(around_s, level_db)
-    ((start, end),) = speech_pieces(np.concatenate([quiet, speech, quiet]), RATE)
+    ((start, end),) = speech_pieces(np.concatenate([quiet, speech, quiet]), RATE, limits=SHORT)
     kept_before, kept_after = len(quiet) - start, end - len(quiet) - len(speech)
     assert -0.05 <= kept_before / RATE <= 0.25 and -0.15 <= kept_after / RATE <= 0.25  # the clip itself ends quietly
 
@@ -84,7 +86,7 @@ def test_a_pause_parts_speech_and_a_gap_does_not(level_db: float) -> None:
     one, other = clip(seed=1), clip(1.5, seed=2)
     for seconds, n in ((0.15, 1), (0.6, 2), (5.0, 2)):
         samples = np.concatenate([one, background(seconds, level_db), other])
-        pieces = speech_pieces(samples, RATE)
+        pieces = speech_pieces(samples, RATE, limits=SHORT)
         assert len(pieces) == n and pieces[0][0] == 0 and pieces[-1][1] == len(samples)
 
 
@@ -99,3 +101,22 @@ def test_speech_without_a_pause_is_whole() -> None:
     assert speech_pieces(clip(3.0), RATE) == [(0, 3 * RATE)]
     assert speech_pieces(clip(0.25), RATE) == [(0, round(0.25 * RATE))]
     assert speech_pieces(np.zeros(0, np.float32), RATE) == [(0, 0)]
+
+
+def test_a_pause_that_the_model_knows_stays() -> None:
+    samples = np.concatenate([clip(seed=1), background(1.0, -60), clip(seed=2)])
+    assert speech_pieces(samples, RATE, limits=PauseLimits(1.2, 0.4)) == [(0, len(samples))]
+    (_, end), (start, _) = speech_pieces(samples, RATE, limits=PauseLimits(0.8, 0.3))
+    assert (start - end) / RATE == pytest.approx(0.4, abs=0.15)
+
+
+def test_the_limits_are_those_of_the_clips() -> None:
+    clips = [
+        np.concatenate([background(0.2, -60), clip(seed=i), background(0.5, -60), clip(seed=9), background(0.4, -60)])
+        for i in range(5)
+    ]
+    found = pause_limits(clips, RATE)
+    assert found is not None
+    assert found.longest_s == pytest.approx(0.5, abs=0.12)  # smoothing takes some of it
+    assert found.margin_s == pytest.approx(found.longest_s / 2, abs=0.01)
+    assert pause_limits([], RATE) is None and pause_limits([np.zeros(RATE, np.float32)], RATE) is None

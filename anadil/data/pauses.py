@@ -1,0 +1,228 @@
+"""Where a recording has speech: pauses are cut out and long stretches cut where they are quiet.
+
+So a model sees pieces like its training utterances: as short, and with no more silence, which would move the per-utterance
+normalisation of its features (docs/robustness.md has the error rates with and without).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from anadil import audio
+
+FRAME_S = 0.02
+BLOCK_S = 300.0  # decoded at a time
+SMOOTH_FRAMES = 11  # 0.2 s: a pause between words, not the closure of a stop
+
+DIGITAL_PAUSE_S, _DIGITAL_MARGIN_S, _DIGITAL_DB = 0.3, 0.04, 60.0
+"""A level so far below the speech is digital silence. It moves the normalisation of features most, and no training
+utterance has it, so it is cut out whatever `PauseLimits` say."""
+
+LEAST_PAUSE_S = 0.25  # the closures of stops and geminates are shorter
+
+
+@dataclass(frozen=True, slots=True)
+class PauseLimits:
+    """Which silence a model knows from its training. Seconds; the defaults are for models that do not say."""
+
+    longest_s: float = 1.5  # longer pauses are cut out, between words and at both ends
+    margin_s: float = 0.5  # so much of them is kept at each side of the speech
+
+
+NOT_MEASURED = PauseLimits()
+
+
+_BACKGROUND, _LOUD = 10, 95
+"""Percentiles of the frames of a recording that give the levels of its background and of its speech."""
+
+_ABOVE_BACKGROUND_DB, _LEAST_RANGE_DB, _BELOW_SPEECH_DB = 10.0, 15.0, 40.0
+_SMOOTH_S = 0.1
+_STEADY_WINDOW_S, _STEADY_RANGE_DB, _STEADY_BELOW_DB = 0.3, 3.0, 8.0
+_LEAST_VOICE_S = 0.06
+"""A piece without so long a stretch of loud frames, not smoothed, has clicks (of keys, of a switch) and no vowel."""
+_NOISE_S, _NOISE_RANGE_DB = 3.0, 6.5
+"""A piece of this length or more, whose level has a smaller range from the 10th to the 90th percentile, is noise. Pink noise
+has 6.1 dB; of 800 recordings of Mboshi and English the least has 7.9, half of them have more than 34."""
+_FLOOR = 1e-12  # -120 dBFS
+
+
+def speech_pieces(
+    samples: np.ndarray, sample_rate: int, longest_s: float = 20.0, limits: PauseLimits = NOT_MEASURED
+) -> list[tuple[int, int]]:
+    """Pieces (start, end) in samples that hold the speech of a recording, in order, none longer than `longest_s`.
+
+    Digital silence of more than DIGITAL_PAUSE_S is cut out, and so are pauses longer than `limits` allow, also at both ends,
+    except for a margin. A frame is quiet if it is at most 10 dB above the background (but 15 dB below the loud frames), if it
+    is 40 dB below the loud frames, or if its level hardly changes for 0.3 s. Clicks and steady noise are no pieces. Longer
+    stretches of speech are cut by `cut_at_pauses`.
+    """
+    frame = max(1, int(FRAME_S * sample_rate))
+    if len(samples) // frame < LEAST_PAUSE_S / FRAME_S:
+        return cut_at_pauses(samples, sample_rate, longest_s)
+    pieces: list[tuple[int, int]] = []
+    for first, last in _without_digital_silence(samples, frame):
+        part = samples[first:last]
+        for start, end in _speech(part, frame, limits):
+            cuts = cut_at_pauses(part[start:end], sample_rate, longest_s)
+            pieces += [(first + start + inner, first + start + outer) for inner, outer in cuts]
+    return pieces
+
+
+def _without_digital_silence(samples: np.ndarray, frame: int) -> list[tuple[int, int]]:
+    """Stretches (start, end) between digital silence, with a short margin of it on each side."""
+    levels = _levels(samples, frame)
+    loud = float(np.percentile(levels.smoothed, _LOUD))
+    sounding = np.flatnonzero(levels.smoothed > loud - _DIGITAL_DB)
+    return _stretches(sounding, len(samples), frame, DIGITAL_PAUSE_S, _DIGITAL_MARGIN_S)
+
+
+def _speech(samples: np.ndarray, frame: int, limits: PauseLimits) -> list[tuple[int, int]]:
+    """Stretches (start, end) of speech between pauses longer than `limits`, without clicks and steady noise."""
+    if len(samples) < 2 * frame:
+        return []
+    levels = _levels(samples, frame)
+    found = []
+    for start, end in _stretches(levels.loud, len(samples), frame, limits.longest_s, limits.margin_s):
+        within = levels.loud[(levels.loud >= start // frame) & (levels.loud < -(-end // frame))]
+        own = slice(int(within[0]), int(within[-1]) + 1)
+        spread = np.ptp(np.percentile(levels.smoothed[own], (10, 90)))
+        is_noise = (own.stop - own.start) * FRAME_S >= _NOISE_S and spread < _NOISE_RANGE_DB
+        run_s = _longest_run(levels.power[own] > 10 ** (levels.limit_db / 10)) * FRAME_S
+        if not is_noise and run_s >= _LEAST_VOICE_S:
+            found.append((start, end))
+    return found
+
+
+def _stretches(
+    frames: np.ndarray, n_samples: int, frame: int, pause_s: float, margin_s: float
+) -> list[tuple[int, int]]:
+    """Stretches (start, end) in samples around these frames; gaps of more than `pause_s` are left out but for margins."""
+    if not len(frames):
+        return []
+    pause, margin, n_frames = round(pause_s / FRAME_S), round(margin_s / FRAME_S), n_samples // frame
+    breaks = np.flatnonzero(np.diff(frames) > pause)
+    firsts, lasts = frames[[0, *(breaks + 1)]].tolist(), frames[[*breaks, -1]].tolist()
+    return [
+        (
+            0 if first <= pause else (first - margin) * frame,
+            n_samples if last >= n_frames - 1 - pause else (last + 1 + margin) * frame,
+        )
+        for first, last in zip(firsts, lasts, strict=True)
+    ]
+
+
+def pause_limits(clips: Iterable[np.ndarray], sample_rate: int) -> PauseLimits | None:
+    """What the silence of training utterances, float32 (samples,) each, lets a model know; None if none has speech.
+
+    The longest pause is the 99th percentile of the longest one of each utterance, its edges included; the margin is the
+    median of the longer edge, at most half of that.
+    """
+    longest, edges = [], []
+    frame = int(FRAME_S * sample_rate)
+    for clip in clips:
+        n_frames = len(clip) // frame
+        if n_frames < LEAST_PAUSE_S / FRAME_S:
+            continue
+        levels = _levels(clip, frame)
+        loud = levels.loud
+        if len(loud) and np.ptp(np.percentile(levels.smoothed, (_BACKGROUND, _LOUD))) >= _NOISE_RANGE_DB:
+            edges.append(max(int(loud[0]), n_frames - 1 - int(loud[-1])) * FRAME_S)
+            longest.append(max(edges[-1], (int(np.diff(loud).max(initial=1)) - 1) * FRAME_S))
+    if not longest:
+        return None
+    longest_s = max(LEAST_PAUSE_S, round(float(np.percentile(longest, 99)), 2))
+    return PauseLimits(longest_s, round(min(float(np.median(edges)), longest_s / 2), 2))
+
+
+@dataclass(frozen=True, slots=True)
+class _Levels:
+    power: np.ndarray  # of each frame
+    smoothed: np.ndarray  # dBFS
+    limit_db: float  # frames above it are loud
+    loud: np.ndarray  # indices of the frames with speech
+
+
+def _levels(samples: np.ndarray, frame: int) -> _Levels:
+    n_frames = len(samples) // frame
+    power = np.square(samples[: n_frames * frame].reshape(n_frames, frame)).mean(axis=1)
+    level = 10 * np.log10(_smoothed(power) + _FLOOR)
+    background, loud = np.percentile(level, (_BACKGROUND, _LOUD)).tolist()
+    limit = max(min(background + _ABOVE_BACKGROUND_DB, loud - _LEAST_RANGE_DB), loud - _BELOW_SPEECH_DB)
+    is_loud = (level > limit) & ~((level < loud - _STEADY_BELOW_DB) & _is_steady(level))
+    return _Levels(power, level, limit, np.flatnonzero(is_loud))
+
+
+def _longest_run(flags: np.ndarray) -> int:
+    """How many true values follow one another at most."""
+    ends = np.flatnonzero(np.diff(np.concatenate(([0], flags.astype(np.int8), [0]))))
+    return int((ends[1::2] - ends[::2]).max(initial=0))
+
+
+def _smoothed(power: np.ndarray) -> np.ndarray:
+    """Mean power over _SMOOTH_S around each frame; at the ends, over the frames that there are."""
+    ones = np.ones(round(_SMOOTH_S / FRAME_S))
+    counts = np.convolve(np.ones(len(power)), ones, mode="same")
+    return np.asarray(np.convolve(power, ones, mode="same") / counts)
+
+
+def _is_steady(level: np.ndarray) -> np.ndarray:
+    """Which frames lie in a window whose level hardly changes: background, whatever its level; speech has syllables."""
+    size = round(_STEADY_WINDOW_S / FRAME_S)
+    steady = np.zeros(len(level), dtype=bool)
+    if len(level) >= size:
+        windows = np.lib.stride_tricks.sliding_window_view(level, size)
+        for start in np.flatnonzero(np.ptp(windows, axis=1) < _STEADY_RANGE_DB).tolist():
+            steady[start : start + size] = True
+    return steady
+
+
+def cut_at_pauses(samples: np.ndarray, sample_rate: int, longest_s: float = 20.0) -> list[tuple[int, int]]:
+    """Pieces (start, end) in samples that cover the recording in order, none longer than `longest_s`.
+
+    Each cut is at the quietest fifth of a second in the second half of the allowed length. A recording that is
+    short enough is one piece.
+    """
+    longest, frame = int(longest_s * sample_rate), max(1, int(FRAME_S * sample_rate))
+    pieces, start = [], 0
+    while len(samples) - start > longest:
+        window = samples[start + longest // 2 : start + longest]
+        n_frames = len(window) // frame
+        power = np.square(window[: n_frames * frame].reshape(n_frames, frame)).mean(axis=1)
+        smooth = np.convolve(power, np.full(SMOOTH_FRAMES, 1 / SMOOTH_FRAMES), mode="same")
+        # at the window's edges the mean is over fewer frames, so they only seem quiet
+        inside = smooth[SMOOTH_FRAMES // 2 : n_frames - SMOOTH_FRAMES // 2]
+        cut = start + longest // 2 + (int(inside.argmin()) + SMOOTH_FRAMES // 2) * frame
+        pieces.append((start, cut))
+        start = cut
+    return [*pieces, (start, len(samples))]
+
+
+def cut_file(
+    path: str, sample_rate: int, offset: float, duration: float, longest_s: float
+) -> list[tuple[float, float]]:
+    """Pieces (offset, duration) in seconds of a stretch of a file, cut as by `cut_at_pauses`.
+
+    Five minutes are decoded at a time, so memory does not grow with the recording. Raises AnadilError if the
+    file cannot be decoded.
+    """
+    pieces: list[tuple[float, float]] = []
+    start, end = offset, offset + duration
+    while end - start > longest_s:
+        block_s = min(max(BLOCK_S, 4 * longest_s), end - start)
+        samples = audio.read(path, sample_rate, start, block_s)
+        whole = (
+            len(samples) >= (block_s - FRAME_S) * sample_rate
+        )  # if not, the file ends here, whatever its header says
+        found = cut_at_pauses(samples, sample_rate, longest_s)
+        if whole and start + block_s < end:
+            found = found[:-1]  # the last piece ends with the block, not at a pause: the next block starts with it
+        pieces += [(start + first / sample_rate, (last - first) / sample_rate) for first, last in found if last > first]
+        if not whole:
+            return pieces
+        start += found[-1][1] / sample_rate if start + block_s < end else block_s
+    if end > start:
+        pieces.append((start, end - start))
+    return pieces
