@@ -25,6 +25,7 @@ import soundfile
 import soxr
 
 from anadil.errors import AnadilError
+from anadil.files import escape_surrogates
 
 EXTENSIONS = frozenset({".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aiff", ".aif", ".au", ".caf", ".w64"})
 """Extensions of files that libsndfile reads; used to search folders. Whether a file is audio depends on its content."""
@@ -290,7 +291,7 @@ def find_file(path: str | Path) -> Path:
     Archives made on macOS change the form of names. Backslashes of Windows count as separators if there is no file of
     that very name. Raises AnadilError if there is none.
     """
-    written = str(path).encode("utf-8", "backslashreplace").decode("utf-8")
+    written = escape_surrogates(str(path))
     if written != str(path):  # neither libsndfile nor a manifest accepts such a name
         raise AnadilError(f"not UTF-8: {written}; rename the file or folder")
     try:

@@ -81,6 +81,11 @@ def sweep(folder: Path) -> None:
             _remove(path)
 
 
+def escape_surrogates(text: str) -> str:
+    """Python decodes a byte of a file name that is not UTF-8 to half a surrogate pair; "caf\udce9" becomes "caf\\udce9"."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
 def _remove(path: Path) -> None:
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)

@@ -19,7 +19,7 @@ from anadil.corpora.archive import unpack_if_archive
 from anadil.corpora.catalog import CorpusKind
 from anadil.corpora.reader import Options
 from anadil.errors import AnadilError, Problem
-from anadil.files import refuse_overwrite, whole_file
+from anadil.files import escape_surrogates, refuse_overwrite, whole_file
 from anadil.manifest import Utterance, measured, probe_all, write_manifest
 
 _END_TOLERANCE_S = 0.2
@@ -44,7 +44,7 @@ class ImportResult:
 
     def reject(self, where: str, what: object) -> None:
         """Add a problem. File names that are not UTF-8 (old archives have some) are escaped, so that it can be written."""
-        self.rejected.append(Problem(_escape_surrogates(where), _escape_surrogates(str(what))))
+        self.rejected.append(Problem(escape_surrogates(where), escape_surrogates(str(what))))
 
     @property
     def reasons(self) -> dict[str, list[Problem]]:
@@ -226,13 +226,8 @@ def _write(out: Path, result: ImportResult) -> None:
             file.write(json.dumps({"where": problem.where, "reason": problem.what}, ensure_ascii=False) + "\n")
 
 
-def _escape_surrogates(text: str) -> str:
-    """Python decodes a byte of a file name that is not UTF-8 to half a surrogate pair; "caf\udce9" becomes "caf\\udce9"."""
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")
-
-
 def _require_utf8(value: object) -> None:
-    if isinstance(value, str) and _escape_surrogates(value) != value:
+    if isinstance(value, str) and escape_surrogates(value) != value:
         raise AnadilError(f"not UTF-8: {value}; rename the file or folder")
 
 

@@ -16,6 +16,7 @@ from anadil.data.pauses import cut_file
 from anadil.errors import AnadilError
 from anadil.evaluation.calibration import Threshold, thresholds
 from anadil.evaluation.errors import ErrorCounts, character_errors, total
+from anadil.files import escape_surrogates
 from anadil.manifest import (
     CONFIDENCE,
     MAX_DURATION_S,
@@ -134,8 +135,11 @@ def pseudo_label(
     found = PseudoLabels(n_texts=sum(bool(one.text.strip()) for one in utterances))
 
     def reject(utterance: Utterance, reason: str, **more: Any) -> None:
-        where = {"where": _writable(utterance.source or utterance.audio_filepath), "reason": _writable(reason)}
-        path = _writable(utterance.audio_filepath)
+        where = {
+            "where": escape_surrogates(utterance.source or utterance.audio_filepath),
+            "reason": escape_surrogates(reason),
+        }
+        path = escape_surrogates(utterance.audio_filepath)
         found.rejected.append(replace(utterance, audio_filepath=path, extra=utterance.extra | where | more))
 
     pieces = list(_cut(recognizer.sample_rate, utterances, limits, labelled, found, reject, on_progress))
@@ -220,8 +224,3 @@ def _recognize(
         done_s += utterances[index].duration or 0.0
         on_progress(done_s, all_s)
     return hypotheses
-
-
-def _writable(text: str) -> str:
-    """Return a file name whose bytes are not UTF-8 in a form that a manifest can hold."""
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")
