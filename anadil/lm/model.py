@@ -1,0 +1,188 @@
+"""NGramModel: an n-gram model in memory that scores many hypotheses at a time."""
+
+from __future__ import annotations
+
+import math
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from anadil.errors import AnadilError
+from anadil.lm.arpa import NGrams, read_arpa
+from anadil.lm.counts import SPECIAL
+from anadil.lm.disk_sort import Array, Block
+from anadil.lm.estimate import ZERO
+
+Ints = NDArray[np.integer[Any]]
+
+DENSE_LIMIT = 1 << 24
+"""States times words up to which all probabilities are tabulated: 8 bytes each. A character model of order 6 of Mboshi
+has 2 million."""
+
+
+class NGramModel:
+    """Natural log-probs of words after contexts.
+
+    A state is the number of a context, the longest that the model has for what was said before. Words are numbers into
+    `words`; `word_ids` gives them, `unk` is the one of a word that is not there.
+    """
+
+    def __init__(self, ngrams: NGrams) -> None:
+        """Raises AnadilError if an n-gram is there twice or lacks its context, or if <s> or </s> is missing."""
+        self.order = ngrams.order
+        self.words = ngrams.words if SPECIAL[0] in ngrams.words else (*ngrams.words, SPECIAL[0])
+        self.word_ids = {word: i for i, word in enumerate(self.words)}
+        missing = [word for word in SPECIAL[1:] if word not in self.word_ids]
+        if missing:
+            raise AnadilError(f"the language model has no 1-gram {' and no '.join(missing)}: not a model of sentences")
+        self.unk, self.bos, self.eos = (self.word_ids[word] for word in SPECIAL)
+        nodes = _Nodes(self.words, ngrams)
+        is_state = nodes.states()
+        state_of = np.where(is_state, np.cumsum(is_state) - 1, -1)
+        for start, end in nodes.bounds[1:]:  # a node that is no context leads to its longest suffix that is one
+            part = state_of[start:end]
+            np.copyto(part, state_of[nodes.suffixes[start:end]], where=part < 0)
+        self._keys = state_of[nodes.contexts] * len(self.words) + nodes.last_words  # of n-grams, sorted
+        self._log_probs = (nodes.log10_probs * math.log(10)).astype(np.float32)
+        self._next_states = state_of[1:].astype(np.int32)
+        self._backoffs = (nodes.log10_backoffs[is_state] * math.log(10)).astype(np.float32)
+        self._suffixes = state_of[nodes.suffixes[is_state]].astype(np.int32)
+        self.start = int(self._next_states[self.bos])
+
+    @property
+    def n_states(self) -> int:
+        return len(self._backoffs)
+
+    @property
+    def empty(self) -> int:
+        """The state without any word before."""
+        return 0
+
+    def advance(self, states: Ints, words: Ints) -> tuple[Array, Array]:
+        """Natural log-probs float32 (n,) of `words` (n,) after `states` (n,), and the states (n,) after them."""
+        if self._table is not None:
+            log_probs, next_states = self._table
+            return log_probs[states, words], next_states[states, words]
+        return self._search(np.asarray(states), np.asarray(words))
+
+    def log_probs(self, states: Ints) -> Array:
+        """Natural log-probs float32 (n, words) of every word after each of `states` (n,)."""
+        if self._table is not None:
+            return np.asarray(self._table[0][states])
+        n_words = len(self.words)
+        found, _ = self.advance(np.repeat(states, n_words), np.tile(np.arange(n_words), len(states)))
+        return found.reshape(len(states), n_words)
+
+    def _search(self, states: Ints, words: Ints) -> tuple[Array, Array]:
+        """As `advance`, by binary search for the n-gram, then for shorter ones."""
+        total, found = np.zeros(len(states), np.float32), np.zeros(len(states), np.int32)
+        rows, states, words = np.arange(len(states)), states.astype(np.int64), words.astype(np.int64)
+        while len(rows):
+            keys = states * len(self.words) + words
+            at = np.searchsorted(self._keys, keys)
+            hit = self._keys[np.minimum(at, len(self._keys) - 1)] == keys
+            total[rows[hit]] += self._log_probs[at[hit]]
+            found[rows[hit]] = self._next_states[at[hit]]
+            rows, states, words = rows[~hit], states[~hit], words[~hit]
+            total[rows] += self._backoffs[states]
+            states = self._suffixes[states].astype(np.int64)
+        return total, found
+
+    @cached_property
+    def _table(self) -> tuple[Array, Array] | None:
+        """Log-probs and next states (states, words), or None if they exceed `DENSE_LIMIT`."""
+        n_words = len(self.words)
+        if self.n_states * n_words > DENSE_LIMIT:
+            return None
+        log_probs = np.empty((self.n_states, n_words), np.float32)
+        next_states = np.empty((self.n_states, n_words), np.int32)
+        states, words = np.divmod(self._keys, n_words)
+        ends = np.searchsorted(states, np.arange(self.n_states), "right")
+        start = 0
+        for state in range(self.n_states):
+            if state:  # its suffix is a shorter context, and so has a smaller number
+                log_probs[state] = log_probs[self._suffixes[state]] + self._backoffs[state]
+                next_states[state] = next_states[self._suffixes[state]]
+            part = slice(start, ends[state])
+            log_probs[state, words[part]] = self._log_probs[part]
+            next_states[state, words[part]] = self._next_states[part]
+            start = ends[state]
+        return log_probs, next_states
+
+
+def read_model(path: Path) -> NGramModel:
+    """Read an ARPA file, plain or gzipped. Raises AnadilError if it is missing, truncated or damaged."""
+    ngrams = read_arpa(path)
+    try:
+        return NGramModel(ngrams)
+    except AnadilError as error:
+        raise AnadilError(f"{path}: {error}\n  next: make the file again: anadil lm build") from None
+
+
+class _Nodes:
+    """All n-grams in one numbering: 0 is the empty one, then order by order, sorted by context and last word.
+
+    `contexts`, `last_words`, `log10_probs` start with node 1; `suffixes` and `log10_backoffs` with node 0.
+    """
+
+    def __init__(self, words: tuple[str, ...], ngrams: NGrams) -> None:
+        self._words = words
+        n_added = len(words) - len(ngrams.words)  # <unk>, if the file lacks it
+        ids, probs, backoffs = ngrams.orders[0]
+        self.contexts = np.zeros(len(words), np.int64)
+        self.last_words = np.arange(len(words))
+        self.log10_probs = np.concatenate([probs, np.full(n_added, ZERO)])
+        self.log10_backoffs = np.concatenate([[0.0], backoffs, np.zeros(n_added)])
+        self.suffixes = np.zeros(len(words) + 1, np.int64)
+        self._keys = self.last_words.copy()
+        self.bounds = [(0, 1), (1, 1 + len(words))]
+        for block in ngrams.orders[1:]:
+            self._add(block)
+
+    def states(self) -> NDArray[np.bool_]:
+        """Whether each node is a context of a longer n-gram, or has a back-off weight."""
+        found = self.log10_backoffs != 0
+        found[0] = True
+        found[self.contexts] = True
+        return found
+
+    def _add(self, block: Block) -> None:
+        ids, probs, backoffs = block
+        contexts = self._find(ids[:, :-1])
+        missing = np.flatnonzero(contexts < 0)
+        if len(missing):
+            raise AnadilError(
+                f"the language model lacks the context of {self._text(ids[missing[0]])!r} and of {len(missing) - 1:,} others"
+            )
+        keys = contexts * len(self._words) + ids[:, -1]
+        order = np.argsort(keys, kind="stable")
+        keys, ids = keys[order], ids[order]
+        twice = np.flatnonzero(keys[1:] == keys[:-1])
+        if len(twice):
+            raise AnadilError(f"the language model has {self._text(ids[twice[0]])!r} twice")
+        suffixes = np.full(len(keys), -1, np.int64)
+        for start in range(1, ids.shape[1]):  # a pruned model may lack the next shorter n-gram
+            left = np.flatnonzero(suffixes < 0)
+            suffixes[left] = self._find(ids[left, start:])
+        self.contexts = np.concatenate([self.contexts, contexts[order]])
+        self.last_words = np.concatenate([self.last_words, ids[:, -1].astype(np.int64)])
+        self.log10_probs = np.concatenate([self.log10_probs, probs[order]])
+        self.log10_backoffs = np.concatenate([self.log10_backoffs, backoffs[order]])
+        self.suffixes = np.concatenate([self.suffixes, suffixes])
+        self.bounds.append((self.bounds[-1][1], self.bounds[-1][1] + len(keys)))
+        self._keys = np.concatenate([self._keys, keys])
+
+    def _find(self, ids: Array) -> Array:
+        """The nodes (n,) of word sequences (n, k); -1 if there is none."""
+        nodes = np.zeros(len(ids), np.int64)
+        for column in ids.T:
+            keys = np.where(nodes < 0, -1, nodes * len(self._words) + column)
+            at = np.minimum(np.searchsorted(self._keys, keys), len(self._keys) - 1)
+            nodes = np.where(self._keys[at] == keys, at + 1, -1)
+        return nodes
+
+    def _text(self, ids: Array) -> str:
+        return " ".join(self._words[i] for i in ids)
