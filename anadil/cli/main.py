@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from anadil import __version__
 from anadil.cli import (
@@ -17,6 +18,7 @@ from anadil.cli import (
     evaluate,
     export,
     import_speech,
+    lm,
     normalize,
     pseudo_label,
     split,
@@ -25,7 +27,18 @@ from anadil.cli import (
     transcribe,
 )
 
+
+class _Verbs(TyperGroup):
+    """Typer lists verbs that have verbs of their own last; `lm` belongs after `train`."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        names = super().list_commands(ctx)
+        names.insert(names.index("train") + 1, names.pop(names.index("lm")))
+        return names
+
+
 app = typer.Typer(
+    cls=_Verbs,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -67,6 +80,7 @@ for module in (
     transcribe,
 ):
     app.command(epilog=module.EXAMPLE)(module.command)
+app.add_typer(lm.app, name="lm", epilog=lm.EXAMPLE)
 
 
 def main() -> None:

@@ -6,11 +6,11 @@ import gzip
 import math
 import re
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice, repeat
 from pathlib import Path
-from typing import IO
+from typing import IO, cast
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from anadil.files import whole_file
 from anadil.lm.counts import MAX_ORDER
 from anadil.lm.disk_sort import Array, Block
 from anadil.lm.estimate import ZERO
+from anadil.lm.texts import split_lines
 
 MAX_LINE_BYTES = 1 << 20
 MAX_NGRAMS = 1 << 28
@@ -51,15 +52,18 @@ def write_arpa(
     """
     with whole_file(path) as beside:
         if path.suffix == ".gz":
-            with open(beside, "wb") as raw, gzip.GzipFile("", "wb", 6, raw, mtime=0) as file:  # the same bytes each time
-                _write(file, words, n_ngrams, sections)
+            with (
+                open(beside, "wb") as raw,
+                gzip.GzipFile("", "wb", 6, raw, mtime=0) as file,
+            ):  # the same bytes each time
+                _write(cast(IO[bytes], file), words, n_ngrams, sections)
         else:
             with open(beside, "wb") as file:
                 _write(file, words, n_ngrams, sections)
 
 
 def _write(
-    file: IO[bytes] | gzip.GzipFile,
+    file: IO[bytes],
     words: Sequence[str],
     n_ngrams: Sequence[int],
     sections: Sequence[Callable[[], Iterable[Block]]],
@@ -103,7 +107,9 @@ def _numbers(values: Array, before: str, after: str) -> list[bytes]:
         text[:, i] += digit.astype(np.uint8)
     found: list[bytes] = text.view(f"S{text.shape[1]}").ravel().tolist()
     for i in np.flatnonzero((whole > 9) | (millionths == 0)).tolist():  # two digits before the point, or plain 0
-        found[i] = f"{before}{-millionths[i] / 1e6:.8g}{after}".encode() if millionths[i] else f"{before}0{after}".encode()
+        found[i] = (
+            f"{before}{-millionths[i] / 1e6:.8g}{after}".encode() if millionths[i] else f"{before}0{after}".encode()
+        )
     return found
 
 
@@ -118,7 +124,7 @@ def read_arpa(path: Path) -> NGrams:
         with open(path, "rb") as raw:
             zipped = raw.read(2) == b"\x1f\x8b"
         with gzip.open(path) if zipped else open(path, "rb") as file:
-            return _Parser(str(path), file).ngrams()
+            return _Parser(str(path), cast(IO[bytes], file)).ngrams()
     except (EOFError, OSError, zlib.error) as error:
         raise AnadilError(f"{path}: cannot be read to its end: {error}{_NEXT}") from error
 
@@ -126,8 +132,8 @@ def read_arpa(path: Path) -> NGrams:
 class _Parser:
     """Reads an ARPA file from top to bottom; an error names the line."""
 
-    def __init__(self, name: str, file: IO[bytes] | gzip.GzipFile) -> None:
-        self._name, self._lines, self._number = name, _lines(name, file), 0
+    def __init__(self, name: str, file: IO[bytes]) -> None:
+        self._name, self._lines, self._number = name, split_lines(name, file, MAX_LINE_BYTES), 0
 
     def ngrams(self) -> NGrams:
         expected = self._header()
@@ -178,7 +184,7 @@ class _Parser:
         """The next line that is not blank."""
         for line in self._lines:
             self._number += 1
-            if line := line.strip():  # noqa: PLW2901
+            if line := line.strip():
                 return line
         raise self._error("the file ends here, but should end with \\end\\: it is truncated")
 
@@ -197,7 +203,11 @@ class _Parser:
                 else:
                     found = np.array([[ids[word] for word in row[1 : k + 1]] for row in rows], np.uint32)
                 bad = ~((values[:, 0] <= _ROUNDED_UP) & (values[:, 1] < math.inf))
-                if any(map(_wrong_length, rows, repeat(k), repeat(order))) or bad.any() or (k == 1 and len(ids) != found[-1, 0] + 1):
+                if (
+                    any(map(_wrong_length, rows, repeat(k), repeat(order)))
+                    or bad.any()
+                    or (k == 1 and len(ids) != found[-1, 0] + 1)
+                ):
                     raise ValueError
             except (ValueError, IndexError, KeyError):
                 self._explain(rows, k, order, ids)
@@ -239,18 +249,6 @@ class _Parser:
 
 def _wrong_length(row: list[bytes], k: int, order: int) -> bool:
     return not k + 1 <= len(row) <= k + 1 + (k < order)
-
-
-def _lines(name: str, file: IO[bytes] | gzip.GzipFile) -> Iterator[bytes]:
-    """The lines of a file, without more of it in memory than a line may have."""
-    rest = b""
-    while data := file.read(MAX_LINE_BYTES):
-        *lines, rest = (rest + data).split(b"\n")
-        yield from lines
-        if len(rest) > MAX_LINE_BYTES:
-            raise AnadilError(f"{name}: a line is longer than {MAX_LINE_BYTES:,} bytes: it is no ARPA file{_NEXT}")
-    if rest:
-        yield rest
 
 
 def _shown(text: bytes) -> str:

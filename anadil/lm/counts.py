@@ -63,10 +63,11 @@ class Counts:
         return len(self.tables) + 1
 
 
-def encode(sentences: Iterable[str], store: Store) -> Corpus:
+def encode(sentences: Iterable[str], store: Store, explain_nothing: Callable[[], object] = lambda: None) -> Corpus:
     """Number the tokens of sentences, which whitespace separates. A blank sentence is left out.
 
-    Raises AnadilError for a token with the name of a special one, and if there is no sentence.
+    Raises AnadilError for a token with the name of a special one, and if there is no sentence; `explain_nothing` is
+    called first, and may raise an error that says more.
     """
     ids: defaultdict[str, int] = defaultdict()
     ids.default_factory = ids.__len__  # a new token gets the next id
@@ -95,6 +96,7 @@ def encode(sentences: Iterable[str], store: Store) -> Corpus:
                 "  next: remove it from the text"
             )
     if not n_sentences:
+        explain_nothing()
         raise AnadilError("there is no text to count: every line is blank\n  next: check the files")
     return Corpus([*SPECIAL, *list(ids)[3:]], corpus, n_sentences, longest)
 
@@ -208,10 +210,7 @@ class _Tables:
             first = np.flatnonzero(starts[k - 1])
             segments = first if len(first) and first[0] == 0 else np.concatenate([[0], first])
             true = np.add.reduceat(counts, segments)
-            if k == self._order:
-                adjusted = true
-            else:
-                adjusted = np.add.reduceat(starts[k].astype(np.int64), segments)
+            adjusted = true if k == self._order else np.add.reduceat(starts[k].astype(np.int64), segments)
             if k == 1:
                 at = words[0][segments]
                 self._true[at] += true

@@ -62,7 +62,7 @@ class Store:
     def file(self) -> IO[bytes]:
         """A new temporary file, open for writing and reading."""
         try:
-            return tempfile.TemporaryFile(dir=self._folder.name)  # noqa: SIM115 - Spool.free closes it
+            return tempfile.TemporaryFile(dir=self._folder.name)
         except OSError as error:
             raise AnadilError(_no_disk(Path(self._folder.name).parent, error)) from error
 
@@ -102,9 +102,9 @@ class Spool:
         """The blocks in the order in which they were appended."""
         for block in self._blocks:
             if isinstance(block[0], int):
-                yield self._read(block[0], block[1])  # type: ignore[arg-type]
+                yield self._read(block[0], block[1])
             else:
-                yield block  # type: ignore[misc]
+                yield block
 
     def _read(self, start: int, columns: list[tuple[np.dtype[Any], tuple[int, ...]]]) -> Block:
         assert self._file is not None
@@ -171,7 +171,8 @@ class Window:
         self._start = end - len(kept)
         kept = kept[first - self._start :]
         self._start, self._column = first, kept
-        return kept[indices - first]
+        found: Array = kept[indices - first]
+        return found
 
 
 def order_of(keys: Sequence[Array]) -> Array:
@@ -252,7 +253,9 @@ class Sorter:
         if not blocks:
             return ()
         block = _joined(blocks)
-        if self._combine and self._n_keys == 1 and (block[1] == 1).all():  # not yet combined: the counts need no sorting
+        if (
+            self._combine and self._n_keys == 1 and (block[1] == 1).all()
+        ):  # not yet combined: the counts need no sorting
             return combined((np.sort(block[0]), block[1]))
         order = order_of(block[: self._n_keys])
         block = tuple(column[order] for column in block)

@@ -106,15 +106,18 @@ def estimate(
     discounts, n_ngrams = [], []
     at_end = True  # whether the last row of order k - 1 is the end of the last row of order k
     for k in range(1, order + 1):
-        of_counts, kept = np.zeros(6, np.int64), 0
+        of_counts, kept, last = np.zeros(6, np.int64), 0, (0, 0, 0)
         for ngrams, suffix_rows, adjusted, true in _rows(counts, k):
             count = true if k == order else adjusted
             of_counts += np.bincount(np.minimum(count[count > 0], 5), minlength=6)
             kept += int(np.count_nonzero(pruning.kept(k, ngrams, true)))
-        at_end = at_end and (k == 1 or int(suffix_rows[-1]) == _n_rows(counts, k - 1) - 1)
-        if k < order and at_end:  # lmplz counts the last n-gram of each order by its true count; so that all discounts agree
-            of_counts[min(int(adjusted[-1]), 5)] -= 1
-            of_counts[min(int(true[-1]), 5)] += 1
+            last = int(suffix_rows[-1]), int(adjusted[-1]), int(true[-1])
+        at_end = at_end and (k == 1 or last[0] == _n_rows(counts, k - 1) - 1)
+        if (
+            k < order and at_end
+        ):  # lmplz counts the last n-gram of each order by its true count; so that all discounts agree
+            of_counts[min(last[1], 5)] -= 1
+            of_counts[min(last[2], 5)] += 1
         discounts.append(_discounts(of_counts, k))
         n_ngrams.append(kept)
     found = Estimate(counts, order, pruning, discounts, n_ngrams, [Spool(store)], [])
@@ -146,7 +149,9 @@ def _discounts(n: Array, k: int) -> Discounts:
     amounts = tuple(float(j - (j + 1) * y * n[j + 1] / n[j]) for j in (1, 2, 3))
     for j, amount in enumerate(amounts, start=1):
         if not 0 <= amount <= j:
-            return Discounts(FALLBACK, f"the discount for {k}-grams with an adjusted count of {j} would be {amount:.2f}")
+            return Discounts(
+                FALLBACK, f"the discount for {k}-grams with an adjusted count of {j} would be {amount:.2f}"
+            )
     return Discounts((amounts[0], amounts[1], amounts[2]))
 
 
@@ -158,7 +163,7 @@ def _unigrams(counts: Counts, order: int, pruning: Pruning, discounts: Discounts
     used = np.where(kept, count, 0)
     total = count.sum()
     left = (discounts.of(used).sum() + (count - used).sum()) / total
-    found = np.maximum(used - discounts.of(used), 0) / total + left / (n_kept - 1)
+    found: Array = np.maximum(used - discounts.of(used), 0) / total + left / (n_kept - 1)
     found[BOS] = 1.0
     assert used[UNK] == 0
     return found

@@ -131,7 +131,7 @@ class _Nodes:
     def __init__(self, words: tuple[str, ...], ngrams: NGrams) -> None:
         self._words = words
         n_added = len(words) - len(ngrams.words)  # <unk>, if the file lacks it
-        ids, probs, backoffs = ngrams.orders[0]
+        _, probs, backoffs = ngrams.orders[0]
         self.contexts = np.zeros(len(words), np.int64)
         self.last_words = np.arange(len(words))
         self.log10_probs = np.concatenate([probs, np.full(n_added, ZERO)])
@@ -144,7 +144,7 @@ class _Nodes:
 
     def states(self) -> NDArray[np.bool_]:
         """Whether each node is a context of a longer n-gram, or has a back-off weight."""
-        found = self.log10_backoffs != 0
+        found: NDArray[np.bool_] = self.log10_backoffs != 0
         found[0] = True
         found[self.contexts] = True
         return found

@@ -177,7 +177,7 @@ def normalize_manifest(
     utterances = read_manifest(path)
     result, kept = Normalized(total=len(utterances)), []
     for done, utterance in enumerate(utterances, start=1):
-        normal = _normalized(result, rules, utterance.text, utterance.source)
+        normal = normalize_text(result, rules, utterance.text, utterance.source)
         if normal is not None:
             kept.append(replace(utterance, text=normal))
         if done % 1000 == 0 or done == len(utterances):
@@ -216,15 +216,15 @@ def normalize_lines(
                 result.problems.append(Problem(where, f"not UTF-8 at byte {error.start}"))
                 continue
             result.total += bool(text.strip())
-            normal = _normalized(result, rules, text, where) if text.strip() else ""
+            normal = normalize_text(result, rules, text, where) if text.strip() else ""
             if normal is not None:
                 file.write(normal + "\n")
         _refuse(result, skip_bad)
     return result
 
 
-def _normalized(result: Normalized, rules: TextRules, text: str, where: str) -> str | None:
-    """The normalised text, or None if it has a problem, which is added to `result`."""
+def normalize_text(result: Normalized, rules: TextRules, text: str, where: str) -> str | None:
+    """The normalised text, or None if it has a problem, which is added to `result.problems`."""
     try:
         normal = _record(result.changes, rules, text)
     except AnadilError as error:
