@@ -225,6 +225,8 @@ class _Parser:
         seen = set() if k > 1 else set(islice(ids, max(0, len(ids) - len(rows))))
         for row in rows:
             self._number += 1
+            if not row:
+                raise self._error(f"the {k}-grams end here, earlier than the header says: the file is truncated")
             text = _shown(b" ".join(row))
             if _wrong_length(row, k, order):
                 raise self._error(f"expected a probability, {k} words and perhaps a back-off weight, found {text}")

@@ -174,7 +174,8 @@ class _Packing:
         for back in range(self.order):
             column, shift = self.place(back)
             word = np.full(n, BOS, np.uint64)
-            np.copyto(word[back:], token_ids[: n - back], where=position[back:] >= back)
+            if back < n:
+                np.copyto(word[back:], token_ids[: n - back], where=position[back:] >= back)
             word <<= np.uint64(shift)
             columns[column] |= word
         return columns

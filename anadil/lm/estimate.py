@@ -193,11 +193,15 @@ def _add_order(found: Estimate, k: int, prefixes: Spool | None, store: Store) ->
     for context, rows, count, kept in whole_groups(by_context.blocks()):
         starts = np.flatnonzero(new_group([context]))
         sizes = np.diff(starts, append=len(context))
-        discount, total = found.discounts[k - 1].of(count), np.add.reduceat(count, starts)
-        free = np.add.reduceat(np.where(kept, discount, count), starts) / total  # of pruned n-grams, all is free
+        discounts, total = found.discounts[k - 1], np.add.reduceat(count, starts)
+        used = np.where(kept, count, 0)
+        free = total - np.add.reduceat(used, starts).astype(float)  # all that pruned n-grams had
+        for amount, is_counted in zip(discounts.amounts, (used == 1, used == 2, used > 2), strict=True):
+            free += amount * np.add.reduceat(is_counted.astype(np.int64), starts)  # integers: the order is no matter
+        free /= total
         context_rows = finder.rows(context[starts])
         backoffs.add(context_rows, free)
-        own = (count - discount) / np.repeat(total, sizes)
+        own = (count - discounts.of(count)) / np.repeat(total, sizes)
         by_row.add(rows, own, np.repeat(free, sizes), np.repeat(context_rows, sizes))
     found._backoffs.append(backoffs.end())
     probabilities, contexts = Spool(store), Spool(store)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,7 @@ class NGramModel:
         self._next_states = state_of[1:].astype(np.int32)
         self._backoffs = (nodes.log10_backoffs[is_state] * math.log(10)).astype(np.float32)
         self._suffixes = state_of[nodes.suffixes[is_state]].astype(np.int32)
+        self._levels = [0, *(int(np.count_nonzero(is_state[:end])) for _, end in nodes.bounds)]  # states up to each length
         self.start = int(self._next_states[self.bos])
 
     @property
@@ -100,16 +102,13 @@ class NGramModel:
         log_probs = np.empty((self.n_states, n_words), np.float32)
         next_states = np.empty((self.n_states, n_words), np.int32)
         states, words = np.divmod(self._keys, n_words)
-        ends = np.searchsorted(states, np.arange(self.n_states), "right")
-        start = 0
-        for state in range(self.n_states):
-            if state:  # its suffix is a shorter context, and so has a smaller number
-                log_probs[state] = log_probs[self._suffixes[state]] + self._backoffs[state]
-                next_states[state] = next_states[self._suffixes[state]]
-            part = slice(start, ends[state])
-            log_probs[state, words[part]] = self._log_probs[part]
-            next_states[state, words[part]] = self._next_states[part]
-            start = ends[state]
+        for start, end in pairwise(self._levels):  # from short contexts to long ones; a suffix is a shorter context
+            if start:
+                log_probs[start:end] = log_probs[self._suffixes[start:end]] + self._backoffs[start:end, None]
+                next_states[start:end] = next_states[self._suffixes[start:end]]
+            part = slice(*np.searchsorted(states, [start, end]))
+            log_probs[states[part], words[part]] = self._log_probs[part]
+            next_states[states[part], words[part]] = self._next_states[part]
         return log_probs, next_states
 
 
