@@ -33,6 +33,7 @@ VERBS = [
     "tokenizer",
     "pseudo-label",
     "train",
+    "lm",
     "evaluate",
     "export",
     "convert",

@@ -41,7 +41,11 @@ def write(path: Path, text: str) -> Path:
 
 @pytest.mark.parametrize("name", ["lm.arpa", "lm.arpa.gz"])
 def test_what_is_written_is_read(tmp_path: Path, name: str) -> None:
-    first = np.array([[0], [1], [2], [4]], np.uint32), np.array([-1.5, 0, -12.25, -0.0000004]), np.array([0, -0.3, 0, -10.5])
+    first = (
+        np.array([[0], [1], [2], [4]], np.uint32),
+        np.array([-1.5, 0, -12.25, -0.0000004]),
+        np.array([0, -0.3, 0, -10.5]),
+    )
     second = np.array([[1, 4], [4, 2]], np.uint32), np.array([-98.999999, -0.123457]), np.zeros(2)
     words = ["<unk>", "<s>", "</s>", "left out", "ká"]
     for _ in range(2):

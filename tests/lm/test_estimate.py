@@ -28,7 +28,11 @@ def characters(text: str) -> str:
 
 
 def table(
-    sentences: Sequence[str], order: int, prune: Sequence[int] = (), memory: int = 1 << 30, allowed: set[str] | None = None
+    sentences: Sequence[str],
+    order: int,
+    prune: Sequence[int] = (),
+    memory: int = 1 << 30,
+    allowed: set[str] | None = None,
 ) -> Table:
     """log10 probability and back-off by n-gram."""
     with Store(memory) as store:
@@ -65,15 +69,20 @@ def test_every_ngram_is_lmplzs(shared: Path, name: str, order: int, of_character
     assert difference.max() < 1e-5  # lmplz computes in float32
 
 
-
-
 def test_discounts_and_probabilities_by_hand() -> None:
     """One sentence of one word, worked out by hand: fallback discounts, as no count of 2 or 3 occurs."""
     rows = {ngram: 10**p for ngram, (p, _) in table(["a"], 2).items()}
     backoffs = {ngram: 10**b for ngram, (_, b) in table(["a"], 2).items()}
     unigram = 0.5 / 2 + 0.5 / 3  # half of each count of 1 is kept; the rest is spread over <unk>, </s> and a
     assert rows == pytest.approx(
-        {"<unk>": 0.5 / 3, "<s>": 1, "</s>": unigram, "a": unigram, "<s> a": 0.5 + 0.5 * unigram, "a </s>": 0.5 + 0.5 * unigram}
+        {
+            "<unk>": 0.5 / 3,
+            "<s>": 1,
+            "</s>": unigram,
+            "a": unigram,
+            "<s> a": 0.5 + 0.5 * unigram,
+            "a </s>": 0.5 + 0.5 * unigram,
+        }
     )
     assert backoffs == pytest.approx({"<unk>": 1, "<s>": 0.5, "</s>": 1, "a": 0.5, "<s> a": 1, "a </s>": 1})
 
@@ -86,12 +95,13 @@ def test_discounts_follow_chen_and_goodman() -> None:
     assert found.discounts[0].amounts == pytest.approx((1 - 2 * y * 2 / 3, 2 - 3 * y * 1 / 2, 3 - 4 * y * 1 / 1))
     with Store(1 << 30) as store:
         found = estimate(count_ngrams(encode(["a a"], store), 1, store), store, 1, Pruning((0,)))
-    assert (found.discounts[0].amounts, found.discounts[0].problem) == (FALLBACK, "no 1-gram has an adjusted count of 3")
+    assert (found.discounts[0].amounts, found.discounts[0].problem) == (
+        FALLBACK,
+        "no 1-gram has an adjusted count of 3",
+    )
 
 
-corpora = st.lists(
-    st.lists(st.sampled_from("abcdefgh"), min_size=1, max_size=7).map(" ".join), min_size=1, max_size=30
-)
+corpora = st.lists(st.lists(st.sampled_from("abcdefgh"), min_size=1, max_size=7).map(" ".join), min_size=1, max_size=30)
 thresholds = st.lists(st.integers(0, 2), max_size=3).map(sorted)
 
 

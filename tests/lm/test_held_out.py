@@ -22,7 +22,9 @@ def lines_of(path: Path) -> list[str]:
     return path.read_text(encoding="utf-8").splitlines()
 
 
-def model_of(sentences: list[str], order: int, tokens: set[str] | None = None, prune: tuple[int, ...] = ()) -> NGramModel:
+def model_of(
+    sentences: list[str], order: int, tokens: set[str] | None = None, prune: tuple[int, ...] = ()
+) -> NGramModel:
     with Store(1 << 30) as store:
         counts = count_ngrams(encode(sentences, store), order, store)
         return model_for(estimate(counts, store, order, Pruning(check_thresholds(prune, order))), tokens)
