@@ -7,7 +7,7 @@ goes to temporary files.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
@@ -20,7 +20,7 @@ Array = np.ndarray[Any, np.dtype[Any]]
 Block = tuple[Array, ...]
 
 _FAN_IN = 64
-"""Runs that are merged at a time; more are merged in several passes."""
+"""Runs that are merged at a time. Each is an open file, of which macOS allows a program 256."""
 
 _MIN_ROWS = 16
 _MAX_BLOCK_ROWS = 1 << 20
@@ -37,6 +37,7 @@ class Store:
         self.run_bytes = memory // 12  # columns, their order and their sorted copy
         self.block_rows = min(max(memory // 4 // _BYTES_PER_ROW, _MIN_ROWS), _MAX_BLOCK_ROWS)
         self.spilled = 0  # bytes written to disk
+        self._files: list[IO[bytes]] = []
         try:
             self._folder = tempfile.TemporaryDirectory(prefix=".anadil-lm-", dir=folder, ignore_cleanup_errors=True)
         except OSError as error:
@@ -48,6 +49,8 @@ class Store:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        for file in self._files:  # Windows deletes no open file
+            file.close()
         self._folder.cleanup()
 
     def reserve(self, n_bytes: int) -> bool:
@@ -62,9 +65,11 @@ class Store:
     def file(self) -> IO[bytes]:
         """A new temporary file, open for writing and reading."""
         try:
-            return tempfile.TemporaryFile(dir=self._folder.name)
+            file = tempfile.TemporaryFile(dir=self._folder.name)  # noqa: SIM115 - closed by its spool, or in __exit__
         except OSError as error:
             raise AnadilError(_no_disk(Path(self._folder.name).parent, error)) from error
+        self._files = [one for one in self._files if not one.closed] + [file]
+        return file
 
 
 class Spool:
@@ -232,14 +237,14 @@ class Sorter:
         if self._buffer:
             self._end_run()
         runs, self._runs = self._runs, []
-        while len(runs) > _FAN_IN:
-            runs = [*runs[_FAN_IN:], self._run(self._merge(runs[:_FAN_IN]))]
         yield from self._merge(runs)
 
     def _end_run(self) -> None:
         block = self._sorted(self._buffer)
         self._buffer, self._size = [], 0
         self._runs.append(self._run([block]))
+        if len(self._runs) == _FAN_IN:
+            self._runs = [self._run(self._merge(self._runs))]
 
     def _run(self, blocks: Iterable[Block]) -> Spool:
         """Sorted blocks as a run; its blocks are small, as one of each run is in memory while runs are merged."""
@@ -300,18 +305,16 @@ def new_group(keys: Sequence[Array]) -> Array:
     return new
 
 
-def whole_groups(blocks: Iterator[Block], on_block: Callable[[int], None] = lambda n: None) -> Iterator[Block]:
-    """Blocks cut anew, so that rows with the same first column are in one block; `on_block` gets the number of rows."""
+def whole_groups(blocks: Iterable[Block]) -> Iterator[Block]:
+    """Blocks cut anew, so that all rows with the same first column are in one block."""
     rest: Block | None = None
     for block in blocks:
         whole = block if rest is None else _joined([rest, block])
         end = int(np.searchsorted(whole[0], whole[0][-1], "left"))
         rest = tuple(column[end:] for column in whole)
         if end:
-            on_block(end)
             yield tuple(column[:end] for column in whole)
     if rest is not None:
-        on_block(len(rest[0]))
         yield rest
 
 

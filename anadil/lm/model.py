@@ -51,7 +51,10 @@ class NGramModel:
         self._next_states = state_of[1:].astype(np.int32)
         self._backoffs = (nodes.log10_backoffs[is_state] * math.log(10)).astype(np.float32)
         self._suffixes = state_of[nodes.suffixes[is_state]].astype(np.int32)
-        self._levels = [0, *(int(np.count_nonzero(is_state[:end])) for _, end in nodes.bounds)]  # states up to each length
+        self._levels = [
+            0,
+            *(int(np.count_nonzero(is_state[:end])) for _, end in nodes.bounds),
+        ]  # states up to each length
         self.start = int(self._next_states[self.bos])
 
     @property
@@ -112,9 +115,9 @@ class NGramModel:
         return log_probs, next_states
 
 
-def read_model(path: Path) -> NGramModel:
+def read_model(path: str | Path) -> NGramModel:
     """Read an ARPA file, plain or gzipped. Raises AnadilError if it is missing, truncated or damaged."""
-    ngrams = read_arpa(path)
+    ngrams = read_arpa(Path(path))
     try:
         return NGramModel(ngrams)
     except AnadilError as error:
