@@ -109,8 +109,7 @@ def build(
     for path in filter(None, (out, json_file)):
         refuse_overwrite(path, force)
     if temp is None:
-        temp = out.absolute().parent
-        temp.mkdir(parents=True, exist_ok=True)
+        temp = next(folder for folder in out.absolute().parents if folder.is_dir())
     with ConsoleReporter() as report:
         text_rules, said = _rules(model, lang, rules, tokenizer)
         report.say(said)

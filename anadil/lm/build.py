@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,7 +14,7 @@ import numpy as np
 from anadil.errors import AnadilError
 from anadil.lm.arpa import write_arpa
 from anadil.lm.counts import MAX_ORDER, SPECIAL, Corpus, Counts, Progress, count_ngrams, encode
-from anadil.lm.disk_sort import Array, Store
+from anadil.lm.disk_sort import Array, Block, Store
 from anadil.lm.estimate import FALLBACK, Discounts, Estimate, Pruning, check_thresholds, estimate
 from anadil.lm.held_out import HeldOut, choose_order, highest_order, model_for, score_text
 from anadil.lm.texts import Tokenization
@@ -112,7 +112,7 @@ def build_lm(
         pruning = Pruning(check_thresholds(prune[:chosen], chosen), allowed)
         found = estimate(counts, store, chosen, pruning, on_progress)
         warnings += _fallbacks(found.discounts)
-        write_estimate(out, found)
+        write_estimate(out, found, on_progress)
         return Built(
             chosen,
             counts.n_sentences,
@@ -128,9 +128,18 @@ def build_lm(
         )
 
 
-def write_estimate(out: Path, found: Estimate) -> None:
+def write_estimate(out: Path, found: Estimate, on_progress: Progress = lambda *_: None) -> None:
     """Write an estimated model as an ARPA file, gzipped if the name ends with ".gz"."""
-    sections = [partial(found.blocks, k) for k in range(1, found.order + 1)]
+    done, total = 0, sum(found.n_ngrams)
+
+    def blocks(k: int) -> Iterator[Block]:
+        nonlocal done
+        for block in found.blocks(k):
+            yield block
+            done += len(block[0])
+            on_progress("writing", done, total)
+
+    sections = [partial(blocks, k) for k in range(1, found.order + 1)]
     write_arpa(out, found.counts.words, found.n_ngrams, sections)
 
 

@@ -165,11 +165,9 @@ class _Nodes:
         twice = np.flatnonzero(keys[1:] == keys[:-1])
         if len(twice):
             raise AnadilError(f"the language model has {self._text(ids[twice[0]])!r} twice")
-        suffixes = np.full(len(keys), -1, np.int64)
-        for start in range(1, ids.shape[1]):  # a pruned model may lack the next shorter n-gram
-            left = np.flatnonzero(suffixes < 0)
-            suffixes[left] = self._find(ids[left, start:])
-        self.contexts = np.concatenate([self.contexts, contexts[order]])
+        contexts = contexts[order]
+        suffixes = self._children(self.suffixes[contexts], ids[:, -1])
+        self.contexts = np.concatenate([self.contexts, contexts])
         self.last_words = np.concatenate([self.last_words, ids[:, -1].astype(np.int64)])
         self.log10_probs = np.concatenate([self.log10_probs, probs[order]])
         self.log10_backoffs = np.concatenate([self.log10_backoffs, backoffs[order]])
@@ -177,14 +175,29 @@ class _Nodes:
         self.bounds.append((self.bounds[-1][1], self.bounds[-1][1] + len(keys)))
         self._keys = np.concatenate([self._keys, keys])
 
+    def _children(self, parents: Array, words: Array) -> Array:
+        """The nodes (n,) of `words` after the nodes `parents`, or after their longest suffixes that have them.
+
+        A pruned model may lack the next shorter n-gram; after the empty one, every word is there.
+        """
+        found = self._after(parents, words)
+        while len(left := np.flatnonzero(found < 0)):
+            parents[left] = self.suffixes[parents[left]]
+            found[left] = self._after(parents[left], words[left])
+        return found
+
     def _find(self, ids: Array) -> Array:
         """The nodes (n,) of word sequences (n, k); -1 if there is none."""
         nodes = np.zeros(len(ids), np.int64)
         for column in ids.T:
-            keys = np.where(nodes < 0, -1, nodes * len(self._words) + column)
-            at = np.minimum(np.searchsorted(self._keys, keys), len(self._keys) - 1)
-            nodes = np.where(self._keys[at] == keys, at + 1, -1)
+            nodes = self._after(nodes, column)
         return nodes
+
+    def _after(self, nodes: Array, words: Array) -> Array:
+        """The nodes (n,) of `words` after `nodes`; -1 if there is none, and after a node of -1."""
+        keys = np.where(nodes < 0, -1, nodes * len(self._words) + words)
+        at = np.minimum(np.searchsorted(self._keys, keys), len(self._keys) - 1)
+        return np.where(self._keys[at] == keys, at + 1, -1)
 
     def _text(self, ids: Array) -> str:
         return " ".join(self._words[i] for i in ids)

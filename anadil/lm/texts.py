@@ -165,6 +165,7 @@ def read_lines(
             ):
                 raise AnadilError(f"{name}: cannot be read to its end: {error}\n  next: copy the file again") from error
             raise
+    on_progress("reading", total, total)
 
 
 def split_lines(name: str, file: IO[bytes], max_bytes: int) -> Iterator[bytes]:
