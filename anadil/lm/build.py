@@ -17,7 +17,7 @@ from anadil.lm.counts import MAX_ORDER, SPECIAL, Corpus, Counts, Progress, count
 from anadil.lm.disk_sort import Array, Block, Store
 from anadil.lm.estimate import FALLBACK, Discounts, Estimate, Pruning, check_thresholds, estimate
 from anadil.lm.held_out import HeldOut, choose_order, highest_order, model_for, score_text
-from anadil.lm.texts import Tokenization
+from anadil.lm.texts import STDIN, Tokenization
 
 MEMORY = 2 << 30
 
@@ -90,6 +90,10 @@ def build_lm(
     """
     if order is None and not valid:
         raise AnadilError("--order auto needs text to choose by\n  next: add --valid FILE, or give an order: --order 3")
+    if [*sources, *valid].count(STDIN) > 1:
+        raise AnadilError(
+            "standard input (-) is given more than once, but can be read once\n  next: name a file instead"
+        )
     check_thresholds(prune, order or MAX_ORDER)
     warnings: list[str] = []
     held_out = _held_out(valid, tokenization, warnings)

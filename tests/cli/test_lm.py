@@ -234,6 +234,7 @@ BAD: dict[str, tuple[bytes, str, str]] = {
     "a folder": (b"", ".", "text not found: . is a folder"),
     "no held-out text": (b"a b\n", "text --valid empty", "there is no held-out text"),
     "auto without held-out text": (b"a b\n", "text --order auto", "--order auto needs text to choose by"),
+    "standard input twice": (b"a b\n", "- --valid -", "standard input (-) is given more than once"),
     "decreasing thresholds": (b"a b\n", "text --prune 1,0", "must not be negative or decrease"),
     "subwords of nothing": (b"a b\n", "text --unit subword", "--unit subword: no subwords are given"),
     "subwords of letters": (b"a b\n", "text --unit subword --model EXPORTED", "the model's labels are characters"),
