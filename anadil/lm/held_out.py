@@ -15,6 +15,7 @@ from anadil.lm.disk_sort import Array, Block, Store
 from anadil.lm.estimate import Estimate, Pruning, check_thresholds, estimate
 from anadil.lm.model import NGramModel
 
+_SENTENCES_AT_ONCE = 1 << 12
 _PATIENCE = 2
 """Orders without an improvement after which no higher order is tried."""
 
@@ -104,9 +105,6 @@ def score_text(model: NGramModel, sentences: Iterable[str]) -> HeldOut:
         math.fsum(cost.bits for cost in unknown),
         tuple(sorted(costs, key=lambda cost: (-cost.bits, cost.word))),
     )
-
-
-_SENTENCES_AT_ONCE = 1 << 12
 
 
 def model_for(found: Estimate, tokens: set[str] | None = None) -> NGramModel:
