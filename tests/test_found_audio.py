@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from anadil import audio
+from anadil import audio, sound_files
 from anadil.doctor.audio import measure
 from anadil.errors import AnadilError
 from tests.support.command_line import anadil as run
@@ -111,7 +111,7 @@ def test_channels(faults: Path, write_wav: Callable[..., Path]) -> None:
 def test_names_composed_and_decomposed(faults: Path, name: str) -> None:
     if name == "NG":
         with pytest.raises(AnadilError, match="audio file not found"):
-            audio.find_file(faults / "names" / name)
+            sound_files.find_file(faults / "names" / name)
         return
     assert audio.probe(faults / "names" / name).duration == pytest.approx(2.836, abs=1e-3)
 

@@ -215,13 +215,18 @@ def test_a_recording_with_nan_in_the_middle_is_rejected(tmp_path: Path, write_wa
 
 
 def test_two_recordings_never_get_the_same_name() -> None:
-    names = _wav_paths(["/x/a.wav", "/x/a.mp3", "/x/b/a.wav"], Path("out"))
+    names = _wav_paths(
+        [("/x/a.wav", "mix"), ("/x/a.mp3", "mix"), ("/x/b/a.wav", "mix"), ("/x/b/a.wav", 2)], Path("out")
+    )
     assert names == {
-        "/x/a.wav": Path("out/a.wav.wav"),
-        "/x/a.mp3": Path("out/a.mp3.wav"),
-        "/x/b/a.wav": Path("out/b/a.wav"),
+        ("/x/a.wav", "mix"): Path("out/a.wav.wav"),
+        ("/x/a.mp3", "mix"): Path("out/a.mp3.wav"),
+        ("/x/b/a.wav", "mix"): Path("out/b/a.wav"),
+        ("/x/b/a.wav", 2): Path("out/b/a-channel2.wav"),
     }
-    assert _wav_paths(["/x/y/a.wav"], Path("out")) == {"/x/y/a.wav": Path("out/a.wav")}
+    assert _wav_paths([("/x/y/a.wav", "mix")], Path("out")) == {("/x/y/a.wav", "mix"): Path("out/a.wav")}
+    clash = _wav_paths([("/x/a.wav", 1), ("/x/a-channel1.wav", "mix")], Path("out"))
+    assert [path.name for path in clash.values()] == ["a.wav-channel1.wav", "a-channel1.wav.wav"]
     assert _wav_paths([], Path("out")) == {}
 
 
