@@ -55,9 +55,8 @@ _MOST_FRAMES = 2**48
 
 _BLOCK_FRAMES = 2**18
 
-_CODEC_DELAY_S = 0.15
-"""Codecs pad: a compressed file that is shorter than its header says by no more than this is whole. The longest MPEG frames
-have 0.072 s, and their encoders' delay is two of them at most."""
+_PADDING_S = 0.05
+"""Encoders of MP3 and AAC pad: a file that is shorter than its header says by no more than this is whole."""
 
 _FORMATS = (
     "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,asf,amr,amrnb,amrwb,aac,adts,avi,mpeg,mpegts,ogg,wav,flac,mp3,caf,aiff,au,ape,"
@@ -91,32 +90,26 @@ class Recording:
         try:
             block = np.asarray(self._source.read(n_frames, dtype="float32", always_2d=True))
         except DECODER_ERRORS:
-            if not self._is_damaged_at_its_end():
+            last = self._damaged_frame()
+            if last is None or isinstance(self._source, _Media) or self._position > last or self._source.tell() < last:
                 raise
+            self._end_at(last)
             return self.read(n_frames)
         self._position += len(block)
         return block
-
-    def _is_damaged_at_its_end(self) -> bool:
-        """After an error: whether only the last frame of a FLAC file is damaged. Then the file is read up to it."""
-        last, position = self._length.last_frame, self._position
-        if last is None or self._length.end is not None or isinstance(self._source, _Media):
-            return False
-        if self._source.tell() < last or position > last:
-            return False
-        self.close()
-        self._length = Length(end=last, last_frame=last)
-        self._open_source = lambda: _ForwardFile(str(self.path))
-        self._can_seek, self.n_frames = False, last
-        self._source, self._position = self._open_source(), 0
-        self.seek(position)
-        return True
 
     def seek(self, frame: int) -> None:
         """Go to a frame, counted from the start; in a file that cannot seek, forward by decoding."""
         if self._can_seek and not isinstance(self._source, _Media):
             if frame != self._position:
-                self._position = self._source.seek(min(frame, self._source.frames))
+                try:
+                    self._position = self._source.seek(min(frame, self._source.frames))
+                except DECODER_ERRORS:
+                    last = self._damaged_frame()
+                    if last is None or frame < last:
+                        raise
+                    self._end_at(last)
+                    self.seek(frame)
             return
         if frame < self._position:
             self.close()
@@ -124,9 +117,28 @@ class Recording:
         while self._position < frame and len(self.read(min(frame - self._position, _BLOCK_FRAMES))):
             pass
 
+    def _damaged_frame(self) -> int | None:
+        """Where the last frame of a FLAC file starts: an error from there on is of that frame only."""
+        return self._length.last_frame if self._length.end is None else None
+
+    def _end_at(self, frame: int) -> None:
+        """Let a FLAC file end before its last frame, which is damaged; the position stays."""
+        position = self._position
+        self.close()
+        self._length = Length(end=frame, last_frame=frame)
+        self._open_source = lambda: _ForwardFile(str(self.path))
+        self._can_seek, self.n_frames = False, frame
+        self._source, self._position = self._open_source(), 0
+        self.seek(position)
+
     def count_frames(self) -> int:
-        """The number of frames; where only decoding tells it, the recording is decoded and is at its end after that."""
+        """The number of frames, where only decoding tells it by decoding; the position is lost."""
+        last = self._damaged_frame()
+        if last is not None:
+            self.seek(last)
+            self.read(_BLOCK_FRAMES)  # if it fails, the file ends here
         if self.n_frames is None:
+            self.seek(0)
             return sum(len(block) for block in self.blocks())
         return self.n_frames
 
@@ -137,12 +149,13 @@ class Recording:
             return duration
         if isinstance(source, _Media):
             promised = source.promised_s
-        elif self._length.is_short or self._length.end is not None:
+        elif self._length.end is not None:
+            return float(source.frames / self.sample_rate)
+        elif self._length.is_short:
             promised = source.frames / self.sample_rate
         else:
             return promised_frames(source.extra_info, source.format, n_frames) / self.sample_rate
-        padding_s = 0.0 if self._length.end is not None else _CODEC_DELAY_S  # FLAC has none
-        return promised if promised > duration + padding_s else duration
+        return promised if promised > duration + _PADDING_S else duration
 
     def ends_inside_page(self) -> bool:
         """Whether this is an Ogg file that was cut off; the header of Ogg does not tell the length."""
@@ -223,7 +236,10 @@ def _open(path: Path) -> Recording:
     if raw is not None:
         layout = {"samplerate": raw.sample_rate, "channels": raw.channels, "subtype": raw.subtype}
         return Recording(path, lambda: soundfile.SoundFile(_Window(path, raw.start), format="RAW", **layout), length)
-    if length.end is not None:
+    if length.patch is not None:
+        kind = _ForwardFile if length.is_short else soundfile.SoundFile
+        return Recording(path, lambda: kind(_Window(path, 0, length.patch)), length)
+    if length.end is not None or length.is_short:  # seeking would fail at the end, or be inexact
         return Recording(path, lambda: _ForwardFile(str(path)), length)
     try:
         recording = Recording(path, lambda: soundfile.SoundFile(str(path)), length)
@@ -232,7 +248,7 @@ def _open(path: Path) -> Recording:
         if media is None:
             raise
         return media
-    if recording.n_frames is not None or length.is_short or not recording.seekable():
+    if recording.n_frames is not None or not recording.seekable():
         return recording
     recording.close()
     return Recording(path, lambda: _ForwardFile(str(path)), length)
@@ -256,17 +272,18 @@ def _open_media(path: Path) -> Recording | None:
 
 
 class _ForwardFile(soundfile.SoundFile):  # type: ignore[misc]
-    """A file of unknown length: soundfile seeks after each read, which fails at the end of such a file."""
+    """A file of unknown or wrong length: soundfile seeks after each read, which fails at the end of such a file."""
 
     def seekable(self) -> bool:
         return False
 
 
 class _Window(io.RawIOBase):
-    """A file from a byte on, for libsndfile."""
+    """A file from a byte on, for libsndfile, perhaps with other bytes at one place."""
 
-    def __init__(self, path: Path, start: int) -> None:
+    def __init__(self, path: Path, start: int, patch: tuple[int, bytes] | None = None) -> None:
         self._file, self._start = open(path, "rb"), start  # noqa: SIM115 - closed in close
+        self._patch_at, self._patch = patch or (0, b"")
         self._file.seek(start)
 
     def close(self) -> None:
@@ -280,7 +297,9 @@ class _Window(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int:
-        data = self._file.read(len(buffer))
+        position, data = self._file.tell(), bytearray(self._file.read(len(buffer)))
+        for i in range(max(position, self._patch_at), min(position + len(data), self._patch_at + len(self._patch))):
+            data[i - position] = self._patch[i - self._patch_at]
         buffer[: len(data)] = data
         return len(data)
 
@@ -330,9 +349,19 @@ class _Media:
         return samples[:n_frames]
 
     def _decoded(self, stream: Any) -> Iterator[np.ndarray]:
-        for frame in self._container.decode(stream):
-            for part in self._resampler.resample(frame):
-                yield part.to_ndarray().T
+        """Decoded blocks. A last packet that cannot be decoded is the end of a file that was cut off."""
+        failure: Exception | None = None
+        for packet in self._container.demux(stream):
+            try:
+                frames = packet.decode()
+            except (OSError, ValueError) as error:
+                failure = failure or error
+                continue
+            if failure is not None and packet.size:  # damaged in the middle
+                raise failure
+            for frame in frames:
+                for part in self._resampler.resample(frame):
+                    yield part.to_ndarray().T
         for part in self._resampler.resample(None):
             yield part.to_ndarray().T
 

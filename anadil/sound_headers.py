@@ -27,10 +27,6 @@ _FLAC_TAIL = 1 << 17
 _MP3_SEARCH = 1 << 13
 """Bytes behind the tags in which the first MPEG frame must be."""
 
-_MPEG1_RATES = (44100, 48000, 32000)
-_MPEG1_KBPS = (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320)
-_MPEG2_KBPS = (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160)
-
 
 @dataclass(frozen=True, slots=True)
 class RawAudio:
@@ -50,6 +46,7 @@ class Length:
     end: int | None = None  # a FLAC file that was cut off: its whole frames end before this sample
     last_frame: int | None = None  # of a FLAC file: the first sample of the last frame, which may be damaged
     is_short: bool = False  # an MP3 file with fewer bytes than its header gives: only decoding tells its length
+    patch: tuple[int, bytes] | None = None  # an MP3 file: what libsndfile must find at this byte to know the length
 
 
 AS_STATED = Length()
@@ -64,7 +61,7 @@ def read_length(path: Path) -> Length:
         if start[:4] == b"fLaC":
             return _flac_length(file)
         if start[:3] == b"ID3" or (start[:1] == b"\xff" and start[1:2] >= b"\xe0"):
-            return Length(is_short=_is_short_mp3(file))
+            return _mp3_length(file)
     return AS_STATED
 
 
@@ -162,8 +159,12 @@ def _crc8(data: bytes) -> int:
     return crc
 
 
-def _is_short_mp3(file: io.FileIO) -> bool:
-    """Whether an MP3 file has fewer bytes of MPEG frames than its Xing, Info or VBRI header gives."""
+def _mp3_length(file: io.FileIO) -> Length:
+    """Whether an MP3 file has fewer bytes of MPEG frames than its Xing, Info or VBRI header gives.
+
+    libsndfile does not know VBRI headers. Without a header it takes all frames to be as long as the first, and would not
+    read the rest of a file with a variable bit rate. So the counts of a VBRI header are given to it as a Xing header.
+    """
     file.seek(0)
     start = 0
     while (tag := file.read(10))[:3] == b"ID3" and len(tag) == 10:
@@ -172,34 +173,32 @@ def _is_short_mp3(file: io.FileIO) -> bool:
         file.seek(start)
     file.seek(start)
     content = file.read(_MP3_SEARCH)
-    found = next((i for i in range(len(content) - 4) if content[i] == 0xFF and _mpeg_frame(content[i : i + 4])), None)
+    starts = (i for i in range(len(content) - 4) if content[i] == 0xFF)
+    found = next(((i, side) for i in starts if (side := _side_information(content[i : i + 4]))), None)
     if found is None:
-        return False
-    frame_bytes, side_bytes = _mpeg_frame(content[found : found + 4]) or (0, 0)
-    xing, vbri = content[found + 4 + side_bytes :][:16], content[found + 36 :][:18]
-    if xing[:4] in (b"Xing", b"Info") and xing[7] & 1:
-        if not xing[7] & 2:
-            return True  # it gives the number of frames only
-        promised = int.from_bytes(xing[12:16], "big")
-    elif vbri[:4] == b"VBRI":
-        promised = int.from_bytes(vbri[10:14], "big")
-    else:
-        return False
-    return start + found + promised > os.fstat(file.fileno()).st_size + frame_bytes
+        return AS_STATED
+    first, side_bytes = found
+    size = os.fstat(file.fileno()).st_size - start - first
+    at = first + 4 + side_bytes
+    xing, vbri = content[at : at + 16], content[first + 36 : first + 54]
+    if xing[:4] in (b"Xing", b"Info") and len(xing) == 16 and xing[7] & 1:
+        has_bytes = xing[7] & 2  # without them, only decoding tells
+        return Length(is_short=not has_bytes or int.from_bytes(xing[12:], "big") > size)
+    if vbri[:4] == b"VBRI" and len(vbri) == 18:
+        n_bytes, n_frames = vbri[10:14], vbri[14:18]
+        header = b"Xing" + (3).to_bytes(4, "big") + n_frames + n_bytes
+        return Length(is_short=int.from_bytes(n_bytes, "big") > size, patch=(start + at, header))
+    return AS_STATED
 
 
-def _mpeg_frame(header: bytes) -> tuple[int, int] | None:
-    """Bytes of an MPEG layer 3 frame, and of its side information; None if this is no header of one."""
+def _side_information(header: bytes) -> int:
+    """Bytes of side information behind the header of an MPEG layer 3 frame; 0 if this is no such header."""
     version, layer = header[1] >> 3 & 3, header[1] >> 1 & 3  # version 3: MPEG-1, 2: MPEG-2, 0: MPEG-2.5
-    bit_rate, rate, padding, is_mono = header[2] >> 4, header[2] >> 2 & 3, header[2] >> 1 & 1, header[3] >> 6 == 3
-    if header[0] != 0xFF or header[1] < 0xE0 or version == 1 or layer != 1 or bit_rate in (0, 15) or rate == 3:
-        return None
-    is_mpeg1 = version == 3
-    hertz = _MPEG1_RATES[rate] // {3: 1, 2: 2, 0: 4}[version]
-    kbps = (_MPEG1_KBPS if is_mpeg1 else _MPEG2_KBPS)[bit_rate]
-    return (144 if is_mpeg1 else 72) * kbps * 1000 // hertz + padding, (
-        (17 if is_mono else 32) if is_mpeg1 else (9 if is_mono else 17)
-    )
+    is_header = header[0] == 0xFF and header[1] >= 0xE0 and version != 1 and layer == 1
+    if not is_header or header[2] >> 4 in (0, 15) or header[2] >> 2 & 3 == 3:  # bit rate and sample rate
+        return 0
+    is_mono = header[3] >> 6 == 3
+    return (17 if is_mono else 32) if version == 3 else (9 if is_mono else 17)
 
 
 def promised_frames(report: str, form: str, n_frames: int) -> int:
