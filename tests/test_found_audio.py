@@ -226,6 +226,22 @@ def test_a_file_that_is_cut_off(
     assert measured.duration == info.duration and not measured.failure
 
 
+@pytest.mark.parametrize("size", [1000, 200_000])
+def test_a_flac_file_without_the_end_of_its_last_frame(write_wav: Callable[..., Path], size: int) -> None:
+    """All but its last frame, which starts at sample 94208 (23 frames of 4096), is read; that the header cannot tell."""
+    path = write_wav("a.flac", 6.0, format="FLAC", subtype="PCM_16")
+    whole = audio.read(path, RATE)
+    path.write_bytes(path.read_bytes()[:-20])
+    assert np.array_equal(audio.read(path, RATE), whole[:94208])
+    with open_recording(path) as recording:
+        recording.seek(90000)
+        assert np.array_equal(np.concatenate(list(recording.blocks(size=size)))[:, 0], whole[90000:94208])
+        recording.seek(95000)
+        assert len(recording.read(10)) == 0
+    info = audio.probe(path)
+    assert (info.duration, info.promised) == (94208 / RATE, 6.0) and info.notes[0].startswith(CUT)
+
+
 def test_a_flac_file_that_is_damaged_in_the_middle_is_an_error(write_wav: Callable[..., Path]) -> None:
     path = write_wav("a.flac", 6.0, format="FLAC", subtype="PCM_16")
     content = bytearray(path.read_bytes())

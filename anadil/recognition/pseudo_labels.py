@@ -187,8 +187,9 @@ def _cut(
             assert whole.duration is not None
             parts = [whole]
             if whole.duration > limits.longest_s:
-                stretch = (whole.offset, whole.duration, limits.longest_s, whole.channel)
-                cuts = cut_file(whole.audio_filepath, sample_rate, *stretch)
+                cuts = cut_file(
+                    whole.audio_filepath, sample_rate, whole.offset, whole.duration, limits.longest_s, whole.channel
+                )
                 found.n_cut += 1
                 # the text of the whole does not belong to its pieces
                 parts = [replace(whole, offset=start, duration=length, text="") for start, length in cuts]
