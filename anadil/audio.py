@@ -147,7 +147,8 @@ def read(
             raise AnadilError(f"audio contains values that are not numbers (NaN or infinity): {path}")
         # of a whole file, both are known without decoding it once more
         is_whole = first == 0 and (wanted is None or len(samples) < wanted or len(samples) == recording.n_frames)
-        if channel == "mix" and is_whole and len(samples) <= _PHASE_STRETCHES * round(_PHASE_STRETCH_S * rate):
+        is_looked_at = is_whole and len(samples) <= _PHASE_STRETCHES * round(_PHASE_STRETCH_S * rate)
+        if channel == "mix" and recording.channels > 1 and is_looked_at:
             chosen = _cancelled(blocks)[0]
         else:
             chosen = chosen_channel(recording, channel)

@@ -6,7 +6,6 @@ with the frame counts of Xing, LAME ("Info") and Fraunhofer (VBRI).
 
 from __future__ import annotations
 
-import io
 import os
 import re
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ _RAW_SUBTYPES = {  # (format tag, bits per sample) of WAV: how libsndfile calls 
     (3, 32): "FLOAT", (3, 64): "DOUBLE", (6, 8): "ALAW", (7, 8): "ULAW",
 }  # fmt: skip
 
-_FLAC_TAIL = 1 << 17
+_FLAC_TAIL = 1 << 15
 """Bytes at the end of a FLAC file that are searched for its last frame; one of 4096 stereo samples has at most 16 KiB."""
 
 _MP3_SEARCH = 1 << 13
@@ -54,10 +53,10 @@ AS_STATED = Length()
 
 def read_length(path: Path) -> Length:
     """Compare the header of a WAV, FLAC or MP3 file with the file; AS_STATED for all others, and if they agree."""
-    with open(path, "rb", buffering=0) as file:
+    with open(path, "rb") as file:
         start = file.read(12)
         if start[:4] == b"RIFF" and start[8:] == b"WAVE":
-            return Length(raw=_understated(io.BufferedReader(file), os.fstat(file.fileno()).st_size))
+            return Length(raw=_understated(file, os.fstat(file.fileno()).st_size))
         if start[:4] == b"fLaC":
             return _flac_length(file)
         if start[:3] == b"ID3" or (start[:1] == b"\xff" and start[1:2] >= b"\xe0"):
@@ -105,7 +104,7 @@ def _is_chain(file: BinaryIO, start: int, end: int) -> bool:
     return start <= end + 1
 
 
-def _flac_length(file: io.FileIO) -> Length:
+def _flac_length(file: BinaryIO) -> Length:
     """Where the last frame of a FLAC file starts, and whether it is the last one that the header promises."""
     file.seek(8)
     info = file.read(34)
@@ -159,7 +158,7 @@ def _crc8(data: bytes) -> int:
     return crc
 
 
-def _mp3_length(file: io.FileIO) -> Length:
+def _mp3_length(file: BinaryIO) -> Length:
     """Whether an MP3 file has fewer bytes of MPEG frames than its Xing, Info or VBRI header gives.
 
     libsndfile does not know VBRI headers. Without a header it takes all frames to be as long as the first, and would not
