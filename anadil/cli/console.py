@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import sys
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Literal, ParamSpec, TypeVar
 
 import typer
 
@@ -13,6 +13,8 @@ from anadil.errors import AnadilError
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
+
+    from anadil.audio import Channel
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -35,6 +37,17 @@ def verb(command: Callable[P, R]) -> Callable[P, R]:
             raise typer.Exit(INTERRUPTED) from interrupt
 
     return run
+
+
+def channel_option(text: str) -> Channel | Literal["split"]:
+    """Return what `--channel` means. Raises BadParameter."""
+    from anadil.audio import parse_channel
+
+    try:
+        return "split" if text == "split" else parse_channel(text)
+    except ValueError:
+        expected = "expected mix, split, left, right or a number from 1"
+        raise typer.BadParameter(f"{expected}, found {text!r}") from None
 
 
 class ConsoleReporter:

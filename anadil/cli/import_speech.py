@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from anadil.cli.console import ConsoleReporter, rich_table, verb
+from anadil.cli.console import ConsoleReporter, channel_option, rich_table, verb
 
 if TYPE_CHECKING:
     from anadil.corpora.catalog import CorpusKind
@@ -38,6 +38,14 @@ def import_speech(
     text_column: Annotated[str | None, typer.Option(help="Column with the texts.")] = None,
     speaker_column: Annotated[str | None, typer.Option(help="Column with the speakers.")] = None,
     wav: Annotated[bool, typer.Option("--wav", help="Convert the audio to 16 kHz mono WAV below --out.")] = False,
+    channel: Annotated[
+        str | None,
+        typer.Option(
+            metavar="mix|split|left|right|N",
+            help="Channel of all utterances; mix averages. split takes for each the channel that is louder in it, by 3 dB "
+            "or more: for two speakers on two channels. Without it, as the source says, or mix.",
+        ),
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace earlier manifests.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the tables as JSON.")] = False,
 ) -> None:
@@ -49,10 +57,11 @@ def import_speech(
     from anadil.corpora.reader import Options
     from anadil.errors import AnadilError
 
+    wanted = None if channel is None else channel_option(channel)
     corpus_kind = find_kind(kind)
     options = Options(lang, audio, tier, tier_type, audio_column, text_column, speaker_column)
     with ConsoleReporter() as report:
-        result = run(corpus_kind, source, options, out, wav, force, report.progress)
+        result = run(corpus_kind, source, options, out, wav, force, report.progress, wanted)
     if not result.splits:
         reasons = "\n".join(
             f"  {reason} ({n:,}), for example {examples[0]}" for reason, n, examples in _summarize_rejected(result)
@@ -97,6 +106,7 @@ def _to_json(kind: CorpusKind, source: Path, out: Path, result: ImportResult) ->
             }
             for split, utterances in result.splits.items()
         },
+        "channels": {str(channel): n for channel, n in sorted(result.channels.items())},
         "rejected": {
             "count": len(result.rejected),
             "list": str(out / "rejected.jsonl"),
@@ -124,6 +134,10 @@ def _print_tables(out: Path, result: ImportResult) -> None:
         rows.append([result.manifests[split].name, *counts])
     print(f"imported to {out}")
     console.print(rich_table("", ["manifest", "utterances", "hours", "speakers"], rows))
+    if result.channels:
+        print(
+            "channels:", ", ".join(f"{n:,} utterances of channel {one}" for one, n in sorted(result.channels.items()))
+        )
     if not result.rejected:
         return
     print(f"rejected: {len(result.rejected):,}, listed in {out / 'rejected.jsonl'}")

@@ -6,13 +6,13 @@ import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 
-from anadil.audio import EXTENSIONS
 from anadil.corpora.reader import Options, Reject
 from anadil.corpora.recordings import UNREADABLE_SUFFIXES, VIDEO_SUFFIXES
 from anadil.corpora.segments import collapse_whitespace
 from anadil.corpora.text_files import read_text
 from anadil.errors import AnadilError, Problem
 from anadil.manifest import Utterance
+from anadil.sound_files import EXTENSIONS
 
 _TEXT_SUFFIXES = (".txt", ".lab")
 _MAX_TEXT_BYTES = 1 << 20  # the transcript of a day of speech

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote
 
-from anadil.audio import EXTENSIONS
 from anadil.errors import AnadilError
+from anadil.sound_files import EXTENSIONS
 
 VIDEO_SUFFIXES = frozenset(
     {".mp4", ".m4v", ".mov", ".avi", ".mpg", ".mpeg", ".mkv", ".webm", ".wmv", ".mts", ".3gp", ".flv"}

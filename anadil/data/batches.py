@@ -15,11 +15,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from anadil import audio
 from anadil.data.cache import DiskCache
 from anadil.data.examples import Example
 from anadil.errors import AnadilError
-from anadil.manifest import Utterance
+from anadil.manifest import Utterance, read_audio
 
 _AHEAD = 4
 """Batches decoded in advance: enough to hide a slow file, without much memory."""
@@ -243,7 +242,7 @@ class Loader:
 
     def _decode(self, utterance: Utterance) -> np.ndarray:
         try:
-            return audio.read(utterance.audio_filepath, self.sample_rate, utterance.offset, utterance.duration)
+            return read_audio(utterance, self.sample_rate)
         except AnadilError as error:
             raise AnadilError(f"{utterance.source}: {error}") from error
 

@@ -214,7 +214,7 @@ def cut_at_pauses(samples: np.ndarray, sample_rate: int, longest_s: float = 20.0
 
 
 def cut_file(
-    path: str, sample_rate: int, offset: float, duration: float, longest_s: float
+    path: str, sample_rate: int, offset: float, duration: float, longest_s: float, channel: audio.Channel = "mix"
 ) -> list[tuple[float, float]]:
     """Pieces (offset, duration) in seconds of a stretch of a file, cut as by `cut_at_pauses`.
 
@@ -225,7 +225,7 @@ def cut_file(
     start, end = offset, offset + duration
     while end - start > longest_s:
         block_s = min(max(BLOCK_S, 4 * longest_s), end - start)
-        samples = audio.read(path, sample_rate, start, block_s)
+        samples = audio.read(path, sample_rate, start, block_s, channel)
         whole = (
             len(samples) >= (block_s - FRAME_S) * sample_rate
         )  # if not, the file ends here, whatever its header says

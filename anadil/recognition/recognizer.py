@@ -14,7 +14,7 @@ from anadil.data.pauses import NOT_MEASURED, PauseLimits, pauses_within, speech_
 from anadil.decoding.decoder import Decoder
 from anadil.decoding.transcript import Transcript, Word, joiner
 from anadil.errors import AnadilError
-from anadil.manifest import Utterance
+from anadil.manifest import Utterance, read_audio
 from anadil.text.rules import TextRules
 
 BATCH_SECONDS = 60.0
@@ -88,7 +88,7 @@ class Recognizer:
         for index in order:
             utterance = utterances[index]
             try:
-                samples = audio.read(utterance.audio_filepath, self.sample_rate, utterance.offset, utterance.duration)
+                samples = read_audio(utterance, self.sample_rate)
             except AnadilError as error:
                 if reject is None:
                     raise AnadilError(f"{utterance.source}: {error}") from error

@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from anadil import audio
 from anadil.data.augment.chain import Augmenter
 from anadil.data.batches import plan_languages
 from anadil.data.examples import Checked, Example, check, with_weights
@@ -20,7 +19,7 @@ from anadil.data.pauses import NOT_MEASURED, pause_limits
 from anadil.decoding.ctc import min_ctc_frames
 from anadil.errors import AnadilError, Problem, summarize
 from anadil.files import whole_file
-from anadil.manifest import Utterance, read_manifests, refuse_pseudo_labels
+from anadil.manifest import Utterance, read_audio, read_manifests, refuse_pseudo_labels
 from anadil.models.acoustic import AcousticModel
 from anadil.text.changes import changes
 from anadil.text.rules import SUBWORDS, RulesByLanguage, TextRules, describe_rules, text_rules
@@ -159,7 +158,7 @@ def _with_pauses(config: Config, examples: Sequence[Example], sample_rate: int) 
     def clips() -> Iterator[np.ndarray]:
         for one in some:
             with contextlib.suppress(AnadilError):  # training reports damaged audio when it reaches it
-                yield audio.read(one.audio_filepath, sample_rate, one.offset, one.duration)
+                yield read_audio(one, sample_rate)
 
     found = pause_limits(clips(), sample_rate) or NOT_MEASURED
     given = (data.longest_pause, data.pause_margin)

@@ -9,6 +9,7 @@ import re
 import tarfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 import soundfile
 
@@ -173,3 +174,18 @@ def test_a_damaged_archive_does_not_stop_the_others(tmp_path: Path, monkeypatch:
     result = anadil("download", "voxforge", "--lang", "de", "--out", tmp_path)
     assert result.exit_code == 1 and "1 of 2 archives could not be unpacked" in result.stderr
     assert (tmp_path / "a-20080318-x/a/wav/1.wav").is_file()
+
+
+def test_two_speakers_on_two_channels(tmp_path: Path) -> None:
+    sides = np.random.default_rng(0).uniform(-0.5, 0.5, (32000, 2)) * np.repeat([[1, 0.1], [0.1, 1]], 16000, axis=0)
+    soundfile.write(str(tmp_path / "talk.wav"), sides, 16000)
+    (tmp_path / "talk.txt").write_text("0.1\t0.9\tbir\n1.1\t1.9\tiki\n0.1\t1.9\tüç\n", encoding="utf-8")
+    result = anadil("import", "audacity", tmp_path / "talk.txt", "--channel", "split", "--out", tmp_path / "out")
+    assert result.exit_code == 0 and "channels: 1 utterances of channel 1, 1 utterances of channel 2" in result.stdout
+    assert "1 x not clear which channel it is on" in result.stdout
+    assert [(one.text, one.channel) for one in read_manifest(tmp_path / "out/all.jsonl")] == [("bir", 1), ("iki", 2)]
+    arguments = ("import", "audacity", tmp_path / "talk.txt", "--out", tmp_path / "b")
+    counts = json.loads(anadil(*arguments, "--channel", "right", "--json").stdout)
+    assert counts["channels"] == {"2": 3}
+    wrong = anadil(*arguments, "--channel", "middle")
+    assert wrong.exit_code == 2 and "expected mix, split, left, right or a number from 1" in wrong.stderr
