@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import functools
+import signal
 import sys
+import threading
 from collections.abc import Callable, Sequence
+from types import FrameType
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 import typer
@@ -21,10 +24,15 @@ FAULT, INTERRUPTED = 1, 130
 
 
 def verb(command: Callable[P, R]) -> Callable[P, R]:
-    """Turn errors of the input into a message and exit status 1, Ctrl-C into 130."""
+    """Turn errors of the input into a message and exit status 1, Ctrl-C and SIGTERM into 130.
+
+    Python's default for SIGTERM ends the process at once, and partial files would stay.
+    """
 
     @functools.wraps(command)
     def run(*args: P.args, **kwargs: P.kwargs) -> R:
+        if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:
+            signal.signal(signal.SIGTERM, _interrupt)
         try:
             return command(*args, **kwargs)
         except AnadilError as error:
@@ -35,6 +43,10 @@ def verb(command: Callable[P, R]) -> Callable[P, R]:
             raise typer.Exit(INTERRUPTED) from interrupt
 
     return run
+
+
+def _interrupt(signum: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt("by SIGTERM")
 
 
 class ConsoleReporter:

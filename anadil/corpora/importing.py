@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
@@ -17,10 +18,10 @@ import soxr
 from anadil import audio
 from anadil.corpora.archive import unpack_if_archive
 from anadil.corpora.catalog import CorpusKind
-from anadil.corpora.reader import Options
+from anadil.corpora.reader import TIER, Notes, Options
 from anadil.errors import AnadilError, Problem
 from anadil.files import escape_surrogates, refuse_overwrite, whole_file
-from anadil.manifest import Utterance, measured, probe_all, write_manifest
+from anadil.manifest import Utterance, measured, probe_all, write_manifest_to
 
 _END_TOLERANCE_S = 0.2
 """How far tables and annotations may go past the end of the audio: encoders pad (MP3: up to 0.1 s), tools round."""
@@ -41,6 +42,12 @@ class ImportResult:
     splits: dict[str, list[Utterance]] = field(default_factory=dict)
     manifests: dict[str, Path] = field(default_factory=dict)
     rejected: list[Problem] = field(default_factory=list)
+    notes: Notes = field(default_factory=Notes)
+
+    @property
+    def tiers(self) -> Counter[str]:
+        """The number of utterances by the tier of their text; empty if the source has no tiers."""
+        return Counter(one.extra[TIER] for split in self.splits.values() for one in split if TIER in one.extra)
 
     def reject(self, where: str, what: object) -> None:
         """Add a problem. File names that are not UTF-8 (old archives have some) are escaped, so that it can be written."""
@@ -67,15 +74,34 @@ def import_speech(
     """Read `source` as `kind`; write `out`/<split>.jsonl (all.jsonl if there are no splits) and `out`/rejected.jsonl.
 
     Archives are unpacked below `out`/unpacked. The audio stays where it is; with `wav` it is converted to 16 kHz mono
-    WAV below `out`/wav. Raises AnadilError if the source is missing, empty or of another kind, if the kind does not
-    support one of the options, or if earlier manifests would be replaced without `force`.
+    WAV below `out`/wav. If it fails or is interrupted, all that it wrote is deleted. Raises AnadilError if the source is
+    missing, empty or of another kind, if the kind does not support one of the options, or if earlier manifests would be
+    replaced without `force`.
     """
     _require_supported_options(kind, options)
     if kind.is_file and not source.exists():
         raise AnadilError(f"{source} is not there\n  expected: {kind.source}\n  next: check the path")
+    if kind.is_file and source.is_dir() and not any(path.is_file() for path in source.rglob("*")):
+        raise AnadilError(f"{source} is an empty folder\n  expected: {kind.source}\n  next: check the path")
     for path in (out / _REJECTED, *([out / _CONVERTED] if wav else [])):
         refuse_overwrite(path, force)
-    result = ImportResult()
+    result = ImportResult(notes=options.notes)
+    with _removed_on_failure(out, result):
+        _import(kind, source, options, out, wav, force, result, on_progress)
+    return result
+
+
+def _import(
+    kind: CorpusKind,
+    source: Path,
+    options: Options,
+    out: Path,
+    wav: bool,
+    force: bool,
+    result: ImportResult,
+    on_progress: Progress,
+) -> None:
+    """Do the work of `import_speech`, and fill in `result`."""
     if kind.is_file:
         source = unpack_if_archive(source, out / _UNPACKED, lambda done, total: on_progress("unpacking", done, total))
     options = replace(options, unpack_to=out / _UNPACKED)
@@ -90,7 +116,27 @@ def import_speech(
     if not usable and not result.rejected:
         raise AnadilError(f"{source} holds no utterances\n  expected: {kind.source}\n  next: check the path")
     _write(out, result)
-    return result
+
+
+@contextlib.contextmanager
+def _removed_on_failure(out: Path, result: ImportResult) -> Iterator[None]:
+    """Delete what the import wrote below `out` if the block fails or is interrupted; nothing that was there before."""
+    folders = (out / _UNPACKED, out / _CONVERTED)
+    before = {path for folder in folders for path in [folder, *folder.rglob("*")] if path.exists()}
+    before |= set(out.glob("*.jsonl"))
+    new_folders = [folder for folder in (out, *out.parents) if not folder.exists()]
+    try:
+        yield
+    except BaseException:
+        written = [path for folder in folders for path in [folder, *folder.rglob("*")]]
+        written += [*result.manifests.values(), out / _REJECTED]
+        for path in sorted(set(written) - before, reverse=True):  # what is inside a folder comes before the folder
+            with contextlib.suppress(OSError):
+                path.rmdir() if path.is_dir() and not path.is_symlink() else path.unlink()
+        for folder in new_folders:
+            with contextlib.suppress(OSError):  # not empty: another program wrote into it
+                folder.rmdir()
+        raise
 
 
 def option_flag(name: str) -> str:
@@ -106,7 +152,7 @@ def _require_supported_options(kind: CorpusKind, options: Options) -> None:
     given = [
         option.name
         for option in fields(Options)
-        if option.name != "unpack_to" and getattr(options, option.name) is not None
+        if option.name not in ("unpack_to", "notes") and getattr(options, option.name) is not None
     ]
     unsupported = [name for name in given if name not in kind.takes]
     if unsupported:
@@ -218,12 +264,15 @@ def _split_name(utterance: Utterance) -> str:
 
 
 def _write(out: Path, result: ImportResult) -> None:
-    for split, utterances in result.splits.items():
-        result.manifests[split] = out / f"{split}.jsonl"
-        write_manifest(result.manifests[split], utterances)
-    with whole_file(out / _REJECTED) as beside, open(beside, "w", encoding="utf-8", newline="\n") as file:
-        for problem in result.rejected:
-            file.write(json.dumps({"where": problem.where, "reason": problem.what}, ensure_ascii=False) + "\n")
+    """Write the manifests and the list of what was rejected. They appear together, when all are complete."""
+    with contextlib.ExitStack() as files:
+        for split, utterances in result.splits.items():
+            result.manifests[split] = out / f"{split}.jsonl"
+            write_manifest_to(files.enter_context(whole_file(result.manifests[split])), out, utterances)
+        beside = files.enter_context(whole_file(out / _REJECTED))
+        with open(beside, "w", encoding="utf-8", newline="\n") as file:
+            for problem in result.rejected:
+                file.write(json.dumps({"where": problem.where, "reason": problem.what}, ensure_ascii=False) + "\n")
 
 
 def _require_utf8(value: object) -> None:
