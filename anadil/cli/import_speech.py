@@ -57,9 +57,7 @@ def import_speech(
     from anadil.errors import AnadilError
 
     corpus_kind = find_kind(kind)
-    options = Options(
-        lang, audio, tier or None, tier_type or None, audio_column, text_column, speaker_column, encoding
-    )
+    options = Options(lang, audio, tier or None, tier_type or None, audio_column, text_column, speaker_column, encoding)
     with ConsoleReporter() as report:
         result = run(corpus_kind, source, options, out, wav, force, report.progress)
     if not result.splits:

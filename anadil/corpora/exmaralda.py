@@ -69,7 +69,7 @@ def _read(file: Path) -> AnnotationFile:
             f"{file}: its timeline has no times, so its events cannot be found in a recording\n"
             "  next: align it in the Partitur-Editor and save it again"
         )
-    speakers = {one.get("id", ""): one.findtext("abbreviation") or one.get("id", "") for one in root.iter("speaker")}
+    speakers = {one.get("id", ""): one.findtext("abbreviation") or one.get("id") or "" for one in root.iter("speaker")}
     elements = list(root.iter("tier"))
     names = [_name(element, speakers) for element in elements]
     counts = Counter(names)
@@ -81,7 +81,9 @@ def _read(file: Path) -> AnnotationFile:
     tiers = []
     for name, element in zip(names, elements, strict=True):
         key = element.get("speaker") or ""
-        others = [other for other, one in zip(names, elements, strict=True) if other != name and one.get("speaker") == key]
+        others = [
+            other for other, one in zip(names, elements, strict=True) if other != name and one.get("speaker") == key
+        ]
         tiers.append(
             Tier(
                 name,

@@ -11,7 +11,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from anadil.corpora.reader import ANNOTATIONS, TIER, Notes, Options, Reject
+from anadil.corpora.reader import ANNOTATIONS, TIER, Options, Reject
 from anadil.corpora.recordings import Media, RecordingFinder
 from anadil.errors import AnadilError, Problem
 from anadil.manifest import Utterance
@@ -254,7 +254,9 @@ class Record:
     media: Sequence[Media] = ()
 
 
-def record_tiers(records: Sequence[Record], tier_type: Callable[[str], str], is_text: Callable[[str], bool]) -> list[Tier]:
+def record_tiers(
+    records: Sequence[Record], tier_type: Callable[[str], str], is_text: Callable[[str], bool]
+) -> list[Tier]:
     """A tier for each line of the records; its segments have the other lines in `extra["annotations"]`.
 
     `tier_type` gives the type of a line by its name; `is_text` says whether it holds what was said, by the format.
@@ -309,7 +311,9 @@ def choose_tiers(tiers: Sequence[Tier], options: Options, file: Path) -> list[Ti
     if len(candidates) > 1 and len({tier.transcribes for tier in candidates}) < len(candidates):
         raise AnadilError(f"{file}: {len(candidates)} tiers hold text, and none was chosen; {_describe(tiers)}")
     if transcriptions:
-        why = "the format says that it holds what was said" if len(candidates) == 1 else "each holds what a speaker said"
+        why = (
+            "the format says that it holds what was said" if len(candidates) == 1 else "each holds what a speaker said"
+        )
     else:
         why = "no other tier of intervals holds text"
     names = ", ".join(repr(tier.name) for tier in candidates)
@@ -407,6 +411,8 @@ def _describe(tiers: Sequence[Tier]) -> str:
     if len(counts) > len(lines):
         lines.append(f"  ... and {len(counts) - len(lines):,} more")
     return (
-        "it has:\n" + "\n".join(lines) + "\n  next: choose with --tier NAME (may be repeated; or a list A,B; or a pattern "
+        "it has:\n"
+        + "\n".join(lines)
+        + "\n  next: choose with --tier NAME (may be repeated; or a list A,B; or a pattern "
         "such as 'tx@*'), or with --tier-type TYPE"
     )

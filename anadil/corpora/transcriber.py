@@ -53,7 +53,7 @@ def utterances(source: Path, options: Options, reject: Reject) -> Iterator[Utter
 
 def _read(file: Path) -> AnnotationFile:
     root = parse_xml(file, "Trans", "Transcriber", allow_dtd=True)
-    names = {one.get("id", ""): one.get("name") or one.get("id", "") for one in root.iterfind("Speakers/Speaker")}
+    names = {one.get("id", ""): one.get("name") or one.get("id") or "" for one in root.iterfind("Speakers/Speaker")}
     segments = [
         segment
         for section in root.iter("Section")
