@@ -98,8 +98,8 @@ def describe_notes(result: ImportResult) -> list[str]:
         lines.append(f"... and {len(notes.remarks) - _SHOWN_REASONS:,} more remarks like these")
     if notes.removed:
         lines.append(f"removed from texts: {_counts(notes.removed)}")
-    if notes.kept:
-        lines.append(f'kept beside the texts, in "annotations": {_counts(notes.kept)}')
+    if result.annotations:
+        lines.append(f'kept beside the texts, as "annotations": {_counts(result.annotations)}')
     if result.tiers:
         n, m = result.tiers.total(), notes.left.total()
         left = f": {_counts(notes.left)}" if m else ""
@@ -134,7 +134,7 @@ def _to_json(kind: CorpusKind, source: Path, out: Path, result: ImportResult) ->
         "tiers": {
             "taken": dict(result.tiers),
             "left": dict(result.notes.left),
-            "kept_in_annotations": dict(result.notes.kept),
+            "kept_in_annotations": dict(result.annotations),
         },
         "removed_from_texts": dict(result.notes.removed),
         "remarks": list(result.notes.remarks),

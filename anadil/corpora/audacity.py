@@ -28,6 +28,7 @@ from anadil.errors import AnadilError, Problem
 from anadil.manifest import Utterance
 
 _SUFFIXES = (".txt", ".aup", ".aup3")
+_MAX_STEPS = 10**7  # of SQLite's virtual machine, to read one row: 0.2 s
 _TRACK, _LABEL = "labeltrack", "label"
 _EXPORT = "open it in Audacity, choose File > Export Other > Export Labels, and import the .txt file"
 
@@ -113,6 +114,7 @@ def _project(file: Path) -> tuple[bytes, bytes]:
     """The dictionary of names and the document of the project; those of the last automatic save, if it has one."""
     uri = f"{file.resolve().as_uri()}?mode=ro"
     with contextlib.closing(sqlite3.connect(uri, uri=True)) as database:
+        database.set_progress_handler(lambda: 1, _MAX_STEPS)  # the tables of a hostile file may be endless queries
         for table in ("autosave", "project"):
             query = f"SELECT dict, doc FROM {table} WHERE length(dict) + length(doc) < ? LIMIT 1"
             row = database.execute(query, (MAX_BYTES,)).fetchone()

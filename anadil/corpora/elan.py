@@ -20,6 +20,7 @@ from xml.etree import ElementTree
 from anadil.corpora.reader import Options, Reject
 from anadil.corpora.recordings import Media
 from anadil.corpora.segments import (
+    DECIMALS,
     AnnotationFile,
     Segment,
     Tier,
@@ -333,7 +334,8 @@ def format_eaf(tiers: Mapping[str, Sequence[Segment]], recording: Path | None = 
 
 
 def _add_annotation(tier: ElementTree.Element, segment: Segment, number: int, times: list[tuple[int, str]]) -> None:
-    start, end = round(1000 * segment.start), round(1000 * segment.end)
+    # offset + duration of a manifest has rounding noise: without the inner round, 0.3005 s becomes 300 or 301 ms
+    start, end = (round(1000 * round(time, DECIMALS)) for time in (segment.start, segment.end))
     if not 0 <= start < end:
         raise AnadilError(
             f"ELAN does not allow an annotation from {segment.start:g} to {segment.end:g} s: {segment.text!r}"

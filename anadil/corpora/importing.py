@@ -18,7 +18,7 @@ import soxr
 from anadil import audio
 from anadil.corpora.archive import unpack_if_archive
 from anadil.corpora.catalog import CorpusKind
-from anadil.corpora.reader import TIER, Notes, Options
+from anadil.corpora.reader import ANNOTATIONS, TIER, Notes, Options
 from anadil.errors import AnadilError, Problem
 from anadil.files import escape_surrogates, refuse_overwrite, whole_file
 from anadil.manifest import Utterance, measured, probe_all, write_manifest_to
@@ -43,11 +43,8 @@ class ImportResult:
     manifests: dict[str, Path] = field(default_factory=dict)
     rejected: list[Problem] = field(default_factory=list)
     notes: Notes = field(default_factory=Notes)
-
-    @property
-    def tiers(self) -> Counter[str]:
-        """The number of utterances by the tier of their text; empty if the source has no tiers."""
-        return Counter(one.extra[TIER] for split in self.splits.values() for one in split if TIER in one.extra)
+    tiers: Counter[str] = field(default_factory=Counter)  # utterances by the tier of their text, if the kind has tiers
+    annotations: Counter[str] = field(default_factory=Counter)  # what they have in `extra["annotations"]`, by tier
 
     def reject(self, where: str, what: object) -> None:
         """Add a problem. File names that are not UTF-8 (old archives have some) are escaped, so that it can be written."""
@@ -113,6 +110,10 @@ def _import(
         usable = _convert(usable, out / _CONVERTED, result, on_progress)
     for utterance in usable:
         result.splits.setdefault(_split_name(utterance), []).append(utterance)
+        if "tier" in kind.takes and TIER in utterance.extra:
+            result.tiers[utterance.extra[TIER]] += 1
+            beside = utterance.extra.get(ANNOTATIONS, {})
+            result.annotations.update({tier: sum(map(bool, texts)) for tier, texts in beside.items()})
     if not usable and not result.rejected:
         raise AnadilError(f"{source} holds no utterances\n  expected: {kind.source}\n  next: check the path")
     _write(out, result)

@@ -31,7 +31,6 @@ class Notes:
     """What a reader tells beside its utterances. importing.py hands it on to the user."""
 
     left: Counter[str] = field(default_factory=Counter)  # annotations of tiers that were not taken, by tier
-    kept: Counter[str] = field(default_factory=Counter)  # annotations in `extra["annotations"]`, by tier
     removed: Counter[str] = field(default_factory=Counter)  # codes and marks that were removed from texts
     remarks: Counter[str] = field(default_factory=Counter)  # what else was done or assumed, and in how many files
 

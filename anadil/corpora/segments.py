@@ -151,7 +151,7 @@ def _find_recordings(
 
 
 def _take(tiers: Sequence[Tier], options: Options, file: Path) -> list[Segment]:
-    """The segments of the tiers that are chosen. `options.notes` gets what was left, and what is kept in `extra`."""
+    """The segments of the tiers that are chosen. `options.notes` gets what was left."""
     chosen = choose_tiers(tiers, options, file)
     name_is_speaker = options.tier_type is not None or len(chosen) > 1
     names = {id(tier) for tier in chosen}
@@ -165,7 +165,6 @@ def _take(tiers: Sequence[Tier], options: Options, file: Path) -> list[Segment]:
             beside = extra.get(ANNOTATIONS) or (tier.beside(segment) if tier.beside else {})
             if beside:
                 extra[ANNOTATIONS] = beside
-                options.notes.kept.update({name: len(texts) for name, texts in beside.items()})
             speaker = segment.speaker or (tier.name if tier.is_speaker and name_is_speaker else None)
             segments.append(replace(segment, speaker=speaker, extra=extra))
     return segments
@@ -218,6 +217,8 @@ def segments_to_utterances(
 
 
 def _find_problem(start: float, end: float, text: str) -> str | None:
+    if math.isnan(start) and math.isnan(end):
+        return "no times"
     if not (math.isfinite(start) and math.isfinite(end)):
         return f"no valid times: {start} to {end} s"
     if round(end - start, DECIMALS) <= 0:
@@ -311,9 +312,8 @@ def choose_tiers(tiers: Sequence[Tier], options: Options, file: Path) -> list[Ti
     if len(candidates) > 1 and len({tier.transcribes for tier in candidates}) < len(candidates):
         raise AnadilError(f"{file}: {len(candidates)} tiers hold text, and none was chosen; {_describe(tiers)}")
     if transcriptions:
-        why = (
-            "the format says that it holds what was said" if len(candidates) == 1 else "each holds what a speaker said"
-        )
+        many = len(candidates) > 1
+        why = f"by the format, {'each of them holds what a speaker said' if many else 'it holds what was said'}"
     else:
         why = "no other tier of intervals holds text"
     names = ", ".join(repr(tier.name) for tier in candidates)

@@ -10,10 +10,12 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from anadil.corpora.reader import Options, Reject
 from anadil.corpora.segments import (
+    DECIMALS,
     AnnotationFile,
     Segment,
     Tier,
@@ -134,8 +136,10 @@ class _Tokens:
 def format_textgrid(tiers: Mapping[str, Sequence[Segment]], duration: float) -> str:
     """Format segments as a TextGrid in long form, with an interval tier for each name. Write it as UTF-8.
 
-    The tiers go from 0 to `duration` seconds. Raises AnadilError if segments of one tier overlap or lie outside that.
+    The tiers go from 0 to `duration` seconds; times are rounded to the microsecond. Raises AnadilError if segments of
+    one tier overlap or lie outside that.
     """
+    duration = round(duration, DECIMALS)
     lines = ['File type = "ooTextFile"', 'Object class = "TextGrid"', "", "xmin = 0", f"xmax = {duration!r}"]
     lines += ["tiers? <exists>", f"size = {len(tiers)}", "item []:"]
     for number, (name, segments) in enumerate(tiers.items(), start=1):
@@ -151,7 +155,8 @@ def format_textgrid(tiers: Mapping[str, Sequence[Segment]], duration: float) -> 
 def _fill_gaps(segments: Sequence[Segment], duration: float, name: str) -> Iterator[Segment]:
     """Yield the segments in order of time, with empty ones between them: the intervals of a tier leave no gap."""
     previous_end = 0.0
-    for segment in sorted(segments, key=lambda segment: segment.start):
+    rounded = [replace(one, start=round(one.start, DECIMALS), end=round(one.end, DECIMALS)) for one in segments]
+    for segment in sorted(rounded, key=lambda segment: segment.start):
         if not previous_end <= segment.start < segment.end <= duration or math.isnan(segment.start):
             raise AnadilError(
                 f"tier {name!r} of a TextGrid cannot hold {segment.text!r}, {segment.start:g} to {segment.end:g} s: "

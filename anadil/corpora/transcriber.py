@@ -70,12 +70,15 @@ def _segments(turn: Element, names: Mapping[str, str], is_untranscribed: bool) -
     speakers = [names.get(key, key) for key in (turn.get("speaker") or "").split()]
     stretches = _stretches(turn)
     ends = [stretch.start for stretch in stretches[1:]] + [_seconds(turn.get("endTime"))]
+    latest = -math.inf
     for stretch, end in zip(stretches, ends, strict=True):
         who = [number for number, text in stretch.texts.items() if text]
         voices = {number: speakers[number - 1] if 1 <= number <= len(speakers) else None for number in who}
         for number in who:
             others = [voices[other] or "unknown" for other in who if other != number]
             problem = "holds unintelligible speech" if stretch.is_unintelligible else ""
+            if stretch.start < latest:
+                problem = f"its time mark goes back to {stretch.start:g} s, after one at {latest:g} s"
             yield Segment(
                 stretch.start,
                 end,
@@ -86,6 +89,7 @@ def _segments(turn: Element, names: Mapping[str, str], is_untranscribed: bool) -
                 removed=stretch.codes if number == who[0] else (),
                 extra={"overlaps": others} if others else {},
             )
+        latest = max(latest, stretch.start)
 
 
 def _stretches(turn: Element) -> list[_Stretch]:

@@ -5,18 +5,23 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
 import re
+import signal
+import sys
 import tarfile
+import time
 from pathlib import Path
 
 import pytest
 import soundfile
 
-from anadil.corpora import librispeech
-from anadil.corpora.catalog import KINDS
+from anadil.corpora import importing, librispeech
+from anadil.corpora.catalog import KINDS, find_kind
+from anadil.corpora.reader import Options
 from anadil.manifest import read_manifest
 from tests.support.archives import make_tar
-from tests.support.command_line import anadil, fails
+from tests.support.command_line import anadil, fails, files
 from tests.support.common_voice import COLUMNS, ROW, write_tsv
 from tests.support.download_server import Server, server, waits
 
@@ -173,3 +178,44 @@ def test_a_damaged_archive_does_not_stop_the_others(tmp_path: Path, monkeypatch:
     result = anadil("download", "voxforge", "--lang", "de", "--out", tmp_path)
     assert result.exit_code == 1 and "1 of 2 archives could not be unpacked" in result.stderr
     assert (tmp_path / "a-20080318-x/a/wav/1.wav").is_file()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+@pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT, None])
+def test_an_import_that_is_interrupted_or_fails_leaves_nothing_and_deletes_nothing_else(
+    release: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop: signal.Signals | None
+) -> None:
+    convert, out = importing._convert_to_wav, tmp_path / "new/out"
+    there: list[bool] = []
+
+    def convert_and_stop(source: Path, target: Path) -> None:
+        convert(source, target)
+        there.append(target.exists())
+        if stop is None:
+            raise OSError("the disk is gone")
+        os.kill(os.getpid(), stop)
+        time.sleep(0.1)  # the main thread gets the signal
+
+    monkeypatch.setattr(importing, "_convert_to_wav", convert_and_stop)
+    arguments = ["import", "common-voice", release, "--out", out, "--wav", "--force"]
+
+    def run() -> None:
+        if stop is None:
+            with pytest.raises(OSError, match="the disk is gone"):
+                importing.import_speech(find_kind("common-voice"), release, Options(), out, wav=True, force=True)
+        else:
+            result = anadil(*arguments)
+            assert result.exit_code == 130 and "interrupted" in result.stderr
+
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        run()
+        assert any(there) and not (tmp_path / "new").exists()
+        for name in ("all.jsonl", "notes.txt", "wav/mine.wav", "wav/common_voice_tr_1.wav", "unpacked/a/b"):
+            (out / name).parent.mkdir(parents=True, exist_ok=True)
+            (out / name).write_bytes(b"mine")
+        kept = set(files(out))
+        run()
+        assert set(files(out)) == kept and (out / "all.jsonl").read_bytes() == b"mine"
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -142,7 +142,47 @@ def test_annotations_without_times_have_their_parents_and_are_joined_in_order(tm
     ]
     found, rejected = read(file, tier="mb")
     assert [(one.text, one.offset) for one in found] == [("mw ana a be", 0.0), ("ya", 1.0)]
-    assert [problem.what for problem in rejected] == ["no valid times: nan to nan s"]
+    assert [problem.what for problem in rejected] == ["no times"]
+
+
+def test_what_other_tiers_of_the_hierarchy_hold_is_kept_beside_the_text(tmp_path: Path, talk: Path) -> None:
+    file = eaf(
+        tmp_path,
+        slots(0, 1000, 2000, 500, 1500),
+        tier("ref", aligned("a1", 1, 2, "t.001"), aligned("a2", 2, 3, "t.002"), kind="ref", PARTICIPANT="Ana"),
+        tier("tx", symbolic("a3", "a1", "mwána abé"), symbolic("a4", "a2", "ya"), kind="tx", PARENT_REF="ref"),
+        tier("ge", symbolic("a6", "a3", "be", "a5"), symbolic("a5", "a3", "child"), kind="ge", PARENT_REF="tx"),
+        tier("ft", symbolic("a7", "a1", "the child is here"), symbolic("a8", "a2", ""), kind="ft", PARENT_REF="ref"),
+        tier("w", aligned("a9", 1, 4, "mwána"), aligned("a10", 4, 2, "abé"), kind="w", PARENT_REF="ref"),
+        tier("other", aligned("a11", 1, 2, "elsewhere"), kind="x"),
+    )
+    options = Options()
+    first, second = read(file, tier="tx", notes=options.notes)[0]
+    words = {"ge": ["child", "be"], "w": ["mwána", "abé"]}
+    assert first.extra["annotations"] == {"ref": ["t.001"], "ft": ["the child is here"]} | words
+    assert second.extra["annotations"] == {"ref": ["t.002"]}
+    assert options.notes.left == {"ref": 2, "ge": 2, "ft": 1, "w": 2, "other": 1}
+    word, _ = read(file, tier="w")[0]
+    assert "annotations" not in word.extra  # a translation of the sentence is not one of the word
+
+
+def test_a_saymore_project(tmp_path: Path, write_wav: Callable[..., Path]) -> None:
+    for name in ("one.wav", "two.mp4"):
+        (tmp_path / name).mkdir()
+        write_wav(f"{name}/{Path(name).stem}.wav", 0.1)
+        write_wav(f"{name}/{name}.oralAnnotations.wav", 0.1)
+        text = tier("Transcription", aligned("a1", 1, 2, f"text of {name}"), aligned("a2", 2, 3, "%ignore%"), kind="Transcription")
+        free = symbolic("a3", "a1", "translation")
+        translation = tier("Phrase Free Translation", free, kind="Translation", PARENT_REF="Transcription")
+        media = f'<MEDIA_DESCRIPTOR MEDIA_URL="{name}" MIME_TYPE="audio/x-wav" />' if name == "one.wav" else ""
+        eaf(tmp_path / name, slots(0, 1000, 2000), text, translation, media=media, name=f"{name}.annotations.eaf")
+    found, rejected = read(tmp_path)
+    assert [(one.text, Path(one.audio_filepath).name) for one in found] == [
+        ("text of one.wav", "one.wav"),
+        ("text of two.mp4", "two.wav"),
+    ]
+    assert found[0].extra["annotations"] == {"Phrase Free Translation": ["translation"]}
+    assert [problem.what for problem in rejected] == ["marked as ignored in SayMore"] * 2
 
 
 def test_time_slots_without_a_value_are_interpolated(tmp_path: Path, talk: Path) -> None:
