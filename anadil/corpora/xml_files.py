@@ -46,6 +46,6 @@ def _parse(content: bytes, allow_dtd: bool) -> ElementTree.Element:
     text: bytes | str = content
     declared = _DECLARATION.match(content)
     if declared and codecs.lookup(declared[1].decode("ascii")).name not in ("utf-8", "utf-16", "us-ascii", "iso8859-1"):
-        text = content[declared.end() :].decode(declared[1].decode("ascii"))
+        text = content.decode(declared[1].decode("ascii"))
     root: ElementTree.Element = defusedxml.ElementTree.fromstring(text, forbid_dtd=not allow_dtd)
     return root

@@ -56,7 +56,9 @@ TRANSCRIBER = (
     '<Sync time="0"/>ağ<Event desc="r" type="noise"/><Sync time="1"/><Who nb="1"/>b<Who nb="2"/>c</Turn></Section></Episode>'
     "</Trans>"
 )
-TOOLBOX = "\\_sh v3.0 x\n\n\\ref 1\n\\ELANBegin 0\n\\ELANEnd 1.5\n\\tx ağ\n\\ge b\n\n\\ref 2\n\\aud talk.wav 1 2\n\\tx c\n"
+TOOLBOX = (
+    "\\_sh v3.0 x\n\n\\ref 1\n\\ELANBegin 0\n\\ELANEnd 1.5\n\\tx ağ\n\\ge b\n\n\\ref 2\n\\aud talk.wav 1 2\n\\tx c\n"
+)
 CHAT = "@Begin\n@Media:\ttalk, audio\n*CHI:\tağ <b c> [x 2] . \x150_900\x15\n%mor:\tx\n*MOT:\t&-uh d (.) e . \x15900_1900\x15\n"
 
 GOOD: dict[str, tuple[Any, str, str]] = {
@@ -71,7 +73,11 @@ GOOD: dict[str, tuple[Any, str, str]] = {
     "transcriber": (transcriber, "talk.trs", TRANSCRIBER),
     "toolbox": (toolbox, "talk.txt", TOOLBOX),
     "chat": (chat, "talk.cha", CHAT),
-    "aup": (audacity, "talk.aup", '<project><labeltrack name="a"><label t="0" t1="1" title="ağ"/></labeltrack></project>'),
+    "aup": (
+        audacity,
+        "talk.aup",
+        '<project><labeltrack name="a"><label t="0" t1="1" title="ağ"/></labeltrack></project>',
+    ),
     "csv": (table, "talk.csv", 'path,text,start,end\ntalk,"a ""b""",0.5,1.5\ntalk,x,2,3\n'),
     "tsv": (table, "talk.tsv", 'path\ttext\tspeaker\ntalk\t"a ""b"""\tana\n'),
     "ljspeech": (ljspeech, "metadata.csv", "talk|7 ağ|yedi ağ\n"),

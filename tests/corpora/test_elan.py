@@ -171,7 +171,12 @@ def test_a_saymore_project(tmp_path: Path, write_wav: Callable[..., Path]) -> No
         (tmp_path / name).mkdir()
         write_wav(f"{name}/{Path(name).stem}.wav", 0.1)
         write_wav(f"{name}/{name}.oralAnnotations.wav", 0.1)
-        text = tier("Transcription", aligned("a1", 1, 2, f"text of {name}"), aligned("a2", 2, 3, "%ignore%"), kind="Transcription")
+        text = tier(
+            "Transcription",
+            aligned("a1", 1, 2, f"text of {name}"),
+            aligned("a2", 2, 3, "%ignore%"),
+            kind="Transcription",
+        )
         free = symbolic("a3", "a1", "translation")
         translation = tier("Phrase Free Translation", free, kind="Translation", PARENT_REF="Transcription")
         media = f'<MEDIA_DESCRIPTOR MEDIA_URL="{name}" MIME_TYPE="audio/x-wav" />' if name == "one.wav" else ""

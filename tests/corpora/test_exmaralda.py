@@ -75,7 +75,9 @@ def test_events_are_joined_where_a_word_continues_or_nobody_set_a_time(file: Pat
     events = (0, 1, "den Be"), (1, 2, "setzungen, "), (2, 3, "die "), (3, 4, "wir "), (4, 5, "haben ")
     found, _ = read(file, timeline(0, 1, 2, None, 4, None), tier("ANA [v]", "t", "SPK0", *events))
     assert [(one.text, one.offset, one.duration) for one in found] == [("den Besetzungen,", 0, 2), ("die wir", 2, 2)]
-    found, _ = read(file, timeline(0, 1, None, 3), tier("ANA [v]", "t", "SPK0", (0, 1, "bir"), (1, 2, "iki"), (2, 3, "üç")))
+    found, _ = read(
+        file, timeline(0, 1, None, 3), tier("ANA [v]", "t", "SPK0", (0, 1, "bir"), (1, 2, "iki"), (2, 3, "üç"))
+    )
     assert [(one.text, one.offset, one.duration) for one in found] == [("bir", 0, 1), ("iki üç", 1, 2)]
 
 

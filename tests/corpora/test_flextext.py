@@ -83,7 +83,9 @@ def test_a_baseline_in_two_writing_systems_must_be_chosen(file: Path) -> None:
     both = text(phrase(0, 1000, words('<item type="txt" lang="mdw-Latn">mwana</item>'), GLOSS))
     with pytest.raises(AnadilError, match="2 tiers hold text, and none was chosen") as caught:
         read(file, both)
-    assert "'phrase-txt-mdw-Latn', type 'phrase-txt', 1 annotations with text, such as 'mwana merci" in str(caught.value)
+    assert "'phrase-txt-mdw-Latn', type 'phrase-txt', 1 annotations with text, such as 'mwana merci" in str(
+        caught.value
+    )
     assert [one.text for one in read(file, both, tier="phrase-txt-mdw")[0]] == ["mwána merci abé."]
     assert [one.text for one in read(file, both, tier="phrase-gls-en")[0]] == ["The child, thanks, is here."]
 
@@ -107,7 +109,9 @@ def test_each_phrase_has_the_recording_that_it_names(file: Path, write_wav: Call
     phrases = [phrase(0, 100, baseline, media_file=guid) for guid in ("m1", "m2", "m3")]
     found, rejected = read(file, text(*phrases, media=media))
     assert [Path(one.audio_filepath).name for one in found] == ["talk.wav", "second.wav"]
-    assert "no recording found: looked for gone.wav" in rejected[0].what  # talk.wav, the file's own name, is another one
+    assert (
+        "no recording found: looked for gone.wav" in rejected[0].what
+    )  # talk.wav, the file's own name, is another one
     with pytest.raises(AnadilError, match="it names 3 recordings, and --audio is one"):
         read(file, text(*phrases, media=media), audio=file.with_suffix(".wav"))
 

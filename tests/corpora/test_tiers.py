@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from collections.abc import Callable
@@ -135,7 +136,7 @@ texts = st.text(st.characters(exclude_categories=["Cc", "Cs"], exclude_character
 @st.composite
 def tier_of_segments(draw: st.DrawFn) -> list[Segment]:
     times = sorted(draw(st.lists(st.integers(0, 10**7), min_size=2, max_size=9, unique=True)))
-    pairs = list(zip(times, times[1:], strict=False))  # each begins where the one before it ends
+    pairs = itertools.pairwise(times)  # each begins where the one before it ends
     return [Segment(start / 1000, end / 1000, draw(texts.filter(bool))) for start, end in pairs]
 
 
@@ -164,7 +165,9 @@ def test_what_is_imported_and_written_again_has_the_same_annotations_and_times(
         return Segment(one.offset, one.offset + one.duration, one.text)
 
     def rounded(tiers: dict[str, list[Segment]]) -> dict[str, list[tuple[float, float, str]]]:
-        return {name: [(round(one.start, 6), round(one.end, 6), one.text) for one in tier] for name, tier in tiers.items()}
+        return {
+            name: [(round(one.start, 6), round(one.end, 6), one.text) for one in tier] for name, tier in tiers.items()
+        }
 
     once = imported("talk.eaf", elan.format_eaf(tiers))
     twice = imported("talk.TextGrid", textgrid.format_textgrid(once, 10_001.0))
