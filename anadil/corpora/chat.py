@@ -33,6 +33,7 @@ _GROUP = re.compile(r"<([^<>]*)>\s*$")
 _LAST_WORD = re.compile(r"(\S+)\s*$")
 _CODES = (  # pattern, name to count it under ("": as it is written), replacement
     (re.compile(r"\((?:\.{1,3}|\d*(?::\d+)?\.?\d*)\)"), "", " "),  # pauses: (.) (..) (1.5)
+    (re.compile(r"\(\(.*?\)\)"), "((...))", " "),  # what happens, in transcripts of conversation analysis
     (re.compile(r"&\*\w+:\S*"), "&*", " "),  # what another speaker said meanwhile
     (re.compile(r"&[={}]\S*"), "&=", " "),  # events: &=laughs
     (re.compile(r"(?<!\S)\+[^\w\s]*(?!\w)"), "", " "),  # linkers and ends of sentences: +... +/. +^

@@ -98,17 +98,18 @@ def _read(file: Path) -> AnnotationFile:
         _set_times(tier.annotations, slots)
     is_saymore = file.name.lower().endswith(_SAYMORE_SUFFIX)
     placed = functools.cache(lambda name: _placed(tiers[name], by_key))
+    segments = {name: list(_segments(tier, by_key, _participant(tier, tiers) or None)) for name, tier in tiers.items()}
     return AnnotationFile(
         media=media,
         tiers=[
             Tier(
                 tier.name,
                 tier.tier_type,
-                list(_segments(tier, by_key, _participant(tier, tiers) or None)),
+                segments[tier.name],
                 transcribes="" if is_saymore and tier.name == _SAYMORE_TIER else None,
                 is_speaker=True,
                 n_annotations=sum(bool(annotation.text) for annotation in tier.annotations),
-                beside=functools.partial(_beside, _relatives(tier, tiers), placed),
+                beside=functools.partial(_beside, segments[tier.name], _relatives(tier, tiers), placed),
             )
             for tier in tiers.values()
         ],
@@ -248,9 +249,13 @@ def _placed(tier: _Tier, by_key: Mapping[str, _Annotation]) -> list[tuple[float,
 
 
 def _beside(
-    relatives: Sequence[str], placed: Callable[[str], list[tuple[float, float, str]]], segment: Segment
+    segments: Sequence[Segment],
+    relatives: Sequence[str],
+    placed: Callable[[str], list[tuple[float, float, str]]],
+    index: int,
 ) -> dict[str, list[str]]:
-    """By tier, the texts of all annotations of `relatives` that lie within the segment. `placed` is `_placed` by name."""
+    """By tier, the texts of all annotations of `relatives` within segments[index]. `placed` is `_placed` by name."""
+    segment = segments[index]
     found = {}
     for name in relatives:
         annotations = placed(name)

@@ -6,6 +6,8 @@ or even of a word: the transcriber cuts where another speaker begins.
 
 from __future__ import annotations
 
+import bisect
+import functools
 import math
 import re
 from collections import Counter
@@ -14,7 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from xml.etree.ElementTree import Element
 
-from anadil.corpora.reader import ANNOTATIONS, Options, Reject
+from anadil.corpora.reader import Options, Reject
 from anadil.corpora.recordings import Media
 from anadil.corpora.segments import (
     AnnotationFile,
@@ -77,20 +79,24 @@ def _read(file: Path) -> AnnotationFile:
         f"{name} ({element.get('id', number)})" if counts[name] > 1 else name
         for number, (name, element) in enumerate(zip(names, elements, strict=True), start=1)
     ]
-    events = {name: _events(element) for name, element in zip(names, elements, strict=True)}
+    events = {name: _events(element, timeline) for name, element in zip(names, elements, strict=True)}
     tiers = []
     for name, element in zip(names, elements, strict=True):
         key = element.get("speaker") or ""
         others = [
             other for other, one in zip(names, elements, strict=True) if other != name and one.get("speaker") == key
         ]
+        joined = list(_join(events[name], timeline))
         tiers.append(
             Tier(
                 name,
                 element.get("category", ""),
-                list(_segments(name, events, others if key else [], timeline, speakers.get(key) or None)),
+                [_segment(name, event, timeline, speakers.get(key) or None) for event in joined],
                 transcribes=key if element.get("type") == "t" else None,
                 n_annotations=sum(bool(event.text.strip()) for event in events[name]),
+                beside=functools.partial(
+                    _beside, joined, {other: events[other] for other in others} if key else {}, timeline
+                ),
             )
         )
     urls = [one.get("url", "") for one in root.iter("referenced-file")]
@@ -127,8 +133,9 @@ def _name(tier: Element, speakers: Mapping[str, str]) -> str:
     return collapse_whitespace(named) or tier.get("id", "")
 
 
-def _events(tier: Element) -> list[_Event]:
-    return [
+def _events(tier: Element, timeline: Mapping[str, _Point]) -> list[_Event]:
+    """The events of a tier in the order of the timeline."""
+    events = [
         _Event(
             event.get("start", ""),
             event.get("end", ""),
@@ -136,36 +143,29 @@ def _events(tier: Element) -> list[_Event]:
         )
         for event in tier.iter("event")
     ]
+    return sorted(events, key=lambda event: _index(event.start, timeline))
 
 
-def _segments(
-    name: str,
-    events: Mapping[str, Sequence[_Event]],
-    others: Sequence[str],
-    timeline: Mapping[str, _Point],
-    speaker: str | None,
-) -> Iterator[Segment]:
-    for joined in _join(events[name], timeline):
-        first, last = timeline.get(joined.start), timeline.get(joined.end)
-        codes = _NOT_SPEECH.findall(joined.text)
-        text = collapse_whitespace(_NOT_SPEECH.sub(" ", joined.text))
-        extra: dict[str, object] = {}
-        if first is not None and last is not None:
-            if not (first.is_measured and last.is_measured):
-                extra["interpolated"] = True
-            beside = {other: _within(events[other], first.index, last.index, timeline) for other in others}
-            if any(beside.values()):
-                extra[ANNOTATIONS] = {other: texts for other, texts in beside.items() if texts}
-        yield Segment(
-            math.nan if first is None else first.time,
-            math.nan if last is None else last.time,
-            text,
-            speaker,
-            place=f"tier {name!r}, event {joined.start} to {joined.end}",
-            problem=f"no speech: {', '.join(codes)}" if codes and not text else "",
-            removed=codes if text else (),
-            extra=extra,
-        )
+def _index(key: str, timeline: Mapping[str, _Point]) -> int:
+    """The place of a point in the timeline; -1 if it is not there."""
+    return timeline[key].index if key in timeline else -1
+
+
+def _segment(name: str, event: _Event, timeline: Mapping[str, _Point], speaker: str | None) -> Segment:
+    first, last = timeline.get(event.start), timeline.get(event.end)
+    codes = _NOT_SPEECH.findall(event.text)
+    text = collapse_whitespace(_NOT_SPEECH.sub(" ", event.text))
+    is_measured = all(point is None or point.is_measured for point in (first, last))
+    return Segment(
+        math.nan if first is None else first.time,
+        math.nan if last is None else last.time,
+        text,
+        speaker,
+        place=f"tier {name!r}, event {event.start} to {event.end}",
+        problem=f"no speech: {', '.join(codes)}" if codes and not text else "",
+        removed=codes if text else (),
+        extra={} if is_measured else {"interpolated": True},
+    )
 
 
 def _join(events: Sequence[_Event], timeline: Mapping[str, _Point]) -> Iterator[_Event]:
@@ -174,13 +174,9 @@ def _join(events: Sequence[_Event], timeline: Mapping[str, _Point]) -> Iterator[
     Where a transcription separates words with a space at the end of an event, a missing one means that the word continues.
     """
 
-    def index(event: _Event) -> int:
-        point = timeline.get(event.start)
-        return -1 if point is None else point.index
-
     has_spaces = any(event.text[-1:].isspace() for event in events)
     current: _Event | None = None
-    for event in sorted(events, key=index):
+    for event in events:
         if current is not None and current.end == event.start:
             is_measured = event.start not in timeline or timeline[event.start].is_measured
             continues = has_spaces and current.text[-1:].isalnum() and event.text[:1].isalnum()
@@ -194,11 +190,17 @@ def _join(events: Sequence[_Event], timeline: Mapping[str, _Point]) -> Iterator[
         yield current
 
 
-def _within(events: Sequence[_Event], first: int, last: int, timeline: Mapping[str, _Point]) -> list[str]:
-    """The texts of the events between two points of the timeline."""
-    found = []
-    for event in events:
-        start, end = timeline.get(event.start), timeline.get(event.end)
-        if start is not None and end is not None and first <= start.index and end.index <= last and event.text.strip():
-            found.append(collapse_whitespace(event.text))
+def _beside(
+    joined: Sequence[_Event], others: Mapping[str, Sequence[_Event]], timeline: Mapping[str, _Point], index: int
+) -> dict[str, list[str]]:
+    """By tier, the texts of the events of `others` between the two points of joined[index]."""
+    first, last = (_index(key, timeline) for key in (joined[index].start, joined[index].end))
+    found = {}
+    for name, events in others.items():
+        start = bisect.bisect_left(events, first, key=lambda event: _index(event.start, timeline))
+        stop = bisect.bisect_left(events, last, key=lambda event: _index(event.start, timeline))
+        inside = [event for event in events[start:stop] if first <= _index(event.end, timeline) <= last]
+        texts = [collapse_whitespace(event.text) for event in inside if event.text.strip()]
+        if texts:
+            found[name] = texts
     return found

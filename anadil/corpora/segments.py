@@ -48,7 +48,7 @@ class Tier:
     transcribes: str | None = None  # whose speech it transcribes, if the format says so; "": of an unknown speaker
     is_speaker: bool = False  # whether its name stands for a speaker, where several tiers are taken
     n_annotations: int | None = None  # those with text, if a segment joins several
-    beside: Callable[[Segment], dict[str, list[str]]] | None = None  # what other tiers hold beside a segment
+    beside: Callable[[int], dict[str, list[str]]] | None = None  # what other tiers hold beside segments[i], by tier
 
     @property
     def n_texts(self) -> int:
@@ -86,37 +86,37 @@ def read_annotation_files(
     files = find_files(source, suffixes)
     recordings = RecordingFinder(options.audio, n_files=len(files))
     failures: list[AnadilError] = []
-
-    def fail(file: Path, error: AnadilError) -> None:
-        failures.append(error)
-        reject(Problem(str(file), str(error).removeprefix(f"{file}: ")))
-
-    contents: list[tuple[Path, AnnotationFile]] = []
+    seen: dict[tuple[str, str], Tier] = {}  # one for each name and type, with the counts of all files
     for file in files:
         try:
-            contents.append((file, read(file)))
-        except AnadilError as error:
-            if source.is_file():
-                raise
-            fail(file, error)
-    all_tiers = [tier for _, content in contents for tier in content.tiers or ()]
-    if any(content.tiers is not None for _, content in contents):
-        _require_known_names(all_tiers, options, source)
-    for file, content in contents:
-        try:
+            content = read(file)
+            for tier in content.tiers or ():
+                _add_summary(seen, tier)
             segments = content.segments if content.tiers is None else _take(content.tiers, options, file)
+            if content.tiers is None and (options.tier is not None or options.tier_type is not None):
+                raise AnadilError(f"{file}: it has no tiers\n  next: omit --tier")
             found = _find_recordings(segments, content.media, file, recordings, reject)
         except AnadilError as error:
             if source.is_file():
                 raise
-            fail(file, error)
+            failures.append(error)
+            reject(Problem(str(file), str(error).removeprefix(f"{file}: ")))
             continue
         options.notes.removed.update(code for segment in segments for code in segment.removed)
         for (recording, time_origin_s), its_segments in found:
             yield from segments_to_utterances(its_segments, file, recording, time_origin_s, options, reject)
+    _require_known_names(list(seen.values()), options, source)
     if len(failures) == len(files):
         count = f"none of the {len(files):,} files in {source} can be used; the first: " if len(files) > 1 else ""
         raise AnadilError(f"{count}{failures[0]}")
+
+
+def _add_summary(seen: dict[tuple[str, str], Tier], tier: Tier) -> None:
+    """Add the count of a tier to that of its name and type; a segment is kept as a sample."""
+    known = seen.get((tier.name, tier.tier_type), Tier(tier.name, tier.tier_type, [], n_annotations=0))
+    sample = known.segments or [next((one for one in tier.segments if one.text), Segment(0, 0, ""))]
+    n_annotations = known.n_texts + tier.n_texts
+    seen[tier.name, tier.tier_type] = replace(known, segments=sample, n_annotations=n_annotations)
 
 
 def _find_recordings(
@@ -160,9 +160,9 @@ def _take(tiers: Sequence[Tier], options: Options, file: Path) -> list[Segment]:
             options.notes.left[tier.name] += tier.n_texts
     segments = []
     for tier in chosen:
-        for segment in tier.segments:
+        for index, segment in enumerate(tier.segments):
             extra = {TIER: tier.name} | segment.extra
-            beside = extra.get(ANNOTATIONS) or (tier.beside(segment) if tier.beside else {})
+            beside = extra.get(ANNOTATIONS) or (tier.beside(index) if tier.beside else {})
             if beside:
                 extra[ANNOTATIONS] = beside
             speaker = segment.speaker or (tier.name if tier.is_speaker and name_is_speaker else None)
@@ -370,6 +370,8 @@ def _named(tiers: Sequence[Tier], options: Options) -> list[Tier]:
 
 def _require_known_names(tiers: Sequence[Tier], options: Options, source: Path) -> None:
     """Raise AnadilError if the user named a tier or type that none of `tiers` has, even if other names match."""
+    if not tiers:
+        return
     for wanted, known, what in (
         (options.tier, (tier.name for tier in tiers), "called"),
         (options.tier_type, (tier.tier_type for tier in tiers), "of type"),

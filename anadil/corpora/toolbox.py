@@ -31,12 +31,13 @@ from anadil.manifest import Utterance
 
 _SUFFIXES = (".txt", ".tbt", ".sfm")
 _MARKER = re.compile(r"\\(\S+)[ \t]*(.*)")
-_BEGIN = frozenset({"elanbegin", "audbegin"})
-_END = frozenset({"elanend", "audend"})
-_SPEAKER = frozenset({"elanparticipant", "sp", "spk"})
+_BEGIN = frozenset({"elanbegin", "eudicot0", "audbegin"})  # EUDICO: ELAN in its first years
+_END = frozenset({"elanend", "eudicot1", "audend"})
+_SPEAKER = frozenset({"elanparticipant", "eudicop", "sp", "spk"})
 _MEDIA = re.compile("aud|snd|sound|media|wav", re.IGNORECASE)  # in a marker that names a recording without times
 _RECORD_MARKERS = ("ref", "utterance_id", "rf")  # that begin a record
 _TEXT_ID = "id"  # begins a text of several records
+_NO_RECORD = frozenset({_TEXT_ID, "ELANExport"})  # markers that follow a blank line and begin no record
 _TEXT_MARKERS = frozenset(
     {"tx", "utterance"}
 )  # Toolbox's standard text type, and its variant in the Multi-CAST corpora
@@ -99,9 +100,11 @@ def _entries(text: str, file: Path) -> list[_Entry]:
             raise AnadilError(f"{file}:{number}: not a Toolbox file: expected a line that begins with a \\marker")
         is_blank = not line.strip()
     markers = {marker for _, marker, _ in fields}
-    frequent = [marker for marker, n in after_blank.most_common(1) if n > 1]
+    frequent = [
+        marker for marker, n in after_blank.most_common() if n and marker[0] != "_" and marker not in _NO_RECORD
+    ]
     known = [marker for marker in _RECORD_MARKERS if marker in markers]
-    begins = next(iter([*known, *frequent, *([_TEXT_ID] if _TEXT_ID in markers else [])]), None)
+    begins = next(iter([*known, *frequent, *({_TEXT_ID} & markers)]), None)
     entries: list[_Entry] = []
     header: list[tuple[str, str]] = []
     in_header = True

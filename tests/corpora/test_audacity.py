@@ -199,3 +199,5 @@ def test_labels_that_were_exported_beside_the_project_are_read_once(tmp_path: Pa
     found, rejected = read(tmp_path)
     assert [one.text for one in found] == ["x"]
     assert [problem.what for problem in rejected] == ["its labels are also in talk.txt, which is imported instead"]
+    with pytest.raises(AnadilError, match="talk.txt: it has no tiers\n  next: omit --tier"):
+        read(tmp_path / "talk.txt", tier="x")

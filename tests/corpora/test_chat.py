@@ -87,6 +87,7 @@ def test_lines_with_time_marks_become_utterances(file: Path, end: str) -> None:
         ("+< yes (1.5) +\" he (..) said +\"/.", "yes he said", ["(1.5)", "(..)", "+<", '+"', '+"/.']),
         ("the ⌈2 dog ⌉2 ran ↑ ‡ „ #", "the dog ran", ["#", "⌈2", "⌉2", "↑", "‡", "„"]),
         ("[- spa] ^hola ˈamigo [=? amiga] [>1]", "hola amigo", ["[- ...]", "[=? ...]", "[> ...]", "^", "ˈ"]),
+        ("ta:p ((DOOR_SLAMS)) dance", "tap dance", ["((...))", ":"]),
         ("it's 3:00 , “ok” !", "it's 3:00, “ok”!", []),
     ],
 )  # fmt: skip

@@ -287,8 +287,8 @@ def test_broken_files_in_a_folder_are_rejected(tmp_path: Path, write_wav: Callab
     (tmp_path / "._good.eaf").write_bytes(b"\0\5\x16\7")
     found, rejected = read(tmp_path)
     assert [one.text for one in found] == ["x"]
-    assert [Path(problem.where).name for problem in rejected] == ["cut.eaf", "mute.eaf"]
-    assert "not readable as XML" in rejected[0].what and "no recording found: looked for mute" in rejected[1].what
+    assert [Path(problem.where).name for problem in rejected] == ["mute.eaf", "cut.eaf"]
+    assert "no recording found: looked for mute" in rejected[0].what and "not readable as XML" in rejected[1].what
     (tmp_path / "a" / "good.wav").unlink()
     with pytest.raises(AnadilError, match="none of the 3 files"):
         read(tmp_path)

@@ -106,7 +106,7 @@ def test_references_to_stretches_of_recordings(file: Path, write_wav: Callable[.
 
 
 def test_records_of_other_markers_and_a_text_marker_that_must_be_chosen(file: Path) -> None:
-    content = "\\_sh v3.0 x\n" + "".join(
+    content = "\\_sh v3.0 x\n\n\\ELANExport\n" + "".join(
         f"\n\\block {n}\n\\ELANBegin {n}\n\\ELANEnd {n + 1}\n\\t sentence {n}\n\\f translation {n}\n" for n in range(3)
     )
     with pytest.raises(AnadilError, match="2 tiers hold text, and none was chosen(?s:.*)such as 'sentence 0'"):
@@ -115,6 +115,8 @@ def test_records_of_other_markers_and_a_text_marker_that_must_be_chosen(file: Pa
     assert [(one.text, one.offset, one.extra["annotations"]) for one in found] == [
         (f"sentence {n}", float(n), {"f": [f"translation {n}"]}) for n in range(3)
     ]
+    one = "\\ELANExport\n\n\\block 1\n\\EUDICOt0 1\n\\EUDICOt1 2\n\\EUDICOp Ana\n\\t only\n"
+    assert [(one.text, one.offset, one.speaker) for one in read(file, one)[0]] == [("only", 1.0, "Ana")]
 
 
 @pytest.mark.parametrize("encoding", ["cp1252", "mac_roman"])
@@ -131,7 +133,7 @@ def test_an_encoding_is_asked_for_and_never_guessed(file: Path, encoding: str) -
     [
         ("Once upon a time\n", ":1: not a Toolbox file"),
         ("\\_sh v3.0 x\n\n\\id A\n\\ref 1\n\\tx a\n", "none of its 1 records has times: looked for .ELANBegin"),
-        ("\\lx word\n\\ge gloss\n", "none of its 0 records has times"),
+        ("\\lx word\n\\ge gloss\n", "none of its 1 records has times"),
         ("", "none of its 0 records has times"),
     ],
 )
