@@ -111,8 +111,13 @@ def _binary_tracks(file: Path) -> list[tuple[str, _Labels]]:
 
 
 def _project(file: Path) -> tuple[bytes, bytes]:
-    """The dictionary of names and the document of the project; those of the last automatic save, if it has one."""
-    uri = f"{file.resolve().as_uri()}?mode=ro"
+    """The dictionary of names and the document of the project; those of the last automatic save, if it has one.
+
+    Nothing is written beside the project: SQLite would add files (-wal, -shm), or fail in a folder that is read-only.
+    """
+    log = file.with_name(f"{file.name}-wal")  # what Audacity did not move into the project yet, after a crash
+    has_log = log.is_file() and log.stat().st_size > 0
+    uri = f"{file.resolve().as_uri()}?mode=ro{'' if has_log else '&immutable=1'}"
     with contextlib.closing(sqlite3.connect(uri, uri=True)) as database:
         database.set_progress_handler(lambda: 1, _MAX_STEPS)  # the tables of a hostile file may be endless queries
         for table in ("autosave", "project"):

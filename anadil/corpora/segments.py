@@ -114,7 +114,7 @@ def read_annotation_files(
 def _add_summary(seen: dict[tuple[str, str], Tier], tier: Tier) -> None:
     """Add the count of a tier to that of its name and type; a segment is kept as a sample."""
     known = seen.get((tier.name, tier.tier_type), Tier(tier.name, tier.tier_type, [], n_annotations=0))
-    sample = known.segments or [next((one for one in tier.segments if one.text), Segment(0, 0, ""))]
+    sample = known.segments or [one for one in tier.segments if one.text][:1]
     n_annotations = known.n_texts + tier.n_texts
     seen[tier.name, tier.tier_type] = replace(known, segments=sample, n_annotations=n_annotations)
 

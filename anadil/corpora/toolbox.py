@@ -11,7 +11,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PureWindowsPath
 
 from anadil.audio import EXTENSIONS
@@ -67,6 +67,9 @@ def utterances(source: Path, options: Options, reject: Reject) -> Iterator[Utter
     wraps long lines) is joined. The other markers of the record are in `extra["annotations"]`; morphemes and glosses are
     split at white space. `options.encoding` is the encoding of files that are not UTF-8.
     """
+    if options.tier is not None:  # \tx and tx mean the same
+        wanted = [options.tier] if isinstance(options.tier, str) else options.tier
+        options = replace(options, tier=[name.replace("\\", "") for name in wanted])
     yield from read_annotation_files(source, options, reject, _SUFFIXES, lambda file: _read(file, options))
 
 

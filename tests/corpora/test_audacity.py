@@ -177,6 +177,24 @@ def test_label_tracks_of_a_project(tmp_path: Path, wav: Path, form: str) -> None
     assert ("no valid times: nan to 3.0 s" in [problem.what for problem in rejected]) == (form == "aup")
 
 
+@pytest.mark.parametrize("is_open", [False, True])
+def test_a_project_with_a_log_of_changes_is_read_and_nothing_is_written(
+    tmp_path: Path, wav: Path, is_open: bool
+) -> None:
+    file = tmp_path / "talk.aup3"
+    aup3(file)
+    database = sqlite3.connect(file)
+    database.execute("PRAGMA journal_mode = WAL")
+    database.execute("CREATE TABLE other (x)")
+    database.commit()
+    if not is_open:
+        database.close()
+    before = sorted(path.name for path in tmp_path.iterdir())
+    assert [one.text for one in read(file, tier="*")[0]] == ["evet & ağ", "hayır"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == before
+    database.close()
+
+
 def test_a_damaged_project_names_the_way_to_export_its_labels(tmp_path: Path, wav: Path) -> None:
     file = tmp_path / "talk.aup3"
     aup3(file)

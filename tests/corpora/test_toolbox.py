@@ -111,7 +111,7 @@ def test_records_of_other_markers_and_a_text_marker_that_must_be_chosen(file: Pa
     )
     with pytest.raises(AnadilError, match="2 tiers hold text, and none was chosen(?s:.*)such as 'sentence 0'"):
         read(file, content)
-    found, _ = read(file, content, tier="t")
+    found, _ = read(file, content, tier="\\t")
     assert [(one.text, one.offset, one.extra["annotations"]) for one in found] == [
         (f"sentence {n}", float(n), {"f": [f"translation {n}"]}) for n in range(3)
     ]
