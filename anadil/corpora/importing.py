@@ -82,7 +82,7 @@ def import_speech(
         raise AnadilError(f"{source} is an empty folder\n  expected: {kind.source}\n  next: check the path")
     for path in (out / _REJECTED, *([out / _CONVERTED] if wav else [])):
         refuse_overwrite(path, force)
-    result = ImportResult(notes=options.notes)
+    result = ImportResult()
     with _removed_on_failure(out, result):
         _import(kind, source, options, out, wav, force, result, on_progress)
     return result
@@ -101,7 +101,7 @@ def _import(
     """Do the work of `import_speech`, and fill in `result`."""
     if kind.is_file:
         source = unpack_if_archive(source, out / _UNPACKED, lambda done, total: on_progress("unpacking", done, total))
-    options = replace(options, unpack_to=out / _UNPACKED)
+    options = replace(options, unpack_to=out / _UNPACKED, notes=result.notes)
     read = list(kind.reader()(source, options, lambda problem: result.reject(problem.where, problem.what)))
     for split in sorted({_split_name(utterance) for utterance in read}):
         refuse_overwrite(out / f"{split}.jsonl", force)

@@ -412,9 +412,8 @@ def _describe(tiers: Sequence[Tier]) -> str:
         return "it has no tiers\n  next: check the file"
     if len(counts) > len(lines):
         lines.append(f"  ... and {len(counts) - len(lines):,} more")
+    by_type = ", or with --tier-type TYPE" if len({tier_type for _, tier_type in counts}) > 1 else ""
     return (
-        "it has:\n"
-        + "\n".join(lines)
-        + "\n  next: choose with --tier NAME (may be repeated; or a list A,B; or a pattern "
-        "such as 'tx@*'), or with --tier-type TYPE"
+        "it has:\n" + "\n".join(lines) + "\n"
+        f"  next: choose with --tier NAME (may be repeated; or a list A,B; or a pattern such as 'tx@*'){by_type}"
     )
