@@ -22,7 +22,7 @@ from anadil.manifest import Utterance
 
 _SUFFIXES = (".cha",)
 _LINE = re.compile(r"([@*%])([^:\t]*)(?::[ \t]*(.*))?", re.DOTALL)
-_TIME_MARK = re.compile(r"\x15(?:%\w+:\s*\"?(?P<media>[^\"\x15]*?)\"?_)?(?P<start>\d+)_(?P<end>\d+)-?\x15")
+_TIME_MARK = re.compile(r"\x15(?:%\w+:\s*\"?(?P<media>[^\"\x15]*?)\"?_)?(?P<start>\d{1,12})_(?P<end>\d{1,12})-?\x15")
 _STRAY_MARK = re.compile(r"\x15[^\x15]*\x15")
 _UNINTELLIGIBLE = frozenset({"xxx", "xx", "yyy", "yy", "www"})
 

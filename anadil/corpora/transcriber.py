@@ -118,7 +118,7 @@ def _stretches(turn: Element) -> list[_Stretch]:
 
 
 def _number(text: str | None) -> int:
-    return int(text) if text is not None and text.strip().isdecimal() else 0
+    return int(text) if text is not None and text.isdecimal() and len(text) < 4 else 0
 
 
 def _seconds(text: str | None) -> float:

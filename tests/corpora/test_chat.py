@@ -12,7 +12,8 @@ from anadil.corpora.reader import Options
 from anadil.errors import AnadilError, Problem
 from anadil.manifest import Utterance
 
-TALK = """@UTF8
+TALK = (
+    """@UTF8
 @PID:\t11312/c-00034743-1
 @Begin
 @Languages:\teng
@@ -28,11 +29,15 @@ TALK = """@UTF8
 *CHI:\txxx (th)at ? \x154200_5000\x15
 *MOT:\tno times here .
 *MOT:\tbackwards . \x159000_8000\x15
+*MOT:\tlate . \x150_"""
+    + "9" * 400
+    + """\x15
 @Tape Location:\t225
 *CHI:\t0 [=! whines] . \x159000_9500\x15
 *MOT:\tone . \x15%snd:"020605"_10000_11000\x15 two . \x1511000_12000\x15
 @End
 """
+)
 
 
 @pytest.fixture
@@ -67,6 +72,7 @@ def test_lines_with_time_marks_become_utterances(file: Path, end: str) -> None:
         "no speech, only codes",
         "no time mark",
         "lasts -1 s (9 to 8 s)",
+        "no time mark",
     ]
     assert options.notes.removed == {"[+ ...]": 1, "[//]": 1, "(.)": 1}
     assert [one.text for one in read(file, TALK, tier="CHI")[0]] == ["more cookie."]
