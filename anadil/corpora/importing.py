@@ -80,7 +80,8 @@ def import_speech(
         raise AnadilError(f"{source} is not there\n  expected: {kind.source}\n  next: check the path")
     if kind.is_file and source.is_dir() and not any(path.is_file() for path in source.rglob("*")):
         raise AnadilError(f"{source} is an empty folder\n  expected: {kind.source}\n  next: check the path")
-    for path in (out / _REJECTED, *([out / _CONVERTED] if wav else [])):
+    only_rejected = [path.name for path in out.glob("*.jsonl")] == [_REJECTED]  # of an import that could use nothing
+    for path in (*([] if only_rejected else [out / _REJECTED]), *([out / _CONVERTED] if wav else [])):
         refuse_overwrite(path, force)
     result = ImportResult()
     with _removed_on_failure(out, result):

@@ -101,6 +101,8 @@ def test_if_nothing_can_be_used_the_reasons_are_reported(release: Path, tmp_path
     error = fails("import", "common-voice", release, "--out", tmp_path / "out", "--json")
     assert "nothing in " in error and "all 5 entries were rejected:\n  audio file not found (4), for example " in error
     assert (tmp_path / "out/rejected.jsonl").read_text().count("\n") == 5
+    soundfile.write(release / "clips/common_voice_tr_1.mp3", [0.1, -0.1] * 24000, 48000, format="MP3")
+    assert anadil("import", "common-voice", release, "--out", tmp_path / "out").exit_code == 0  # without --force
 
 
 def test_wrong_kinds_options_and_sources_are_errors(release: Path, tmp_path: Path) -> None:
