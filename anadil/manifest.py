@@ -178,9 +178,15 @@ def duration_error_s(utterance: Utterance, info: AudioInfo) -> float:
 def write_manifest(path: str | Path, utterances: Iterable[Utterance]) -> None:
     """Write a manifest, whole or not at all. Paths of audio inside its folder become relative to it."""
     path = Path(path)
-    with whole_file(path) as beside, open(beside, "w", encoding="utf-8", newline="\n") as file:
+    with whole_file(path) as beside:
+        write_manifest_to(beside, path.parent, utterances)
+
+
+def write_manifest_to(path: Path, folder: Path, utterances: Iterable[Utterance]) -> None:
+    """Write a manifest to `path`, in place, which the caller will rename into `folder`."""
+    with open(path, "w", encoding="utf-8", newline="\n") as file:
         for utterance in utterances:
-            file.write(json.dumps(_record(utterance, path.parent), ensure_ascii=False) + "\n")
+            file.write(json.dumps(_record(utterance, folder), ensure_ascii=False) + "\n")
 
 
 def parse_line(raw: bytes, folder: str, where: str) -> Utterance:

@@ -43,6 +43,10 @@ MEDIA_EXTENSIONS = frozenset(
         ".avi",
         ".mpg",
         ".mpeg",
+        ".m4v",
+        ".mts",
+        ".flv",
+        ".ra",
     }
 )
 """Extensions of files that the extra `media` (PyAV) reads; without it each is an error that names the command."""

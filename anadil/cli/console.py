@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import functools
+import signal
 import sys
+import threading
 from collections.abc import Callable, Sequence
+from types import FrameType
 from typing import TYPE_CHECKING, Literal, ParamSpec, TypeVar
 
 import typer
@@ -23,10 +26,15 @@ FAULT, INTERRUPTED = 1, 130
 
 
 def verb(command: Callable[P, R]) -> Callable[P, R]:
-    """Turn errors of the input into a message and exit status 1, Ctrl-C into 130."""
+    """Turn errors of the input into a message and exit status 1, Ctrl-C and SIGTERM into 130.
+
+    Python's default for SIGTERM ends the process at once, and partial files would stay.
+    """
 
     @functools.wraps(command)
     def run(*args: P.args, **kwargs: P.kwargs) -> R:
+        if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:
+            signal.signal(signal.SIGTERM, _interrupt)
         try:
             return command(*args, **kwargs)
         except AnadilError as error:
@@ -48,6 +56,10 @@ def channel_option(text: str) -> Channel | Literal["split"]:
     except ValueError:
         expected = "expected mix, split, left, right or a number from 1"
         raise typer.BadParameter(f"{expected}, found {text!r}") from None
+
+
+def _interrupt(signum: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt("by SIGTERM")
 
 
 class ConsoleReporter:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Literal
@@ -19,10 +20,10 @@ from anadil import audio
 from anadil.audio import Channel
 from anadil.corpora.archive import unpack_if_archive
 from anadil.corpora.catalog import CorpusKind
-from anadil.corpora.reader import Options
+from anadil.corpora.reader import ANNOTATIONS, TIER, Notes, Options
 from anadil.errors import AnadilError, Problem
 from anadil.files import escape_surrogates, refuse_overwrite, whole_file
-from anadil.manifest import Utterance, measured, probe_all, write_manifest
+from anadil.manifest import Utterance, measured, probe_all, write_manifest_to
 from anadil.sound_files import Recording, open_recording
 
 _END_TOLERANCE_S = 0.2
@@ -48,6 +49,9 @@ class ImportResult:
     manifests: dict[str, Path] = field(default_factory=dict)
     rejected: list[Problem] = field(default_factory=list)
     channels: Counter[int] = field(default_factory=Counter)  # utterances of each channel, of those that are of one
+    notes: Notes = field(default_factory=Notes)
+    tiers: Counter[str] = field(default_factory=Counter)  # utterances by the tier of their text, if the kind has tiers
+    annotations: Counter[str] = field(default_factory=Counter)  # what they have in `extra["annotations"]`, by tier
 
     def reject(self, where: str, what: object) -> None:
         """Add a problem. File names that are not UTF-8 (old archives have some) are escaped, so that it can be written."""
@@ -77,18 +81,38 @@ def import_speech(
     Archives are unpacked below `out`/unpacked. The audio stays where it is; with `wav` it is converted to 16 kHz mono
     WAV below `out`/wav. `channel` is that of all utterances, in place of what the source says. With "split", an utterance
     for which the source says nothing gets the channel that is louder in its stretch; it is rejected if none is by 3 dB.
-    Raises AnadilError if the source is missing, empty or of another kind, if the kind does not support one of the options,
-    or if earlier manifests would be replaced without `force`.
+    If it fails or is interrupted, all that it wrote is deleted. Raises AnadilError if the source is missing, empty or of
+    another kind, if the kind does not support one of the options, or if earlier manifests would be replaced without `force`.
     """
     _require_supported_options(kind, options)
     if kind.is_file and not source.exists():
         raise AnadilError(f"{source} is not there\n  expected: {kind.source}\n  next: check the path")
-    for path in (out / _REJECTED, *([out / _CONVERTED] if wav else [])):
+    if kind.is_file and source.is_dir() and not any(path.is_file() for path in source.rglob("*")):
+        raise AnadilError(f"{source} is an empty folder\n  expected: {kind.source}\n  next: check the path")
+    only_rejected = [path.name for path in out.glob("*.jsonl")] == [_REJECTED]  # of an import that could use nothing
+    for path in (*([] if only_rejected else [out / _REJECTED]), *([out / _CONVERTED] if wav else [])):
         refuse_overwrite(path, force)
     result = ImportResult()
+    with _removed_on_failure(out, result):
+        _import(kind, source, options, out, wav, force, result, on_progress, channel)
+    return result
+
+
+def _import(
+    kind: CorpusKind,
+    source: Path,
+    options: Options,
+    out: Path,
+    wav: bool,
+    force: bool,
+    result: ImportResult,
+    on_progress: Progress,
+    channel: Channel | Literal["split"] | None,
+) -> None:
+    """Do the work of `import_speech`, and fill in `result`."""
     if kind.is_file:
         source = unpack_if_archive(source, out / _UNPACKED, lambda done, total: on_progress("unpacking", done, total))
-    options = replace(options, unpack_to=out / _UNPACKED)
+    options = replace(options, unpack_to=out / _UNPACKED, notes=result.notes)
     read = list(kind.reader()(source, options, lambda problem: result.reject(problem.where, problem.what)))
     for split in sorted({_split_name(utterance) for utterance in read}):
         refuse_overwrite(out / f"{split}.jsonl", force)
@@ -100,10 +124,34 @@ def import_speech(
         usable = _convert(usable, out / _CONVERTED, result, on_progress)
     for utterance in usable:
         result.splits.setdefault(_split_name(utterance), []).append(utterance)
+        if "tier" in kind.takes and TIER in utterance.extra:
+            result.tiers[utterance.extra[TIER]] += 1
+            beside = utterance.extra.get(ANNOTATIONS, {})
+            result.annotations.update({tier: sum(map(bool, texts)) for tier, texts in beside.items()})
     if not usable and not result.rejected:
         raise AnadilError(f"{source} holds no utterances\n  expected: {kind.source}\n  next: check the path")
     _write(out, result)
-    return result
+
+
+@contextlib.contextmanager
+def _removed_on_failure(out: Path, result: ImportResult) -> Iterator[None]:
+    """Delete what the import wrote below `out` if the block fails or is interrupted; nothing that was there before."""
+    folders = (out / _UNPACKED, out / _CONVERTED)
+    before = {path for folder in folders for path in [folder, *folder.rglob("*")] if path.exists()}
+    before |= set(out.glob("*.jsonl"))
+    new_folders = [folder for folder in (out, *out.parents) if not folder.exists()]
+    try:
+        yield
+    except BaseException:
+        written = [path for folder in folders for path in [folder, *folder.rglob("*")]]
+        written += [*result.manifests.values(), out / _REJECTED]
+        for path in sorted(set(written) - before, reverse=True):  # what is inside a folder comes before the folder
+            with contextlib.suppress(OSError):
+                path.rmdir() if path.is_dir() and not path.is_symlink() else path.unlink()
+        for folder in new_folders:
+            with contextlib.suppress(OSError):  # not empty: another program wrote into it
+                folder.rmdir()
+        raise
 
 
 def option_flag(name: str) -> str:
@@ -119,7 +167,7 @@ def _require_supported_options(kind: CorpusKind, options: Options) -> None:
     given = [
         option.name
         for option in fields(Options)
-        if option.name != "unpack_to" and getattr(options, option.name) is not None
+        if option.name not in ("unpack_to", "notes") and getattr(options, option.name) is not None
     ]
     unsupported = [name for name in given if name not in kind.takes]
     if unsupported:
@@ -317,12 +365,15 @@ def _split_name(utterance: Utterance) -> str:
 
 
 def _write(out: Path, result: ImportResult) -> None:
-    for split, utterances in result.splits.items():
-        result.manifests[split] = out / f"{split}.jsonl"
-        write_manifest(result.manifests[split], utterances)
-    with whole_file(out / _REJECTED) as beside, open(beside, "w", encoding="utf-8", newline="\n") as file:
-        for problem in result.rejected:
-            file.write(json.dumps({"where": problem.where, "reason": problem.what}, ensure_ascii=False) + "\n")
+    """Write the manifests and the list of what was rejected. They appear together, when all are complete."""
+    with contextlib.ExitStack() as files:
+        for split, utterances in result.splits.items():
+            result.manifests[split] = out / f"{split}.jsonl"
+            write_manifest_to(files.enter_context(whole_file(result.manifests[split])), out, utterances)
+        beside = files.enter_context(whole_file(out / _REJECTED))
+        with open(beside, "w", encoding="utf-8", newline="\n") as file:
+            for problem in result.rejected:
+                file.write(json.dumps({"where": problem.where, "reason": problem.what}, ensure_ascii=False) + "\n")
 
 
 def _require_utf8(value: object) -> None:
