@@ -9,7 +9,7 @@ from anadil.errors import AnadilError
 from anadil.text import patterns
 from anadil.text.language_rules import LanguageRules, Money
 from anadil.text.numbers import Speller
-from anadil.text.patterns import APOSTROPHES, DASHES, longest_first, spellings, thousands
+from anadil.text.patterns import APOSTROPHES, DASHES, HYPHENS, longest_first, spellings, thousands
 
 OnExpansion = Callable[[str, str], None]
 """Called with an expression as written and the words that replace it."""
@@ -75,13 +75,25 @@ class Expander:
         before = text[match.start() - 1] if match.start() else " "
         words = words if before.isspace() else self._pad + words
         suffix = _SUFFIX.match(text, end) if kind != "symbol" else None
+        ending = self._ending(text, end) if kind == "quantity" else None
+        if ending is not None:
+            return words, ending
         if suffix is None:
             return words if end == len(text) or text[end].isspace() else words + self._pad, end
         forms = self.language_rules.numbers.suffix_forms.get((words.split() or [""])[-1], {})
-        ending = forms.get(suffix[2].lower())
+        form = forms.get(suffix[2].lower())
         if self.language_rules.numbers.suffix == "join":
             words += _JOIN
-        return (words, end) if ending is None else (words + suffix[1] + ending, suffix.end())
+        return (words, end) if form is None else (words + suffix[1] + form, suffix.end())
+
+    def _ending(self, text: str, end: int) -> int | None:
+        """Where the small letters begin that belong to the last word of a number that ends at `end`, as in 1980an."""
+        endings = self.language_rules.numbers.endings
+        if endings == "hyphen" and text[end : end + 1] in HYPHENS:
+            end += 1
+        elif endings != "touching":
+            return None
+        return end if text[end : end + 1].islower() else None
 
     def _quantity(self, text: str, ruleset: str = "") -> str:
         """A number, or a range of two numbers, in words."""

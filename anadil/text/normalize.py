@@ -13,9 +13,8 @@ from anadil.text.expansions import RESTORE_MARKS, Expander, OnExpansion
 from anadil.text.invisible import INVISIBLE, JOINERS, NO_CHARACTERS, ascii_digit, compatible, compatible_characters
 from anadil.text.language_rules import LanguageRules, Policy
 from anadil.text.look_alikes import look_alikes, map_look_alikes
-from anadil.text.patterns import leftovers, literal_triggers, sign_triggers, triggers
+from anadil.text.patterns import HYPHENS, leftovers, literal_triggers, sign_triggers, triggers
 
-_HYPHENS = "-\u2010\u2011"
 MAX_ROUNDS = 8
 """Limit on repeating the rules until nothing changes. Most texts need one or two rounds; only contrived ones need more."""
 
@@ -254,7 +253,7 @@ class Normalizer:
             return " "
         if character == "'" and language_rules.apostrophe in _REPLACEMENT:
             return _REPLACEMENT[language_rules.apostrophe]
-        if character in _HYPHENS and language_rules.hyphen != "keep":
+        if character in HYPHENS and language_rules.hyphen != "keep":
             return _REPLACEMENT.get(language_rules.hyphen, "-")
         if language_rules.digits == "drop" and character.isdecimal():
             return " "
