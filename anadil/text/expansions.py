@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 
 from anadil.errors import AnadilError
 from anadil.text import patterns
+from anadil.text.invisible import ZERO_WIDTH_SPACE
 from anadil.text.language_rules import LanguageRules, Money
 from anadil.text.numbers import Speller
 from anadil.text.patterns import APOSTROPHES, DASHES, HYPHENS, longest_first, spellings, thousands
@@ -71,6 +72,7 @@ class Expander:
             words = _SPELL_OUT[kind](self, written)
         except AnadilError:
             return " " + written.translate(_HIDE_MARKS) + " ", end
+        words = words.replace(ZERO_WIDTH_SPACE, self._pad)  # CLDR writes it between the words of Thai and Khmer numbers
         on_expansion(written, words)
         before = text[match.start() - 1] if match.start() else " "
         words = words if before.isspace() else self._pad + words

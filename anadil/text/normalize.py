@@ -10,7 +10,15 @@ from functools import cached_property, partial
 from anadil.errors import AnadilError
 from anadil.text.casing import after_lowering, before_lowering, lower_letter
 from anadil.text.expansions import RESTORE_MARKS, Expander, OnExpansion
-from anadil.text.invisible import INVISIBLE, JOINERS, NO_CHARACTERS, ascii_digit, compatible, compatible_characters
+from anadil.text.invisible import (
+    INVISIBLE,
+    JOINERS,
+    NO_CHARACTERS,
+    ascii_digit,
+    compatible,
+    compatible_characters,
+    separate_words,
+)
 from anadil.text.language_rules import LanguageRules, Policy
 from anadil.text.look_alikes import look_alikes, map_look_alikes
 from anadil.text.patterns import HYPHENS, leftovers, literal_triggers, sign_triggers, triggers
@@ -166,8 +174,11 @@ class Normalizer:
         return text
 
     def clean(self, text: str) -> str:
-        """The text without invisible characters and with plain digits and apostrophes, as the expander expects it."""
-        return unicodedata.normalize("NFC", text.translate(self.cleaning))
+        """The text without invisible characters and with plain digits and apostrophes, as the expander expects it.
+
+        A zero-width space that separates words becomes a space.
+        """
+        return unicodedata.normalize("NFC", separate_words(text).translate(self.cleaning))
 
     def spelled(self, text: str) -> str:
         """The text with every character in its final form, and look-alikes of other scripts mapped."""

@@ -25,8 +25,7 @@ def spell_integers(text: str, language: str, numbers: NumberSettings | None = No
     A suffix after an apostrophe stays ("1923'te" -> "bin dokuz yüz yirmi üç'te"). A space separates the words from a
     letter that touches the digits ("3G" -> "üç G"). Runs that start with 0 or have more than 15 digits are read digit
     by digit. Only whole numbers are read; TextRules also read decimals, dates and so on.
-    Source of the rules: `numbers` of the language's file, or else Unicode CLDR, rule-based number format,
-    "spellout-numbering".
+    Source of the rules: `numbers`, or else Unicode CLDR, rule-based number format, "spellout-numbering".
 
     Raises AnadilError if `text` contains a digit and there are no rules for `language` or for this number.
     """
@@ -64,9 +63,7 @@ class Speller:
             return _cldr_engine(_cldr_code(self.language))
         from unicode_rbnf import RbnfEngine
 
-        engine = (
-            RbnfEngine(self.language) if numbers.rules else RbnfEngine.for_language(_cldr_code(self.language))
-        )
+        engine = RbnfEngine(self.language) if numbers.rules else RbnfEngine.for_language(_cldr_code(self.language))
         for key, name, rules in own:
             for value, text in rules.items():
                 _add_rule(engine, f"{key}: {value}", value, text, name)

@@ -14,6 +14,7 @@ from anadil.errors import AnadilError
 from anadil.text.alphabet import label_warnings, labels_from_text
 from anadil.text.changes import changes
 from anadil.text.rules import TextRules, TextSettings, describe_rules, first_rules, rules_from_dict, text_rules
+from tests.support.labels import decoded
 
 ROOT = Path(__file__).parents[2]
 CIRCUMFLEX = {"â": "a", "î": "i", "û": "u"}
@@ -99,7 +100,7 @@ numbers:
     assert again.normalize("22") == "yirmi iki"
 
 
-@pytest.mark.parametrize("language", ["rw", "mdw", "und", "yo"])
+@pytest.mark.parametrize("language", ["fy", "mdw", "und", "yo"])
 def test_digits_without_rules_stay_and_are_an_error_that_says_how_to_add_some(language: str) -> None:
     found = rules(language, "abc ")
     assert found.normalize("ab 3,5 c") == "ab 3,5 c"
@@ -204,9 +205,9 @@ def test_saved_rules_decode_without_a_normalizer(monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr("anadil.text.normalize.Normalizer.__init__", refuse)
     read = rules_from_dict(saved, list("abcı '"))
-    assert read.decode([0, 4, 1]) == "a b"
+    assert decoded(read, [0, 4, 1]) == "a b"
     assert text_rules("tr", TextSettings(saved=saved), list("abcı '"), check=False) == read
-    assert first_rules({}, "tr", list("ab")).decode([1]) == "b"
+    assert decoded(first_rules({}, "tr", list("ab")), [1]) == "b"
     with pytest.raises(AnadilError, match="labels that repeat: 'a'; an empty label; digits"):
         rules_from_dict(saved, ["a", "a", "", "7"])
     with pytest.raises(AssertionError, match="a Normalizer was built"):
