@@ -171,7 +171,7 @@ def test_saved_rules_are_the_same_rules(settings: dict[str, object]) -> None:
 @pytest.mark.parametrize(
     ("change", "what"),
     [
-        ({"version": 4}, "version 4, this Anadil reads 1 to 3\n  next: update Anadil"),
+        ({"version": 5}, "version 5, this Anadil reads 1 to 4\n  next: update Anadil"),
         ({"version": None}, "version None"),
         ({"drop": None}, "drop"),
         ({"map": {"ab": "c"}}, "a single character"),
