@@ -173,7 +173,7 @@ def refuse_other_layouts(head: str, name: str) -> None:
     cut_off = value is None and text[1:].lstrip().startswith("{")
     if text[0] == "[" and (whole or cut_off):
         layout, step = "a JSON array", f"jq -c '.[]' {name} > NEW.jsonl"
-    elif text[0] == "{" and second and (whole or first.strip() == "{"):
+    elif text[0] == "{" and second and (whole or (first.strip() == "{" and second[0] in '"}')):
         layout, step = "JSON whose objects go over several lines", f"jq -c . {name} > NEW.jsonl"
     elif text[0] in "[{":
         return
