@@ -43,9 +43,11 @@ _NO_SPACES = (
 """Scripts of South East Asia that need no space between words (Unicode Standard Annex 14: classes SA, AK, AP and AS).
 
 In these a zero-width space is where one word ends and the next begins. Elsewhere it is where a line may be broken, which
-may be within a word (a web address, a long German word).
+may be within a word (a web address, a long German word), and within a number it is nothing.
 """
-_WORD_BOUNDARY = re.compile(rf"(?<=[{_NO_SPACES}]){ZERO_WIDTH_SPACE}+|{ZERO_WIDTH_SPACE}+(?=[{_NO_SPACES}])")
+_WORD_BOUNDARY = re.compile(
+    rf"(?:(?<=[{_NO_SPACES}])|(?={ZERO_WIDTH_SPACE}+[{_NO_SPACES}]))(?!(?<=\d){ZERO_WIDTH_SPACE}+\d){ZERO_WIDTH_SPACE}+"
+)
 
 JOINERS = "\u200c\u200d"
 """The zero-width non-joiner separates the parts of a word in Persian; both joiners select letter forms in Hindi."""

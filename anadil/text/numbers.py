@@ -70,6 +70,11 @@ class Speller:
         _require_known_rulesets(engine, own)
         return engine
 
+    def check(self) -> None:
+        """Raise AnadilError if there are rules of one's own and one of them is not in CLDR's notation."""
+        if self.numbers.rules or self.numbers.rulesets or self.ordinals.rules:
+            _ = self._engine
+
     def integer(self, digits: str, ruleset: str = "") -> str:
         """A cardinal number. Digits that start with 0, or more than 15 digits, are read one by one."""
         if (len(digits) > 1 and digits[0] == "0") or len(digits) > _MAX_DIGITS:
