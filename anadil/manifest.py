@@ -148,19 +148,31 @@ def _refuse_other_files(head: bytes, name: str) -> None:
     begin = head[:4096]
     if begin.count(0) > len(begin) / 50:  # a single one is damage to its line
         what, step = "not a text file", "check the path"
-        if begin[:64].replace(b"\0\0", b"").count(0) >= 8:
-            what = "UTF-16 without a byte-order mark"
-            step = f"save it as UTF-8, or convert it: {_iconv('UTF-16BE' if begin[0] == 0 else 'UTF-16LE')}"
+        encoding = next((name for name in ("UTF-32-LE", "UTF-32-BE", "UTF-16-LE", "UTF-16-BE") if _is(begin, name)), "")
+        if encoding:
+            what = f"{encoding[:6]} without a byte-order mark"
+            step = f"save it as UTF-8, or convert it: {_iconv(encoding[:6] + encoding[-2:])}"
         raise AnadilError(f"{name}: contains zero bytes: this is {what}; a manifest is UTF-8\n  next: {step}")
     refuse_other_layouts(head.decode("utf-8-sig", "replace"), name)
+
+
+def _is(begin: bytes, encoding: str) -> bool:
+    """Whether bytes are text in an encoding whose characters have so many bytes: 9 of 10 are printable ASCII."""
+    text = begin[: len(begin) // 4 * 4].decode(encoding, "replace")
+    return sum(32 <= ord(character) < 127 for character in text) > 0.9 * len(text) - 2
 
 
 def refuse_other_layouts(head: str, name: str) -> None:
     """Raise AnadilError if the beginning of a text file shows that it is no JSONL, with what it is and how to convert it.
 
-    Found are a JSON array, objects that go over several lines, and tables.
+    Found are a JSON array, objects that go over several lines, tables, and line ends of old Macintoshes.
     """
     text = head.lstrip()
+    if "\r" in text.strip() and "\n" not in text:
+        raise AnadilError(
+            f"{name}: its lines end with a carriage return alone; those of a manifest end with a line feed\n"
+            f"  next: tr '\\r' '\\n' < {name} > NEW.jsonl"
+        )
     first, _, rest = text.partition("\n")
     second = next((line for line in rest.split("\n") if line.strip()), "").lstrip()
     if not first or (second.startswith("{") and text[0] != "["):

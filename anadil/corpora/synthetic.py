@@ -26,7 +26,6 @@ from anadil import audio
 from anadil.errors import AnadilError
 from anadil.files import whole_folder
 from anadil.manifest import Utterance, write_manifest
-from anadil.text.language_files import find_language, language_file
 from anadil.text.numbers import spell_integers
 
 VOICES = {
@@ -272,8 +271,7 @@ def _synthesize_clip(
 ) -> _Clip:
     """Synthesise one sentence at a random speed, pitch and level, and add silence and noise."""
     voice = replace(voice, rate=int(rng.integers(130, 191)), pitch=int(rng.integers(30, 71)))
-    code = find_language(language)
-    text = spell_integers(raw_text, language, language_file(code).numbers if code else None)
+    text = spell_integers(raw_text, language)
     speech = synthesizer.synthesize(text, voice, _SAMPLE_RATE, noise_seed=int(rng.integers(1, 2**31)))
     speech *= _PEAK / np.abs(speech).max() * _amplitude_ratio(rng.uniform(-12, 0))
     before, after = (round(_SAMPLE_RATE * seconds) for seconds in rng.uniform(0.05, 0.3, size=2))

@@ -9,7 +9,7 @@ from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING
 
 from anadil.errors import AnadilError
-from anadil.text.language_rules import NumberSettings, OrdinalSettings
+from anadil.text.language_rules import LanguageRules, NumberSettings, OrdinalSettings
 
 if TYPE_CHECKING:
     from unicode_rbnf import RbnfEngine
@@ -17,19 +17,26 @@ if TYPE_CHECKING:
 _MAX_DIGITS = 15  # a longer number is a code, not a quantity; the rules of most languages end near here too
 _CARDINAL, _YEAR = "spellout-numbering", "spellout-numbering-year"
 _DIGITS = re.compile("[0-9]+")
+_APOSTROPHE = "\ufdee"  # stands for the apostrophes of our own rules, which the engine would drop
 
 
-def spell_integers(text: str, language: str, numbers: NumberSettings | None = None) -> str:
+def spell_integers(text: str, language: str) -> str:
     """Replace each run of ASCII digits in `text` by its words in `language` ("tr", "pt_PT", "sr-Latn").
 
     A suffix after an apostrophe stays ("1923'te" -> "bin dokuz yüz yirmi üç'te"). A space separates the words from a
     letter that touches the digits ("3G" -> "üç G"). Runs that start with 0 or have more than 15 digits are read digit
     by digit. Only whole numbers are read; TextRules also read decimals, dates and so on.
-    Source of the rules: `numbers`, or else Unicode CLDR, rule-based number format, "spellout-numbering".
+    Source of the rules: the language's file, or else Unicode CLDR, rule-based number format, "spellout-numbering".
 
     Raises AnadilError if `text` contains a digit and there are no rules for `language` or for this number.
     """
-    speller = Speller(language, numbers or NumberSettings(), OrdinalSettings(ruleset=""))
+    from anadil.text.language_files import find_language, language_file  # it imports this module
+
+    code = find_language(language)
+    file = language_file(code) if code else LanguageRules()
+    keys = {"cldr", "rules", "rulesets", "ruleset"}  # not years, which read 1923 as nineteen twenty-three
+    numbers = NumberSettings(**file.numbers.model_dump(include=keys, exclude_unset=True))
+    speller = Speller(language, numbers, file.ordinals)
 
     def words(match: re.Match[str]) -> str:
         before = " " if match.start() and _is_letter(text[match.start() - 1]) else ""
@@ -150,7 +157,10 @@ class Speller:
         else:
             names = [ruleset]
         try:
-            return str(engine.format_number(int(number), ruleset_names=names).text)  # unicode-rbnf removes soft hyphens
+            words = str(
+                engine.format_number(int(number), ruleset_names=names).text
+            )  # unicode-rbnf removes soft hyphens
+            return words.replace(_APOSTROPHE, "'")
         except (RbnfError, RecursionError, ValueError, ZeroDivisionError):
             raise AnadilError(
                 f"the number {number} cannot be spelled out: it is beyond the rules for {self.language!r}\n"
@@ -171,7 +181,7 @@ def _add_rule(engine: RbnfEngine, where: str, value: str, text: str, ruleset: st
     The engine drops every apostrophe; in CLDR's notation only one at the start of a rule is no letter.
     """
     number, _, radix = value.partition("/")
-    literal = text.removeprefix("'").replace("'", "’")
+    literal = text.removeprefix("'").replace("'", _APOSTROPHE)
     marks = literal.replace("→→→", "→→")
     try:
         if marks.count("[") != marks.count("]") or any(marks.count(mark) % 2 for mark in "→←="):

@@ -144,6 +144,7 @@ def test_numbers_are_spelled_to_the_limit_and_reported_beyond(code: str) -> None
         ("eu", "1980an, 5ak, 5KM, 3etatik", "mila bederatziehun eta laurogeian bostak bost km hiruetatik"),
         ("eu", "5. eta 15. eta 20. eta 1. eta 101. eta 1200. eguna",
          "bosgarren eta hamabosgarren eta hogeigarren eta lehenengo eta ehun eta batgarren eta mila eta berrehungarren eguna"),
+        ("eu", "XX. mendea, XIX. mendean", "hogeigarren mendea hemeretzigarren mendean"),
         ("mn", "-5, 0.05, 21 км, 1,234.5", "хасах тав тэг цэг тэг тав хорин нэгэн километр мянга хоёр зуун гучин дөрвөн цэг тав"),
         ("mn", "100-р, 2024-р, 10-15 хүн", "зуудугаар хоёр мянга хорин дөрөвдүгээр арав арван тав хүн"),
         ("mn", "1990-ээд он", "мянга есөн зуун ерээд он"),
