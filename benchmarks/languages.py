@@ -48,7 +48,8 @@ nothing is:
   the form that counts without a noun; before a unit or a currency in that of the noun where CLDR has it.
 - Breton, Chuvash, Basque, Luganda, Mongolian and Kinyarwanda have rules of their own, with sources in their files: the forms that
   count without a noun (Breton daou and not div; Chuvash иккӗ and not икӗ; Luganda bbiri, Kinyarwanda kabiri, of no class).
-  Before a unit, a currency or a percent sign Chuvash and Mongolian take the attributive form. A noun that Breton puts inside a
+  Before a word, a unit, a currency or a percent sign Chuvash and Mongolian take the attributive form, also where that word is no
+  noun, and where a year is an ordinal in Chuvash (2024 ҫулта). A noun that Breton puts inside a
   number (pemp den warn-ugent) follows it here. 120,000 and 100,020 are said alike in Kinyarwanda, 260,000 and 200,006 in Luganda.
 - Decimals are reported in Chuvash and Luganda, and negative numbers in these two, Breton and Kinyarwanda: we know no word for
   the mark.

@@ -23,6 +23,8 @@ _JOIN = "\ufdef"  # precedes an apostrophe that `expand` removes
 
 _SUFFIX = re.compile(rf"([{APOSTROPHES}])([^\W\d_]+)")
 
+_WORD_FOLLOWS = re.compile(r"[ \u00a0\u202f][^\W\d_]")
+
 _FIGURES = re.compile(r"\d+(?:[.,\s]\d{3})*")
 
 _ROMAN = {"I": 1, "V": 5, "X": 10}
@@ -40,6 +42,7 @@ class Expander:
         number = patterns.number(language_rules)
         self._range = re.compile(rf"({number})(?:-|\s?[{DASHES}]\s?)({number})")
         self._grouping = str.maketrans("", "", thousands(language_rules))
+        self._before_words = language_rules.numbers.before_words == "counting"
         self._pad = " " if language_rules.spaces == "words" else ""
         self._abbreviations = spellings(language_rules.abbreviations)
         self._amount = re.compile(rf"{number}(?:(?:-|\s?[{DASHES}]\s?){number})?")
@@ -68,8 +71,9 @@ class Expander:
     def _replace(self, match: re.Match[str], on_expansion: OnExpansion) -> tuple[str, int]:
         """The words for a match, with spaces to separate them from their neighbours, and the end of what they replace."""
         kind, written, text, end = match.lastgroup or "", match.group(), match.string, match.end()
+        counts = kind == "quantity" and self._before_words and _WORD_FOLLOWS.match(text, end)
         try:
-            words = _SPELL_OUT[kind](self, written)
+            words = self._counting(written) if counts else _SPELL_OUT[kind](self, written)
         except AnadilError:
             return " " + written.translate(_HIDE_MARKS) + " ", end
         words = words.replace(ZERO_WIDTH_SPACE, self._pad)  # CLDR writes it between the words of Thai and Khmer numbers

@@ -61,6 +61,7 @@ class NumberSettings(BaseModel):
     rulesets: dict[str, _SpelloutRules] = {}  # further rule sets for `rules`; or corrections, value by value, of CLDR's
     ruleset: str = "spellout-numbering"
     counting: str = ""  # rule set before a unit or a currency, if it differs: ein Kilometer, not eins
+    before_words: Literal["plain", "counting"] = "plain"  # before any word: by `ruleset`, or by `counting`
     decimal: str = Field("", max_length=1)
     thousands: Characters = ""
     decimal_word: str = ""  # the word for the decimal mark; empty: CLDR's
