@@ -6,6 +6,7 @@ import codecs
 import json
 import math
 import os
+import shlex
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -88,7 +89,7 @@ def read_manifest(path: str | Path) -> list[Utterance]:
         n_lines = len(utterances) + len(problems)
         step = "correct these lines, or remove them from the manifest"
         if any(problem.what.startswith("not UTF-8") for problem in problems):
-            step = f"save the file as UTF-8, or convert it from its real encoding: {_iconv('WINDOWS-1252')}"
+            step = f"save the file as UTF-8, or convert it from its real encoding: {_iconv('WINDOWS-1252', str(path))}"
         raise AnadilError(summarize(problems, "lines", n_lines, step))
     if not utterances:
         raise AnadilError(f"{path}: the manifest is empty\n  next: check what wrote it")
@@ -140,7 +141,7 @@ def _refuse_other_files(head: bytes, name: str) -> None:
         if head.startswith(mark):
             raise AnadilError(
                 f"{name}: this is {encoding} (it has its byte-order mark); a manifest is UTF-8\n"
-                f"  next: save it as UTF-8, or convert it: {_iconv(encoding)}"
+                f"  next: save it as UTF-8, or convert it: {_iconv(encoding, name)}"
             )
     for signature, what, step in _SIGNATURES:
         if head.startswith(signature):
@@ -148,18 +149,18 @@ def _refuse_other_files(head: bytes, name: str) -> None:
     begin = head[:4096]
     if begin.count(0) > len(begin) / 50:  # a single one is damage to its line
         what, step = "not a text file", "check the path"
-        encoding = next((name for name in ("UTF-32-LE", "UTF-32-BE", "UTF-16-LE", "UTF-16-BE") if _is(begin, name)), "")
+        encoding = next((one for one in ("UTF-32-LE", "UTF-32-BE", "UTF-16-LE", "UTF-16-BE") if _is(begin, one)), "")
         if encoding:
             what = f"{encoding[:6]} without a byte-order mark"
-            step = f"save it as UTF-8, or convert it: {_iconv(encoding[:6] + encoding[-2:])}"
+            step = f"save it as UTF-8, or convert it: {_iconv(encoding[:6] + encoding[-2:], name)}"
         raise AnadilError(f"{name}: contains zero bytes: this is {what}; a manifest is UTF-8\n  next: {step}")
     refuse_other_layouts(head.decode("utf-8-sig", "replace"), name)
 
 
 def _is(begin: bytes, encoding: str) -> bool:
-    """Whether bytes are text in an encoding whose characters have so many bytes: 9 of 10 are printable ASCII."""
+    """Whether bytes are JSON or a table in an encoding without zero bytes of its own: a third of it is ASCII, as keys are."""
     text = begin[: len(begin) // 4 * 4].decode(encoding, "replace")
-    return sum(32 <= ord(character) < 127 for character in text) > 0.9 * len(text) - 2
+    return sum(32 <= ord(character) < 127 for character in text) > len(text) / 3
 
 
 def refuse_other_layouts(head: str, name: str) -> None:
@@ -167,11 +168,11 @@ def refuse_other_layouts(head: str, name: str) -> None:
 
     Found are a JSON array, objects that go over several lines, tables, and line ends of old Macintoshes.
     """
-    text = head.lstrip()
+    text, file = head.lstrip(), shlex.quote(name)
     if "\r" in text.strip() and "\n" not in text:
         raise AnadilError(
             f"{name}: its lines end with a carriage return alone; those of a manifest end with a line feed\n"
-            f"  next: tr '\\r' '\\n' < {name} > NEW.jsonl"
+            f"  next: tr '\\r' '\\n' < {file} > NEW.jsonl"
         )
     first, _, rest = text.partition("\n")
     second = next((line for line in rest.split("\n") if line.strip()), "").lstrip()
@@ -184,13 +185,13 @@ def refuse_other_layouts(head: str, name: str) -> None:
     whole = end and ("\n" in text[:end] or not second)  # the first JSON value is not one line among others
     cut_off = value is None and text[1:].lstrip().startswith("{")
     if text[0] == "[" and (whole or cut_off):
-        layout, step = "a JSON array", f"jq -c '.[]' {name} > NEW.jsonl"
+        layout, step = "a JSON array", f"jq -c '.[]' {file} > NEW.jsonl"
     elif text[0] == "{" and second and (whole or (first.strip() == "{" and second[0] in '"}')):
-        layout, step = "JSON whose objects go over several lines", f"jq -c . {name} > NEW.jsonl"
+        layout, step = "JSON whose objects go over several lines", f"jq -c . {file} > NEW.jsonl"
     elif text[0] in "[{":
         return
     elif any(mark in first for mark in "\t,;"):
-        layout, step = "a table", f"anadil import table {name} --out DIR"
+        layout, step = "a table", f"anadil import table {file} --out DIR"
     else:
         layout, step = f"something else: its first line is {first.strip()[:40]!r}", "check the path"
     raise AnadilError(
@@ -198,8 +199,8 @@ def refuse_other_layouts(head: str, name: str) -> None:
     )
 
 
-def _iconv(encoding: str) -> str:
-    return f"iconv -f {encoding} -t UTF-8 OLD > NEW"
+def _iconv(encoding: str, name: str) -> str:
+    return f"iconv -f {encoding} -t UTF-8 {shlex.quote(name)} > NEW.jsonl"
 
 
 def read_manifests(paths: Sequence[str | Path]) -> list[Utterance]:

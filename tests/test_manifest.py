@@ -150,6 +150,8 @@ LINES = "".join(json.dumps(record) + "\n" for record in RECORDS)
         ("\ufeff".encode("utf-16-be") + LINES.encode("utf-16-be"), "this is UTF-16 (it has its byte", "iconv -f UTF-16 "),
         (LINES.encode("utf-32"), "this is UTF-32 (it has its byte-order mark)", "iconv -f UTF-32 -t UTF-8"),
         (LINES.encode("utf-16-le"), "contains zero bytes: this is UTF-16 without a byte-order mark", "iconv -f UTF-16LE "),
+        ('{"audio_filepath": "a", "text": "бир эки үч төрт беш алты"}\n'.encode("utf-16-be"),
+         "contains zero bytes: this is UTF-16 without a byte-order mark", "iconv -f UTF-16BE "),
         (LINES.encode("utf-32-be"), "contains zero bytes: this is UTF-32 without a byte-order mark", "iconv -f UTF-32BE "),
         (LINES.replace("\n", "\r").encode(), "its lines end with a carriage return alone", "tr '\\r' '\\n' < "),
         (LINES.encode("utf-16-be"), "contains zero bytes: this is UTF-16 without a byte-order mark", "iconv -f UTF-16BE "),
