@@ -79,6 +79,7 @@ KNOWN = {
     "be": "1 адзін 21 дваццаць адзін",
     "bs": "1000 jedna hiljada 1984 jedna hiljada devetsto osamdeset četiri",
     "sl": "2000 dva tisoč 3000 tri tisoč 4000 štiri tisoč 5000 pet tisoč 3000000 trije milijoni 4000000000 štiri milijarde",
+    "lt": "2000000 du milijonai 10000000 dešimt milijonų 21000000 dvidešimt vienas milijonas 3000000000 trys milijardai",
     "lo": "0 ສູນ 21 ຊາວເອັດ 100 ໜຶ່ງຮ້ອຍ 1984 ໜຶ່ງພັນເກົ້າຮ້ອຍແປດສິບສີ່ 1000000 ໜຶ່ງລ້ານ",
 }
 OWN = [code for code in language_codes() if language_file(code).numbers.rules]
