@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import math
 import os
+import shlex
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -26,6 +28,32 @@ MIN_DURATION_S, MAX_DURATION_S = 0.1, 20.0
 
 DURATION_TOLERANCE_S = 0.05
 """Manifests round, and MP3 headers are off by up to a frame (18 ms over 100 Common Voice clips)."""
+
+
+_KEYS = ("audio_filepath", "duration", "text", "offset", "speaker", "language")
+_EXAMPLE = '{"audio_filepath": "clips/1.wav", "duration": 3.2, "text": "..."}'
+_HEAD_BYTES = 1 << 20  # so much of a file is looked at to tell what it is
+
+_BYTE_ORDER_MARKS = (  # UTF-32 first: its little-endian mark begins with that of UTF-16
+    (codecs.BOM_UTF32_LE, "UTF-32"),
+    (codecs.BOM_UTF32_BE, "UTF-32"),
+    (codecs.BOM_UTF16_LE, "UTF-16"),
+    (codecs.BOM_UTF16_BE, "UTF-16"),
+)
+_SIGNATURES = (
+    (b"\x1f\x8b", "a gzip file", "unpack it"),
+    (
+        b"PK\x03\x04",
+        "a ZIP file (spreadsheets are such files too)",
+        "unpack it, or anadil import table for a spreadsheet",
+    ),
+    (b"PAR1", "a Parquet file", "anadil import huggingface"),
+    (b"RIFF", "an audio file", "write a manifest that names it, or anadil transcribe"),
+    (b"fLaC", "an audio file", "write a manifest that names it, or anadil transcribe"),
+    (b"OggS", "an audio file", "write a manifest that names it, or anadil transcribe"),
+    (b"ID3", "an audio file", "write a manifest that names it, or anadil transcribe"),
+)
+"""First bytes of files of other kinds, what they are, and what to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +91,10 @@ def read_manifest(path: str | Path) -> list[Utterance]:
     utterances = list(iter_manifest(path, problems.append))
     if problems:
         n_lines = len(utterances) + len(problems)
-        raise AnadilError(
-            summarize(problems, "lines", n_lines, "correct these lines, or remove them from the manifest")
-        )
+        step = "correct these lines, or remove them from the manifest"
+        if any(problem.what.startswith("not UTF-8") for problem in problems):
+            step = f"save the file as UTF-8, or convert it from its real encoding: {_iconv('WINDOWS-1252', str(path))}"
+        raise AnadilError(summarize(problems, "lines", n_lines, step))
     if not utterances:
         raise AnadilError(f"{path}: the manifest is empty\n  next: check what wrote it")
     return utterances
@@ -74,19 +103,19 @@ def read_manifest(path: str | Path) -> list[Utterance]:
 def iter_manifest(path: str | Path, reject: Callable[[Problem], None]) -> Iterator[Utterance]:
     """Yield the utterances of a manifest line by line; call `reject` for a line that is not an utterance.
 
-    Raises AnadilError if the file is missing.
+    Raises AnadilError if the file is missing, or no JSONL in UTF-8: another encoding, a JSON array, a table.
     """
     path = Path(path)
     if not path.is_file():
-        state = "a folder" if path.is_dir() else "not there"
         raise AnadilError(
-            f"manifest not found: {path} is {state}\n"
-            "  a manifest is a JSONL file with one utterance per line: "
-            '{"audio_filepath": "clips/1.wav", "duration": 3.2, "text": "..."}\n'
+            f"manifest not found: {path} is {_instead_of_a_file(path)}\n"
+            f"  a manifest is a JSONL file with one utterance per line: {_EXAMPLE}\n"
             "  next: check the path"
         )
     name, folder = str(path), str(path.parent)
     with open(path, "rb") as file:
+        _refuse_other_files(file.read(_HEAD_BYTES), name)
+        file.seek(0)
         for number, line in enumerate(file, start=1):
             if number == 1:
                 line = line.removeprefix(b"\xef\xbb\xbf")  # noqa: PLW2901 - the byte-order mark of Windows editors
@@ -99,6 +128,83 @@ def iter_manifest(path: str | Path, reject: Callable[[Problem], None]) -> Iterat
                 reject(Problem(where, str(error)))
             else:
                 yield utterance
+
+
+def _instead_of_a_file(path: Path) -> str:
+    if not path.is_dir():
+        return "not there"
+    found = sorted(one.name for one in path.iterdir() if one.suffix == ".jsonl" and one.is_file())
+    if not found:
+        return "a folder" + (" without .jsonl files" if any(path.iterdir()) else " and empty")
+    return f"a folder; it holds {', '.join(found[:10])}{', ...' * (len(found) > 10)}"
+
+
+def _refuse_other_files(head: bytes, name: str) -> None:
+    """Raise AnadilError if the first bytes of a file show that it is no JSONL in UTF-8, with what it is."""
+    for mark, encoding in _BYTE_ORDER_MARKS:
+        if head.startswith(mark):
+            raise AnadilError(
+                f"{name}: this is {encoding} (it has its byte-order mark); a manifest is UTF-8\n"
+                f"  next: save it as UTF-8, or convert it: {_iconv(encoding, name)}"
+            )
+    for signature, what, step in _SIGNATURES:
+        if head.startswith(signature):
+            raise AnadilError(f"{name}: this is {what}; a manifest is JSONL\n  next: {step}")
+    begin = head[:4096]
+    if begin.count(0) > len(begin) / 50:  # a single one is damage to its line
+        what, step = "not a text file", "check the path"
+        encoding = next((one for one in ("UTF-32-LE", "UTF-32-BE", "UTF-16-LE", "UTF-16-BE") if _is(begin, one)), "")
+        if encoding:
+            what = f"{encoding[:6]} without a byte-order mark"
+            step = f"save it as UTF-8, or convert it: {_iconv(encoding[:6] + encoding[-2:], name)}"
+        raise AnadilError(f"{name}: contains zero bytes: this is {what}; a manifest is UTF-8\n  next: {step}")
+    refuse_other_layouts(head.decode("utf-8-sig", "replace"), name)
+
+
+def _is(begin: bytes, encoding: str) -> bool:
+    """Whether bytes are JSON or a table in an encoding without zero bytes of its own: a third of it is ASCII, as keys are."""
+    text = begin[: len(begin) // 4 * 4].decode(encoding, "replace")
+    return sum(32 <= ord(character) < 127 for character in text) > len(text) / 3
+
+
+def refuse_other_layouts(head: str, name: str) -> None:
+    """Raise AnadilError if the beginning of a text file shows that it is no JSONL, with what it is and how to convert it.
+
+    Found are a JSON array, objects that go over several lines, tables, and line ends of old Macintoshes.
+    """
+    text, file = head.lstrip(), shlex.quote(name)
+    if "\r" in text.strip() and "\n" not in text:
+        raise AnadilError(
+            f"{name}: its lines end with a carriage return alone; those of a manifest end with a line feed\n"
+            f"  next: tr '\\r' '\\n' < {file} > NEW.jsonl"
+        )
+    first, _, rest = text.partition("\n")
+    second = next((line for line in rest.split("\n") if line.strip()), "").lstrip()
+    if not first or (second.startswith("{") and text[0] != "["):
+        return  # empty, or one bad line before good ones
+    try:
+        value, end = json.JSONDecoder().raw_decode(text)
+    except (ValueError, RecursionError):
+        value, end = None, 0
+    whole = end and ("\n" in text[:end] or not second)  # the first JSON value is not one line among others
+    cut_off = value is None and text[1:].lstrip().startswith("{")
+    if text[0] == "[" and (whole or cut_off):
+        layout, step = "a JSON array", f"jq -c '.[]' {file} > NEW.jsonl"
+    elif text[0] == "{" and second and (whole or (first.strip() == "{" and second[0] in '"}')):
+        layout, step = "JSON whose objects go over several lines", f"jq -c . {file} > NEW.jsonl"
+    elif text[0] in "[{":
+        return
+    elif any(mark in first for mark in "\t,;"):
+        layout, step = "a table", f"anadil import table {file} --out DIR"
+    else:
+        layout, step = f"something else: its first line is {first.strip()[:40]!r}", "check the path"
+    raise AnadilError(
+        f"{name}: this is {layout}; a manifest is JSONL, one JSON object per line: {_EXAMPLE}\n  next: {step}"
+    )
+
+
+def _iconv(encoding: str, name: str) -> str:
+    return f"iconv -f {encoding} -t UTF-8 {shlex.quote(name)} > NEW.jsonl"
 
 
 def read_manifests(paths: Sequence[str | Path]) -> list[Utterance]:
@@ -192,10 +298,14 @@ def write_manifest_to(path: Path, folder: Path, utterances: Iterable[Utterance])
 def parse_line(raw: bytes, folder: str, where: str) -> Utterance:
     """Parse one line of a manifest in `folder`. Raises ValueError with the reason if it is not an utterance."""
     try:
-        record = json.loads(raw.decode("utf-8"))
+        record = json.loads(raw.decode("utf-8"), object_pairs_hook=_without_repeats)
     except UnicodeDecodeError as error:
         raise ValueError(f"not UTF-8 at byte {error.start}") from None
     except json.JSONDecodeError as error:
+        if b"\0" in raw:
+            raise ValueError(f"contains a zero byte at byte {raw.index(0)}") from None
+        if error.msg == "Extra data":
+            raise ValueError(f"more than one JSON object on the line, at column {error.colno}") from None
         raise ValueError(f"not valid JSON: {error.msg} at column {error.colno}") from None
     except RecursionError:
         raise ValueError("not valid JSON: nested too deeply") from None
@@ -203,9 +313,12 @@ def parse_line(raw: bytes, folder: str, where: str) -> Utterance:
         raise ValueError(f"expected a JSON object {{...}}, found {type(record).__name__}")
     if b"\\ud" in raw or b"\\uD" in raw:  # only JSON's escapes can write half a surrogate pair
         _require_utf8(record)
+    if b"NaN" in raw or b"Infinity" in raw:
+        _require_json({key: value for key, value in record.items() if key not in _KEYS})
     path = record.pop("audio_filepath", None)
     if not isinstance(path, str) or not path:
-        raise ValueError('no "audio_filepath"')
+        listed = ", ".join(map(json.dumps, list(record)[:10]))
+        raise ValueError('no "audio_filepath"' + f"; the other keys are {listed}" * bool(listed))
     speaker, language = _string(record, "speaker"), _string(record, "language")
     return Utterance(
         audio_filepath=os.path.join(folder, os.path.expanduser(path) if path[0] == "~" else path),
@@ -220,10 +333,35 @@ def parse_line(raw: bytes, folder: str, where: str) -> Utterance:
     )
 
 
+def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The object of JSON's pairs of key and value. Raises ValueError if a key is repeated: which value is meant?"""
+    record = dict(pairs)
+    if len(record) < len(pairs):
+        keys = [key for key, _ in pairs]
+        repeated = next(key for key in record if keys.count(key) > 1)
+        raise ValueError(
+            f"the key {json.dumps(repeated, ensure_ascii=False)} is there {keys.count(repeated)} times; keep one"
+        )
+    return record
+
+
+def _require_json(record: dict[str, Any]) -> None:
+    """Raise ValueError for NaN and Infinity, which Python reads and writes but JSON does not have."""
+    for key, value in record.items():
+        try:
+            json.dumps(value, allow_nan=False)
+        except ValueError:
+            raise ValueError(f"{json.dumps(key)} holds NaN or Infinity, which is no JSON; write null") from None
+
+
 def _seconds(record: dict[str, Any], key: str) -> float | None:
     value = record.pop(key, None)
     if value is None:
         return None
+    if isinstance(value, str):
+        raise ValueError(
+            f'"{key}" must be a number of seconds, found {json.dumps(value)}: a number has no quotes, as in "{key}": 1.5'
+        )
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
         raise ValueError(f'"{key}" must be a number of seconds, found {json.dumps(value)}')
     try:

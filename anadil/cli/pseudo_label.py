@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -143,10 +144,16 @@ def _read_speech(paths: Sequence[Path], language: str | None) -> list[Utterance]
 
 
 def _is_manifest(path: Path) -> bool:
-    """Whether a file starts like JSON lines, or is empty; no audio file does."""
+    """Whether a file is to be read as a manifest: it is empty or begins like text. No audio file does.
+
+    Text that is no manifest (UTF-16, a table) is an error of the reader, which says what it is.
+    """
     with open(path, "rb") as file:
-        start = file.read(4096).removeprefix(b"\xef\xbb\xbf").lstrip()
-    return not start or start.startswith(b"{")
+        start = file.read(4096)
+    if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, b"{\0", b"\0{")):
+        return True
+    text = codecs.getincrementaldecoder("utf-8")("replace").decode(start)  # not final: a letter may be cut off
+    return "\0" not in text and "\ufffd" not in text
 
 
 def calibrated(

@@ -133,7 +133,8 @@ def find_audio(paths: list[Path]) -> list[Path]:
         known = EXTENSIONS | MEDIA_EXTENSIONS
         inside = sorted(file for file in path.rglob("*") if file.suffix.lower() in known and file.is_file())
         if not inside:
-            raise AnadilError(f"no audio in {path}: looked for {', '.join(sorted(known))}\n  next: check the path")
+            why = f"looked for {', '.join(sorted(known))}" if any(path.iterdir()) else "the folder is empty"
+            raise AnadilError(f"no audio in {path}: {why}\n  next: give recordings, or a folder that holds some")
         found += inside
     return list(dict.fromkeys(found))
 

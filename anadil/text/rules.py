@@ -22,7 +22,7 @@ from anadil.text.normalize import Normalizer
 from anadil.text.subwords import Subwords
 from anadil.text.units import is_sign
 
-VERSION = 3
+VERSION = 4
 """Version of what the settings mean. It is raised when the same settings would normalise a text differently."""
 
 SUBWORDS = ("bpe", "unigram")
@@ -137,10 +137,6 @@ class TextRules:
     @cached_property
     def _pieces(self) -> Subwords:
         return Subwords(self.subwords, self.labels)
-
-    def decode(self, ids: Iterable[int]) -> str:
-        """The text of label ids, with single spaces. Blanks must have been removed."""
-        return " ".join("".join(self.labels[i] for i in ids).split())
 
     def to_dict(self) -> dict[str, Any]:
         """The rules as JSON-ready data, for an exported folder and a saved config."""

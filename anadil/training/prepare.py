@@ -48,10 +48,6 @@ class Resolved:
     source: Source | None = None  # with `init`
     weights: dict[str, Tensor] = field(default_factory=dict)  # of the source; empty if the run is resumed
 
-    def grouped(self, utterances: Sequence[Utterance]) -> list[tuple[TextRules, list[Utterance]]]:
-        """Utterances with the rules they follow, one group per language in the order of their names."""
-        return _grouped(self.rules, utterances)
-
 
 @dataclass(frozen=True)
 class Prepared:
@@ -105,7 +101,7 @@ def resolve(
     from_training = config.tokenizer.labels == "auto" and config.tokenizer.path is None
     without_labels = _rules(config, languages, (), b"")
     kept = source.kept_subwords(config) if source else b""
-    config, subwords = _resolve_tokenizer(config, _grouped(without_labels, train), report, kept)
+    config, subwords = _resolve_tokenizer(config, grouped(without_labels, train), report, kept)
     labels = config.tokenizer.labels
     assert not isinstance(labels, str)
     rules = _rules(config, languages, labels, subwords)
@@ -131,7 +127,7 @@ def prepare(config: Config, out: Path, report: Reporter, resume: bool = False, w
         labels = resolved.rules.default.labels
         start = transfer(acoustic.network, labels, resolved.source, resolved.weights, config.init, config.training.seed)
         report_transfer(start, acoustic.network, report)
-    for rules, utterances in resolved.grouped(train + valid):
+    for rules, utterances in grouped(resolved.rules, train + valid):
         _report_changes(rules, utterances, report)
     checked = _check(resolved, {"training": train, "validation": valid}, report)
     _resolve_problems(checked, config.data.skip_bad, out if writes else None, report)
@@ -194,7 +190,8 @@ def _rules(config: Config, languages: Sequence[str], labels: Sequence[str], subw
     )
 
 
-def _grouped(rules: RulesByLanguage, utterances: Sequence[Utterance]) -> list[tuple[TextRules, list[Utterance]]]:
+def grouped(rules: RulesByLanguage, utterances: Sequence[Utterance]) -> list[tuple[TextRules, list[Utterance]]]:
+    """Utterances with the rules they follow, one group per language in the order of their names."""
     groups: dict[str, list[Utterance]] = {language: [] for language in rules.by_language}
     for utterance in utterances:
         groups.setdefault(rules.of(utterance.language).language, []).append(utterance)
@@ -216,7 +213,7 @@ def _check(resolved: Resolved, named: dict[str, list[Utterance]], report: Report
                 config.data.max_duration,
                 _progress(report, name),
             )
-            for rules, group in resolved.grouped(utterances)
+            for rules, group in grouped(resolved.rules, utterances)
         ]
         together = _together(parts)
         checked.append(with_weights(together, config.data.pseudo_label_weight) if name == "training" else together)

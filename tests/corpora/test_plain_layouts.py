@@ -30,6 +30,28 @@ def lines(path: Path, *records: object) -> Path:
 # ---- NeMo
 
 
+def test_a_json_file_that_is_no_manifest_is_named_as_what_it_is(tmp_path: Path, write_wav: Callable[..., Path]) -> None:
+    write_wav("a.wav", 0.1)
+    array = tmp_path / "array.json"
+    array.write_text('[{"audio_filepath": "a.wav", "text": "x"}]')
+    with pytest.raises(AnadilError, match=r"array.json: this is a JSON array; .*\n  next: jq -c '.\[\]'"):
+        read(nemo, array)
+    lines(
+        tmp_path / "train.json",
+        {"audio_filepath": "a.wav", "text": "x", "duration": "0.1"},
+        {"audio_filepath": "a.wav", "text": "y"},
+    )
+    found, rejected = read(nemo, tmp_path)
+    assert [one.text for one in found] == ["y"]
+    assert [(where, what.split(";")[0]) for where, what in rejected] == [
+        ("/array.json", "this is a JSON array"),
+        (
+            "/train.json:1",
+            '"duration" must be a number of seconds, found "0.1": a number has no quotes, as in "duration": 1.5',
+        ),
+    ]
+
+
 def test_a_manifest_keeps_its_keys(tmp_path: Path, write_wav: Callable[..., Path]) -> None:
     wav = write_wav("a.wav", 0.1)
     source = lines(
