@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import signal
 import sys
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 import typer
@@ -17,24 +20,50 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 R = TypeVar("R")
 
-FAULT, INTERRUPTED = 1, 130
+FAULT, INTERRUPTED, TERMINATED = 1, 130, 143
+
+
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM, from a scheduler or `kill`: what cleans up after Ctrl-C cleans up after it too."""
 
 
 def verb(command: Callable[P, R]) -> Callable[P, R]:
-    """Turn errors of the input into a message and exit status 1, Ctrl-C into 130."""
+    """Turn errors of the input into a message and exit status 1, Ctrl-C into 130, SIGTERM into 143."""
 
     @functools.wraps(command)
     def run(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
-            return command(*args, **kwargs)
+            with _sigterm_interrupts():
+                return command(*args, **kwargs)
         except AnadilError as error:
             print(f"error: {error}", file=sys.stderr)
             raise typer.Exit(FAULT) from error
+        except _Terminated as signal_:
+            print("\nterminated", file=sys.stderr)
+            raise typer.Exit(TERMINATED) from signal_
         except KeyboardInterrupt as interrupt:
             print(f"\ninterrupted: {interrupt}" if str(interrupt) else "\ninterrupted", file=sys.stderr)
             raise typer.Exit(INTERRUPTED) from interrupt
 
     return run
+
+
+@contextlib.contextmanager
+def _sigterm_interrupts() -> Iterator[None]:
+    """Within the block SIGTERM raises, so that files that are half written are deleted. In the main thread only."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(signum: int, frame: object) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one must not interrupt the cleaning up
+        raise _Terminated
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 class ConsoleReporter:

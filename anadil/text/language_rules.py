@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, field_validator, model_validator
 
-from anadil.settings import SECTION
+from anadil.settings import SECTION, Whole
 from anadil.text.casing import Casing
 
 Policy = Literal["keep", "inside", "join", "split"]
@@ -42,6 +42,9 @@ _Forms = Annotated[str | dict[str, str], AfterValidator(_plural_forms)]
 """A word, or its plural forms by CLDR's names: {one: kilometre, other: kilometres}."""
 
 
+_Year = Annotated[Whole, Field(ge=0, le=9999)]
+
+
 class NumberSettings(BaseModel):
     """How numbers are written in text, and which rules spell them out."""
 
@@ -57,7 +60,7 @@ class NumberSettings(BaseModel):
     fraction: Literal["digits", "number"] = "digits"  # 3,14: three comma one four, or three comma fourteen
     minus: str = ""  # the word for minus; empty: CLDR's
     marks: dict[str, str] = {}  # the word for a mark between digits that is not the decimal mark: "/": bölü
-    years: tuple[int, int] | None = None  # four-digit numbers in this range are read by CLDR's rules for years
+    years: tuple[_Year, _Year] | None = None  # four-digit numbers in this range are read by CLDR's rules for years
     suffix: Literal["keep", "join"] = "keep"  # whether 1923'te keeps its apostrophe
     suffix_forms: dict[str, dict[str, str]] = {}  # spoken word: {ending in the text: ending of the spoken word}
 

@@ -79,7 +79,8 @@ def augment_manifest(
     for rate in set(rates):
         chains.at(rate)  # raises for a noise that cannot be used before anything is written
     result = AugmentResult(target, originals=len(utterances))
-    tasks = [(index, turn) for index in range(len(utterances)) for turn in range(1, n_copies + 1)]
+    n_tasks = len(utterances) * n_copies
+    tasks = ((index, turn) for index in range(len(utterances)) for turn in range(1, n_copies + 1))
 
     def make(task: tuple[int, int], beside: Path) -> tuple[Utterance, list[Record]] | None:
         index, turn = task
@@ -93,10 +94,10 @@ def augment_manifest(
 
     with whole_folder(folder) as beside:
         results = audio.in_threads(
-            lambda task: make(task, beside), tasks, lambda done: on_progress(done, len(tasks)), os.cpu_count()
+            lambda task: make(task, beside), tasks, lambda done: on_progress(done, n_tasks), os.cpu_count()
         )
     made = [copy for copy in results if copy is not None]
-    result.unchanged = len(tasks) - len(made)
+    result.unchanged = n_tasks - len(made)
     for _, history in made:
         result.counts.update(record["transform"] for record in history)
         result.scaled += any("scaled_db" in record for record in history)
