@@ -24,7 +24,7 @@ import numpy as np
 import soundfile
 import soxr
 
-from anadil.errors import AnadilError
+from anadil.errors import AnadilError, shortened
 from anadil.files import escape_surrogates
 
 EXTENSIONS = frozenset({".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aiff", ".aif", ".au", ".caf", ".w64"})
@@ -302,7 +302,9 @@ def find_file(path: str | Path) -> Path:
             if found is not None and found.is_file():
                 return found
     except (OSError, ValueError) as error:  # a name of more than 255 bytes, a NUL, a loop of links
-        raise AnadilError(f"audio file not found: {path!r} ({getattr(error, 'strerror', None) or error})") from error
+        raise AnadilError(
+            f"audio file not found: {shortened(repr(path), 300)} ({getattr(error, 'strerror', None) or error})"
+        ) from error
     raise AnadilError(f"audio file not found: {path}")
 
 

@@ -110,10 +110,12 @@ def _remove(path: Path) -> None:
 
 
 def _beside(path: Path) -> Path:
+    path = Path(os.path.abspath(path))  # "." has no name
     return path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
 
 
 def _old(path: Path) -> Path:
+    path = Path(os.path.abspath(path))
     return path.with_name(f".{path.name}.replaced")  # hidden, and not NAME.old, which people use for their own backups
 
 

@@ -245,14 +245,14 @@ def _explain(kind: type[BaseModel], location: tuple[int | str, ...], mistake: An
     if mistake["type"] == "missing":
         return f"{key!r} is required"
     message = shortened(mistake["msg"].removeprefix("Value error, "), 500)
-    return f"{key}: {message}" + (f" (found {_found(mistake['input'])})" if _is_plain(mistake["input"]) else "")
+    return f"{key}: {message}" + (f" (found {found_value(mistake['input'])})" if _is_plain(mistake["input"]) else "")
 
 
 def _is_plain(value: object) -> bool:
     return isinstance(value, str | int | float) or value is None
 
 
-def _found(value: object) -> str:
+def found_value(value: object) -> str:
     """A plain value as a message shows it. Python refuses to write out an int of more than 4,300 digits."""
     if isinstance(value, int) and abs(value) >= 10**30:
         return f"a number of about {round(value.bit_length() * math.log10(2)):,} digits"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import signal
 import sys
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 import typer
 
-from anadil.errors import AnadilError
+from anadil.errors import AnadilError, shortened
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -37,6 +38,15 @@ def verb(command: Callable[P, R]) -> Callable[P, R]:
                 return command(*args, **kwargs)
         except AnadilError as error:
             print(f"error: {error}", file=sys.stderr)
+            raise typer.Exit(FAULT) from error
+        except OSError as error:
+            if error.errno == errno.EPIPE:  # such as `anadil transcribe ... | head`
+                raise
+            what = f"{error.strerror or error}" + (f": {shortened(str(error.filename), 300)}" if error.filename else "")
+            print(f"error: {what}\n  next: check the path and its permissions", file=sys.stderr)
+            raise typer.Exit(FAULT) from error
+        except MemoryError as error:
+            print("error: there is not enough memory\n  next: give a smaller input, or close programs", file=sys.stderr)
             raise typer.Exit(FAULT) from error
         except _Terminated as signal_:
             print("\nterminated", file=sys.stderr)

@@ -131,7 +131,7 @@ def _is_segment(utterance: Utterance, n_of_file: int) -> bool:
 
 
 def _unreadable_findings(path: str, error: AnadilError, utterances: Sequence[Utterance]) -> list[Finding]:
-    kind = kinds.UNREADABLE if Path(path).is_file() else kinds.MISSING
+    kind = kinds.UNREADABLE if os.path.isfile(path) else kinds.MISSING  # noqa: PTH113 - raises for no name
     return [make_finding(kind, one, str(error), one.duration or 0.0) for one in utterances]
 
 

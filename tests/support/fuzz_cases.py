@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import gzip
+import importlib.util
 import io
 import json
 import random
@@ -27,6 +28,8 @@ from tests.support.micro import speak
 Prepare = Callable[[Path], object]
 """Changes the copy of the seeds' parts that a case reads."""
 
+HUGGING_FACE = importlib.util.find_spec("transformers") is not None
+
 DIGITS = "9" * 5000
 """More than Python turns into an int."""
 
@@ -42,6 +45,7 @@ class Case:
     status: int | None = None  # the exit status that is expected; None: any of 0, 1 and 2
     message: str = ""  # what stderr must contain
     terminate: str | None = None  # SIGTERM as soon as work/ has a path of this pattern
+    leaves: str = ".*"  # regular expression of the paths that may be in work/ afterwards
 
     def set_up(self, seeds: Path, folder: Path) -> list[str]:
         """Copy the seeds to `folder`/in, change them, and return the arguments."""
@@ -54,7 +58,20 @@ class Case:
             else:
                 shutil.copy(source, target)
         self.prepare(folder / "in")
-        return [re.sub(r"(^|=|\[|,)in/", rf"\g<1>{folder.as_posix()}/in/", argument) for argument in self.arguments]
+        return [
+            re.sub(r"(^|=|\[|,)in(?=/|$)/?", rf"\g<1>{folder.as_posix()}/in/", argument) for argument in self.arguments
+        ]
+
+    def unexpected(self, folder: Path, status: int, output: str) -> list[str]:
+        """What differs from the expected exit status, message and files."""
+        work = folder / "work"
+        left = [path.relative_to(work).as_posix() for path in work.rglob("*")] if self.leaves != ".*" else []
+        left = sorted(path for path in left if not re.fullmatch(self.leaves, path))
+        found = (
+            [] if self.status in (None, status) else [f"exit status {status}, expected {self.status}: {output[-300:]}"]
+        )
+        found += [f"left behind: {', '.join(left[:5])}"] if left else []
+        return found + ([] if self.message in output else [f"no {self.message!r} in the output: {output[-300:]}"])
 
 
 # Seeds: a small valid input of every kind
@@ -124,6 +141,10 @@ def write_seeds(folder: Path) -> Path:
     _write_archives(folder)
     model = train_subwords([*("abc cab bac a b c ab ba ca bc acb cba" for _ in range(5))], "unigram", 10)
     _write_subword_folders(folder, model)
+    if HUGGING_FACE:
+        from tests.support.hugging_face import write
+
+        write(folder / "hf", "wav2vec2")
     return folder
 
 
@@ -333,6 +354,17 @@ def nemo_archive(name: str, seed: int) -> Prepare:
     return _rewrite(name, change)
 
 
+def _checkpoint(name: str, seed: int) -> Prepare:
+    """Damage a checkpoint, and move the run to where `--out` looks for it."""
+
+    def prepare(folder: Path) -> None:
+        binary_file(name, seed)(folder)
+        (folder.parent / "work").mkdir()
+        (folder / "run").rename(folder.parent / "work/out")
+
+    return prepare
+
+
 @dataclass(frozen=True)
 class Reader:
     """A command that reads one file of a kind, and how that file is damaged."""
@@ -342,7 +374,7 @@ class Reader:
     seeds: tuple[str, ...]
     damage: Callable[[str, int], Prepare]
     file: str
-    often: int = 4  # mutations in `make test`
+    often: int = 2  # mutations in `make test`
 
     def case(self, seed: int) -> Case:
         return Case(f"{self.name}, mutation {seed}", self.arguments, self.seeds, self.damage(self.file, seed))
@@ -352,7 +384,7 @@ _TALK = ("talk.wav",)
 _MICRO = ("train.jsonl", "clips")
 
 
-def _import(kind: str, source: str, *seeds: str, often: int = 4, file: str = "", damage: Any = text_file) -> Reader:
+def _import(kind: str, source: str, *seeds: str, often: int = 2, file: str = "", damage: Any = text_file) -> Reader:
     arguments = ("import", kind, f"in/{source}", "--out", "out", "--lang", "tr")
     return Reader(
         f"import {kind} {file or source}", arguments, seeds or (source, *_TALK), damage, file or source, often
@@ -416,6 +448,14 @@ READERS: tuple[Reader, ...] = (
     Reader("NeMo YAML", ("convert", "in/nemo.yaml", "--out", "out.yaml"), ("nemo.yaml",), yaml_file, "nemo.yaml", 6),
     Reader("Lightning checkpoint", ("convert", "in/model.ckpt", "--config", "in/nemo.yaml", "--out", "out"),
            ("model.ckpt", "nemo.yaml"), binary_file, "model.ckpt", 4),
+    Reader("checkpoint", ("train", "in/config.yaml", "data.train=in/train.jsonl", "data.valid=in/train.jsonl", "--resume",
+           "--out", "out"), ("config.yaml", "run", *_MICRO), _checkpoint, "run/checkpoints/step-00000090.ckpt", 3),
+    *(
+        Reader(f"Hugging Face {name}", ("transcribe", "in/hf", "in/talk.wav"), ("hf", *_TALK),
+               binary_file if name.endswith("safetensors") else json_file, f"hf/{name}", often)
+        for name, often in (("config.json", 6), ("vocab.json", 3), ("preprocessor_config.json", 3), ("model.safetensors", 3))
+        if HUGGING_FACE
+    ),
     Reader("pseudo-label audio", ("pseudo-label", "in/exported", "in/talk.wav", "--min-confidence", "0", "--out", "out.jsonl"),
            ("exported", *_TALK), binary_file, "talk.wav", 2),
 )  # fmt: skip
@@ -430,7 +470,7 @@ def mutations(n: int | None = None, start: int = 0) -> Iterator[Case]:
 
 # Options: every number of every verb, read from the command line's own description
 
-NUMBERS = ("nan", "inf", "-inf", "-1", "0", "1e308", DIGITS, "9" * 30, "", "one", "１")
+NUMBERS = ("nan", "-1", DIGITS, "1e308", "inf", "-inf", "0", "9" * 30, "", "one", "１")
 GOOD: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "demo": (("--data", "in/nothing", "--out", "out"), ()),
     "split": (("in/train.jsonl", "--out", "out"), _MICRO),
@@ -459,6 +499,44 @@ def number_options() -> Iterator[tuple[str, str, typer.models.OptionInfo]]:
                 option = next((one for one in info.param_decls or () if one.startswith("--")), None)
                 verb = (command.callback.__name__).replace("_", "-")
                 yield verb, option or "--" + name.replace("_", "-"), info
+
+
+PATHS = (
+    "a" * 300,
+    "a" * 5000,
+    ".",
+    "in",
+    "/dev/null",
+    "in/talk.wav",
+    "in/train.jsonl",
+    "in/empty",
+    "\udcff.wav",
+    "",
+    "-",
+)
+"""In place of the path that a verb reads."""
+
+
+def path_cases(paths: tuple[str, ...] = PATHS) -> Iterator[Case]:
+    """Every verb with something else where its input belongs."""
+    commands = {
+        "check": ("PATH",), "split": ("PATH", "--out", "out"), "normalize": ("PATH", "--lang", "en", "--out", "out.jsonl"),
+        "augment": ("PATH", "--out", "out"), "tokenizer": ("PATH", "--lang", "en", "--kind", "char", "--out", "out"),
+        "train": ("PATH", "--out", "out"), "export": ("PATH", "--out", "out"), "convert": ("PATH", "--out", "out"),
+        "transcribe": ("PATH", "in/talk.wav"), "evaluate": ("PATH", "in/train.jsonl"),
+        "pseudo-label": ("PATH", "in/talk.wav", "--min-confidence", "0", "--out", "out.jsonl"),
+        "import": ("table", "PATH", "--out", "out"), "demo": ("--data", "PATH", "--out", "out"),
+        "download": ("mls", "--lang", "PATH", "--out", "out"), "corpora": ("PATH",),
+    }  # fmt: skip
+
+    def empty(folder: Path) -> None:
+        (folder / "empty").write_bytes(b"")
+
+    for verb, arguments in commands.items():
+        for path in paths:
+            given = tuple(path if argument == "PATH" else argument for argument in arguments)
+            name = f"{verb} {path[:20]!a}" if len(path) < 100 else f"{verb} with a path of {len(path):,} letters"
+            yield Case(name, (verb, *given), (*_TALK, *_MICRO), empty)
 
 
 def option_cases(values: tuple[str, ...] = NUMBERS) -> Iterator[Case]:

@@ -45,6 +45,7 @@ PRELOAD = (
         "anadil.corpora.elan",
         "anadil.corpora.table",
         "anadil.corpora.lhotse",
+        "transformers.models.wav2vec2.modeling_wav2vec2",
         "anadil.text.changes",
         "matplotlib.font_manager",
     ),
@@ -127,7 +128,7 @@ def faults(folder: Path, outcome: Outcome, before: dict[str, tuple[int, int] | N
         found.append(f"hangs: not done after {outcome.seconds:.0f} s")
     elif outcome.status < 0:
         found.append(f"ended by {signal.Signals(-outcome.status).name}")
-    elif outcome.status not in (0, 1, 2, 128 + signal.SIGTERM):
+    elif outcome.status not in (0, 1, 2, 130, 128 + signal.SIGTERM):
         found.append(f"exit status {outcome.status}")
     if "Traceback (most recent call last)" in outcome.stderr:
         found.append(f"traceback: {outcome.stderr.strip().splitlines()[-1][:300]}")
@@ -137,7 +138,7 @@ def faults(folder: Path, outcome: Outcome, before: dict[str, tuple[int, int] | N
         and not re.search("^(error|warning): ", outcome.stderr, re.MULTILINE)
     ):
         found.append(f"exit status 1 without a message: {outcome.stderr[-300:]!r}")
-    if len(outcome.stderr) > _MOST_OUTPUT or max(map(len, outcome.stderr.splitlines()), default=0) > _MOST_OUTPUT // 20:
+    if len(outcome.stderr) > _MOST_OUTPUT or max(map(len, outcome.stderr.splitlines()), default=0) > _MOST_OUTPUT // 10:
         found.append(f"a message of {len(outcome.stderr):,} characters: {outcome.stderr[:200]}")
     if outcome.peak_mb > MEMORY_MB:
         found.append(f"{outcome.peak_mb:,.0f} MB of memory")
@@ -234,12 +235,15 @@ def _become(folder: Path, arguments: list[str], pipe: IO[str]) -> None:
 
 
 def _call(arguments: list[str]) -> int:
-    """The exit status of `anadil ARGUMENTS`, as the console script gives it."""
+    """The exit status of `anadil ARGUMENTS`, as the console script gives it; `--program` runs Python instead."""
     import anadil.cli.main as anadil_main
 
     sys.argv = ["anadil", *arguments]
     try:
-        anadil_main.main()
+        if arguments[0] == "--program":  # for the tests of the judge
+            exec(arguments[1], {"__name__": "program"})
+        else:
+            anadil_main.main()
     except SystemExit as exit_:
         return exit_.code if isinstance(exit_.code, int) else int(exit_.code is not None)
     return 0

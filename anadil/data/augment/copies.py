@@ -121,7 +121,10 @@ def _plan_files(manifest: Path, out: Path, force: bool) -> tuple[Path, Path]:
 def _refuse_to_replace_sources(utterances: Sequence[Utterance], folder: Path) -> None:
     """Raise AnadilError if recordings of the manifest are in the folder that the copies replace."""
     for utterance in utterances:
-        if Path(utterance.audio_filepath).resolve().is_relative_to(folder.resolve()):
+        if Path(os.path.abspath(utterance.audio_filepath)).is_relative_to(os.path.abspath(folder)) or (
+            os.path.isfile(utterance.audio_filepath)  # noqa: PTH113 - raises for no name
+            and Path(utterance.audio_filepath).resolve().is_relative_to(folder.resolve())
+        ):
             raise AnadilError(
                 f"{utterance.source}: the recording is in {folder}, which the copies would replace: "
                 f"{utterance.audio_filepath}\n  next: choose another --out"
