@@ -502,9 +502,9 @@ def number_options() -> Iterator[tuple[str, str, typer.models.OptionInfo]]:
 
 
 PATHS = (
+    ".",
     "a" * 300,
     "a" * 5000,
-    ".",
     "in",
     "/dev/null",
     "in/talk.wav",
