@@ -2,9 +2,9 @@
 
     python benchmarks/fuzz.py --minutes 10 [--seed 1000] [--keep fuzz-findings]
 
-It runs what `tests/test_fuzz.py` runs once, then mutations with the seeds from `--seed` on, in random order. A finding is new
-if its kind (the last line of a traceback, a hang, memory, ...) did not come before from the same command. Exit status 1 if
-there is any.
+It damages the file of each reader in turn, with the seeds from `--seed` on, and mixes in options, paths and known cases of
+`tests/test_fuzz.py`. A finding is new if its kind (the last line of a traceback, a hang, memory, ...) did not come before from
+the same command. Exit status 1 if there is any.
 """
 
 from __future__ import annotations
@@ -28,12 +28,11 @@ from tests.support.known_faults import known_cases
 
 
 def cases(seed: int) -> Iterator[Case]:
-    """All cases of the table, then mutations without end."""
-    yield from (*known_cases(), *option_cases(), *path_cases())
+    """A mutation for each reader and a few options, paths and known cases, over and over."""
     rng = random.Random(seed)
+    table = [*option_cases(), *path_cases(), *known_cases()]
     while True:
-        for reader in rng.sample(READERS, len(READERS)):
-            yield reader.case(seed)
+        yield from rng.sample([*(reader.case(seed) for reader in READERS), *rng.sample(table, 10)], len(READERS) + 10)
         seed += 1
 
 
