@@ -22,6 +22,9 @@ BIG = "@@big@@"
 """Written as an integer of 5,000 digits."""
 
 
+IMPORT_WAV = "import, converting to WAV"
+
+
 def known_cases() -> Iterator[Case]:
     """All of them."""
     yield from _exported_settings()
@@ -388,6 +391,8 @@ def _interrupted() -> Iterator[Case]:
         "exported",
         *TALK,
     )
+    convert = ("import", "folder", "in/many", "--wav", "--out", "out", "--lang", "tr")
+    yield case(IMPORT_WAV, convert, "out/**/*.wav", _many_recordings, *TALK)
     training = (*TRAIN, "training.epochs=100000")
     yield Case("SIGTERM to train", training, ("config.yaml", *MICRO), status=130, message="--resume", leaves="out(/.*)?",
                terminate="out/last/model.safetensors")  # fmt: skip
@@ -397,3 +402,4 @@ def _many_recordings(folder: Path) -> None:
     for n in range(400):
         (folder / "many").mkdir(exist_ok=True)
         (folder / f"many/{n}.wav").write_bytes((folder / "talk.wav").read_bytes())
+        (folder / f"many/{n}.txt").write_text("a b c", encoding="utf-8")
