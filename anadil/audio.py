@@ -438,6 +438,20 @@ class _Window(io.RawIOBase):
         return self._file.tell() - self._start
 
 
+class _Seekable:
+    """A file for PyAV, which prints a traceback for a seek before the start; -1 tells FFmpeg that it failed."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.read, self.tell = file.read, file.tell
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        try:
+            return self._file.seek(offset, whence)
+        except (OSError, ValueError, OverflowError):
+            return -1
+
+
 class _Media:
     """A file that FFmpeg decodes (PyAV), read forward as libsndfile's are."""
 
@@ -451,7 +465,7 @@ class _Media:
         try:
             # an open file, and no protocol: a hostile container cannot make FFmpeg open another file or address
             options = {"protocol_whitelist": "", "format_whitelist": _FORMATS}
-            self._container = av.open(self._file, mode="r", options=options)
+            self._container = av.open(_Seekable(self._file), mode="r", options=options)
             if not self._container.streams.audio:
                 raise AnadilError(f"{path} has no audio, only {', '.join(s.type for s in self._container.streams)}")
             stream = self._container.streams.audio[0]

@@ -316,6 +316,10 @@ def _data() -> Iterator[Case]:
     subtitle = f"1\n{DIGITS}:00:00,000 --> {DIGITS}:00:01,000\nhello\n"
     yield Case("subtitles with times of 5,000 digits", ("import", "srt", "in/talk.srt", "--out", "out", "--lang", "tr"),
                ("talk.srt", *TALK), write("talk.srt", subtitle), 1, "talk.srt")  # fmt: skip
+    for name in ("talk.flac", "talk.mp4"):
+        yield Case(
+            f"an empty {name}", ("transcribe", "in/exported", f"in/{name}"), ("exported",), write(name, b""), 1, name
+        )
     yield Case("an empty folder of audio", ("transcribe", "in/exported", "in/none"), ("exported",),
                lambda folder: (folder / "none").mkdir(), 1, "no audio")  # fmt: skip
 
