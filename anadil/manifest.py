@@ -17,14 +17,18 @@ import numpy as np
 
 from anadil import audio
 from anadil.audio import AudioInfo, Channel, in_threads, parse_channel, probe, require_channel
-from anadil.errors import AnadilError, Problem, summarize
+from anadil.errors import AnadilError, Problem, shortened, summarize
 from anadil.files import whole_file
+from anadil.settings import why_unreadable
 
 PSEUDO_LABEL, CONFIDENCE, PSEUDO_LABEL_MODEL = "pseudo_label", "confidence", "pseudo_label_model"
 """Keys of `extra` in a line whose text a model wrote: true, the model's confidence, and its name."""
 
 MIN_DURATION_S, MAX_DURATION_S = 0.1, 20.0
 """Default limits of the utterances that training uses."""
+
+MAX_LINE_BYTES = 2**24
+"""An utterance with word times has some kilobytes."""
 
 DURATION_TOLERANCE_S = 0.05
 """Manifests round, and MP3 headers are off by up to a frame (18 ms over 100 Common Voice clips)."""
@@ -116,9 +120,16 @@ def iter_manifest(path: str | Path, reject: Callable[[Problem], None]) -> Iterat
     with open(path, "rb") as file:
         _refuse_other_files(file.read(_HEAD_BYTES), name)
         file.seek(0)
-        for number, line in enumerate(file, start=1):
+        number = 0
+        while line := file.readline(MAX_LINE_BYTES + 1):
+            number += 1
+            if len(line) > MAX_LINE_BYTES:
+                raise AnadilError(
+                    f"{name}:{number}: the line is longer than {MAX_LINE_BYTES:,} bytes, which no utterance needs\n"
+                    "  next: check that the file is a manifest (JSONL, one utterance per line)"
+                )
             if number == 1:
-                line = line.removeprefix(b"\xef\xbb\xbf")  # noqa: PLW2901 - the byte-order mark of Windows editors
+                line = line.removeprefix(b"\xef\xbb\xbf")
             if line.isspace() or not line:
                 continue
             where = f"{name}:{number}"
@@ -307,8 +318,8 @@ def parse_line(raw: bytes, folder: str, where: str) -> Utterance:
         if error.msg == "Extra data":
             raise ValueError(f"more than one JSON object on the line, at column {error.colno}") from None
         raise ValueError(f"not valid JSON: {error.msg} at column {error.colno}") from None
-    except RecursionError:
-        raise ValueError("not valid JSON: nested too deeply") from None
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"not valid JSON: {why_unreadable(error)}") from None
     if not isinstance(record, dict):
         raise ValueError(f"expected a JSON object {{...}}, found {type(record).__name__}")
     if b"\\ud" in raw or b"\\uD" in raw:  # only JSON's escapes can write half a surrogate pair
@@ -363,7 +374,7 @@ def _seconds(record: dict[str, Any], key: str) -> float | None:
             f'"{key}" must be a number of seconds, found {json.dumps(value)}: a number has no quotes, as in "{key}": 1.5'
         )
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
-        raise ValueError(f'"{key}" must be a number of seconds, found {json.dumps(value)}')
+        raise ValueError(f'"{key}" must be a number of seconds, found {shortened(json.dumps(value))}')
     try:
         return float(value)
     except OverflowError:
@@ -373,7 +384,7 @@ def _seconds(record: dict[str, Any], key: str) -> float | None:
 def _string(record: dict[str, Any], key: str) -> str | None:
     value = record.pop(key, None)
     if value is not None and not isinstance(value, str):
-        raise ValueError(f'"{key}" must be a string, found {json.dumps(value)}')
+        raise ValueError(f'"{key}" must be a string, found {shortened(json.dumps(value))}')
     return value
 
 

@@ -14,12 +14,12 @@ import unicodedata
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import soundfile
 
-from anadil.errors import AnadilError
+from anadil.errors import AnadilError, shortened
 from anadil.files import escape_surrogates
 from anadil.sound_headers import AS_STATED, Length, ends_inside_page, promised_frames, read_length
 
@@ -215,7 +215,8 @@ def find_file(path: str | Path) -> Path:
             if found is not None and found.is_file():
                 return found
     except (OSError, ValueError) as error:  # a name of more than 255 bytes, a NUL, a loop of links
-        raise AnadilError(f"audio file not found: {path!r} ({getattr(error, 'strerror', None) or error})") from error
+        reason = getattr(error, "strerror", None) or error
+        raise AnadilError(f"audio file not found: {shortened(repr(path), 300)} ({reason})") from error
     raise AnadilError(f"audio file not found: {path}")
 
 
@@ -314,6 +315,20 @@ class _Window(io.RawIOBase):
         return self._file.tell() - self._start
 
 
+class _Seekable:
+    """A file for PyAV, which prints a traceback for a seek before the start; -1 tells FFmpeg that it failed."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.read, self.tell = file.read, file.tell
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        try:
+            return self._file.seek(offset, whence)
+        except (OSError, ValueError, OverflowError):
+            return -1
+
+
 class _Media:
     """A file that FFmpeg decodes (PyAV), read forward as libsndfile's are."""
 
@@ -327,7 +342,7 @@ class _Media:
         try:
             # an open file, and no protocol: a hostile container cannot make FFmpeg open another file or address
             options = {"protocol_whitelist": "", "format_whitelist": _FORMATS}
-            self._container = av.open(self._file, mode="r", options=options)
+            self._container = av.open(_Seekable(self._file), mode="r", options=options)
             if not self._container.streams.audio:
                 raise AnadilError(f"{path} has no audio, only {', '.join(s.type for s in self._container.streams)}")
             stream = self._container.streams.audio[0]

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import functools
 import signal
 import sys
 import threading
-from collections.abc import Callable, Sequence
-from types import FrameType
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Literal, ParamSpec, TypeVar
 
 import typer
 
-from anadil.errors import AnadilError
+from anadil.errors import AnadilError, shortened
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -22,24 +23,36 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 R = TypeVar("R")
 
-FAULT, INTERRUPTED = 1, 130
+FAULT, INTERRUPTED, TERMINATED = 1, 130, 143
+
+
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM, from a scheduler or `kill`: what cleans up after Ctrl-C cleans up after it too."""
 
 
 def verb(command: Callable[P, R]) -> Callable[P, R]:
-    """Turn errors of the input into a message and exit status 1, Ctrl-C and SIGTERM into 130.
-
-    Python's default for SIGTERM ends the process at once, and partial files would stay.
-    """
+    """Turn errors of the input into a message and exit status 1, Ctrl-C into 130, SIGTERM into 143."""
 
     @functools.wraps(command)
     def run(*args: P.args, **kwargs: P.kwargs) -> R:
-        if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:
-            signal.signal(signal.SIGTERM, _interrupt)
         try:
-            return command(*args, **kwargs)
+            with _sigterm_interrupts():
+                return command(*args, **kwargs)
         except AnadilError as error:
             print(f"error: {error}", file=sys.stderr)
             raise typer.Exit(FAULT) from error
+        except OSError as error:
+            if error.errno == errno.EPIPE:  # such as `anadil transcribe ... | head`
+                raise
+            what = f"{error.strerror or error}" + (f": {shortened(str(error.filename), 300)}" if error.filename else "")
+            print(f"error: {what}\n  next: check the path and its permissions", file=sys.stderr)
+            raise typer.Exit(FAULT) from error
+        except MemoryError as error:
+            print("error: there is not enough memory\n  next: give a smaller input, or close programs", file=sys.stderr)
+            raise typer.Exit(FAULT) from error
+        except _Terminated as signal_:
+            print("\nterminated", file=sys.stderr)
+            raise typer.Exit(TERMINATED) from signal_
         except KeyboardInterrupt as interrupt:
             print(f"\ninterrupted: {interrupt}" if str(interrupt) else "\ninterrupted", file=sys.stderr)
             raise typer.Exit(INTERRUPTED) from interrupt
@@ -58,8 +71,22 @@ def channel_option(text: str) -> Channel | Literal["split"]:
         raise typer.BadParameter(f"{expected}, found {text!r}") from None
 
 
-def _interrupt(signum: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt("by SIGTERM")
+@contextlib.contextmanager
+def _sigterm_interrupts() -> Iterator[None]:
+    """Within the block SIGTERM raises, so that files that are half written are deleted. In the main thread only."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(signum: int, frame: object) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one must not interrupt the cleaning up
+        raise _Terminated
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 class ConsoleReporter:

@@ -82,7 +82,7 @@ def transcribe(
                 _deliver(recognizer.transcribe(samples), job, form, targets.get(job), alone=len(jobs) == 1)
             except AnadilError as error:
                 failed.add(job.source)
-                report.warn(str(error))
+                report.warn(str(error) if str(job.source) in str(error) else f"{job.source}: {error}")
             report.progress("transcribing", done, len(jobs), job.source.name)
         for note, count in notes.items():
             report.warn(f"{count:,} x {note}")

@@ -122,7 +122,7 @@ def _utterances(tables: _Directory, split: str | None, options: Options, reject:
         duration = None if end is None else round(end - start, DECIMALS)
         problem = "no text" if not text else None
         if start < 0 or (duration is not None and duration <= 0):
-            problem = f"lasts from {start:g} to {end:g} s"
+            problem = f"lasts from {start:g} to {end:g} s" if end is not None else f"starts at {start:g} s"
         if problem:
             reject(Problem(where, problem))
             continue

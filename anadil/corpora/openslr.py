@@ -152,7 +152,7 @@ def _language_and_license(roots: list[Path], options: Options) -> tuple[str | No
             content = json.loads((root / _INFO_FILE).read_text(encoding="utf-8"))
             info = content if isinstance(content, dict) else {}
             break
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             continue
     names = [name for root in roots for name in (root.name, *(path.name for path in root.iterdir() if path.is_dir()))]
     languages = {match[1] for name in names if (match := _LANGUAGE_FOLDER.fullmatch(name))}

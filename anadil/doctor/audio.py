@@ -8,7 +8,6 @@ import os
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 
@@ -136,7 +135,7 @@ def _is_segment(utterance: Utterance, n_alike: int) -> bool:
 
 
 def _unreadable_findings(path: str, error: AnadilError, utterances: Sequence[Utterance]) -> list[Finding]:
-    kind = kinds.UNREADABLE if Path(path).is_file() else kinds.MISSING
+    kind = kinds.UNREADABLE if os.path.isfile(path) else kinds.MISSING  # noqa: PTH113 - raises for no name
     return [make_finding(kind, one, str(error), one.duration or 0.0) for one in utterances]
 
 

@@ -20,6 +20,9 @@ from anadil.text.rules import TextRules
 BATCH_SECONDS = 60.0
 """Audio per batch: enough to keep two cores busy; takes 0.3 GB with QuartzNet 15x5."""
 
+_ABOVE_0 = 0.01
+"""A log-prob above 0 by more than rounding (1e-6 in float32, 4e-3 in bfloat16) is none."""
+
 Forward = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
 """Waveforms float32 (batch, samples) and sample counts int64 (batch,) to log-probs (batch, frames, labels + blank)
 and frame counts (batch,)."""
@@ -139,7 +142,15 @@ class Recognizer:
         for row, waveform in zip(padded, waveforms, strict=True):
             row[: len(waveform)] = waveform
         log_probs, frame_counts = self.forward(padded, counts)
-        return [row[:count] for row, count in zip(log_probs, frame_counts, strict=True)]
+        rows = [row[:count] for row, count in zip(log_probs, frame_counts, strict=True)]
+        for row in rows:
+            if not row.max(initial=-np.inf) <= _ABOVE_0:  # `not <=`, so that NaN is refused too
+                what = "NaN" if np.isnan(row).any() else f"{row.max():g}, above 0: it may return logits"
+                raise AnadilError(
+                    f"model {self.name}: its log-probs hold {what}\n"
+                    "  next: check the recording with anadil check; if others fail too, export the model again"
+                )
+        return rows
 
     def _samples(self, source: str | Path | np.ndarray, sample_rate: int | None) -> np.ndarray:
         if not isinstance(source, np.ndarray):

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, field_validator, model_validator
 
-from anadil.settings import SECTION
+from anadil.settings import SECTION, Whole
 from anadil.text.casing import Casing
 
 Policy = Literal["keep", "inside", "join", "split"]
@@ -50,6 +50,8 @@ def _text_keys(value: object) -> object:
 _SpelloutRules = Annotated[dict[str, str], BeforeValidator(_text_keys)]
 """Value, or value/radix -> rule, in CLDR's notation."""
 
+_Year = Annotated[Whole, Field(ge=0, le=9999)]
+
 
 class NumberSettings(BaseModel):
     """How numbers are written in text, and which rules spell them out."""
@@ -69,7 +71,7 @@ class NumberSettings(BaseModel):
     decimal_rulesets: tuple[str, str] | None = None  # rule sets before and after the decimal word, if they differ
     minus: str = ""  # the word for minus; empty: CLDR's
     marks: dict[str, str] = {}  # the word for a mark between digits that is not the decimal mark: "/": bölü
-    years: tuple[int, int] | None = None  # four-digit numbers in this range are read by CLDR's rules for years
+    years: tuple[_Year, _Year] | None = None  # four-digit numbers in this range are read by CLDR's rules for years
     suffix: Literal["keep", "join"] = "keep"  # whether 1923'te keeps its apostrophe
     suffix_forms: dict[str, dict[str, str]] = {}  # spoken word: {ending in the text: ending of the spoken word}
     endings: Literal["apart", "touching", "hyphen"] = "apart"  # small letters that join the word: 5ean, or 5-мӗш

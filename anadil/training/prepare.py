@@ -20,12 +20,14 @@ from anadil.decoding.ctc import min_ctc_frames
 from anadil.errors import AnadilError, Problem, summarize
 from anadil.files import whole_file
 from anadil.manifest import Utterance, read_audio, read_manifests, refuse_pseudo_labels
-from anadil.models.acoustic import AcousticModel
+from anadil.models.acoustic import AcousticModel, empty_model
+from anadil.models.summary import count_parameters
 from anadil.text.changes import changes
 from anadil.text.rules import SUBWORDS, RulesByLanguage, TextRules, describe_rules, text_rules
 from anadil.text.subwords import set_sampling_seed
 from anadil.text.tokenizer import make_tokenizer, read_tokenizer
 from anadil.training.config import Config
+from anadil.training.monitoring.memory import available_bytes
 from anadil.training.monitoring.report import Reporter
 from anadil.training.transfer.source import Source, read_source, resolve_config
 from anadil.training.transfer.weights import Transferred, read_saved, report_transfer, transfer
@@ -107,8 +109,20 @@ def resolve(
     rules = _rules(config, languages, labels, subwords)
     report.say(describe_rules(rules.default, config.text))
     config = config.with_rules(rules.default)
+    _refuse_too_large(config, len(labels))
     acoustic = AcousticModel(config.features, config.model, len(labels))
     return Resolved(config, rules, acoustic, from_training, source, weights)
+
+
+def _refuse_too_large(config: Config, n_labels: int) -> None:
+    """Raise AnadilError if the weights alone do not fit into the memory that is free."""
+    n_parameters = count_parameters(empty_model(config.features, config.model, n_labels))
+    n_bytes, free = 4 * n_parameters, available_bytes()
+    if free is not None and n_bytes > free:
+        raise AnadilError(
+            f"model: it would have {n_parameters:,} parameters, {n_bytes / 1e9:.1f} GB; {free / 1e9:.1f} GB of memory are "
+            "free\n  next: a smaller model (section model)"
+        )
 
 
 def prepare(config: Config, out: Path, report: Reporter, resume: bool = False, writes: bool = True) -> Prepared:

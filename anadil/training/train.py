@@ -22,7 +22,14 @@ from anadil.training.checkpoint import Resumable, as_it_began, identity_of, rest
 from anadil.training.config import Config
 from anadil.training.distributed.sharding import refuse_layerdrop, refuse_unshardable
 from anadil.training.distributed.workers import is_first, launch, split_batch, sync_clock_and_stop, world_shape
-from anadil.training.learner import Learner, add_adapters, assemble, make_fabric, with_whole_weights
+from anadil.training.learner import (
+    Learner,
+    add_adapters,
+    assemble,
+    make_fabric,
+    refuse_accelerator,
+    with_whole_weights,
+)
 from anadil.training.monitoring.diagnosis import watch
 from anadil.training.monitoring.logs import (
     HYPOTHESES,
@@ -65,6 +72,7 @@ def train(
     if is_first() and not resume:
         refuse_run(out, force)
     refuse_loggers(config.training.loggers)
+    refuse_accelerator(config.training)
     refuse_unshardable(config.training, math.prod(world_shape(config.training)))
     with launch(config.training, report, worker_command):
         learner = _set_up(config, out, report, resume)

@@ -79,7 +79,8 @@ def augment_manifest(
     for rate in set(rates):
         chains.at(rate)  # raises for a noise that cannot be used before anything is written
     result = AugmentResult(target, originals=len(utterances))
-    tasks = [(index, turn) for index in range(len(utterances)) for turn in range(1, n_copies + 1)]
+    n_tasks = len(utterances) * n_copies
+    tasks = ((index, turn) for index in range(len(utterances)) for turn in range(1, n_copies + 1))
 
     def make(task: tuple[int, int], beside: Path) -> tuple[Utterance, list[Record]] | None:
         index, turn = task
@@ -93,10 +94,10 @@ def augment_manifest(
 
     with whole_folder(folder) as beside:
         results = audio.in_threads(
-            lambda task: make(task, beside), tasks, lambda done: on_progress(done, len(tasks)), os.cpu_count()
+            lambda task: make(task, beside), tasks, lambda done: on_progress(done, n_tasks), os.cpu_count()
         )
     made = [copy for copy in results if copy is not None]
-    result.unchanged = len(tasks) - len(made)
+    result.unchanged = n_tasks - len(made)
     for _, history in made:
         result.counts.update(record["transform"] for record in history)
         result.scaled += any("scaled_db" in record for record in history)
@@ -120,7 +121,10 @@ def _plan_files(manifest: Path, out: Path, force: bool) -> tuple[Path, Path]:
 def _refuse_to_replace_sources(utterances: Sequence[Utterance], folder: Path) -> None:
     """Raise AnadilError if recordings of the manifest are in the folder that the copies replace."""
     for utterance in utterances:
-        if Path(utterance.audio_filepath).resolve().is_relative_to(folder.resolve()):
+        if Path(os.path.abspath(utterance.audio_filepath)).is_relative_to(os.path.abspath(folder)) or (
+            os.path.isfile(utterance.audio_filepath)  # noqa: PTH113 - raises for no name
+            and Path(utterance.audio_filepath).resolve().is_relative_to(folder.resolve())
+        ):
             raise AnadilError(
                 f"{utterance.source}: the recording is in {folder}, which the copies would replace: "
                 f"{utterance.audio_filepath}\n  next: choose another --out"

@@ -11,9 +11,9 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, model_validator
 
-from anadil.settings import SECTION, Paths
+from anadil.settings import SECTION, Paths, Real, Whole
 
-_Probability = Annotated[float, Field(ge=0, le=1)]
+_Probability = Annotated[Real, Field(ge=0, le=1)]
 
 
 def _two_ends(value: object) -> object:
@@ -30,13 +30,13 @@ def _between(lowest: float, highest: float) -> AfterValidator:
     return AfterValidator(check)
 
 
-_Factors = Annotated[tuple[float, float], BeforeValidator(_two_ends), _between(0.5, 2)]
-_Semitones = Annotated[tuple[float, float], BeforeValidator(_two_ends), _between(-12, 12)]
-_Decibels = Annotated[tuple[float, float], BeforeValidator(_two_ends), _between(-60, 100)]
-_Overloads = Annotated[tuple[float, float], BeforeValidator(_two_ends), _between(0, 40)]
-_Seconds = Annotated[tuple[float, float], BeforeValidator(_two_ends), _between(0.02, 5)]
-_Pauses = Annotated[tuple[float, float], BeforeValidator(_two_ends), _between(0, 10)]
-_BitRates = Annotated[tuple[float, float], BeforeValidator(_two_ends), _between(6, 64)]
+_Factors = Annotated[tuple[Real, Real], BeforeValidator(_two_ends), _between(0.5, 2)]
+_Semitones = Annotated[tuple[Real, Real], BeforeValidator(_two_ends), _between(-12, 12)]
+_Decibels = Annotated[tuple[Real, Real], BeforeValidator(_two_ends), _between(-60, 100)]
+_Overloads = Annotated[tuple[Real, Real], BeforeValidator(_two_ends), _between(0, 40)]
+_Seconds = Annotated[tuple[Real, Real], BeforeValidator(_two_ends), _between(0.02, 5)]
+_Pauses = Annotated[tuple[Real, Real], BeforeValidator(_two_ends), _between(0, 10)]
+_BitRates = Annotated[tuple[Real, Real], BeforeValidator(_two_ends), _between(6, 64)]
 
 
 class SilenceSettings(BaseModel):
@@ -161,7 +161,7 @@ class TimeWarpSettings(BaseModel):
     model_config = SECTION
 
     probability: _Probability = 0.3
-    shift: float = Field(0.05, ge=0, lt=0.5)
+    shift: Real = Field(0.05, ge=0, lt=0.5)
 
 
 class SpecAugmentSettings(BaseModel):
@@ -170,10 +170,10 @@ class SpecAugmentSettings(BaseModel):
     model_config = SECTION
 
     probability: _Probability = 1.0
-    freq_masks: int = Field(2, ge=0)
-    freq_width: float = Field(0.25, ge=0, le=1)  # widest mask, as a share of the mel bands
-    time_masks: int = Field(2, ge=0)
-    time_width: float = Field(0.05, ge=0, le=1)  # widest mask, as a share of the utterance
+    freq_masks: Whole = Field(2, ge=0, le=100)
+    freq_width: Real = Field(0.25, ge=0, le=1)  # widest mask, as a share of the mel bands
+    time_masks: Whole = Field(2, ge=0, le=1000)
+    time_width: Real = Field(0.05, ge=0, le=1)  # widest mask, as a share of the utterance
 
 
 class SpecCutoutSettings(BaseModel):
@@ -182,9 +182,9 @@ class SpecCutoutSettings(BaseModel):
     model_config = SECTION
 
     probability: _Probability = 0.5
-    rectangles: int = Field(5, ge=0)
-    freq_width: float = Field(0.3, ge=0, le=1)  # widest rectangle, as a share of the mel bands
-    time_width: float = Field(0.05, ge=0, le=1)  # widest rectangle, as a share of the utterance
+    rectangles: Whole = Field(5, ge=0, le=1000)
+    freq_width: Real = Field(0.3, ge=0, le=1)  # widest rectangle, as a share of the mel bands
+    time_width: Real = Field(0.05, ge=0, le=1)  # widest rectangle, as a share of the utterance
 
 
 class AugmentSettings(BaseModel):

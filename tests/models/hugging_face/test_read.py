@@ -333,7 +333,7 @@ def test_special_tokens_are_labels_that_occur_in_no_text(tmp_path: Path) -> None
         ({"num_conv_pos_embedding_groups": 3}, "num_conv_pos_embedding_groups"),
         ({"adapter_attn_dim": 2}, "adapter_attn_dim needs do_stable_layer_norm"),
         ({"feat_proj_layer_norm": False}, "only possible for kind hubert"),
-        ({"conv_stride": [0, 1, 1]}, "positive"),
+        ({"conv_stride": [0, 1, 1]}, "greater than or equal to 1"),
     ],
 )
 def test_impossible_networks_are_refused(settings: dict[str, Any], message: str) -> None:
