@@ -22,7 +22,7 @@ from tests.support.fuzz_cases import (
     write_seeds,
 )
 from tests.support.fuzzing import Outcome, Runner, faults, snapshot
-from tests.support.known_faults import IMPORT_WAV, known_cases
+from tests.support.known_faults import known_cases
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="a process per case is forked, which Windows cannot")
 
