@@ -10,6 +10,11 @@ class AnadilError(Exception):
     """The input is wrong, not the program. The command line prints only the message and exits with status 1."""
 
 
+def shortened(text: str, length: int = 100) -> str:
+    """`text`, or its start and its length if it is longer than `length`: input may hold values of megabytes."""
+    return text if len(text) <= length else f"{text[:length]}... ({len(text):,} characters)"
+
+
 @dataclass(frozen=True, slots=True)
 class Problem:
     """One problem of one utterance or line. Problems are collected before one error is raised."""

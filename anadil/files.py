@@ -21,7 +21,7 @@ def refuse_overwrite(path: Path, force: bool) -> None:
 @contextlib.contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
     """Yield a path to write to. It is renamed to `path` when the block ends, or deleted when the block fails."""
-    beside = _beside(path)
+    beside, made = _beside(path), _missing_parents(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield beside
@@ -32,6 +32,7 @@ def whole_file(path: Path) -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):
             beside.unlink()
+        _remove_empty(made)
 
 
 @contextlib.contextmanager
@@ -41,7 +42,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
     If the block fails, `path` stays as it was. A crash between the two renames leaves the earlier folder as
     `.NAME.replaced`, which `recover_folder` puts back.
     """
-    beside = _beside(path)
+    beside, made = _beside(path), _missing_parents(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         recover_folder(path)
@@ -59,6 +60,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
         raise AnadilError(_could_not_write(path, error)) from error
     finally:
         shutil.rmtree(beside, ignore_errors=True)
+        _remove_empty(made)
 
 
 def recover_folder(path: Path) -> None:
@@ -86,6 +88,20 @@ def escape_surrogates(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
+def _missing_parents(path: Path) -> list[Path]:
+    """The folders above `path` that do not exist yet, the innermost first."""
+    return [folder for folder in path.parents if not folder.exists()]
+
+
+def _remove_empty(folders: list[Path]) -> None:
+    """Delete the folders, the innermost first, up to one that holds something."""
+    for folder in folders:
+        try:
+            folder.rmdir()
+        except OSError:
+            return
+
+
 def _remove(path: Path) -> None:
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
@@ -94,10 +110,12 @@ def _remove(path: Path) -> None:
 
 
 def _beside(path: Path) -> Path:
+    path = Path(os.path.abspath(path))  # "." has no name
     return path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
 
 
 def _old(path: Path) -> Path:
+    path = Path(os.path.abspath(path))
     return path.with_name(f".{path.name}.replaced")  # hidden, and not NAME.old, which people use for their own backups
 
 

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import math
 import os
+import shlex
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from anadil.audio import AudioInfo, in_threads, probe
-from anadil.errors import AnadilError, Problem, summarize
+import numpy as np
+
+from anadil import audio
+from anadil.audio import AudioInfo, Channel, in_threads, parse_channel, probe, require_channel
+from anadil.errors import AnadilError, Problem, shortened, summarize
 from anadil.files import whole_file
+from anadil.settings import why_unreadable
 
 PSEUDO_LABEL, CONFIDENCE, PSEUDO_LABEL_MODEL = "pseudo_label", "confidence", "pseudo_label_model"
 """Keys of `extra` in a line whose text a model wrote: true, the model's confidence, and its name."""
@@ -21,8 +27,37 @@ PSEUDO_LABEL, CONFIDENCE, PSEUDO_LABEL_MODEL = "pseudo_label", "confidence", "ps
 MIN_DURATION_S, MAX_DURATION_S = 0.1, 20.0
 """Default limits of the utterances that training uses."""
 
+MAX_LINE_BYTES = 2**24
+"""An utterance with word times has some kilobytes."""
+
 DURATION_TOLERANCE_S = 0.05
 """Manifests round, and MP3 headers are off by up to a frame (18 ms over 100 Common Voice clips)."""
+
+
+_KEYS = ("audio_filepath", "duration", "text", "offset", "speaker", "language")
+_EXAMPLE = '{"audio_filepath": "clips/1.wav", "duration": 3.2, "text": "..."}'
+_HEAD_BYTES = 1 << 20  # so much of a file is looked at to tell what it is
+
+_BYTE_ORDER_MARKS = (  # UTF-32 first: its little-endian mark begins with that of UTF-16
+    (codecs.BOM_UTF32_LE, "UTF-32"),
+    (codecs.BOM_UTF32_BE, "UTF-32"),
+    (codecs.BOM_UTF16_LE, "UTF-16"),
+    (codecs.BOM_UTF16_BE, "UTF-16"),
+)
+_SIGNATURES = (
+    (b"\x1f\x8b", "a gzip file", "unpack it"),
+    (
+        b"PK\x03\x04",
+        "a ZIP file (spreadsheets are such files too)",
+        "unpack it, or anadil import table for a spreadsheet",
+    ),
+    (b"PAR1", "a Parquet file", "anadil import huggingface"),
+    (b"RIFF", "an audio file", "write a manifest that names it, or anadil transcribe"),
+    (b"fLaC", "an audio file", "write a manifest that names it, or anadil transcribe"),
+    (b"OggS", "an audio file", "write a manifest that names it, or anadil transcribe"),
+    (b"ID3", "an audio file", "write a manifest that names it, or anadil transcribe"),
+)
+"""First bytes of files of other kinds, what they are, and what to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +67,7 @@ class Utterance:
     `audio_filepath` is absolute or relative to the working directory; in a manifest file it is relative to the manifest.
     A `duration` of None means to the end of the recording; `measured` fills it in. `extra` has every key of the manifest
     that Anadil does not know. `source` is the line that the utterance is from ("train.jsonl:118"), for messages; it is
-    not written.
+    not written. `read_audio` decodes an utterance.
     """
 
     audio_filepath: str
@@ -43,6 +78,7 @@ class Utterance:
     language: str | None = None
     extra: dict[str, Any] = field(default_factory=dict)
     source: str = field(default="", compare=False, repr=False)
+    channel: Channel = "mix"  # the number of one, from 1, or all of them
 
     @property
     def is_pseudo_label(self) -> bool:
@@ -59,9 +95,10 @@ def read_manifest(path: str | Path) -> list[Utterance]:
     utterances = list(iter_manifest(path, problems.append))
     if problems:
         n_lines = len(utterances) + len(problems)
-        raise AnadilError(
-            summarize(problems, "lines", n_lines, "correct these lines, or remove them from the manifest")
-        )
+        step = "correct these lines, or remove them from the manifest"
+        if any(problem.what.startswith("not UTF-8") for problem in problems):
+            step = f"save the file as UTF-8, or convert it from its real encoding: {_iconv('WINDOWS-1252', str(path))}"
+        raise AnadilError(summarize(problems, "lines", n_lines, step))
     if not utterances:
         raise AnadilError(f"{path}: the manifest is empty\n  next: check what wrote it")
     return utterances
@@ -70,22 +107,29 @@ def read_manifest(path: str | Path) -> list[Utterance]:
 def iter_manifest(path: str | Path, reject: Callable[[Problem], None]) -> Iterator[Utterance]:
     """Yield the utterances of a manifest line by line; call `reject` for a line that is not an utterance.
 
-    Raises AnadilError if the file is missing.
+    Raises AnadilError if the file is missing, or no JSONL in UTF-8: another encoding, a JSON array, a table.
     """
     path = Path(path)
     if not path.is_file():
-        state = "a folder" if path.is_dir() else "not there"
         raise AnadilError(
-            f"manifest not found: {path} is {state}\n"
-            "  a manifest is a JSONL file with one utterance per line: "
-            '{"audio_filepath": "clips/1.wav", "duration": 3.2, "text": "..."}\n'
+            f"manifest not found: {path} is {_instead_of_a_file(path)}\n"
+            f"  a manifest is a JSONL file with one utterance per line: {_EXAMPLE}\n"
             "  next: check the path"
         )
     name, folder = str(path), str(path.parent)
     with open(path, "rb") as file:
-        for number, line in enumerate(file, start=1):
+        _refuse_other_files(file.read(_HEAD_BYTES), name)
+        file.seek(0)
+        number = 0
+        while line := file.readline(MAX_LINE_BYTES + 1):
+            number += 1
+            if len(line) > MAX_LINE_BYTES:
+                raise AnadilError(
+                    f"{name}:{number}: the line is longer than {MAX_LINE_BYTES:,} bytes, which no utterance needs\n"
+                    "  next: check that the file is a manifest (JSONL, one utterance per line)"
+                )
             if number == 1:
-                line = line.removeprefix(b"\xef\xbb\xbf")  # noqa: PLW2901 - the byte-order mark of Windows editors
+                line = line.removeprefix(b"\xef\xbb\xbf")
             if line.isspace() or not line:
                 continue
             where = f"{name}:{number}"
@@ -95,6 +139,83 @@ def iter_manifest(path: str | Path, reject: Callable[[Problem], None]) -> Iterat
                 reject(Problem(where, str(error)))
             else:
                 yield utterance
+
+
+def _instead_of_a_file(path: Path) -> str:
+    if not path.is_dir():
+        return "not there"
+    found = sorted(one.name for one in path.iterdir() if one.suffix == ".jsonl" and one.is_file())
+    if not found:
+        return "a folder" + (" without .jsonl files" if any(path.iterdir()) else " and empty")
+    return f"a folder; it holds {', '.join(found[:10])}{', ...' * (len(found) > 10)}"
+
+
+def _refuse_other_files(head: bytes, name: str) -> None:
+    """Raise AnadilError if the first bytes of a file show that it is no JSONL in UTF-8, with what it is."""
+    for mark, encoding in _BYTE_ORDER_MARKS:
+        if head.startswith(mark):
+            raise AnadilError(
+                f"{name}: this is {encoding} (it has its byte-order mark); a manifest is UTF-8\n"
+                f"  next: save it as UTF-8, or convert it: {_iconv(encoding, name)}"
+            )
+    for signature, what, step in _SIGNATURES:
+        if head.startswith(signature):
+            raise AnadilError(f"{name}: this is {what}; a manifest is JSONL\n  next: {step}")
+    begin = head[:4096]
+    if begin.count(0) > len(begin) / 50:  # a single one is damage to its line
+        what, step = "not a text file", "check the path"
+        encoding = next((one for one in ("UTF-32-LE", "UTF-32-BE", "UTF-16-LE", "UTF-16-BE") if _is(begin, one)), "")
+        if encoding:
+            what = f"{encoding[:6]} without a byte-order mark"
+            step = f"save it as UTF-8, or convert it: {_iconv(encoding[:6] + encoding[-2:], name)}"
+        raise AnadilError(f"{name}: contains zero bytes: this is {what}; a manifest is UTF-8\n  next: {step}")
+    refuse_other_layouts(head.decode("utf-8-sig", "replace"), name)
+
+
+def _is(begin: bytes, encoding: str) -> bool:
+    """Whether bytes are JSON or a table in an encoding without zero bytes of its own: a third of it is ASCII, as keys are."""
+    text = begin[: len(begin) // 4 * 4].decode(encoding, "replace")
+    return sum(32 <= ord(character) < 127 for character in text) > len(text) / 3
+
+
+def refuse_other_layouts(head: str, name: str) -> None:
+    """Raise AnadilError if the beginning of a text file shows that it is no JSONL, with what it is and how to convert it.
+
+    Found are a JSON array, objects that go over several lines, tables, and line ends of old Macintoshes.
+    """
+    text, file = head.lstrip(), shlex.quote(name)
+    if "\r" in text.strip() and "\n" not in text:
+        raise AnadilError(
+            f"{name}: its lines end with a carriage return alone; those of a manifest end with a line feed\n"
+            f"  next: tr '\\r' '\\n' < {file} > NEW.jsonl"
+        )
+    first, _, rest = text.partition("\n")
+    second = next((line for line in rest.split("\n") if line.strip()), "").lstrip()
+    if not first or (second.startswith("{") and text[0] != "["):
+        return  # empty, or one bad line before good ones
+    try:
+        value, end = json.JSONDecoder().raw_decode(text)
+    except (ValueError, RecursionError):
+        value, end = None, 0
+    whole = end and ("\n" in text[:end] or not second)  # the first JSON value is not one line among others
+    cut_off = value is None and text[1:].lstrip().startswith("{")
+    if text[0] == "[" and (whole or cut_off):
+        layout, step = "a JSON array", f"jq -c '.[]' {file} > NEW.jsonl"
+    elif text[0] == "{" and second and (whole or (first.strip() == "{" and second[0] in '"}')):
+        layout, step = "JSON whose objects go over several lines", f"jq -c . {file} > NEW.jsonl"
+    elif text[0] in "[{":
+        return
+    elif any(mark in first for mark in "\t,;"):
+        layout, step = "a table", f"anadil import table {file} --out DIR"
+    else:
+        layout, step = f"something else: its first line is {first.strip()[:40]!r}", "check the path"
+    raise AnadilError(
+        f"{name}: this is {layout}; a manifest is JSONL, one JSON object per line: {_EXAMPLE}\n  next: {step}"
+    )
+
+
+def _iconv(encoding: str, name: str) -> str:
+    return f"iconv -f {encoding} -t UTF-8 {shlex.quote(name)} > NEW.jsonl"
 
 
 def read_manifests(paths: Sequence[str | Path]) -> list[Utterance]:
@@ -126,14 +247,24 @@ def probe_all(
     return dict(zip(paths, infos, strict=True))
 
 
+def read_audio(utterance: Utterance, sample_rate: int) -> np.ndarray:
+    """Decode the stretch and the channel of an utterance: float32 (samples,). Everything that reads one calls this.
+
+    Raises AnadilError if the file is missing or no audio, or has no such channel.
+    """
+    return audio.read(utterance.audio_filepath, sample_rate, utterance.offset, utterance.duration, utterance.channel)
+
+
 def measured(utterance: Utterance, info: AudioInfo | AnadilError) -> Utterance:
     """The utterance with its true duration: that of the manifest, but at most to the end of the recording (`info`).
 
-    Raises AnadilError if `info` is an error, if the recording or the utterance is empty, or if the offset is outside.
+    Raises AnadilError if `info` is an error, if the recording or the utterance is empty, if the offset is outside, or if
+    the recording does not have the channel.
     """
     if isinstance(info, AnadilError):
         raise info
     path, offset = utterance.audio_filepath, utterance.offset
+    require_channel(path, info.channels, utterance.channel)
     if info.duration <= 0:
         raise AnadilError(f"audio has no samples: {path}")
     if not 0 <= offset < info.duration:
@@ -164,47 +295,86 @@ def duration_error_s(utterance: Utterance, info: AudioInfo) -> float:
 def write_manifest(path: str | Path, utterances: Iterable[Utterance]) -> None:
     """Write a manifest, whole or not at all. Paths of audio inside its folder become relative to it."""
     path = Path(path)
-    with whole_file(path) as beside, open(beside, "w", encoding="utf-8", newline="\n") as file:
+    with whole_file(path) as beside:
+        write_manifest_to(beside, path.parent, utterances)
+
+
+def write_manifest_to(path: Path, folder: Path, utterances: Iterable[Utterance]) -> None:
+    """Write a manifest to `path`, in place, which the caller will rename into `folder`."""
+    with open(path, "w", encoding="utf-8", newline="\n") as file:
         for utterance in utterances:
-            file.write(json.dumps(_record(utterance, path.parent), ensure_ascii=False) + "\n")
+            file.write(json.dumps(_record(utterance, folder), ensure_ascii=False) + "\n")
 
 
 def parse_line(raw: bytes, folder: str, where: str) -> Utterance:
     """Parse one line of a manifest in `folder`. Raises ValueError with the reason if it is not an utterance."""
     try:
-        record = json.loads(raw.decode("utf-8"))
+        record = json.loads(raw.decode("utf-8"), object_pairs_hook=_without_repeats)
     except UnicodeDecodeError as error:
         raise ValueError(f"not UTF-8 at byte {error.start}") from None
     except json.JSONDecodeError as error:
+        if b"\0" in raw:
+            raise ValueError(f"contains a zero byte at byte {raw.index(0)}") from None
+        if error.msg == "Extra data":
+            raise ValueError(f"more than one JSON object on the line, at column {error.colno}") from None
         raise ValueError(f"not valid JSON: {error.msg} at column {error.colno}") from None
-    except RecursionError:
-        raise ValueError("not valid JSON: nested too deeply") from None
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"not valid JSON: {why_unreadable(error)}") from None
     if not isinstance(record, dict):
         raise ValueError(f"expected a JSON object {{...}}, found {type(record).__name__}")
     if b"\\ud" in raw or b"\\uD" in raw:  # only JSON's escapes can write half a surrogate pair
         _require_utf8(record)
-    audio = record.pop("audio_filepath", None)
-    if not isinstance(audio, str) or not audio:
-        raise ValueError('no "audio_filepath"')
+    if b"NaN" in raw or b"Infinity" in raw:
+        _require_json({key: value for key, value in record.items() if key not in _KEYS})
+    path = record.pop("audio_filepath", None)
+    if not isinstance(path, str) or not path:
+        listed = ", ".join(map(json.dumps, list(record)[:10]))
+        raise ValueError('no "audio_filepath"' + f"; the other keys are {listed}" * bool(listed))
     speaker, language = _string(record, "speaker"), _string(record, "language")
     return Utterance(
-        audio_filepath=os.path.join(folder, os.path.expanduser(audio) if audio[0] == "~" else audio),
+        audio_filepath=os.path.join(folder, os.path.expanduser(path) if path[0] == "~" else path),
         duration=_seconds(record, "duration"),
         text=_string(record, "text") or "",
         offset=_seconds(record, "offset") or 0.0,
         speaker=sys.intern(speaker) if speaker else speaker,  # one string in memory for all utterances of a speaker
         language=sys.intern(language) if language else language,
+        channel=_channel(record),
         extra=record,
         source=where,
     )
+
+
+def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The object of JSON's pairs of key and value. Raises ValueError if a key is repeated: which value is meant?"""
+    record = dict(pairs)
+    if len(record) < len(pairs):
+        keys = [key for key, _ in pairs]
+        repeated = next(key for key in record if keys.count(key) > 1)
+        raise ValueError(
+            f"the key {json.dumps(repeated, ensure_ascii=False)} is there {keys.count(repeated)} times; keep one"
+        )
+    return record
+
+
+def _require_json(record: dict[str, Any]) -> None:
+    """Raise ValueError for NaN and Infinity, which Python reads and writes but JSON does not have."""
+    for key, value in record.items():
+        try:
+            json.dumps(value, allow_nan=False)
+        except ValueError:
+            raise ValueError(f"{json.dumps(key)} holds NaN or Infinity, which is no JSON; write null") from None
 
 
 def _seconds(record: dict[str, Any], key: str) -> float | None:
     value = record.pop(key, None)
     if value is None:
         return None
+    if isinstance(value, str):
+        raise ValueError(
+            f'"{key}" must be a number of seconds, found {json.dumps(value)}: a number has no quotes, as in "{key}": 1.5'
+        )
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
-        raise ValueError(f'"{key}" must be a number of seconds, found {json.dumps(value)}')
+        raise ValueError(f'"{key}" must be a number of seconds, found {shortened(json.dumps(value))}')
     try:
         return float(value)
     except OverflowError:
@@ -214,8 +384,21 @@ def _seconds(record: dict[str, Any], key: str) -> float | None:
 def _string(record: dict[str, Any], key: str) -> str | None:
     value = record.pop(key, None)
     if value is not None and not isinstance(value, str):
-        raise ValueError(f'"{key}" must be a string, found {json.dumps(value)}')
+        raise ValueError(f'"{key}" must be a string, found {shortened(json.dumps(value))}')
     return value
+
+
+def _channel(record: dict[str, Any]) -> Channel:
+    value = record.pop("channel", None)
+    if value is None:
+        return "mix"
+    try:
+        return parse_channel(value)
+    except ValueError:
+        raise ValueError(
+            f'"channel" must be a number from 1, "left", "right" or "mix", found {json.dumps(value)}; '
+            "rename the key if it means something else"
+        ) from None
 
 
 def _require_utf8(record: dict[str, Any]) -> None:
@@ -230,14 +413,15 @@ def _require_utf8(record: dict[str, Any]) -> None:
 
 
 def _record(utterance: Utterance, folder: Path) -> dict[str, Any]:
-    audio = os.path.abspath(utterance.audio_filepath)
-    relative = os.path.relpath(audio, os.path.abspath(folder))
+    path = os.path.abspath(utterance.audio_filepath)
+    relative = os.path.relpath(path, os.path.abspath(folder))
     record: dict[str, Any] = {
-        "audio_filepath": audio if relative.startswith("..") else Path(relative).as_posix(),
+        "audio_filepath": path if relative.startswith("..") else Path(relative).as_posix(),
         "duration": utterance.duration,
         "text": utterance.text,
         "offset": utterance.offset or None,
         "speaker": utterance.speaker,
         "language": utterance.language,
+        "channel": None if utterance.channel == "mix" else utterance.channel,
     }
     return {key: value for key, value in record.items() if value is not None} | utterance.extra

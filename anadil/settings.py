@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import difflib
 import json
+import math
 import re
+import sys
 import typing
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from anadil.errors import AnadilError
+from anadil.errors import AnadilError, shortened
 
 SECTION = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
 """For every section of a config: no unknown keys, never edited after load."""
@@ -21,11 +23,34 @@ SECTION = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
 Paths = Annotated[list[str], BeforeValidator(lambda value: [value] if isinstance(value, str) else value)]
 """Files, relative to the working directory; one alone needs no brackets."""
 
+
+def _no_boolean(value: object) -> object:
+    """Refuse true and false where a number belongs: Python takes them for 1 and 0."""
+    if isinstance(value, bool):
+        raise ValueError("a number is expected")
+    return value
+
+
+Whole = Annotated[int, BeforeValidator(_no_boolean)]
+"""A whole number in a setting. Each field gives it a lowest and a highest value (tests/test_settings.py)."""
+
+Real = Annotated[float, BeforeValidator(_no_boolean), Field(allow_inf_nan=False)]
+"""A finite number in a setting. Each field gives it a lowest and a highest value."""
+
+MAX_SEED = 2**32 - 1
+"""NumPy's largest seed."""
+
+Seed = Annotated[Whole, Field(ge=0, le=MAX_SEED)]
+"""Of random numbers."""
+
 Section = TypeVar("Section", bound=BaseModel)
 
 
-YAML_BYTES, YAML_VALUES = 8 * 2**20, 500_000
-"""The largest configs hold a vocabulary of some ten thousand labels, three times."""
+YAML_BYTES, YAML_VALUES = 2**21, 500_000
+"""The largest configs hold a vocabulary of some ten thousand labels, three times. PyYAML takes 15 s for a megabyte."""
+
+JSON_BYTES = 64 * 2**20
+"""The largest vocabularies, of MMS in 1,162 languages, have 2.5 MB."""
 
 
 class _Loader(yaml.SafeLoader):
@@ -33,7 +58,7 @@ class _Loader(yaml.SafeLoader):
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[str] = set()
-        for key, _ in node.value:
+        for key, _ in node.value if isinstance(node, yaml.MappingNode) else ():
             if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
                 if key.value in seen:
                     raise yaml.constructor.ConstructorError(
@@ -77,23 +102,34 @@ def read_yaml(path: Path) -> dict[str, Any]:
     """Read a YAML file that holds a mapping. Raises AnadilError if it is missing or malformed."""
     if not path.is_file():
         raise AnadilError(f"config not found: {path}\n  next: check the path; configs to start from are in configs/")
-    return parse_yaml(path.read_bytes(), str(path))
+    with open(path, "rb") as file:  # no more than is allowed, however large the file is
+        return parse_yaml(file.read(YAML_BYTES + 1), str(path), path.stat().st_size)
 
 
-def parse_yaml(content: bytes, where: str) -> dict[str, Any]:
-    """Read YAML that holds a mapping. Raises AnadilError if it is malformed, or larger than any config."""
+def parse_yaml(content: bytes, where: str, n_bytes: int | None = None) -> dict[str, Any]:
+    """Read YAML that holds a mapping. Raises AnadilError if it is malformed, or larger than any config.
+
+    `n_bytes`: the size of the file, if `content` is only its start.
+    """
     if len(content) > YAML_BYTES:
-        raise AnadilError(f"{where}: {len(content):,} bytes of YAML, allowed are {YAML_BYTES:,}")
+        raise AnadilError(
+            f"{where}: {n_bytes or len(content):,} bytes of YAML, allowed are {YAML_BYTES:,}\n  next: check the path"
+        )
     try:
-        loader = _Loader(content.decode("utf-8-sig"))
-        root = loader.get_single_node()
-        _refuse_explosion(root, where)
-        data = None if root is None else loader.construct_document(root)
+        data = _load(content.decode("utf-8-sig"), where)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise AnadilError(f"{where}: not valid YAML: {error}\n  next: mend the file") from error
+        raise AnadilError(f"{where}: not valid YAML: {why_unreadable(error)}\n  next: mend the file") from error
     if not isinstance(data, dict):
         raise AnadilError(f"{where}: expected `key: value` lines, found {type(data).__name__}")
     return data
+
+
+def _load(text: str, where: str) -> Any:
+    """The data of one YAML document. Raises AnadilError if it explodes, YAMLError, ValueError or RecursionError."""
+    loader = _Loader(text)
+    root = loader.get_single_node()
+    _refuse_explosion(root, where)
+    return None if root is None else loader.construct_document(root)
 
 
 def _refuse_explosion(root: yaml.Node | None, where: str) -> None:
@@ -124,11 +160,15 @@ def override(data: dict[str, Any], assignments: Sequence[str]) -> dict[str, Any]
     for assignment in assignments:
         key, equals, value = assignment.partition("=")
         if not equals or not key:
-            raise AnadilError(f"expected KEY=VALUE, found {assignment!r}\n  for example: training.epochs=20")
+            raise AnadilError(
+                f"expected KEY=VALUE, found {shortened(repr(assignment))}\n  for example: training.epochs=20"
+            )
         try:
-            parsed = yaml.load(value, Loader=_Loader)
+            parsed = _load(value, key)
         except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: a date such as 2026-13-01
-            raise AnadilError(f"{assignment!r}: the value is not valid YAML: {error}") from error
+            raise AnadilError(
+                f"{shortened(repr(assignment))}: the value is not valid YAML: {why_unreadable(error)}"
+            ) from error
         *sections, last = key.split(".")
         inner = result
         for section in sections:
@@ -152,11 +192,29 @@ def parse_json(kind: type[Section], path: Path) -> Section:
     """Read and validate a JSON file as a `kind`. Raises AnadilError if it is missing, malformed or does not fit."""
     if not path.is_file():
         raise AnadilError(f"file not found: {path}\n  next: check the path")
+    return parse(kind, read_json(path), str(path))
+
+
+def read_json(path: Path, max_bytes: int = JSON_BYTES) -> Any:
+    """The data in a JSON file. Raises AnadilError if it cannot be read, is larger than `max_bytes`, or is not JSON."""
     try:
-        data = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise AnadilError(f"{path}: not valid JSON: {error}\n  next: copy or make the file again") from error
-    return parse(kind, data, str(path))
+        n_bytes = path.stat().st_size
+        if n_bytes > max_bytes:
+            raise AnadilError(f"{path}: {n_bytes:,} bytes of JSON, allowed are {max_bytes:,}\n  next: check the path")
+        return json.loads(path.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise AnadilError(
+            f"{path}: not valid JSON: {why_unreadable(error)}\n  next: copy or make the file again"
+        ) from error
+
+
+def why_unreadable(error: Exception) -> str:
+    """What is wrong with JSON or YAML, from the exception of its reader."""
+    if isinstance(error, RecursionError):
+        return "nested too deeply"
+    if "integer string conversion" in str(error):
+        return f"a number of more than {sys.get_int_max_str_digits():,} digits"
+    return shortened(str(error), 500)
 
 
 def dump(settings: BaseModel) -> str:
@@ -186,12 +244,19 @@ def _explain(kind: type[BaseModel], location: tuple[int | str, ...], mistake: An
         return f"unknown key {key!r}; {hint}"
     if mistake["type"] == "missing":
         return f"{key!r} is required"
-    message = mistake["msg"].removeprefix("Value error, ")
-    return f"{key}: {message}" + (f" (found {mistake['input']!r})" if _short(mistake["input"]) else "")
+    message = shortened(mistake["msg"].removeprefix("Value error, "), 500)
+    return f"{key}: {message}" + (f" (found {found_value(mistake['input'])})" if _is_plain(mistake["input"]) else "")
 
 
-def _short(value: object) -> bool:
+def _is_plain(value: object) -> bool:
     return isinstance(value, str | int | float) or value is None
+
+
+def found_value(value: object) -> str:
+    """A plain value as a message shows it. Python refuses to write out an int of more than 4,300 digits."""
+    if isinstance(value, int) and abs(value) >= 10**30:
+        return f"a number of about {round(value.bit_length() * math.log10(2)):,} digits"
+    return shortened(repr(value))
 
 
 def _types(annotation: Any) -> Iterator[type]:

@@ -29,7 +29,7 @@ validation set. Made by `python benchmarks/languages.py`; a test compares.
 *Removed*: characters that the rules drop, with their number. *Became another*: equivalent code points and mapped
 letters, small letters not counted. *Unknown*: characters that are left and not in the language's alphabet; a model
 would have to learn them, or `text.map`, `text.drop` or the speaker of the language decides what they are. *Numbers*: by
-CLDR's rules, or reported as characters without a label.
+CLDR's rules, by CLDR's with corrections, by rules of the file, or reported as characters without a label.
 
 | code | language | sentences | numbers | removed | became another | unknown |
 |---|---|---|---|---|---|---|
@@ -44,8 +44,15 @@ nothing is:
 - German `3.` is *dritte*: "am 3. Mai" becomes "am dritte mai", not "am dritten mai". Only in a whole date is the ending known (am
   03.10.1990: am dritten oktober).
 - Finnish, Estonian, Czech and Polish `3.` before a small letter, and Finnish `5:ssä`, are left as digits and reported.
-- Cardinals of languages with gender or case (Czech, Polish, Russian, Ukrainian, Greek, Hindi, Arabic, Lithuanian) are in
+- Cardinals of other languages with gender or case (Czech, Polish, Russian, Ukrainian, Greek, Hindi, Arabic, Lithuanian) are in
   the form that counts without a noun; before a unit or a currency in that of the noun where CLDR has it.
+- Breton, Chuvash, Basque, Luganda, Mongolian and Kinyarwanda have rules of their own, with sources in their files: the forms that
+  count without a noun (Breton daou and not div; Chuvash иккӗ and not икӗ; Luganda bbiri, Kinyarwanda kabiri, of no class).
+  Before a word, a unit, a currency or a percent sign Chuvash and Mongolian take the attributive form, also where that word is no
+  noun, and where a year is an ordinal in Chuvash (2024 ҫулта). A noun that Breton puts inside a
+  number (pemp den warn-ugent) follows it here. 120,000 and 100,020 are said alike in Kinyarwanda, 260,000 and 200,006 in Luganda.
+- Decimals are reported in Chuvash and Luganda, and negative numbers in these two, Breton and Kinyarwanda: we know no word for
+  the mark.
 - Where the column *numbers* says "reported", digits stay, `anadil normalize` and `anadil train` refuse the text and say how
   to add rules (`anadil/text/languages/README.md`); they are never said in another language's words.
 
@@ -82,7 +89,7 @@ def page(shared: Path) -> str:
     for code in sorted(real):
         rules = text_rules(code, TextSettings())
         result = changes(rules, real.get(code, []))
-        numbers = "CLDR" if _spells(code) else "reported"
+        numbers = _numbers(code)
         mapped = Counter({f"{a} → {b}": n for (a, b), n in result.mapped.items()})
         cells = [code, language_file(code).name, str(result.n_texts), numbers, _counted(result.removed)]
         lines.append(" | ".join(["", *cells, _counted(mapped), _unknown(result), ""]).strip())
@@ -112,9 +119,14 @@ def _unquoted(sentence: str) -> str:
     return sentence
 
 
-def _spells(code: str) -> bool:
-    rules = text_rules(code, TextSettings())
-    return not any(character.isdecimal() for character in rules.normalize("7"))
+def _numbers(code: str) -> str:
+    """Whose rules spell numbers out."""
+    settings = language_file(code).numbers
+    if settings.rules:
+        return "own"
+    if any(character.isdecimal() for character in text_rules(code, TextSettings()).normalize("7")):
+        return "reported"
+    return "CLDR, corrected" if settings.rulesets else "CLDR"
 
 
 def _counted(counts: Counter[str]) -> str:

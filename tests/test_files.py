@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -96,6 +97,7 @@ def test_a_file_too_large_for_the_system_leaves_the_old_version(tmp_path: Path, 
     script = f"""
 import resource, sys
 from pathlib import Path
+from typing import Any
 from anadil.errors import AnadilError
 from anadil.files import {"whole_file as whole" if write is write_file else "whole_folder as whole"}
 resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
@@ -176,3 +178,20 @@ def test_existing_files_are_not_overwritten_without_force(tmp_path: Path) -> Non
         refuse_overwrite(tmp_path / name, force=True)
         with pytest.raises(AnadilError, match=f"{name} exists already\n.*--force"):
             refuse_overwrite(tmp_path / name, force=False)
+
+
+@pytest.mark.parametrize("writes", [whole_file, whole_folder])
+def test_an_interruption_leaves_no_folder_that_was_made_for_the_file(tmp_path: Path, writes: Any) -> None:
+    (tmp_path / "there").mkdir()
+    with pytest.raises(KeyboardInterrupt), writes(tmp_path / "there/a/b/out"):
+        raise KeyboardInterrupt
+    assert [path.name for path in tmp_path.rglob("*")] == ["there"]
+
+
+def test_the_working_directory_has_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "model").mkdir()
+    monkeypatch.chdir(tmp_path / "model")
+    recover_folder(Path())  # `anadil transcribe . recording.wav`
+    (tmp_path / ".model.replaced").mkdir()
+    recover_folder(Path())
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model"]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gzip
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -101,7 +102,15 @@ def test_absent_keys_have_their_defaults(tmp_path: Path) -> None:
         (b'{"text": "x"}', 'no "audio_filepath"'),
         (b'{"audio_filepath": 3}', 'no "audio_filepath"'),
         (b'{"audio_filepath": ""}', 'no "audio_filepath"'),
-        (b'{"audio_filepath": "a.wav", "duration": "3"}', '"duration" must be a number of seconds, found "3"'),
+        (b'{"audio_filepath": "a.wav", "duration": "3"}', '"duration" must be a number of seconds, found "3": a number has no'),
+        (b'{"audio_filepath": "a.wav", "duration": "1,5"}', '"duration" must be a number of seconds, found "1,5": a number'),
+        (b'{"path": "a.wav", "sentence": "x"}', 'no "audio_filepath"; the other keys are "path", "sentence"'),
+        (b'{"audio_filepath": "a.wav", "text": "a", "text": "b"}', 'the key "text" is there 2 times; keep one'),
+        (b'{"audio_filepath": "a.wav", "x": {"y": 1, "y": 1, "y": 2}}', 'the key "y" is there 3 times'),
+        (b'{"audio_filepath": "a.wav", "score": NaN}', '"score" holds NaN or Infinity, which is no JSON; write null'),
+        (b'{"audio_filepath": "a.wav", "scores": [1, -Infinity]}', '"scores" holds NaN or Infinity'),
+        (b'{"audio_filepath": "a.wav"} {"audio_filepath": "b.wav"}', "more than one JSON object on the line, at column 29"),
+        (b'{"audio_filepath": "a\0.wav"}', "contains a zero byte at byte 21"),
         (b'{"audio_filepath": "a.wav", "duration": NaN}', "found NaN"),
         (b'{"audio_filepath": "a.wav", "duration": -1}', "found -1"),
         (b'{"audio_filepath": "a.wav", "duration": true}', "found true"),
@@ -128,6 +137,74 @@ def test_all_broken_lines_are_collected(tmp_path: Path) -> None:
     with pytest.raises(AnadilError, match="2 of 4 lines") as caught:
         read_manifest(path)
     assert f"{path}:1:" in str(caught.value) and f"{path}:4:" in str(caught.value)
+
+
+RECORDS = [{"audio_filepath": "a.wav", "text": "bir"}, {"audio_filepath": "b.wav", "text": "iki"}]
+LINES = "".join(json.dumps(record) + "\n" for record in RECORDS)
+
+
+@pytest.mark.parametrize(
+    ("content", "what", "step"),
+    [
+        (LINES.encode("utf-16"), "this is UTF-16 (it has its byte-order mark); a manifest is UTF-8", "iconv -f UTF-16 -t UTF-8"),
+        ("\ufeff".encode("utf-16-be") + LINES.encode("utf-16-be"), "this is UTF-16 (it has its byte", "iconv -f UTF-16 "),
+        (LINES.encode("utf-32"), "this is UTF-32 (it has its byte-order mark)", "iconv -f UTF-32 -t UTF-8"),
+        (LINES.encode("utf-16-le"), "contains zero bytes: this is UTF-16 without a byte-order mark", "iconv -f UTF-16LE "),
+        ('{"audio_filepath": "a", "text": "бир эки үч төрт беш алты"}\n'.encode("utf-16-be"),
+         "contains zero bytes: this is UTF-16 without a byte-order mark", "iconv -f UTF-16BE "),
+        (LINES.encode("utf-32-be"), "contains zero bytes: this is UTF-32 without a byte-order mark", "iconv -f UTF-32BE "),
+        (LINES.replace("\n", "\r").encode(), "its lines end with a carriage return alone", "tr '\\r' '\\n' < "),
+        (LINES.encode("utf-16-be"), "contains zero bytes: this is UTF-16 without a byte-order mark", "iconv -f UTF-16BE "),
+        (bytes(range(1, 50)) + bytes(9), "contains zero bytes: this is not a text file", "check the path"),
+        (gzip.compress(LINES.encode()), "this is a gzip file", "unpack it"),
+        (b"RIFF\x24\0\0\0WAVEfmt ", "this is an audio file", "anadil transcribe"),
+        (json.dumps(RECORDS).encode(), "this is a JSON array; a manifest is JSONL, one JSON object per line", "jq -c '.[]'"),
+        (json.dumps(RECORDS, indent=2).encode(), "this is a JSON array", "jq -c '.[]'"),
+        (("[\n" + LINES.replace("}\n", "},\n") + "]").encode(), "this is a JSON array", "jq -c '.[]'"),  # no JSON, but an array
+        (json.dumps(RECORDS * 40_000).encode(), "this is a JSON array", "jq -c '.[]'"),  # more than is looked at
+        (b"[]", "this is a JSON array", "jq"),
+        (json.dumps(RECORDS[0], indent=2).encode(), "this is JSON whose objects go over several lines", "jq -c ."),
+        (b'{"utterances":\n[' + json.dumps(RECORDS[0]).encode() + b"]}", "this is JSON whose objects go over", "jq -c ."),
+        (b"path,sentence\na.wav,bir\n", "this is a table", "anadil import table"),
+        (b"path\tsentence\na.wav\tbir\n", "this is a table", "anadil import table"),
+        (b"name: tr\nlanguage: tr\n", "this is something else: its first line is 'name: tr'", "check the path"),
+    ],
+)  # fmt: skip
+def test_a_file_that_is_no_manifest_is_named_as_what_it_is(
+    tmp_path: Path, content: bytes, what: str, step: str
+) -> None:
+    path = tmp_path / "m.jsonl"
+    path.write_bytes(content)
+    with pytest.raises(AnadilError) as caught:
+        read_manifest(path)
+    message = str(caught.value)
+    assert message.startswith(f"{path}: {what}") and step in message.split("\n  next: ")[1]
+
+
+@pytest.mark.parametrize("first", [b"x", b"[]", b"[1, 2]", b'[{"a": 1}]', b"{", b"a,b", b'{"audio_filepath": "a'])
+def test_one_bad_line_before_good_ones_is_a_bad_line(tmp_path: Path, first: bytes) -> None:
+    path = manifest_of(tmp_path, first, GOOD, GOOD)
+    with pytest.raises(AnadilError, match="1 of 3 lines cannot be used"):
+        read_manifest(path)
+
+
+def test_texts_in_another_encoding_are_said_to_be_so(tmp_path: Path) -> None:
+    path = manifest_of(tmp_path, GOOD, '{"audio_filepath": "a.wav", "text": "çağ"}'.encode("cp1254"))
+    with pytest.raises(
+        AnadilError, match=r"(?s):2: not UTF-8 at byte 37.*next: save .*: iconv -f WINDOWS-1252 -t UTF-8"
+    ):
+        read_manifest(path)
+
+
+def test_a_folder_is_answered_with_the_manifests_in_it(tmp_path: Path) -> None:
+    with pytest.raises(AnadilError, match="is a folder and empty\n"):
+        read_manifest(tmp_path)
+    (tmp_path / "a.txt").touch()
+    with pytest.raises(AnadilError, match="is a folder without .jsonl files\n"):
+        read_manifest(tmp_path)
+    (tmp_path / "train.jsonl").touch()
+    with pytest.raises(AnadilError, match="is a folder; it holds train.jsonl\n"):
+        read_manifest(tmp_path)
 
 
 @pytest.mark.parametrize("content", [b"", b"\n \r\n", b"\xef\xbb\xbf"])

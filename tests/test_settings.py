@@ -1,13 +1,18 @@
 from __future__ import annotations
 
 import math
+import typing
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import BaseModel, ValidationError
 
 from anadil.errors import AnadilError
-from anadil.settings import dump, override, parse, read_yaml
+from anadil.export.layout import ExportedSettings
+from anadil.settings import YAML_BYTES, dump, override, parse, parse_json, read_yaml
+from anadil.text.language_rules import LanguageRules
 from anadil.training.config import Config, load_config
 
 LEAST: dict[str, Any] = {"language": "tr", "data": {"train": ["t.jsonl"]}}
@@ -177,3 +182,68 @@ def test_a_key_that_comes_twice_is_an_error(tmp_path: Path) -> None:
     path.write_text("training: {lr: 1}\nname: a\ntraining: {lr: 2}\n")
     with pytest.raises(AnadilError, match=r"'training' comes twice\n.*line 3"):
         read_yaml(path)
+
+
+def leaves(annotation: Any) -> Iterator[Any]:
+    """The types in an annotation: list[Annotated[int, ...]] | None holds list, int and None."""
+    arguments = () if typing.get_origin(annotation) is typing.Literal else typing.get_args(annotation)
+    yield annotation
+    for argument in arguments:
+        yield from leaves(argument)
+
+
+def numbers(kind: type[BaseModel], seen: set[type] | None = None) -> Iterator[tuple[type[BaseModel], str]]:
+    """Every field of `kind`, and of the sections in it, that holds a number."""
+    seen = set() if seen is None else seen
+    if kind in seen:
+        return
+    seen.add(kind)
+    for name, field in kind.model_fields.items():
+        types = list(leaves(field.annotation))
+        if int in types or float in types:
+            yield kind, field.alias or name
+        for one in types:
+            if isinstance(one, type) and issubclass(one, BaseModel):
+                yield from numbers(one, seen)
+
+
+NUMBERS = [*numbers(Config), *numbers(ExportedSettings), *numbers(LanguageRules)]
+
+
+@pytest.mark.parametrize(("kind", "name"), NUMBERS, ids=[f"{kind.__name__}.{name}" for kind, name in NUMBERS])
+def test_every_number_has_a_range(kind: type[BaseModel], name: str) -> None:
+    for value in (math.inf, -math.inf, math.nan, 10**30, -(10**30), 10**4000, 1e308, -1e308, True):
+        for written in (value, [value], [value, value]):
+            with pytest.raises(ValidationError) as caught:
+                kind.model_validate({name: written})
+            assert name in {error["loc"][0] for error in caught.value.errors()}, written
+
+
+def test_the_fields_that_are_numbers_are_found() -> None:
+    found = {f"{kind.__name__}.{name}" for kind, name in NUMBERS}
+    assert len(found) > 120
+    assert {"TrainingSettings.betas", "StemSettings.channels", "GainSettings.db", "NumberSettings.years"} <= found
+    assert {"ExportedSettings.sample_rate", "Wav2Vec2Settings.conv_dim", "ConformerSettings.att_context_size"} <= found
+
+
+def test_a_number_of_thousands_of_digits_is_named_and_not_repeated(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text('{"name": ' + "9" * 5000 + "}")
+    with pytest.raises(AnadilError, match=r"a\.json: not valid JSON: a number of more than 4,300 digits"):
+        parse_json(ExportedSettings, tmp_path / "a.json")
+    with pytest.raises(AnadilError, match=r"seed: .* \(found a number of about 4,000 digits\)"):
+        parse(Config, with_key("training.seed", 10**4000), "c.yaml")
+    with pytest.raises(AnadilError, match="a number of more than 4,300 digits") as caught:
+        override({}, ["training.seed=" + "9" * 5000])
+    assert len(str(caught.value)) < 400
+
+
+def test_files_that_are_too_large_or_too_deep_are_named(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("a: " + "x" * YAML_BYTES)
+    with pytest.raises(AnadilError, match=f"{YAML_BYTES + 3:,} bytes of YAML, allowed are {YAML_BYTES:,}"):
+        read_yaml(tmp_path / "a.yaml")
+    (tmp_path / "a.json").write_text("[" * 100_000)
+    with pytest.raises(AnadilError, match="nested too deeply"):
+        parse_json(ExportedSettings, tmp_path / "a.json")
+    (tmp_path / "b.yaml").write_text("!!map [a]")
+    with pytest.raises(AnadilError, match="not valid YAML"):
+        read_yaml(tmp_path / "b.yaml")

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from anadil.cli.console import ConsoleReporter, verb
+from anadil.cli.options import number
+from anadil.cli.options import seed as seed_option
 
 if TYPE_CHECKING:
     from anadil.data.augment.copies import AugmentResult
@@ -29,10 +31,10 @@ def augment(
         ),
     ] = None,
     config: Annotated[Path | None, typer.Option(help="YAML config whose section augment names the transforms.")] = None,
-    copies: Annotated[int, typer.Option(min=1, help="Copies of each utterance.")] = 1,
-    seed: Annotated[int, typer.Option(min=0, help="The same seed makes the same copies.")] = 0,
+    copies: Annotated[int, number(1, 1000, "Copies of each utterance.")] = 1,
+    seed: Annotated[int, seed_option("The same seed makes the same copies.")] = 0,
     preview: Annotated[
-        int, typer.Option(min=0, metavar="N", help="Write only OUT/preview.html: N examples as audio and spectrograms.")
+        int, number(0, 1000, "Write only OUT/preview.html: N examples as audio and spectrograms.", metavar="N")
     ] = 0,
     force: Annotated[bool, typer.Option("--force", help="Replace earlier copies in --out.")] = False,
 ) -> None:
@@ -54,6 +56,8 @@ def augment(
             manifest, out, settings, copies, seed, force, lambda n, of: report.progress("augmenting", n, of)
         )
         _report_result(result, report)
+        if ignored := training_only(settings):
+            report.say(f"not in the copies, because they act in training only: {', '.join(ignored)}")
     print(result.manifest)
 
 
@@ -75,6 +79,14 @@ def read_settings(config: Path | None, overrides: list[str]) -> AugmentSettings:
     where = "command line" if config is None else f"{config}: augment"
     changed = override(section, [key.removeprefix("augment.") for key in overrides])
     return parse(AugmentSettings, changed, where)
+
+
+def training_only(settings: AugmentSettings) -> list[str]:
+    """The sections that were given and that make no copies: they need several utterances, or features."""
+    from anadil.data.augment.steps import STEPS
+
+    given = [name for name in type(settings).model_fields if name in settings.model_fields_set and name not in STEPS]
+    return [name for name in given if getattr(settings, name) is not None]
 
 
 def _report_result(result: AugmentResult, report: ConsoleReporter) -> None:

@@ -2,39 +2,91 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import functools
+import signal
 import sys
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, ParamSpec, TypeVar
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Literal, ParamSpec, TypeVar
 
 import typer
 
-from anadil.errors import AnadilError
+from anadil.errors import AnadilError, shortened
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
+    from anadil.audio import Channel
+
 P = ParamSpec("P")
 R = TypeVar("R")
 
-FAULT, INTERRUPTED = 1, 130
+FAULT, INTERRUPTED, TERMINATED = 1, 130, 143
+
+
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM, from a scheduler or `kill`: what cleans up after Ctrl-C cleans up after it too."""
 
 
 def verb(command: Callable[P, R]) -> Callable[P, R]:
-    """Turn errors of the input into a message and exit status 1, Ctrl-C into 130."""
+    """Turn errors of the input into a message and exit status 1, Ctrl-C into 130, SIGTERM into 143."""
 
     @functools.wraps(command)
     def run(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
-            return command(*args, **kwargs)
+            with _sigterm_interrupts():
+                return command(*args, **kwargs)
         except AnadilError as error:
             print(f"error: {error}", file=sys.stderr)
             raise typer.Exit(FAULT) from error
+        except OSError as error:
+            if error.errno == errno.EPIPE:  # such as `anadil transcribe ... | head`
+                raise
+            what = f"{error.strerror or error}" + (f": {shortened(str(error.filename), 300)}" if error.filename else "")
+            print(f"error: {what}\n  next: check the path and its permissions", file=sys.stderr)
+            raise typer.Exit(FAULT) from error
+        except MemoryError as error:
+            print("error: there is not enough memory\n  next: give a smaller input, or close programs", file=sys.stderr)
+            raise typer.Exit(FAULT) from error
+        except _Terminated as signal_:
+            print("\nterminated", file=sys.stderr)
+            raise typer.Exit(TERMINATED) from signal_
         except KeyboardInterrupt as interrupt:
             print(f"\ninterrupted: {interrupt}" if str(interrupt) else "\ninterrupted", file=sys.stderr)
             raise typer.Exit(INTERRUPTED) from interrupt
 
     return run
+
+
+def channel_option(text: str) -> Channel | Literal["split"]:
+    """Return what `--channel` means. Raises BadParameter."""
+    from anadil.audio import parse_channel
+
+    try:
+        return "split" if text == "split" else parse_channel(text)
+    except ValueError:
+        expected = "expected mix, split, left, right or a number from 1"
+        raise typer.BadParameter(f"{expected}, found {text!r}") from None
+
+
+@contextlib.contextmanager
+def _sigterm_interrupts() -> Iterator[None]:
+    """Within the block SIGTERM raises, so that files that are half written are deleted. In the main thread only."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(signum: int, frame: object) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one must not interrupt the cleaning up
+        raise _Terminated
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 class ConsoleReporter:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from anadil.cli.console import ConsoleReporter, rich_table, verb
+from anadil.cli.options import number
+from anadil.cli.options import seed as seed_option
 
 if TYPE_CHECKING:
     from anadil.evaluation.evaluate import Evaluation
@@ -43,10 +45,12 @@ def demo(
     lang: Annotated[str | None, typer.Option(help="Language code.", show_default="tr; with --data: und")] = None,
     minutes: Annotated[
         float | None,
-        typer.Option(help="Time for training.", show_default=f"{SYNTHETIC_MINUTES:g}; with --data: {OWN_MINUTES:g}"),
+        number(
+            0.01, 100_000, "Time for training.", show_default=f"{SYNTHETIC_MINUTES:g}; with --data: {OWN_MINUTES:g}"
+        ),
     ] = None,
-    hours: Annotated[float, typer.Option(help="Hours of speech to synthesise.")] = SYNTHETIC_HOURS,
-    seed: Annotated[int, typer.Option(help="Of the corpus and of training.")] = 0,
+    hours: Annotated[float, number(0.001, 1000, "Hours of speech to synthesise.")] = SYNTHETIC_HOURS,
+    seed: Annotated[int, seed_option("Of the corpus and of training.")] = 0,
     force: Annotated[bool, typer.Option("--force", help="Replace an earlier demo in --out.")] = False,
 ) -> None:
     """Make a corpus, train, evaluate, export and transcribe: from speech to a recogniser in minutes."""
@@ -113,7 +117,10 @@ def make_config(splits: Splits, language: str, minutes: float | None, seed: int,
         "name": f"demo-{language}",
         "language": language,
         "data": {"train": [str(splits.train)], "valid": [str(splits.valid)]},
-        "training": {"seed": seed, "max_minutes": minutes or (SYNTHETIC_MINUTES if synthetic else OWN_MINUTES)},
+        "training": {
+            "seed": seed,
+            "max_minutes": minutes if minutes is not None else SYNTHETIC_MINUTES if synthetic else OWN_MINUTES,
+        },
     }
     if synthetic and language == "tr":
         data["tokenizer"] = {"labels": SYNTHETIC_LABELS}

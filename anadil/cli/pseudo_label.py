@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from anadil.cli.console import ConsoleReporter, verb
+from anadil.cli.options import number
 
 if TYPE_CHECKING:
     from anadil.manifest import Utterance
@@ -37,14 +39,14 @@ def pseudo_label(
     ] = None,
     max_cer: Annotated[
         float | None,
-        typer.Option(min=0.001, max=1.0, help="Largest character error rate of the kept texts: 0.15 is 15 %."),
+        number(0.001, 1, "Largest character error rate of the kept texts: 0.15 is 15 %."),
     ] = None,
     min_confidence: Annotated[
         float | None,
-        typer.Option(
-            min=0.0,
-            max=1.0,
-            help="Instead of --calibrate: keep texts of at least this confidence; their error rate is then unknown.",
+        number(
+            0,
+            1,
+            "Instead of --calibrate: keep texts of at least this confidence; their error rate is then unknown.",
         ),
     ] = None,
     exclude: Annotated[
@@ -53,10 +55,8 @@ def pseudo_label(
             metavar="MANIFEST", help="Speech that must not be labelled: a test set, or speech that has texts."
         ),
     ] = None,
-    max_duration: Annotated[
-        float, typer.Option(min=2.0, max=60.0, help="Seconds; longer recordings are cut at pauses.")
-    ] = 20.0,
-    min_duration: Annotated[float, typer.Option(min=0.0, help="Seconds; shorter ones are rejected.")] = 0.1,
+    max_duration: Annotated[float, number(2, 60, "Seconds; longer recordings are cut at pauses.")] = 20.0,
+    min_duration: Annotated[float, number(0, 60, "Seconds; shorter ones are rejected.")] = 0.1,
     force: Annotated[bool, typer.Option("--force", help="Replace earlier files.")] = False,
 ) -> None:
     """Transcribe speech that has no text, and keep the texts of high confidence as training data.
@@ -97,10 +97,6 @@ command = pseudo_label
 
 def _require_threshold(calibrate: Sequence[Path] | None, max_cer: float | None, min_confidence: float | None) -> None:
     """Raise BadParameter unless the threshold is either calibrated or given."""
-    import math
-
-    if any(value is not None and math.isnan(value) for value in (max_cer, min_confidence)):
-        raise typer.BadParameter("expected a number, found nan")  # nan passes every range check
     if min_confidence is not None and (calibrate or max_cer is not None):
         raise typer.BadParameter("give either --calibrate MANIFEST with --max-cer RATE, or --min-confidence")
     if min_confidence is None and not (calibrate and max_cer is not None):
@@ -143,10 +139,16 @@ def _read_speech(paths: Sequence[Path], language: str | None) -> list[Utterance]
 
 
 def _is_manifest(path: Path) -> bool:
-    """Whether a file starts like JSON lines, or is empty; no audio file does."""
+    """Whether a file is to be read as a manifest: it is empty or begins like text. No audio file does.
+
+    Text that is no manifest (UTF-16, a table) is an error of the reader, which says what it is.
+    """
     with open(path, "rb") as file:
-        start = file.read(4096).removeprefix(b"\xef\xbb\xbf").lstrip()
-    return not start or start.startswith(b"{")
+        start = file.read(4096)
+    if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, b"{\0", b"\0{")):
+        return True
+    text = codecs.getincrementaldecoder("utf-8")("replace").decode(start)  # not final: a letter may be cut off
+    return "\0" not in text and "\ufffd" not in text
 
 
 def calibrated(

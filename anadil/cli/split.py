@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from anadil.cli.console import ConsoleReporter, rich_table, verb
+from anadil.cli.options import number
+from anadil.cli.options import seed as seed_option
 
 if TYPE_CHECKING:
     from anadil.manifest import Utterance
@@ -27,8 +29,8 @@ _RECORD = "split.json"
 def split(
     manifests: Annotated[list[Path], typer.Argument(help="JSONL manifests; they are split together.")],
     out: Annotated[Path, typer.Option(help="Folder for train.jsonl, valid.jsonl, test.jsonl.")],
-    valid: Annotated[float, typer.Option(help="Share of the hours for valid.jsonl; 0 for none.")] = 0.1,
-    test: Annotated[float, typer.Option(help="Share of the hours for test.jsonl; 0 for none.")] = 0.1,
+    valid: Annotated[float, number(0, 1, "Share of the hours for valid.jsonl; 0 for none.")] = 0.1,
+    test: Annotated[float, number(0, 1, "Share of the hours for test.jsonl; 0 for none.")] = 0.1,
     disjoint: Annotated[
         str, typer.Option(help="What no two splits may share: speaker, text, or speaker,text.")
     ] = "speaker,text",
@@ -48,7 +50,7 @@ def split(
     lang: Annotated[
         str | None, typer.Option(help="Language of the texts, for lower-casing.", show_default="as in the manifests")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Seed of the random choice.")] = 0,
+    seed: Annotated[int, seed_option("Seed of the random choice.")] = 0,
     force: Annotated[
         bool,
         typer.Option("--force", help="Replace the split in --out. Made with the same options, its utterances stay."),
@@ -161,7 +163,7 @@ def _same_options(out: Path, plan: Plan, utterances: list[Utterance]) -> Path | 
 
     try:
         written = json.loads((out / _RECORD).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     if plan.test_speakers or not isinstance(written, dict) or written.get("options") != plan.to_dict():
         return None

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from anadil.cli.console import ConsoleReporter, verb
+from anadil.cli.options import number
 
 EXAMPLE = "Example: anadil tokenizer train.jsonl --lang mdw --kind unigram --size 200 --out tokenizers/mdw"
 
@@ -28,7 +29,7 @@ def tokenizer(
             "--lang", help="Language of the rules, as BCP-47 or ISO 639-3 code.", show_default="the manifests' own"
         ),
     ] = None,
-    size: Annotated[int, typer.Option(min=2, help="Number of subwords (bpe, unigram).")] = 200,
+    size: Annotated[int, number(2, 100_000, "Number of subwords (bpe, unigram).")] = 200,
     rules: Annotated[
         Path | None, typer.Option(help="YAML file of your own that overrides rules of the language.")
     ] = None,

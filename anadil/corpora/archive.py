@@ -6,7 +6,6 @@ run does not unpack it again, unless the archive was replaced.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import lzma
 import os
@@ -20,7 +19,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, TypeVar
 
-from anadil.errors import AnadilError
+from anadil.errors import AnadilError, shortened
 from anadil.files import whole_folder
 
 _SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".zip")
@@ -30,6 +29,9 @@ _MAX_RATIO = 100
 
 ALWAYS_ALLOWED_BYTES = 16 * 2**20
 """This much is unpacked at any ratio: a short recording of silence is compressed well too."""
+
+_MAX_DEPTH, _MAX_NAME_BYTES = 50, 255
+"""Folders in folders, and the length of one name. The deepest public corpora have 8; file systems hold 255 bytes."""
 
 MEMBER_BYTES = 512  # size of an empty file in a tar, and about its size on the disk
 _CHUNK_BYTES = 2**20
@@ -91,15 +93,8 @@ def unpack(archive: Path, target: Path, on_progress: Progress = lambda done, tot
             f"  next: give {target} itself as the source, or rename it"
         )
     archive_bytes = archive.stat().st_size
-    new_parents = [folder for folder in target.parents if not folder.exists()]
-    try:
-        with whole_folder(target) as folder:
-            _unpack_members(folder, archive, archive_bytes, on_progress)
-    except BaseException:
-        for parent in new_parents:
-            with contextlib.suppress(OSError):  # not empty: something else is in it by now
-                parent.rmdir()
-        raise
+    with whole_folder(target) as folder:
+        _unpack_members(folder, archive, archive_bytes, on_progress)
     on_progress(archive_bytes, archive_bytes)
     return target
 
@@ -226,12 +221,16 @@ def _path_inside(folder: Path, name: str, archive: Path) -> Path:
     parts = [part for part in re.split(r"[/\\]", name) if part not in ("", ".")]
     if name.startswith(("/", "\\")) or ".." in parts or "\0" in name or (parts and re.match("[A-Za-z]:", parts[0])):
         raise _refusal(archive, name, "leads out of the folder")
+    if len(parts) > _MAX_DEPTH:
+        raise _refusal(archive, name, f"is {len(parts):,} folders deep, allowed are {_MAX_DEPTH}")
+    if any(len(os.fsencode(part)) > _MAX_NAME_BYTES for part in parts):
+        raise _refusal(archive, name, f"has a name of more than {_MAX_NAME_BYTES} bytes, which no disk can hold")
     return folder.joinpath(*parts)
 
 
 def _refusal(archive: Path, name: str, why: str) -> AnadilError:
     return AnadilError(
-        f"{archive} is refused: {name!r} {why}\n"
+        f"{archive} is refused: {shortened(repr(name))} {why}\n"
         "  nothing was unpacked; no corpus needs this\n"
         "  next: do not use this archive; if you trust it, unpack it yourself and give the folder"
     )
@@ -246,7 +245,7 @@ def _was_unpacked_from(folder: Path, archive: Path) -> bool:
     """Whether `folder` has the marker file of this archive in its present version."""
     try:
         return bool(json.loads((folder / MARKER).read_text(encoding="utf-8")) == _fingerprint(archive))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return False
 
 

@@ -114,7 +114,7 @@ class _Partial:
     def version(self) -> dict[str, Any] | None:
         try:
             version = json.loads(self.version_file.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             return None
         return version if isinstance(version, dict) else None
 

@@ -13,9 +13,10 @@ from anadil.corpora.recordings import locate
 from anadil.corpora.segments import find_files
 from anadil.corpora.text_files import read_lines
 from anadil.errors import AnadilError, Problem
-from anadil.manifest import Utterance, parse_line
+from anadil.manifest import Utterance, parse_line, refuse_other_layouts
 
 _SUFFIXES = (".json", ".jsonl", ".ndjson")
+_LOOKED_AT = 1000  # lines, to tell whether it is a manifest
 _SHARDS = re.compile(r"_OP_.*_CL_|\{\d+\.\.\d+\}")  # audio_{0..127}.tar
 
 
@@ -30,7 +31,7 @@ def utterances(source: Path, options: Options, reject: Reject) -> Iterator[Utter
     files = find_files(source, _SUFFIXES)
     n_utterances = 0
     for file in files:
-        for utterance in _utterances(file, options, reject):
+        for utterance in _utterances(file, source, options, reject):
             n_utterances += 1
             split = {} if source.is_file() else {"split": _split(file, source)}
             yield replace(utterance, extra=utterance.extra | split)
@@ -38,8 +39,16 @@ def utterances(source: Path, options: Options, reject: Reject) -> Iterator[Utter
         raise AnadilError(f"no utterances in {source}\n  next: check the program that wrote it")
 
 
-def _utterances(file: Path, options: Options, reject: Reject) -> Iterator[Utterance]:
-    for number, line in read_lines(file):
+def _utterances(file: Path, source: Path, options: Options, reject: Reject) -> Iterator[Utterance]:
+    """Yield the utterances of one file of `source`. In a folder, a JSON file that is no manifest is rejected as a whole."""
+    lines = read_lines(file)
+    try:
+        refuse_other_layouts("\n".join(line for _, line in lines[:_LOOKED_AT]), str(file))
+    except AnadilError as error:
+        if file == source:
+            raise
+        return reject(Problem(str(file), str(error).split("\n")[0].removeprefix(f"{file}: ")))
+    for number, line in lines:
         where = f"{file}:{number}"
         try:
             utterance = parse_line(line.encode(), str(file.parent), where)

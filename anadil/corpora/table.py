@@ -8,6 +8,7 @@ import io
 import re
 import warnings
 import zipfile
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ from anadil.corpora.segments import Segment, collapse_whitespace, parse_seconds,
 from anadil.corpora.text_files import read_text
 from anadil.errors import AnadilError, Problem
 from anadil.manifest import Utterance
+from anadil.settings import why_unreadable
 
 AUDIO_COLUMNS = (
     "audio_filepath",
@@ -42,6 +44,10 @@ _START_COLUMNS, _END_COLUMNS = ("start", "start_time", "begin"), ("end", "end_ti
 _MAX_UNPACKED_BYTES = 1 << 30
 """Limit for an unpacked workbook, which may be a zip bomb: a million rows of 100 characters take 0.2 GB."""
 _MAX_COLUMNS = 1000
+_MAX_ROWS = 2**20
+
+_DAMAGE_ERRORS = (LookupError, TypeError, AttributeError, ValueError, OSError, SyntaxError, RecursionError, zlib.error)
+"""What openpyxl raises for damaged content, beside its own errors."""
 
 _DELIMITERS = "\t,;|"
 _WORKBOOK_SUFFIXES = (".xlsx", ".xlsm")
@@ -194,8 +200,10 @@ def _read_workbook(path: Path) -> dict[str, list[tuple[int, list[str]]]]:
                 sheets = {sheet.title: _sheet_rows(sheet) for sheet in book.worksheets}
             finally:
                 book.close()
-    except (zipfile.BadZipFile, InvalidFileException, KeyError, ValueError, OSError, SyntaxError) as error:
-        raise AnadilError(f"{path}: not readable as an Excel workbook: {error}\n  next: save it as CSV UTF-8") from None
+    except (zipfile.BadZipFile, InvalidFileException, *_DAMAGE_ERRORS) as error:
+        raise AnadilError(
+            f"{path}: not readable as an Excel workbook: {why_unreadable(error)}\n  next: save it as CSV UTF-8"
+        ) from None
     return {name: rows for name, rows in sheets.items() if rows}
 
 
@@ -203,6 +211,10 @@ def _sheet_rows(sheet: openpyxl.worksheet._read_only.ReadOnlyWorksheet) -> list[
     sheet.reset_dimensions()  # in some files the stated size is wrong
     rows = []
     for number, row in enumerate(sheet.iter_rows(values_only=True, max_col=_MAX_COLUMNS), start=1):
+        if number > _MAX_ROWS:
+            raise ValueError(f"a row has a number above {_MAX_ROWS:,}, Excel's last row")
+        if row.count(None) == len(row):  # openpyxl fills gaps; a million such rows take a second
+            continue
         cells = [_cell_text(value) for value in row]
         while cells and not cells[-1]:
             cells.pop()

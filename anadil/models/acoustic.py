@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import shutil
+from bisect import bisect_left
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, TypeAlias, get_args
 
+import torch
 from pydantic import Discriminator, Tag
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from anadil.data.pauses import NOT_MEASURED, PauseLimits
-from anadil.errors import AnadilError
+from anadil.errors import AnadilError, shortened
 from anadil.files import whole_folder
 from anadil.models.conformer import Conformer, ConformerSettings
 from anadil.models.features import FeatureAugmentation, FeatureSettings, LogMel
@@ -26,6 +28,12 @@ from anadil.text.tokenizer import read_subwords
 
 WEIGHTS, CONFIG, CARD = "model.safetensors", "config.yaml", "README.md"
 
+MAX_FRAME_S = 1.0
+"""The longest time from one output frame to the next."""
+
+SECTIONS = ("name", "language", "data", "text", "tokenizer", "features", "augment", "model", "init", "training")
+"""The keys of a config; training/config.py has a field for each."""
+
 AnySettings: TypeAlias = QuartzNetSettings | ConformerSettings | Wav2Vec2Settings | W2vBertSettings
 """Section `model` of a config, of any family."""
 
@@ -35,6 +43,9 @@ FAMILIES: dict[str, type[AnySettings]] = {
     for kind in get_args(family.model_fields["kind"].annotation)
 }
 """The class of settings for each `model.kind`."""
+
+HUGGING_FACE = tuple(kind for kind, family in FAMILIES.items() if family in (Wav2Vec2Settings, W2vBertSettings))
+"""The kinds of model that compute their own features."""
 
 _KINDS = tuple(FAMILIES)  # a tuple, because a wrong kind in a file may be unhashable
 
@@ -76,6 +87,11 @@ class AcousticModel(nn.Module):
             self.features, self.network = LogMel(features), Conformer(model, features.width, n_labels)
         else:
             self.features, self.network = LogMel(features), QuartzNet(model, features.width, n_labels)
+        if self.frame_s > MAX_FRAME_S:
+            raise AnadilError(
+                f"model: one output frame every {self.frame_s:g} s, allowed is {MAX_FRAME_S:g} s: speech has 10 letters "
+                "a second\n  next: lower the strides"
+            )
 
     @property
     def sample_rate(self) -> int:
@@ -98,10 +114,10 @@ class AcousticModel(nn.Module):
     @property
     def min_samples(self) -> int:
         """Samples that give at least two feature frames and one output frame; shorter audio must be padded to this."""
-        n_hops = 2
-        while self.frame_count(n_hops * self.features.hop) < 1:
-            n_hops += 1
-        return n_hops * self.features.hop
+        hop, most = self.features.hop, 2
+        while self.frame_count(most * hop) < 1:
+            most *= 2
+        return hop * (2 + bisect_left(range(2, most), 1, key=lambda n: min(1, self.frame_count(n * hop))))
 
     def forward(
         self, waveforms: Tensor, sample_counts: Tensor, augment: FeatureAugmentation | None = None
@@ -160,13 +176,14 @@ def load_model(folder: Path) -> LoadedModel:
     """Read a model folder; the model is in evaluation mode, on the CPU. Raises AnadilError if it is missing or damaged."""
     data = read_yaml(folder / CONFIG)
     where = str(folder / CONFIG)
+    _check_sections(data, where)
     features = parse(FeatureSettings, _section(data, "features"), where)
     model = _parse_model(_section(data, "model"), where)
     text = _section(data, "text")
     tokenizer = parse(TokenizerSettings, _section(data, "tokenizer"), where)
     labels = tokenizer.labels
-    if isinstance(labels, str):
-        raise AnadilError(f"{where}: tokenizer.labels must be a list in a model folder, found {labels!r}")
+    if isinstance(labels, str) or not labels:
+        raise AnadilError(f"{where}: tokenizer.labels must be a list of labels in a model folder, found {labels!r}")
     language = str(data.get("language", "und"))
     if "saved" not in text:  # written before there were language files
         rules = first_rules(text, language, labels)
@@ -175,15 +192,68 @@ def load_model(folder: Path) -> LoadedModel:
         rules = text_rules(language, parse(TextSettings, text, where), labels, subwords, check=False)
     try:
         weights = load_file(folder / WEIGHTS)
-        acoustic = AcousticModel(features, _with_saved_preset(model, weights), len(labels))
+        model = _with_saved_preset(model, weights)
+        _require_fit(features, model, len(labels), weights)
+        acoustic = AcousticModel(features, model, len(labels))
         acoustic.network.load_state_dict(weights)
-    except (OSError, SafetensorError, RuntimeError) as error:
+    except (OSError, SafetensorError, RuntimeError, ValueError) as error:
         raise AnadilError(
-            f"{folder / WEIGHTS}: the weights do not fit the config: {error}\n  next: copy the folder again"
+            f"{folder / WEIGHTS}: the weights do not fit the config: {shortened(str(error), 2000)}\n"
+            "  next: copy the folder again"
         ) from error
     return LoadedModel(
         str(data.get("name", folder.name)), acoustic.eval(), rules, _pauses(_section(data, "data"), where)
     )
+
+
+def _check_sections(data: Mapping[str, Any], where: str) -> None:
+    """Raise AnadilError for a section that is unknown, is no section, or has no effect on this kind of model."""
+    unknown = [str(key) for key in data if key not in SECTIONS]
+    if unknown:
+        raise AnadilError(
+            f"{where}: unknown key {shortened(', '.join(unknown))}; known are {', '.join(SECTIONS)}\n"
+            "  next: correct the key, or copy the folder again"
+        )
+    for name in SECTIONS[2:]:
+        _section(data, name)
+    for name in SECTIONS[:2]:
+        if not isinstance(data.get(name, ""), str):
+            raise AnadilError(f"{where}: {name} must be text, found {shortened(repr(data[name]))}")
+    kind = _section(data, "model").get("kind")
+    if (
+        kind in HUGGING_FACE
+        and (given := _section(data, "features"))
+        and FeatureSettings() != parse(FeatureSettings, given, where)
+    ):
+        raise AnadilError(f"{where}: features: a model of kind {kind} has its own features: omit the section")
+
+
+def empty_model(features: FeatureSettings, model: AnySettings, n_labels: int) -> AcousticModel:
+    """The model without memory for its weights, to learn their names and shapes."""
+    with torch.device("meta"):
+        return AcousticModel(features, model, n_labels)
+
+
+def _require_fit(features: FeatureSettings, model: AnySettings, n_labels: int, weights: Mapping[str, Tensor]) -> None:
+    """Raise ValueError that lists weights which are missing, unknown, of another shape, or not finite.
+
+    Before the model is built: a config that lies about its size would take all memory.
+    """
+    shapes = {
+        name: tensor.shape for name, tensor in empty_model(features, model, n_labels).network.state_dict().items()
+    }
+    wrong = [f"{name} is missing" for name in shapes if name not in weights]
+    for name, tensor in weights.items():
+        if name not in shapes:
+            wrong.append(f"{name} has no place in the model")
+        elif tensor.shape != shapes[name]:
+            wrong.append(f"{name} is {tuple(tensor.shape)}, expected from the config is {tuple(shapes[name])}")
+        elif tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            wrong.append(f"{name} holds NaN or infinity")
+    if wrong:
+        raise ValueError(
+            "\n  ".join(["", *wrong[:8], *([f"... and {len(wrong) - 8:,} more"] if len(wrong) > 8 else [])])
+        )
 
 
 def _pauses(section: dict[str, Any], where: str) -> PauseLimits:
@@ -205,15 +275,15 @@ def _with_saved_preset(model: AnySettings, weights: Mapping[str, Tensor]) -> Any
     return model.model_copy(update={"preset": "small"}) if unnamed and not has_stem else model
 
 
-def _section(data: dict[str, Any], name: str) -> dict[str, Any]:
+def _section(data: Mapping[str, Any], name: str) -> dict[str, Any]:
     section = data.get(name) or {}
     if not isinstance(section, dict):
-        raise AnadilError(f"{CONFIG}: section {name!r} must hold keys, found {section!r}")
+        raise AnadilError(f"{CONFIG}: section {name!r} must hold keys, found {shortened(repr(section))}")
     return section
 
 
 def _parse_model(section: dict[str, Any], where: str) -> AnySettings:
     name = section.get("kind", "quartznet")
     if name not in _KINDS:
-        raise AnadilError(f"{where}: model.kind: {name!r} is not known; known are {', '.join(_KINDS)}")
+        raise AnadilError(f"{where}: model.kind: {shortened(repr(name))} is not known; known are {', '.join(_KINDS)}")
     return parse(FAMILIES[name], section, where)

@@ -19,14 +19,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from anadil.models.features import length_mask
-from anadil.settings import SECTION
+from anadil.settings import SECTION, Real, Whole
 
 # Settings, under NeMo's names
 
 _FAST = {"subsampling": "dw_striding", "subsampling_factor": 8, "subsampling_conv_channels": 256, "conv_kernel_size": 9}
 """Defaults of FastConformer (arXiv:2305.05084): twice the stride, and convolutions that cost a tenth."""
 
-_Context = tuple[Annotated[int, Field(ge=-1)], Annotated[int, Field(ge=-1)]]
+_Context = tuple[Annotated[Whole, Field(ge=-1, le=10**6)], Annotated[Whole, Field(ge=-1, le=10**6)]]
 """Numbers of frames to the left and to the right that attention includes; -1: all."""
 
 
@@ -41,35 +41,39 @@ class ConformerSettings(BaseModel):
     model_config = SECTION
 
     kind: Literal["conformer", "fastconformer"] = "conformer"
-    n_layers: int = Field(16, ge=1)
-    d_model: int = Field(176, ge=2)
-    n_heads: int = Field(4, ge=1)
-    ff_expansion_factor: int = Field(4, ge=1)
-    feat_out: int = -1  # width of the encoder's output, after a projection; -1: d_model, without projection
+    n_layers: Whole = Field(16, ge=1, le=256)
+    d_model: Whole = Field(176, ge=2, le=8192)
+    n_heads: Whole = Field(4, ge=1, le=256)
+    ff_expansion_factor: Whole = Field(4, ge=1, le=64)
+    feat_out: Whole = Field(
+        -1, ge=-1, le=8192
+    )  # width of the encoder's output, after a projection; -1: d_model, without projection
     use_bias: bool = True
     subsampling: Literal["striding", "dw_striding", "vggnet", "stacking", "stacking_norm"] = "striding"
-    subsampling_factor: int = Field(4, ge=1)
-    subsampling_conv_channels: int = Field(-1, ge=-1)  # -1: d_model
+    subsampling_factor: Whole = Field(4, ge=1, le=256)
+    subsampling_conv_channels: Whole = Field(-1, ge=-1, le=8192)  # -1: d_model
     causal_downsampling: bool = False
     reduction: Literal["pooling", "striding"] | None = None  # further subsampling between two layers
-    reduction_position: int = Field(-1, ge=-1)  # after the layer of this index; -1: after the last layer
-    reduction_factor: int = Field(1, ge=1)
+    reduction_position: Whole = Field(-1, ge=-1, le=256)  # after the layer of this index; -1: after the last layer
+    reduction_factor: Whole = Field(1, ge=1, le=64)
     self_attention_model: Literal["rel_pos", "rel_pos_local_attn", "abs_pos"] = "rel_pos"
     att_context_size: Annotated[list[_Context], BeforeValidator(_contexts), Field(min_length=1)] = [(-1, -1)]
-    att_context_probs: list[float] | None = None  # of each context in training; evaluation uses the first context
+    att_context_probs: list[Annotated[Real, Field(ge=0, le=1)]] | None = (
+        None  # of each context in training; evaluation uses the first context
+    )
     att_context_style: Literal["regular", "chunked_limited"] = "regular"
     xscaling: bool = True
     untie_biases: bool = True
-    conv_kernel_size: int = Field(31, ge=1)
+    conv_kernel_size: Whole = Field(31, ge=1, le=10_001)
     conv_norm_type: str = "batch_norm"  # or layer_norm, instance_norm, fused_batch_norm, group_normN
     conv_context_size: _Context | Literal["causal"] | None = None
-    dropout: float = Field(0.1, ge=0, lt=1)
-    dropout_pre_encoder: float = Field(0.1, ge=0, lt=1)
-    dropout_emb: float = Field(0.0, ge=0, lt=1)
-    dropout_att: float = Field(0.1, ge=0, lt=1)
-    stochastic_depth_drop_prob: float = Field(0.0, ge=0, lt=1)
+    dropout: Real = Field(0.1, ge=0, lt=1)
+    dropout_pre_encoder: Real = Field(0.1, ge=0, lt=1)
+    dropout_emb: Real = Field(0.0, ge=0, lt=1)
+    dropout_att: Real = Field(0.1, ge=0, lt=1)
+    stochastic_depth_drop_prob: Real = Field(0.0, ge=0, lt=1)
     stochastic_depth_mode: Literal["linear", "uniform"] = "linear"
-    stochastic_depth_start_layer: int = Field(1, ge=1)
+    stochastic_depth_start_layer: Whole = Field(1, ge=1, le=256)
 
     @model_validator(mode="before")
     @classmethod

@@ -11,10 +11,13 @@ from pydantic import BaseModel, Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from anadil.settings import SECTION
+from anadil.settings import SECTION, Real, Whole
 
 _STD_GUARD = 1e-5
 """Added to standard deviations, as in NeMo."""
+
+_LARGEST_BASIS = 2**25
+"""Numbers in the matrix of cosines and sines: 0.1 s at 48 kHz, 0.3 s at 16 kHz."""
 
 WINDOWS: dict[str, Callable[[int], np.ndarray]] = {
     "hann": np.hanning,
@@ -34,31 +37,35 @@ class FeatureSettings(BaseModel):
 
     model_config = SECTION
 
-    sample_rate: int = Field(16000, ge=4000, le=48000)
-    window_size: float = Field(0.02, gt=0, le=0.2)
-    window_stride: float = Field(0.01, gt=0, le=0.1)
+    sample_rate: Whole = Field(16000, ge=4000, le=48000)
+    window_size: Real = Field(0.02, gt=0, le=0.2)
+    window_stride: Real = Field(0.01, gt=0, le=0.1)
     window: Literal["hann", "hamming", "blackman", "bartlett", "ones"] = "hann"
-    n_fft: int | None = Field(None, ge=32)  # None: the next power of two
-    mels: int = Field(64, ge=8, le=256)
-    low_hz: float = Field(0.0, ge=0)
-    high_hz: float | None = None  # None: half the sample rate
-    preemphasis: float = Field(0.97, ge=0, lt=1)
-    dither: float = Field(1e-5, ge=0)  # standard deviation of noise, in training only
+    n_fft: Whole | None = Field(None, ge=32, le=2**16)  # None: the next power of two
+    mels: Whole = Field(64, ge=8, le=256)
+    low_hz: Real = Field(0.0, ge=0, le=24_000)
+    high_hz: Real | None = Field(None, gt=0, le=24_000)  # None: half the sample rate
+    preemphasis: Real = Field(0.97, ge=0, lt=1)
+    dither: Real = Field(1e-5, ge=0, le=1)  # standard deviation of noise, in training only
     normalize: Literal["per_feature", "all_features", "none"] = "per_feature"
     mel_norm: Literal["slaney", "none"] = "slaney"  # mel filters of equal area, or of equal height
-    magnitude_power: float = Field(2.0, gt=0)  # exponent of the magnitudes, before the mel filters
+    magnitude_power: Real = Field(2.0, gt=0, le=10)  # exponent of the magnitudes, before the mel filters
     log: bool = True
-    log_guard: float = Field(2.0**-24, gt=0)
+    log_guard: Real = Field(2.0**-24, gt=0, le=1)
     log_guard_type: Literal["add", "clamp"] = "add"
-    frame_splicing: int = Field(1, ge=1)  # copies of each feature, stacked
+    frame_splicing: Whole = Field(1, ge=1, le=64)  # copies of each feature, stacked
     exact_pad: bool = False  # the first frame begins at the utterance's start, instead of being centred there
-    pad_to: int | None = Field(None, ge=0)  # as in NeMo: keep the frame past the end, pad to a multiple; None: neither
-    pad_value: float = 0.0  # of frames beyond an utterance
+    pad_to: Whole | None = Field(
+        None, ge=0, le=4096
+    )  # as in NeMo: keep the frame past the end, pad to a multiple; None: neither
+    pad_value: Real = Field(0.0, ge=-1000, le=1000)  # of frames beyond an utterance
 
     @model_validator(mode="after")
     def _sizes_agree(self) -> FeatureSettings:
         if self.window_length > self.fft_size:
             raise ValueError(f"n_fft {self.fft_size} is shorter than the window of {self.window_length} samples")
+        if self.fft_size * self.window_length > _LARGEST_BASIS:
+            raise ValueError(f"window_size {self.window_size} s times n_fft {self.fft_size} takes gigabytes: lower one")
         if self.hop < 1:
             raise ValueError(f"window_stride {self.window_stride} s is shorter than one sample")
         if self.exact_pad and self.hop % 2:

@@ -37,7 +37,7 @@ from anadil.models.time_major import (
     upsample,
     upsample_time_major,
 )
-from anadil.settings import SECTION
+from anadil.settings import SECTION, Real, Whole
 
 # Settings, and presets of QuartzNet
 
@@ -86,8 +86,10 @@ class StemSettings(BaseModel):
 
     model_config = SECTION
 
-    channels: list[Annotated[int, Field(ge=1)]] = Field([32, 32], min_length=1, max_length=5)
-    residual: int = Field(0, ge=0)  # further convolutions with stride 1, with one residual connection around them all
+    channels: list[Annotated[Whole, Field(ge=1, le=4096)]] = Field([32, 32], min_length=1, max_length=5)
+    residual: Whole = Field(
+        0, ge=0, le=64
+    )  # further convolutions with stride 1, with one residual connection around them all
 
 
 _STEMS = {"small-2d": StemSettings()}
@@ -100,8 +102,10 @@ class SqueezeExciteSettings(BaseModel):
 
     model_config = SECTION
 
-    reduction: int = Field(8, ge=1)  # factor by which the gate's inner layer has fewer channels
-    context: int | None = Field(None, ge=1)  # frames that a training step averages over, at a random place; None: all
+    reduction: Whole = Field(8, ge=1, le=1024)  # factor by which the gate's inner layer has fewer channels
+    context: Whole | None = Field(
+        None, ge=1, le=10**6
+    )  # frames that a training step averages over, at a random place; None: all
 
 
 class BlockSettings(BaseModel):
@@ -109,23 +113,29 @@ class BlockSettings(BaseModel):
 
     model_config = SECTION
 
-    filters: int = Field(ge=1)
-    kernel: int = Field(ge=1)
-    repeat: int = Field(1, ge=1)
-    stride: int = Field(1, ge=1)
+    filters: Whole = Field(ge=1, le=16_384)
+    kernel: Whole = Field(ge=1, le=10_001)
+    repeat: Whole = Field(1, ge=1, le=64)
+    stride: Whole = Field(1, ge=1, le=64)
     stride_last: bool = False  # only the last of the `repeat` convolutions has the stride
-    dilation: int = Field(1, ge=1)
+    dilation: Whole = Field(1, ge=1, le=64)
     residual: bool = False
     residual_dense: bool = False  # residuals from the inputs of all dense blocks so far
     residual_mode: Literal["add", "max"] = "add"
     residual_projection: bool = True  # false: the block's input is added unchanged
     separable: bool = True
-    groups: int = Field(1, ge=1)  # of the full or pointwise convolutions; their output channels are shuffled
-    heads: int | None = Field(None, ge=1)  # number of distinct depthwise filters, shared between channels
-    future_context: int | None = Field(None, ge=0)  # frames of the kernel after its centre; None: half of the kernel
+    groups: Whole = Field(
+        1, ge=1, le=16_384
+    )  # of the full or pointwise convolutions; their output channels are shuffled
+    heads: Whole | None = Field(None, ge=1, le=16_384)  # number of distinct depthwise filters, shared between channels
+    future_context: Whole | None = Field(
+        None, ge=0, le=10_000
+    )  # frames of the kernel after its centre; None: half of the kernel
     squeeze_excite: SqueezeExciteSettings | None = None
-    upsample: int = Field(1, ge=1)  # output frames per frame, at the block's end; they share the frame's channels
-    dropout: float = Field(0.0, ge=0, lt=1)
+    upsample: Whole = Field(
+        1, ge=1, le=64
+    )  # output frames per frame, at the block's end; they share the frame's channels
+    dropout: Real = Field(0.0, ge=0, lt=1)
 
     @model_validator(mode="after")
     def _possible(self) -> BlockSettings:
@@ -170,12 +180,12 @@ class QuartzNetSettings(BaseModel):
 
     kind: Literal["quartznet", "jasper", "citrinet"] = "quartznet"
     preset: Literal["small", "small-2d", "5x5", "15x5"] | None = None
-    blocks: list[BlockSettings] | None = None
+    blocks: list[BlockSettings] | None = Field(None, max_length=256)
     stem: StemSettings | None = None  # before `blocks`; a preset brings its own stem, or none
-    dropout: float = Field(0.0, ge=0, lt=1)  # of each block of a preset
+    dropout: Real = Field(0.0, ge=0, lt=1)  # of each block of a preset
     activation: Literal["relu", "hardtanh", "selu", "swish", "gelu", "identity"] = "relu"
     norm: Literal["batch", "group", "instance", "layer"] = "batch"
-    norm_groups: int | None = Field(None, ge=1)  # of `norm: group`; None: one group per channel
+    norm_groups: Whole | None = Field(None, ge=1, le=16_384)  # of `norm: group`; None: one group per channel
     conv_mask: bool = True  # frames beyond an utterance are set to zero before each convolution
 
     @model_validator(mode="after")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from anadil.errors import AnadilError
+from anadil.errors import AnadilError, shortened
 from anadil.export import layout
 from anadil.files import recover_folder
 from anadil.models.hugging_face.vocabulary import is_hugging_face
@@ -38,21 +38,32 @@ def _is_model_folder(path: Path) -> bool:
 def _load_exported(folder: Path) -> Recognizer:
     import onnxruntime  # 0.1 s
 
-    settings = layout.read_settings(folder)
+    settings, where = layout.read_settings(folder), str(folder / layout.MODEL)
+    rules = layout.read_rules(folder, settings)
     try:
         session = onnxruntime.InferenceSession(str(folder / layout.MODEL), providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime raises a dozen classes of its own
         raise AnadilError(
-            f"{folder / layout.MODEL}: ONNX Runtime cannot read it: {error}\n  next: export the model again"
+            f"{where}: ONNX Runtime cannot read it: {shortened(str(error), 300)}\n  next: export the model again"
         ) from error
 
+    layout.check_graph(session.get_inputs(), session.get_outputs(), len(settings.labels), where)
+
     def log_probs(waveforms: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        first, second = session.run(list(layout.OUTPUTS), dict(zip(layout.INPUTS, (waveforms, counts), strict=True)))
-        return first, second
+        try:
+            found, frame_counts = session.run(
+                list(layout.OUTPUTS), dict(zip(layout.INPUTS, (waveforms, counts), strict=True))
+            )
+        except Exception as error:
+            raise AnadilError(
+                f"{where}: ONNX Runtime cannot run it: {shortened(str(error), 300)}\n  next: export the model again"
+            ) from error
+        layout.check_result(found, frame_counts, counts, settings, where)
+        return found, frame_counts
 
     return Recognizer(
         settings.name,
-        layout.read_rules(folder, settings),
+        rules,
         settings.sample_rate,
         settings.frame_s,
         settings.min_samples,

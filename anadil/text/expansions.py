@@ -7,9 +7,10 @@ from collections.abc import Callable, Mapping
 
 from anadil.errors import AnadilError
 from anadil.text import patterns
+from anadil.text.invisible import ZERO_WIDTH_SPACE
 from anadil.text.language_rules import LanguageRules, Money
 from anadil.text.numbers import Speller
-from anadil.text.patterns import APOSTROPHES, DASHES, longest_first, spellings, thousands
+from anadil.text.patterns import APOSTROPHES, DASHES, HYPHENS, longest_first, spellings, thousands
 
 OnExpansion = Callable[[str, str], None]
 """Called with an expression as written and the words that replace it."""
@@ -21,6 +22,8 @@ RESTORE_MARKS = str.maketrans({chr(0xFDD0 + i): mark for i, mark in enumerate(_M
 _JOIN = "\ufdef"  # precedes an apostrophe that `expand` removes
 
 _SUFFIX = re.compile(rf"([{APOSTROPHES}])([^\W\d_]+)")
+
+_WORD_FOLLOWS = re.compile(r"[ \u00a0\u202f][^\W\d_]")
 
 _FIGURES = re.compile(r"\d+(?:[.,\s]\d{3})*")
 
@@ -39,6 +42,7 @@ class Expander:
         number = patterns.number(language_rules)
         self._range = re.compile(rf"({number})(?:-|\s?[{DASHES}]\s?)({number})")
         self._grouping = str.maketrans("", "", thousands(language_rules))
+        self._before_words = language_rules.numbers.before_words == "counting"
         self._pad = " " if language_rules.spaces == "words" else ""
         self._abbreviations = spellings(language_rules.abbreviations)
         self._amount = re.compile(rf"{number}(?:(?:-|\s?[{DASHES}]\s?){number})?")
@@ -67,21 +71,35 @@ class Expander:
     def _replace(self, match: re.Match[str], on_expansion: OnExpansion) -> tuple[str, int]:
         """The words for a match, with spaces to separate them from their neighbours, and the end of what they replace."""
         kind, written, text, end = match.lastgroup or "", match.group(), match.string, match.end()
+        counts = kind == "quantity" and self._before_words and _WORD_FOLLOWS.match(text, end)
         try:
-            words = _SPELL_OUT[kind](self, written)
+            words = self._counting(written) if counts else _SPELL_OUT[kind](self, written)
         except AnadilError:
             return " " + written.translate(_HIDE_MARKS) + " ", end
+        words = words.replace(ZERO_WIDTH_SPACE, self._pad)  # CLDR writes it between the words of Thai and Khmer numbers
         on_expansion(written, words)
         before = text[match.start() - 1] if match.start() else " "
         words = words if before.isspace() else self._pad + words
         suffix = _SUFFIX.match(text, end) if kind != "symbol" else None
+        ending = self._ending(text, end) if kind == "quantity" else None
+        if ending is not None:
+            return words, ending
         if suffix is None:
             return words if end == len(text) or text[end].isspace() else words + self._pad, end
         forms = self.language_rules.numbers.suffix_forms.get((words.split() or [""])[-1], {})
-        ending = forms.get(suffix[2].lower())
+        form = forms.get(suffix[2].lower())
         if self.language_rules.numbers.suffix == "join":
             words += _JOIN
-        return (words, end) if ending is None else (words + suffix[1] + ending, suffix.end())
+        return (words, end) if form is None else (words + suffix[1] + form, suffix.end())
+
+    def _ending(self, text: str, end: int) -> int | None:
+        """Where the small letters begin that belong to the last word of a number that ends at `end`, as in 1980an."""
+        endings = self.language_rules.numbers.endings
+        if endings == "hyphen" and text[end : end + 1] in HYPHENS:
+            end += 1
+        elif endings != "touching":
+            return None
+        return end if text[end : end + 1].islower() else None
 
     def _quantity(self, text: str, ruleset: str = "") -> str:
         """A number, or a range of two numbers, in words."""

@@ -23,7 +23,31 @@ INVISIBLE = frozenset(
         ],
     )
 )
-"""Dropped in every language, and counted. U+200C and U+200D are not among them: Persian and Hindi need them."""
+"""Dropped in every language, and counted. U+200C and U+200D are not among them: Persian and Hindi need them.
+
+A zero-width space beside a letter of a script that is written without spaces leaves a space (`separate_words`).
+"""
+
+ZERO_WIDTH_SPACE = "\u200b"
+_NO_SPACES = (
+    "\u0e00-\u0eff"  # Thai, Lao
+    "\u1000-\u109f\ua9e0-\ua9ff\uaa60-\uaa7f"  # Myanmar
+    "\u1780-\u17ff\u19e0-\u19ff"  # Khmer
+    "\u1950-\u19df"  # Tai Le, New Tai Lue
+    "\u1a00-\u1aaf"  # Buginese, Tai Tham
+    "\u1b00-\u1bff"  # Balinese, Sundanese, Batak
+    "\ua930-\ua9df"  # Rejang, Javanese
+    "\uaa00-\uaa5f\uaa80-\uaadf"  # Cham, Tai Viet
+    "\U00011700-\U0001174f\U00011f00-\U00011f5f"  # Ahom, Kawi
+)
+"""Scripts of South East Asia that need no space between words (Unicode Standard Annex 14: classes SA, AK, AP and AS).
+
+In these a zero-width space is where one word ends and the next begins. Elsewhere it is where a line may be broken, which
+may be within a word (a web address, a long German word), and within a number it is nothing.
+"""
+_WORD_BOUNDARY = re.compile(
+    rf"(?:(?<=[{_NO_SPACES}])|(?={ZERO_WIDTH_SPACE}+[{_NO_SPACES}]))(?!(?<=\d){ZERO_WIDTH_SPACE}+\d){ZERO_WIDTH_SPACE}+"
+)
 
 JOINERS = "\u200c\u200d"
 """The zero-width non-joiner separates the parts of a word in Persian; both joiners select letter forms in Hindi."""
@@ -37,6 +61,11 @@ _COMPATIBILITY = {
     "ligatures": re.compile(r"[\uFB00-\uFB06\u0132\u0133\u01C4-\u01CC\u01F1-\u01F3]"),  # ﬁ, ĳ, ǆ
 }
 """Ranges that NFKC makes plain, if the language's rules name them. NFKC on all text would turn x² into x2."""
+
+
+def separate_words(text: str) -> str:
+    """The text with a space for each zero-width space that separates words of Thai, Lao, Khmer, Burmese, Javanese, ..."""
+    return _WORD_BOUNDARY.sub(" ", text) if ZERO_WIDTH_SPACE in text else text
 
 
 def compatible(character: str, ranges: tuple[str, ...]) -> str:

@@ -90,13 +90,18 @@ def with_own_file(language_rules: LanguageRules, path: Path) -> LanguageRules:
 def mistakes(language_rules: LanguageRules, own: LanguageRules) -> list[str]:
     """The mistakes in rules that parse.
 
-    They are letters that the rules change, templates with unknown names, and test pairs of `own` that fail.
+    They are letters that the rules change, number rules not in CLDR's notation, templates with unknown names, and test
+    pairs of `own` that fail.
     """
     normalizer, problems = Normalizer(language_rules), []
     letters = (*own.alphabet, *own.loan_letters)
     changed = [letter for letter in letters if unicodedata.normalize("NFC", normalizer.spelled(letter)) != letter]
     if changed:
         problems.append(f"letters that the text rules change or drop: {', '.join(map(repr, changed))}")
+    try:
+        normalizer.expander.speller.check()
+    except AnadilError as error:
+        problems.append(str(error))
     for key, template, names in _templates(language_rules):
         try:
             fill(template, dict.fromkeys(names, ""))

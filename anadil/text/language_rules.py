@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, field_validator, model_validator
 
-from anadil.settings import SECTION
+from anadil.settings import SECTION, Whole
 from anadil.text.casing import Casing
 
 Policy = Literal["keep", "inside", "join", "split"]
@@ -42,29 +42,39 @@ _Forms = Annotated[str | dict[str, str], AfterValidator(_plural_forms)]
 """A word, or its plural forms by CLDR's names: {one: kilometre, other: kilometres}."""
 
 
+def _text_keys(value: object) -> object:
+    """YAML reads the key 20 as a number; the rules have it as text, as they do 20/20 and -x."""
+    return {str(key): rule for key, rule in value.items()} if isinstance(value, dict) else value
+
+
+_SpelloutRules = Annotated[dict[str, str], BeforeValidator(_text_keys)]
+"""Value, or value/radix -> rule, in CLDR's notation."""
+
+_Year = Annotated[Whole, Field(ge=0, le=9999)]
+
+
 class NumberSettings(BaseModel):
     """How numbers are written in text, and which rules spell them out."""
 
     model_config = SECTION
 
     cldr: str = ""  # CLDR language whose rules are used; empty: the language itself
-    rules: dict[str, str] = {}  # your own rules in CLDR's notation, if CLDR has none: "20": "yirmi[ →→]"
+    rules: _SpelloutRules = {}  # your own rules in CLDR's notation, if CLDR has none: "20": "yirmi[ →→]"
+    rulesets: dict[str, _SpelloutRules] = {}  # further rule sets for `rules`; or corrections, value by value, of CLDR's
     ruleset: str = "spellout-numbering"
     counting: str = ""  # rule set before a unit or a currency, if it differs: ein Kilometer, not eins
+    before_words: Literal["plain", "counting"] = "plain"  # before any word: by `ruleset`, or by `counting`
     decimal: str = Field("", max_length=1)
     thousands: Characters = ""
     decimal_word: str = ""  # the word for the decimal mark; empty: CLDR's
     fraction: Literal["digits", "number"] = "digits"  # 3,14: three comma one four, or three comma fourteen
+    decimal_rulesets: tuple[str, str] | None = None  # rule sets before and after the decimal word, if they differ
     minus: str = ""  # the word for minus; empty: CLDR's
     marks: dict[str, str] = {}  # the word for a mark between digits that is not the decimal mark: "/": bölü
-    years: tuple[int, int] | None = None  # four-digit numbers in this range are read by CLDR's rules for years
+    years: tuple[_Year, _Year] | None = None  # four-digit numbers in this range are read by CLDR's rules for years
     suffix: Literal["keep", "join"] = "keep"  # whether 1923'te keeps its apostrophe
     suffix_forms: dict[str, dict[str, str]] = {}  # spoken word: {ending in the text: ending of the spoken word}
-
-    @field_validator("rules", mode="before")
-    @classmethod
-    def _text_keys(cls, value: object) -> object:
-        return {str(key): rule for key, rule in value.items()} if isinstance(value, dict) else value
+    endings: Literal["apart", "touching", "hyphen"] = "apart"  # small letters that join the word: 5ean, or 5-мӗш
 
 
 class OrdinalSettings(BaseModel):
@@ -73,7 +83,7 @@ class OrdinalSettings(BaseModel):
     model_config = SECTION
 
     ruleset: str = "spellout-ordinal"
-    rules: dict[str, str] = {}
+    rules: _SpelloutRules = {}
     suffixes: dict[str, str] = {}  # suffix after the digits: its rule set, or empty for `ruleset`
     dot: Literal["no", "small", "any"] = (
         "no"  # whether "3." is an ordinal before a small letter, or before any letter (one or two digits only)

@@ -10,12 +10,19 @@ from functools import cached_property, partial
 from anadil.errors import AnadilError
 from anadil.text.casing import after_lowering, before_lowering, lower_letter
 from anadil.text.expansions import RESTORE_MARKS, Expander, OnExpansion
-from anadil.text.invisible import INVISIBLE, JOINERS, NO_CHARACTERS, ascii_digit, compatible, compatible_characters
+from anadil.text.invisible import (
+    INVISIBLE,
+    JOINERS,
+    NO_CHARACTERS,
+    ascii_digit,
+    compatible,
+    compatible_characters,
+    separate_words,
+)
 from anadil.text.language_rules import LanguageRules, Policy
 from anadil.text.look_alikes import look_alikes, map_look_alikes
-from anadil.text.patterns import leftovers, literal_triggers, sign_triggers, triggers
+from anadil.text.patterns import HYPHENS, leftovers, literal_triggers, sign_triggers, triggers
 
-_HYPHENS = "-\u2010\u2011"
 MAX_ROUNDS = 8
 """Limit on repeating the rules until nothing changes. Most texts need one or two rounds; only contrived ones need more."""
 
@@ -167,8 +174,11 @@ class Normalizer:
         return text
 
     def clean(self, text: str) -> str:
-        """The text without invisible characters and with plain digits and apostrophes, as the expander expects it."""
-        return unicodedata.normalize("NFC", text.translate(self.cleaning))
+        """The text without invisible characters and with plain digits and apostrophes, as the expander expects it.
+
+        A zero-width space that separates words becomes a space.
+        """
+        return unicodedata.normalize("NFC", separate_words(text).translate(self.cleaning))
 
     def spelled(self, text: str) -> str:
         """The text with every character in its final form, and look-alikes of other scripts mapped."""
@@ -254,7 +264,7 @@ class Normalizer:
             return " "
         if character == "'" and language_rules.apostrophe in _REPLACEMENT:
             return _REPLACEMENT[language_rules.apostrophe]
-        if character in _HYPHENS and language_rules.hyphen != "keep":
+        if character in HYPHENS and language_rules.hyphen != "keep":
             return _REPLACEMENT.get(language_rules.hyphen, "-")
         if language_rules.digits == "drop" and character.isdecimal():
             return " "

@@ -15,6 +15,7 @@ from anadil.text.language_rules import LanguageRules
 
 APOSTROPHES = "'’ʼ"
 DASHES = "–—"
+HYPHENS = ("-", "\u2010", "\u2011")
 _WIDE_SPACES = "\u00a0\u202f"  # no-break spaces, which group digits in languages where a space does
 _ENDINGS = ("com", "org", "net", "edu", "gov", "info", "io")
 _DOMAIN = rf"(?:{'|'.join(_ENDINGS)})(?:\.[a-z]{{2}})?"

@@ -14,7 +14,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, Field, model_validator
 
 from anadil.errors import AnadilError
-from anadil.settings import SECTION, parse
+from anadil.settings import SECTION, Real, Whole, parse
 from anadil.text.casing import casing_family
 from anadil.text.language_files import find_language, language_rules_of, with_own_file
 from anadil.text.language_rules import Characters, LanguageRules, Policy
@@ -22,7 +22,7 @@ from anadil.text.normalize import Normalizer
 from anadil.text.subwords import Subwords
 from anadil.text.units import is_sign
 
-VERSION = 3
+VERSION = 4
 """Version of what the settings mean. It is raised when the same settings would normalise a text differently."""
 
 SUBWORDS = ("bpe", "unigram")
@@ -67,8 +67,8 @@ class TokenizerSettings(BaseModel):
     kind: Literal["char", "grapheme", "units", "bpe", "unigram"] = "char"
     labels: list[str] | Literal["auto"] = "auto"
     path: str | None = None  # folder written by `anadil tokenizer`, whose labels are used
-    sampling: float = Field(0.0, ge=0, lt=1)  # bpe, unigram: subword regularisation in training; 0.1 is usual
-    size: int = Field(200, ge=2)  # bpe, unigram: number of subwords
+    sampling: Real = Field(0.0, ge=0, lt=1)  # bpe, unigram: subword regularisation in training; 0.1 is usual
+    size: Whole = Field(200, ge=2, le=100_000)  # bpe, unigram: number of subwords
 
     @model_validator(mode="after")
     def _fits_the_kind(self) -> TokenizerSettings:
@@ -137,10 +137,6 @@ class TextRules:
     @cached_property
     def _pieces(self) -> Subwords:
         return Subwords(self.subwords, self.labels)
-
-    def decode(self, ids: Iterable[int]) -> str:
-        """The text of label ids, with single spaces. Blanks must have been removed."""
-        return " ".join("".join(self.labels[i] for i in ids).split())
 
     def to_dict(self) -> dict[str, Any]:
         """The rules as JSON-ready data, for an exported folder and a saved config."""

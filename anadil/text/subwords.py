@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from types import ModuleType
 from typing import Any, Literal
@@ -96,6 +96,46 @@ class Subwords:
         if any(self._processor.is_unknown(i) or self.pieces[i] not in self._label_ids for i in ids):
             raise AnadilError(f"the subwords have no piece for a part of {text!r}")
         return [self._label_ids[self.pieces[i]] for i in ids]
+
+
+def sentencepieces(model: bytes, where: str) -> list[str]:
+    """The pieces of a SentencePiece model in order: field 1 of field 1 of its protobuf message.
+
+    It needs no library, so that an exported folder can be checked without one. Raises AnadilError if it is no
+    SentencePiece model. `where`: the folder or archive, for the message.
+    """
+    try:
+        pieces = [dict(_fields(content))[1] for number, content in _fields(model) if number == 1]
+        return [piece.decode("utf-8") for piece in pieces]
+    except (IndexError, KeyError, ValueError) as error:
+        raise AnadilError(f"{where}: tokenizer.model is no SentencePiece model\n  next: copy it again") from error
+
+
+def _fields(message: bytes) -> Iterator[tuple[int, bytes]]:
+    """Number and content of each length-delimited field of a protobuf message; other fields are skipped."""
+    position = 0
+    while position < len(message):
+        key, position = _varint(message, position)
+        wire_type = key & 7
+        if wire_type == 0:
+            _, position = _varint(message, position)
+            continue
+        size, position = _varint(message, position) if wire_type == 2 else ({1: 8, 5: 4}[wire_type], position)
+        if position + size > len(message):
+            raise ValueError("truncated message")
+        if wire_type == 2:
+            yield key >> 3, message[position : position + size]
+        position += size
+
+
+def _varint(message: bytes, position: int) -> tuple[int, int]:
+    """The number at `position`, and the position after it."""
+    value, shift = 0, 0
+    while True:
+        value |= (message[position] & 127) << shift
+        position, shift = position + 1, shift + 7
+        if not message[position - 1] & 128:
+            return value, position
 
 
 def set_sampling_seed(seed: int) -> None:

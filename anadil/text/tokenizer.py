@@ -19,6 +19,9 @@ from anadil.text.subwords import Subwords, train_subwords
 from anadil.text.units import Units
 
 MODEL, _SETTINGS = "tokenizer.model", "tokenizer.yaml"
+_MAX_MODEL_BYTES = 64 * 2**20
+"""The largest SentencePiece models have 10 MB."""
+
 TokenizerKind = Literal["char", "grapheme", "units", "bpe", "unigram"]
 
 
@@ -89,16 +92,28 @@ def read_tokenizer(folder: Path) -> tuple[TokenizerKind, list[str], bytes]:
     return saved.kind, saved.labels, read_subwords(folder, saved.kind, saved.labels)
 
 
+def read_subwords_file(folder: Path) -> bytes:
+    """The file of the SentencePiece model in a folder. Raises AnadilError if it is missing or larger than any."""
+    path = folder / MODEL
+    if not path.is_file():
+        raise AnadilError(f"{folder}: {MODEL} is missing\n  next: copy the whole folder again")
+    if path.stat().st_size > _MAX_MODEL_BYTES:
+        raise AnadilError(f"{path}: {path.stat().st_size:,} bytes, allowed are {_MAX_MODEL_BYTES:,}")
+    return path.read_bytes()
+
+
 def read_subwords(folder: Path, kind: str, labels: Sequence[str]) -> bytes:
     """The SentencePiece model in a folder; empty if the kind needs none. Raises AnadilError if it has other labels."""
     if kind not in SUBWORDS:
         return b""
     path = folder / MODEL
-    if not path.is_file():
-        raise AnadilError(f"{folder}: {MODEL} is missing\n  next: copy the whole folder again")
-    model = path.read_bytes()
-    subwords = Subwords(model)
-    if tuple(labels) not in (subwords.labels, subwords.pieces):  # NeMo's labels include the unknown piece
+    model = read_subwords_file(folder)
+    try:
+        subwords = Subwords(model)
+        found = subwords.labels, subwords.pieces  # NeMo's labels include the unknown piece
+    except (AnadilError, RuntimeError) as error:  # a model without pieces is read, and fails when it is used
+        raise AnadilError(f"{path}: {error}") from error
+    if tuple(labels) not in found:
         raise AnadilError(f"{path}: its subwords are not the labels of the config\n  next: copy the whole folder again")
     return model
 

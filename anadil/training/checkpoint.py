@@ -32,6 +32,7 @@ KEPT = 3
 
 MAY_CHANGE = (
     "name",
+    "text.saved.version",  # if it changes what a text becomes, the labels change, which the digests of the data show
     "data.longest_pause",
     "data.pause_margin",
     "data.cache_mb",
@@ -48,6 +49,8 @@ MAY_CHANGE = (
     "training.checkpoint_minutes",
 )
 """Settings that may change in a resumed run: they change only its end or its speed."""
+
+_LABELS = "tokenizer.labels"
 
 COUNTS = (
     "step", "epoch", "batch", "audio_s", "losses", "norms", "first_loss", "best_epoch", "patient_since",
@@ -135,6 +138,14 @@ def restore_checkpoint(state_of: Resumable) -> list[str]:
     return [*notes, f"going on from step {run.step:,} (epoch {run.epoch}, {run.minutes:.1f} minutes)"]
 
 
+def as_it_began(config: Config, out: Path) -> Config:
+    """The config of a run that goes on, without sections of `augment` that are on by default now and that it did not know."""
+    settings = _newest(out / CHECKPOINTS)[0]["identity"]["settings"]
+    names = {key.split(".")[1] for key in settings if key.startswith("augment.")}
+    unknown = {name: None for name in type(config.augment).model_fields if name not in names}
+    return config.model_copy(update={"augment": config.augment.model_copy(update=unknown)})
+
+
 def _generators(learner: Learner) -> dict[str, Any]:
     device = learner.fabric.device
     return {
@@ -161,18 +172,34 @@ def _restore_generators(learner: Learner, of_each: list[dict[str, Any]], step: i
 
 
 def identity_of(config: Config, train: Sequence[Example], valid: Sequence[Example]) -> dict[str, Any]:
-    """Return what must not change in a resumed run: the settings, and a digest of the data."""
+    """Return what must not change in a resumed run: the settings, and digests of the data.
 
-    def digest(examples: Sequence[Example]) -> str:
-        rows = [
-            (one.duration, one.utterance.offset, one.labels, *([one.weight] if one.weight != 1 else ()))
-            for one in examples
-        ]
+    There are two digests of each set: of what the model sees (labels as numbers), and of the texts as written. The
+    numbers of all texts change if the labels do, which `labels: auto` makes of the training texts.
+    """
+
+    def digest(rows: list[tuple[Any, ...]]) -> str:
         return hashlib.sha256(repr(rows).encode()).hexdigest()
+
+    def seen(examples: Sequence[Example]) -> str:
+        return digest(
+            [
+                (one.duration, one.utterance.offset, one.labels, *([one.weight] if one.weight != 1 else ()))
+                for one in examples
+            ]
+        )
+
+    def written(examples: Sequence[Example]) -> str:
+        return digest([(one.duration, one.utterance.offset, one.utterance.text, one.weight) for one in examples])
 
     settings = dict(flat(config.model_dump(mode="json", by_alias=True)))
     settings = {key: json.dumps(value) for key, value in settings.items() if key not in MAY_CHANGE}
-    return {"settings": settings, "training data": digest(train), "validation data": digest(valid)}
+    return {
+        "settings": settings,
+        "training data": seen(train),
+        "validation data": seen(valid),
+        "as written": {"training data": written(train), "validation data": written(valid)},
+    }
 
 
 def flat(data: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
@@ -184,19 +211,37 @@ def flat(data: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
 
 
 def _require_same(was: dict[str, Any], now: dict[str, Any], out: Path) -> None:
-    keys = {*was["settings"], *now["settings"]}
+    """Raise AnadilError that names what has changed since a run began: settings, labels, training or validation data."""
+    old, new = was["settings"], now["settings"]
+    relabelled = old.get(_LABELS) != new.get(_LABELS)
     changed = [
-        f"{key} was {was['settings'].get(key, 'not there')}, is {now['settings'].get(key, 'not there')}"
-        for key in sorted(keys)
-        if was["settings"].get(key) != now["settings"].get(key)
+        f"{key} was {old.get(key, 'not there')}, is {new.get(key, 'not there')}"
+        for key in sorted({*old, *new} - {_LABELS, *MAY_CHANGE})  # an earlier version compared more of them
+        if old.get(key, "null") != new.get(key, "null")
     ]
-    changed += [f"the {name} has changed" for name in was if name != "settings" and was[name] != now.get(name)]
+    for name in ("training data", "validation data"):
+        before = was.get("as written", {}).get(name)  # checkpoints of 0.1.0 have none
+        blameless = before == now["as written"][name] if before else relabelled
+        if was[name] != now[name] and not blameless:
+            changed.append(f"the {name} has changed: a text, a duration, or which utterances there are")
+    if relabelled:
+        changed.append(_label_changes(old.get(_LABELS), new.get(_LABELS)))
     if changed:
         raise AnadilError(
             f"the run in {out} cannot go on, because it began with other settings or data:\n  "
             + "\n  ".join(changed)
             + "\n  next: use the config and the data that it began with, or start a new run with another --out"
         )
+
+
+def _label_changes(was: str | None, now: str | None) -> str:
+    """Which labels are new, which are gone. With `labels: auto` the training texts decide on them and on their order."""
+    before, after = json.loads(was or "[]"), json.loads(now or "[]")
+    new = ", ".join(repr(label) for label in after if label not in before)
+    gone = ", ".join(repr(label) for label in before if label not in after)
+    parts = [f"new {new}" * bool(new), f"gone {gone}" * bool(gone)]
+    what = "; ".join(filter(None, parts)) or "the same ones in another order"
+    return f"{_LABELS} (made of the training texts if auto) have changed: {what}"
 
 
 def _newest(folder: Path) -> tuple[dict[str, Any], list[str]]:

@@ -15,9 +15,11 @@ from anadil.models.acoustic import ModelSettings
 from anadil.models.features import FeatureSettings
 from anadil.models.hugging_face.network import W2vBertSettings, Wav2Vec2Settings
 from anadil.models.quartznet import QuartzNetSettings
-from anadil.settings import SECTION, Paths, override, parse, read_yaml
+from anadil.settings import SECTION, Paths, Real, Seed, Whole, override, parse, read_yaml
 from anadil.text.rules import TextRules, TextSettings, TokenizerSettings
 from anadil.training.transfer.settings import InitSettings
+
+_Beta = Annotated[Real, Field(ge=0, lt=1)]
 
 EPOCHS, UNLIMITED = 60, 1_000_000
 """The default of `training.epochs`: without a time budget, and with one."""
@@ -30,20 +32,20 @@ class DataSettings(BaseModel):
 
     train: Paths = Field(min_length=1)
     valid: Paths = []
-    min_duration: float = Field(MIN_DURATION_S, ge=0)  # seconds
-    max_duration: float = Field(MAX_DURATION_S, gt=0)  # seconds
-    longest_pause: float | None = Field(None, ge=0, le=60)  # seconds; recognition cuts longer ones out; None: measured
-    pause_margin: float | None = Field(None, ge=0, le=60)  # seconds of them that it keeps at each side; None: measured
+    min_duration: Real = Field(MIN_DURATION_S, ge=0, le=3600)  # seconds
+    max_duration: Real = Field(MAX_DURATION_S, gt=0, le=86_400)  # seconds
+    longest_pause: Real | None = Field(None, ge=0, le=60)  # seconds; recognition cuts longer ones out; None: measured
+    pause_margin: Real | None = Field(None, ge=0, le=60)  # seconds of them that it keeps at each side; None: measured
     skip_bad: bool = False  # train without the utterances that cannot be used, instead of stopping
-    pseudo_label_weight: float | None = Field(
+    pseudo_label_weight: Real | None = Field(
         None, ge=0, le=MAX_WEIGHT
     )  # in the loss; None: the key "weight" of each line, or 1
-    language_temperature: float | None = Field(
-        None, ge=1
+    language_temperature: Real | None = Field(
+        None, ge=1, le=1000
     )  # several languages: above 1, small ones are sampled more often
-    cache_mb: float = Field(2048, ge=0)  # decoded audio kept in memory (an hour at 16 kHz: 110 MB)
+    cache_mb: Real = Field(2048, ge=0, le=2**24)  # decoded audio kept in memory (an hour at 16 kHz: 110 MB)
     cache: str | None = None  # folder for decoded audio; several runs may share it
-    cache_gb: float = Field(10, gt=0)  # the largest size of that folder
+    cache_gb: Real = Field(10, gt=0, le=1e6)  # the largest size of that folder
 
 
 class TrainingSettings(BaseModel):
@@ -51,31 +53,35 @@ class TrainingSettings(BaseModel):
 
     model_config = SECTION
 
-    epochs: int | None = Field(None, ge=1)  # None: 60; with `max_minutes`, no limit
-    max_minutes: float | None = Field(None, gt=0)  # the schedule ends then, even if epochs are left
-    flat_start_steps: int = Field(600, ge=0)  # of cross-entropy against an even segmentation, before CTC
+    epochs: Whole | None = Field(None, ge=1, le=UNLIMITED)  # None: 60; with `max_minutes`, no limit
+    max_minutes: Real | None = Field(None, gt=0, le=1e6)  # the schedule ends then, even if epochs are left
+    flat_start_steps: Whole = Field(600, ge=0, le=10**7)  # of cross-entropy against an even segmentation, before CTC
     # weight of the consistency loss between two views of each utterance under different masks; 0: one view (arXiv:2410.05101)
-    consistency: float = Field(0.0, ge=0)
+    consistency: Real = Field(0.0, ge=0, le=100)
     # audio per step, of all devices, with padding; auto: from the hours of speech and the memory
-    batch_seconds: Annotated[float, Field(gt=0)] | Literal["auto"] = 30.0
+    batch_seconds: Annotated[Real, Field(gt=0, le=1e6)] | Literal["auto"] = 30.0
     optimizer: Literal["adamw", "novograd"] = "adamw"
-    lr: float = Field(0.003, gt=0)
-    min_lr: float = Field(1e-5, ge=0)
-    betas: tuple[float, float] | None = None  # None: (0.9, 0.98) for adamw, (0.95, 0.98) for novograd
-    weight_decay: float = Field(0.01, ge=0)
-    warmup_steps: int = Field(200, ge=0)
-    clip_norm: float = Field(1.0, gt=0)
-    ema_decay: float | None = Field(None, gt=0, lt=1)  # also validate a moving average of the weights; 0.999 is usual
-    average_last: int = Field(0, ge=0)  # also validate the mean of the weights of so many epochs; 0, 1: off
-    patience: int | None = Field(None, ge=1)  # stop after so many epochs without a better validation CER
+    lr: Real = Field(0.003, gt=0, le=10)
+    min_lr: Real = Field(1e-5, ge=0, le=10)
+    betas: tuple[_Beta, _Beta] | None = None  # None: (0.9, 0.98) for adamw, (0.95, 0.98) for novograd
+    weight_decay: Real = Field(0.01, ge=0, le=10)
+    warmup_steps: Whole = Field(200, ge=0, le=10**7)
+    clip_norm: Real = Field(1.0, gt=0, le=1e9)
+    ema_decay: Real | None = Field(None, gt=0, lt=1)  # also validate a moving average of the weights; 0.999 is usual
+    average_last: Whole = Field(
+        0, ge=0, le=10_000
+    )  # also validate the mean of the weights of so many epochs; 0, 1: off
+    patience: Whole | None = Field(
+        None, ge=1, le=UNLIMITED
+    )  # stop after so many epochs without a better validation CER
     stop_on_collapse: bool = True  # stop a run that emits blanks alone and no longer learns
     loggers: list[Literal["wandb", "mlflow"]] = []  # of 0.1.0, in saved configs; training refuses all but []
-    checkpoint_minutes: float = Field(5.0, gt=0)  # between two checkpoints, from which --resume goes on
-    validate_every: int = Field(1, ge=1)  # epochs
-    seed: int = Field(0, ge=0)
-    devices: int = Field(1, ge=1)  # of this machine; omit it with torchrun
+    checkpoint_minutes: Real = Field(5.0, gt=0, le=1e9)  # between two checkpoints, from which --resume goes on
+    validate_every: Whole = Field(1, ge=1, le=UNLIMITED)  # epochs
+    seed: Seed = 0
+    devices: Whole = Field(1, ge=1, le=1024)  # of this machine; omit it with torchrun
     strategy: Literal["ddp", "fsdp"] = "ddp"  # fsdp: weights, gradients and moments are sharded
-    accumulate: int = Field(1, ge=1)  # micro-batches per device and step: less memory, the same step
+    accumulate: Whole = Field(1, ge=1, le=10_000)  # micro-batches per device and step: less memory, the same step
     accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = "auto"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -14,6 +15,7 @@ from lightning_fabric.strategies.ddp import DDPStrategy
 from torch import nn
 from torch.optim import Optimizer
 
+from anadil.errors import AnadilError
 from anadil.models.acoustic import AcousticModel
 from anadil.models.hugging_face.network import W2vBertSettings, Wav2Vec2Settings
 from anadil.models.quartznet import QuartzNetSettings
@@ -30,6 +32,9 @@ from anadil.training.monitoring.report import Reporter
 from anadil.training.optimizers import Pull, build_optimizer
 from anadil.training.prepare import Prepared
 from anadil.training.transfer.lora import insert_lora
+
+_MOST_PROCESSES = 16
+"""On CPUs, where more processes than cores are of use only to try out how several work together."""
 
 
 @dataclass(frozen=True)
@@ -65,9 +70,30 @@ def with_whole_weights(learner: Learner) -> Learner:
     return replace(learner, data=replace(data, acoustic=with_weights(learner.unsharded_model, state, fabric.device)))
 
 
+def refuse_accelerator(settings: TrainingSettings) -> None:
+    """Raise AnadilError if this machine has no such accelerator, or not so many."""
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if not there.get(settings.accelerator, True):
+        reason = "PyTorch was built without CUDA" if settings.accelerator == "cuda" and not torch.version.cuda else ""
+        raise AnadilError(
+            f"training.accelerator is {settings.accelerator}, but PyTorch finds none on this machine"
+            + (f": {reason}" if reason else "")
+            + "\n  next: training.accelerator=auto, or cpu"
+        )
+    on_gpu = settings.accelerator in ("auto", "cuda") and there["cuda"]
+    most = torch.cuda.device_count() if on_gpu else max(_MOST_PROCESSES, os.cpu_count() or 1)
+    if settings.devices > most:
+        raise AnadilError(
+            f"training.devices is {settings.devices:,}, but this machine has "
+            + (f"{most:,} GPUs" if on_gpu else f"{os.cpu_count()} cores; allowed are {most:,} processes")
+            + f"\n  next: training.devices={most:,} or fewer"
+        )
+
+
 def make_fabric(config: Config, alone: bool = False) -> Fabric:
     """Return Fabric for the device or devices and the precision of `config`. `alone`: one device, whatever it says."""
     settings = config.training
+    refuse_accelerator(settings)
     n_devices, n_machines = (1, 1) if alone else world_shape(settings)
     if n_devices * n_machines == 1:
         return Fabric(accelerator=settings.accelerator, devices=1, plugins=_precision(config))

@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from anadil import audio
 from anadil.data.augment.chain import Augmenter
 from anadil.data.batches import plan_languages
 from anadil.data.examples import Checked, Example, check, with_weights
@@ -20,13 +19,15 @@ from anadil.data.pauses import NOT_MEASURED, pause_limits
 from anadil.decoding.ctc import min_ctc_frames
 from anadil.errors import AnadilError, Problem, summarize
 from anadil.files import whole_file
-from anadil.manifest import Utterance, read_manifests, refuse_pseudo_labels
-from anadil.models.acoustic import AcousticModel
+from anadil.manifest import Utterance, read_audio, read_manifests, refuse_pseudo_labels
+from anadil.models.acoustic import AcousticModel, empty_model
+from anadil.models.summary import count_parameters
 from anadil.text.changes import changes
 from anadil.text.rules import SUBWORDS, RulesByLanguage, TextRules, describe_rules, text_rules
 from anadil.text.subwords import set_sampling_seed
 from anadil.text.tokenizer import make_tokenizer, read_tokenizer
 from anadil.training.config import Config
+from anadil.training.monitoring.memory import available_bytes
 from anadil.training.monitoring.report import Reporter
 from anadil.training.transfer.source import Source, read_source, resolve_config
 from anadil.training.transfer.weights import Transferred, read_saved, report_transfer, transfer
@@ -48,10 +49,6 @@ class Resolved:
     labels_from_training: bool  # the labels are the characters or subwords of the training text
     source: Source | None = None  # with `init`
     weights: dict[str, Tensor] = field(default_factory=dict)  # of the source; empty if the run is resumed
-
-    def grouped(self, utterances: Sequence[Utterance]) -> list[tuple[TextRules, list[Utterance]]]:
-        """Utterances with the rules they follow, one group per language in the order of their names."""
-        return _grouped(self.rules, utterances)
 
 
 @dataclass(frozen=True)
@@ -106,14 +103,26 @@ def resolve(
     from_training = config.tokenizer.labels == "auto" and config.tokenizer.path is None
     without_labels = _rules(config, languages, (), b"")
     kept = source.kept_subwords(config) if source else b""
-    config, subwords = _resolve_tokenizer(config, _grouped(without_labels, train), report, kept)
+    config, subwords = _resolve_tokenizer(config, grouped(without_labels, train), report, kept)
     labels = config.tokenizer.labels
     assert not isinstance(labels, str)
     rules = _rules(config, languages, labels, subwords)
     report.say(describe_rules(rules.default, config.text))
     config = config.with_rules(rules.default)
+    _refuse_too_large(config, len(labels))
     acoustic = AcousticModel(config.features, config.model, len(labels))
     return Resolved(config, rules, acoustic, from_training, source, weights)
+
+
+def _refuse_too_large(config: Config, n_labels: int) -> None:
+    """Raise AnadilError if the weights alone do not fit into the memory that is free."""
+    n_parameters = count_parameters(empty_model(config.features, config.model, n_labels))
+    n_bytes, free = 4 * n_parameters, available_bytes()
+    if free is not None and n_bytes > free:
+        raise AnadilError(
+            f"model: it would have {n_parameters:,} parameters, {n_bytes / 1e9:.1f} GB; {free / 1e9:.1f} GB of memory are "
+            "free\n  next: a smaller model (section model)"
+        )
 
 
 def prepare(config: Config, out: Path, report: Reporter, resume: bool = False, writes: bool = True) -> Prepared:
@@ -132,7 +141,7 @@ def prepare(config: Config, out: Path, report: Reporter, resume: bool = False, w
         labels = resolved.rules.default.labels
         start = transfer(acoustic.network, labels, resolved.source, resolved.weights, config.init, config.training.seed)
         report_transfer(start, acoustic.network, report)
-    for rules, utterances in resolved.grouped(train + valid):
+    for rules, utterances in grouped(resolved.rules, train + valid):
         _report_changes(rules, utterances, report)
     checked = _check(resolved, {"training": train, "validation": valid}, report)
     _resolve_problems(checked, config.data.skip_bad, out if writes else None, report)
@@ -159,7 +168,7 @@ def _with_pauses(config: Config, examples: Sequence[Example], sample_rate: int) 
     def clips() -> Iterator[np.ndarray]:
         for one in some:
             with contextlib.suppress(AnadilError):  # training reports damaged audio when it reaches it
-                yield audio.read(one.audio_filepath, sample_rate, one.offset, one.duration)
+                yield read_audio(one, sample_rate)
 
     found = pause_limits(clips(), sample_rate) or NOT_MEASURED
     given = (data.longest_pause, data.pause_margin)
@@ -195,7 +204,8 @@ def _rules(config: Config, languages: Sequence[str], labels: Sequence[str], subw
     )
 
 
-def _grouped(rules: RulesByLanguage, utterances: Sequence[Utterance]) -> list[tuple[TextRules, list[Utterance]]]:
+def grouped(rules: RulesByLanguage, utterances: Sequence[Utterance]) -> list[tuple[TextRules, list[Utterance]]]:
+    """Utterances with the rules they follow, one group per language in the order of their names."""
     groups: dict[str, list[Utterance]] = {language: [] for language in rules.by_language}
     for utterance in utterances:
         groups.setdefault(rules.of(utterance.language).language, []).append(utterance)
@@ -217,7 +227,7 @@ def _check(resolved: Resolved, named: dict[str, list[Utterance]], report: Report
                 config.data.max_duration,
                 _progress(report, name),
             )
-            for rules, group in resolved.grouped(utterances)
+            for rules, group in grouped(resolved.rules, utterances)
         ]
         together = _together(parts)
         checked.append(with_weights(together, config.data.pseudo_label_weight) if name == "training" else together)
@@ -238,15 +248,29 @@ def _together(parts: list[Checked]) -> Checked:
 def make_augmenter(config: Config, examples: Sequence[Example], acoustic: AcousticModel) -> Augmenter:
     """Return the waveform augmentation of `config`. Raises AnadilError if a recording that it needs cannot be used."""
 
-    def may_last(index: int, seconds: float) -> bool:
-        """Whether an utterance may last so long after a change of speed: CTC needs its frames, training its limits."""
+    def may_last(indices: Sequence[int], seconds: float) -> bool:
+        """Whether utterances together may last so long after a change: CTC needs its frames, training its limits."""
         room = config.training.batch_seconds  # auto is at least the longest utterance
         longest = config.data.max_duration if room == "auto" else min(config.data.max_duration, room)
         n_frames = acoustic.frame_count(round(seconds * acoustic.sample_rate))
-        return config.data.min_duration <= seconds <= longest and n_frames >= min_ctc_frames(examples[index].labels)
+        labels = [label for index in indices for label in (*examples[index].labels, *boundary)]
+        return config.data.min_duration <= seconds <= longest and n_frames >= min_ctc_frames(labels)
 
     durations = [example.duration for example in examples]
-    return Augmenter(config.augment, acoustic.sample_rate, config.training.seed, durations, may_last)
+    labels = config.tokenizer.labels
+    boundary = [labels.index(" ")] if config.tokenizer.kind not in SUBWORDS and " " in labels else []
+    alike = [f"{example.utterance.language or ''} {example.utterance.speaker or ''}" for example in examples]
+    return Augmenter(config.augment, acoustic.sample_rate, config.training.seed, durations, may_last, alike, boundary)
+
+
+def begin_silence_after_flat_start(data: Prepared) -> None:
+    """Let the section `augment.silence` begin with the first epoch after the flat start, which needs cut utterances."""
+    n_steps, epoch = 0, 1
+    data.augmenter.silence_from = 2**31
+    while n_steps < data.config.training.flat_start_steps:
+        n_steps += len(plan_steps(data, epoch))
+        epoch += 1
+    data.augmenter.silence_from = epoch
 
 
 def plan_steps(data: Prepared, epoch: int) -> list[list[int]]:

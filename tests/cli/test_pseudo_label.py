@@ -116,6 +116,23 @@ def test_files_manifests_and_folders_are_told_apart_by_what_they_hold(
     assert manifest.read_text(encoding="utf-8").count("said") == 1
 
 
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        ('{"audio_filepath": "a.wav"}\n'.encode("utf-16"), "this is UTF-16"),
+        ('{"audio_filepath": "a.wav"}\n'.encode("utf-16-le"), "this is UTF-16 without a byte-order mark"),
+        (b'[{"audio_filepath": "a.wav"}]', "this is a JSON array"),
+        (b"path,text\na.wav,bir\n", "this is a table"),
+    ],
+)
+def test_text_that_is_no_manifest_is_not_taken_for_audio(
+    exported: Path, tmp_path: Path, content: bytes, what: str
+) -> None:
+    given = tmp_path / "speech"
+    given.write_bytes(content)
+    assert what in fails("pseudo-label", exported, given, "--min-confidence", "0", "--out", tmp_path / "out.jsonl")
+
+
 def test_validation_and_excluded_speech_is_not_labelled(exported: Path, speech: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.jsonl"
     test = write_lines(tmp_path / "test.jsonl", [{"audio_filepath": str(speech / "recordings/clips/0.wav")}])

@@ -30,6 +30,28 @@ def lines(path: Path, *records: object) -> Path:
 # ---- NeMo
 
 
+def test_a_json_file_that_is_no_manifest_is_named_as_what_it_is(tmp_path: Path, write_wav: Callable[..., Path]) -> None:
+    write_wav("a.wav", 0.1)
+    array = tmp_path / "array.json"
+    array.write_text('[{"audio_filepath": "a.wav", "text": "x"}]')
+    with pytest.raises(AnadilError, match=r"array.json: this is a JSON array; .*\n  next: jq -c '.\[\]'"):
+        read(nemo, array)
+    lines(
+        tmp_path / "train.json",
+        {"audio_filepath": "a.wav", "text": "x", "duration": "0.1"},
+        {"audio_filepath": "a.wav", "text": "y"},
+    )
+    found, rejected = read(nemo, tmp_path)
+    assert [one.text for one in found] == ["y"]
+    assert [(where, what.split(";")[0]) for where, what in rejected] == [
+        ("/array.json", "this is a JSON array"),
+        (
+            "/train.json:1",
+            '"duration" must be a number of seconds, found "0.1": a number has no quotes, as in "duration": 1.5',
+        ),
+    ]
+
+
 def test_a_manifest_keeps_its_keys(tmp_path: Path, write_wav: Callable[..., Path]) -> None:
     wav = write_wav("a.wav", 0.1)
     source = lines(
@@ -157,16 +179,15 @@ def test_recordings_with_their_texts(tmp_path: Path, write_wav: Callable[..., Pa
     found, rejected = read(folder, tmp_path, language="tr")
     assert found == [
         Utterance(str(first), text="Evet, ağ", language="tr"), Utterance(str(second), text="ωra", language="tr"),
+        Utterance(str(tmp_path / "film.mp4"), text="x", language="tr"),
     ]  # fmt: skip
     assert [(where, what.split(";")[0]) for where, what in rejected] == [
         ("/alone.txt", "a text without a recording of the same name"),
         ("/both.wav", "several texts have this name: both.lab, both.txt"),
         ("/empty.wav", f"its text is empty: {tmp_path / 'empty.txt'}"),
-        ("/film.txt", "a text without a recording of the same name"),
         ("/latin.wav", f"{tmp_path / 'latin.txt'}: not UTF-8 at line 1, byte 1"),
         ("/mute.wav", "a recording without a text: no .txt or .lab of the same name"),
         ("/two.mp3", "several recordings have this name: two.mp3, two.wav"),
-        ("/film.mp4", "not an audio format that Anadil reads"),
     ]
 
 

@@ -56,7 +56,7 @@ def micro_data(manifest: Path, valid: Path | None = None, **training: Any) -> di
         "language": "en",
         "data": {"train": [str(manifest)], "valid": [str(valid)] if valid else []},
         "features": {"mels": 20},
-        "augment": {"spec_augment": None},
+        "augment": {"silence": None, "spec_augment": None},
         "model": {"blocks": BLOCKS},
         "training": {"epochs": 2, "batch_seconds": 4, "warmup_steps": 5, "flat_start_steps": 40, "lr": 0.02}
         | {"accelerator": "cpu", "precision": "32-true"}

@@ -138,6 +138,29 @@ def test_two_spellings_that_look_the_same_become_one(language: str, written: str
 
 
 @pytest.mark.parametrize(
+    ("language", "written", "said"),
+    [
+        ("km", "\u1797\u17b6\u179f\u17b6\u200b\u1781\u17d2\u1798\u17c2", "\u1797\u17b6\u179f\u17b6 \u1781\u17d2\u1798\u17c2"),
+        ("my", "\u1019\u103c\u1014\u103a\u200b\u1019\u102c", "\u1019\u103c\u1014\u103a \u1019\u102c"),
+        ("th", "\u0e44\u0e17\u0e22\u200b\u200b\u0e14\u0e35", "\u0e44\u0e17\u0e22 \u0e14\u0e35"),
+        ("lo", "\u0ea5\u0eb2\u0ea7\u200b\u0e94\u0eb5", "\u0ea5\u0eb2\u0ea7 \u0e94\u0eb5"),
+        ("jv-Java", "\ua997\ua9ae\u200b\ua9a4\ua9b6", "\ua997\ua9ae \ua9a4\ua9b6"),
+        ("und", "\u1794\u200babc", "\u1794 abc"),  # one neighbour is enough
+        ("km", "\u200b\u1794\u200b", "\u1794"),
+        ("th", "\u0e52\u200b\u0e51", "\u0e22\u0e35\u0e48\u0e2a\u0e34\u0e1a\u0e40\u0e2d\u0e47\u0e14"),  # not within a number
+        ("en", "news\u200bpaper", "newspaper"),  # where a line may be broken
+        ("zh", "\u4e2d\u200b\u6587", "\u4e2d\u6587"),
+        ("ja", "\u65e5\u200b\u672c", "\u65e5\u672c"),
+        ("km", "25", "\u1798\u17d2\u1797\u17c3 \u1794\u17d2\u179a\u17b6\u17c6"),  # CLDR's own zero-width spaces
+        ("th", "25", "\u0e22\u0e35\u0e48\u0e2a\u0e34\u0e1a\u0e2b\u0e49\u0e32"),
+    ],
+)  # fmt: skip
+def test_a_zero_width_space_separates_words_of_scripts_without_spaces(language: str, written: str, said: str) -> None:
+    rules = text_rules(language, TextSettings())
+    assert rules.normalize(written) == said == rules.normalize(said)
+
+
+@pytest.mark.parametrize(
     ("code", "found"),
     [("tr", "tr"), ("tr-TR", "tr"), ("TR_tr", "tr"), ("tur", "tr"), ("zh-TW", "zh-Hant"), ("zh-CN", "zh"), ("sv-SE", "sv"),
      ("pa-IN", "pa"), ("pa-PK", None), ("rm-sursilv", "rm-sursilv"), ("fy-NL", "fy"), ("ga-IE", "ga"), ("ha", None),

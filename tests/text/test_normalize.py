@@ -14,6 +14,7 @@ from anadil.errors import AnadilError
 from anadil.text.alphabet import label_warnings, labels_from_text
 from anadil.text.changes import changes
 from anadil.text.rules import TextRules, TextSettings, describe_rules, first_rules, rules_from_dict, text_rules
+from tests.support.labels import decoded
 
 ROOT = Path(__file__).parents[2]
 CIRCUMFLEX = {"â": "a", "î": "i", "û": "u"}
@@ -99,7 +100,25 @@ numbers:
     assert again.normalize("22") == "yirmi iki"
 
 
-@pytest.mark.parametrize("language", ["rw", "mdw", "und", "yo"])
+def test_own_rules_have_further_rule_sets_a_radix_and_apostrophes(tmp_path: Path) -> None:
+    yaml = """
+numbers:
+  rules: { 0: nul, 1: ien, 2: twa, 3: "t'rij", 4/4: fjouwer, 5/4: "→→ en ←%%of← fjouwer" }
+  rulesets: { "%%of": { 1: ien, 2: dûbel } }
+ordinals: { rules: { 0: =%spellout-numbering=de }, suffixes: { de: "" } }
+"""
+    frisian = rules("fy", rules=own(tmp_path, yaml))
+    assert frisian.normalize("3, 5, 10 en 2de") == "t'rij ien en ien fjouwer twa en dûbel fjouwer en twade"
+
+
+def test_a_rule_of_ones_own_corrects_one_of_cldr_and_leaves_the_others(tmp_path: Path) -> None:
+    yaml = "numbers: {rulesets: {spellout-cardinal: {8: seggiz}}}\nordinals: {rules: {8: seggizinci}}"
+    corrected = rules("tr", rules=own(tmp_path, yaml))
+    assert corrected.normalize("8, 18, 19; 8'inci") == "seggiz on seggiz on dokuz seggizinci"
+    assert rules("tr").normalize("8") == "sekiz"  # CLDR's rules are shared, so a correction must not reach others
+
+
+@pytest.mark.parametrize("language", ["fy", "mdw", "und", "yo"])
 def test_digits_without_rules_stay_and_are_an_error_that_says_how_to_add_some(language: str) -> None:
     found = rules(language, "abc ")
     assert found.normalize("ab 3,5 c") == "ab 3,5 c"
@@ -127,9 +146,17 @@ def test_digits_without_rules_stay_and_are_an_error_that_says_how_to_add_some(la
         ("alphabet: [a, B]", r"letters that the text rules change or drop.*'B'"),
         ("tests: [[evet, hayır]]", r"own\.yaml: test 1 fails: 'evet' gives 'evet', not 'hayır'"),
         ("percent: '{nubmer}'\ntests: [['%5', beş]]", r"\{nubmer\}"),
+        ("numbers: {rules: {20: 'yirmi[ →→'}}", r"numbers.rules: 20: 'yirmi\[ →→' is not in CLDR's notation: a bracket or an"),
+        ("numbers: {rules: {20: 'yirmi →'}}", "numbers.rules: 20: .* is not in CLDR's notation"),
+        ("numbers: {rules: {twenty: yirmi}}", "numbers.rules: twenty: 'yirmi' .*: expected a number such as 20 or 60/20"),
+        ("numbers: {rules: {60/x: yirmi}}", "numbers.rules: 60/x: 'yirmi' is not in CLDR's notation"),
+        ("numbers: {rules: {60/1: yirmi}}", "numbers.rules: 60/1: 'yirmi' .*: expected a number such as 20 or 60/20"),
+        ("numbers: {rules: {0: '→%%tens→'}}", r"numbers.rules: 0: .* refers to a rule set 'tens'; there are spellout-numbering"),
+        ("numbers: {rulesets: {x: {0: =%spellout-numbring=}}}", "numbers.rulesets.x: 0: .* 'spellout-numbring'; there are "),
+        ("ordinals: {rules: {1: 'birinci]'}}", r"ordinals.rules: 1: 'birinci\]' is not in CLDR's notation"),
         ("- a", "expected `key: value` lines"),
     ],
-)
+)  # fmt: skip
 def test_a_rules_file_with_a_mistake_is_refused(tmp_path: Path, yaml: str, what: str) -> None:
     with pytest.raises(AnadilError, match=what):
         rules("tr", rules=own(tmp_path, yaml))
@@ -204,9 +231,9 @@ def test_saved_rules_decode_without_a_normalizer(monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr("anadil.text.normalize.Normalizer.__init__", refuse)
     read = rules_from_dict(saved, list("abcı '"))
-    assert read.decode([0, 4, 1]) == "a b"
+    assert decoded(read, [0, 4, 1]) == "a b"
     assert text_rules("tr", TextSettings(saved=saved), list("abcı '"), check=False) == read
-    assert first_rules({}, "tr", list("ab")).decode([1]) == "b"
+    assert decoded(first_rules({}, "tr", list("ab")), [1]) == "b"
     with pytest.raises(AnadilError, match="labels that repeat: 'a'; an empty label; digits"):
         rules_from_dict(saved, ["a", "a", "", "7"])
     with pytest.raises(AssertionError, match="a Normalizer was built"):

@@ -40,6 +40,9 @@ def test_turkish(text: str, expected: str) -> None:
         ("zu", "inkulungwane namakhulu ayisishiyagalolunye namashumi amabili nantathu"),
         ("pt-BR", "mil novecentos e vinte e três"),
         ("tr-TR", "bin dokuz yüz yirmi üç"),
+        ("br-FR", "mil nav c'hant tri warn-ugent"),  # from here on by the rules of the language's file
+        ("rw", "igihumbi na magana icyenda na makumyabiri na gatatu"),
+        ("ka", "ათას ცხრაას ოცდასამი"),
     ],
 )
 def test_other_languages(language: str, expected: str) -> None:

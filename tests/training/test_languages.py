@@ -12,6 +12,7 @@ from anadil.errors import AnadilError
 from anadil.training.config import Config
 from anadil.training.prepare import prepare
 from anadil.training.train import train
+from tests.support.labels import decoded
 from tests.support.lines import write_lines
 from tests.support.micro import micro_data
 from tests.support.runs import EVERY_STEP, Crash, CrashAt, Told, assert_same_run, metrics
@@ -36,7 +37,7 @@ def mixed(folder: Path, micro: Path, turkish: str | None = "tr", n_turkish: int 
 def test_each_text_follows_the_rules_of_its_own_language(tmp_path: Path, micro: Path) -> None:
     start = prepare(Config.model_validate(mixed(tmp_path, micro)), tmp_path, Told())
     assert start.rules.labels == (" ", "i", "s", "t", "ı")  # of all texts, in code-point order
-    texts = {(start.language(example), start.rules.decode(example.labels)) for example in start.train}
+    texts = {(start.language(example), decoded(start.rules, example.labels)) for example in start.train}
     assert texts == {("tr", "ısı i"), ("en", "it s")}
     assert {start.reference(example) for example in start.valid} == {"ısı i", "it s"}
     assert len(start.train) == 8

@@ -18,6 +18,7 @@ from anadil.training.config import Config
 from anadil.training.monitoring.report import Silent
 from anadil.training.prepare import prepare, sampled_labels
 from anadil.training.train import train
+from tests.support.labels import decoded
 from tests.support.micro import TEXTS, micro_data, write_corpus
 
 
@@ -33,7 +34,7 @@ def test_subwords_go_into_the_model_and_the_exported_folder(tmp_path: Path) -> N
     export_folder(tmp_path / "run/last", tmp_path / "exported")
     recognizer = anadil.load(tmp_path / "exported")
     assert recognizer.rules == rules
-    assert recognizer.rules.decode(recognizer.rules.encode("cab ba")) == "cab ba"
+    assert decoded(recognizer.rules, recognizer.rules.encode("cab ba")) == "cab ba"
     assert recognizer.transcribe(tmp_path / "clips/0.wav").duration > 0
     for folder in ("run/last", "exported"):
         (tmp_path / folder / "tokenizer.model").unlink()
@@ -55,7 +56,7 @@ def test_drawn_subwords_differ_by_epoch_repeat_by_seed_and_fit_the_audio(tmp_pat
     assert first is not None and second is not None
     assert first == again != second
     for labels, example in zip(first, data.train, strict=True):
-        assert data.rules.decode(labels) == example.utterance.text
+        assert decoded(data.rules, labels) == example.utterance.text
     crowded = replace(data, acoustic=SimpleNamespace(frame_count=lambda n: 1, sample_rate=16000))
     assert sampled_labels(crowded, 1) == [example.labels for example in data.train]  # no draw would fit one frame
     plain = prepare(config(tmp_path, kind="unigram", size=8), tmp_path / "run", Silent())

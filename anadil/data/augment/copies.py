@@ -18,7 +18,7 @@ from anadil.data.augment.settings import AugmentSettings
 from anadil.data.augment.steps import STEPS, Record, Step, steps
 from anadil.errors import AnadilError, Problem, summarize
 from anadil.files import refuse_overwrite, whole_folder
-from anadil.manifest import Utterance, measured, probe_all, read_manifest, write_manifest
+from anadil.manifest import Utterance, measured, probe_all, read_audio, read_manifest, write_manifest
 
 _MOST_HZ = 48000
 """Copies of recordings with a higher sample rate get this one; speech gains nothing from more."""
@@ -79,7 +79,8 @@ def augment_manifest(
     for rate in set(rates):
         chains.at(rate)  # raises for a noise that cannot be used before anything is written
     result = AugmentResult(target, originals=len(utterances))
-    tasks = [(index, turn) for index in range(len(utterances)) for turn in range(1, n_copies + 1)]
+    n_tasks = len(utterances) * n_copies
+    tasks = ((index, turn) for index in range(len(utterances)) for turn in range(1, n_copies + 1))
 
     def make(task: tuple[int, int], beside: Path) -> tuple[Utterance, list[Record]] | None:
         index, turn = task
@@ -93,10 +94,10 @@ def augment_manifest(
 
     with whole_folder(folder) as beside:
         results = audio.in_threads(
-            lambda task: make(task, beside), tasks, lambda done: on_progress(done, len(tasks)), os.cpu_count()
+            lambda task: make(task, beside), tasks, lambda done: on_progress(done, n_tasks), os.cpu_count()
         )
     made = [copy for copy in results if copy is not None]
-    result.unchanged = len(tasks) - len(made)
+    result.unchanged = n_tasks - len(made)
     for _, history in made:
         result.counts.update(record["transform"] for record in history)
         result.scaled += any("scaled_db" in record for record in history)
@@ -120,7 +121,10 @@ def _plan_files(manifest: Path, out: Path, force: bool) -> tuple[Path, Path]:
 def _refuse_to_replace_sources(utterances: Sequence[Utterance], folder: Path) -> None:
     """Raise AnadilError if recordings of the manifest are in the folder that the copies replace."""
     for utterance in utterances:
-        if Path(utterance.audio_filepath).resolve().is_relative_to(folder.resolve()):
+        if Path(os.path.abspath(utterance.audio_filepath)).is_relative_to(os.path.abspath(folder)) or (
+            os.path.isfile(utterance.audio_filepath)  # noqa: PTH113 - raises for no name
+            and Path(utterance.audio_filepath).resolve().is_relative_to(folder.resolve())
+        ):
             raise AnadilError(
                 f"{utterance.source}: the recording is in {folder}, which the copies would replace: "
                 f"{utterance.audio_filepath}\n  next: choose another --out"
@@ -148,7 +152,7 @@ def sample_rates_of(utterances: Sequence[Utterance]) -> list[int]:
 def load(utterance: Utterance, rate: int) -> np.ndarray:
     """Decode an utterance. Raises AnadilError naming the utterance if it cannot be decoded."""
     try:
-        samples = audio.read(utterance.audio_filepath, rate, utterance.offset, utterance.duration)
+        samples = read_audio(utterance, rate)
     except AnadilError as error:
         raise AnadilError(f"{utterance.source}: {error}") from error
     if len(samples) == 0:
@@ -172,6 +176,7 @@ def _copied(utterance: Utterance, path: Path, seconds: float, history: list[Reco
         utterance,
         audio_filepath=str(path),
         offset=0.0,
+        channel="mix",
         duration=round(seconds, 6),
         extra=utterance.extra | {"augmented": [*earlier, *history]},
     )

@@ -12,7 +12,7 @@ The file has three parts: settings, under transformers' names; features; the net
 from __future__ import annotations
 
 from math import prod
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
@@ -22,7 +22,7 @@ from torch.nn import functional as F
 
 from anadil.errors import AnadilError
 from anadil.models.features import FeatureAugmentation, length_mask
-from anadil.settings import SECTION
+from anadil.settings import SECTION, Real, Whole
 
 # Settings
 
@@ -33,33 +33,33 @@ class Wav2Vec2Settings(BaseModel):
     model_config = SECTION
 
     kind: Literal["wav2vec2", "hubert"] = "wav2vec2"
-    sample_rate: int = Field(16000, ge=4000, le=48000)
+    sample_rate: Whole = Field(16000, ge=4000, le=48000)
     do_normalize: bool = True  # normalise each utterance to mean 0 and variance 1
     freeze_feature_encoder: bool = True  # the convolutions stay frozen, whatever init.freeze says
     gradient_checkpointing: bool = False  # training takes a third more time and a fraction of the memory
-    hidden_size: int = Field(768, ge=1)
-    num_hidden_layers: int = Field(12, ge=1)
-    num_attention_heads: int = Field(12, ge=1)
-    intermediate_size: int = Field(3072, ge=1)
+    hidden_size: Whole = Field(768, ge=1, le=8192)
+    num_hidden_layers: Whole = Field(12, ge=1, le=256)
+    num_attention_heads: Whole = Field(12, ge=1, le=256)
+    intermediate_size: Whole = Field(3072, ge=1, le=65_536)
     hidden_act: str = "gelu"
-    layer_norm_eps: float = Field(1e-5, gt=0)
+    layer_norm_eps: Real = Field(1e-5, gt=0, le=1)
     do_stable_layer_norm: bool = False  # norms before attention and feed-forward: XLS-R, MMS and the large models
     feat_extract_norm: Literal["group", "layer"] = "group"
     feat_extract_activation: str = "gelu"
     feat_proj_layer_norm: bool = True  # only hubert may set it to false
-    conv_dim: list[int] = [512] * 7
-    conv_stride: list[int] = [5, 2, 2, 2, 2, 2, 2]
-    conv_kernel: list[int] = [10, 3, 3, 3, 3, 2, 2]
+    conv_dim: list[Annotated[Whole, Field(ge=1, le=8192)]] = Field([512] * 7, max_length=32)
+    conv_stride: list[Annotated[Whole, Field(ge=1, le=64)]] = Field([5, 2, 2, 2, 2, 2, 2], max_length=32)
+    conv_kernel: list[Annotated[Whole, Field(ge=1, le=1024)]] = Field([10, 3, 3, 3, 3, 2, 2], max_length=32)
     conv_bias: bool = False
-    num_conv_pos_embeddings: int = Field(128, ge=1)
-    num_conv_pos_embedding_groups: int = Field(16, ge=1)
-    adapter_attn_dim: int | None = Field(None, ge=1)  # width of MMS's language adapters
-    hidden_dropout: float = Field(0.1, ge=0, lt=1)
-    activation_dropout: float = Field(0.1, ge=0, lt=1)
-    attention_dropout: float = Field(0.1, ge=0, lt=1)
-    feat_proj_dropout: float = Field(0.0, ge=0, lt=1)
-    final_dropout: float = Field(0.1, ge=0, lt=1)
-    layerdrop: float = Field(0.1, ge=0, lt=1)
+    num_conv_pos_embeddings: Whole = Field(128, ge=1, le=4096)
+    num_conv_pos_embedding_groups: Whole = Field(16, ge=1, le=8192)
+    adapter_attn_dim: Whole | None = Field(None, ge=1, le=8192)  # width of MMS's language adapters
+    hidden_dropout: Real = Field(0.1, ge=0, lt=1)
+    activation_dropout: Real = Field(0.1, ge=0, lt=1)
+    attention_dropout: Real = Field(0.1, ge=0, lt=1)
+    feat_proj_dropout: Real = Field(0.0, ge=0, lt=1)
+    final_dropout: Real = Field(0.1, ge=0, lt=1)
+    layerdrop: Real = Field(0.1, ge=0, lt=1)
 
     @model_validator(mode="after")
     def _sizes_agree(self) -> Wav2Vec2Settings:
@@ -67,8 +67,6 @@ class Wav2Vec2Settings(BaseModel):
         n_convolutions = len(self.conv_dim)
         if not n_convolutions or {len(self.conv_stride), len(self.conv_kernel)} != {n_convolutions}:
             raise ValueError("conv_dim, conv_stride and conv_kernel need one number for each convolution")
-        if min(*self.conv_dim, *self.conv_stride, *self.conv_kernel) < 1:
-            raise ValueError("conv_dim, conv_stride and conv_kernel must be positive numbers")
         if self.hidden_size % self.num_conv_pos_embedding_groups:
             raise ValueError(f"num_conv_pos_embedding_groups does not divide hidden_size {self.hidden_size}")
         if self.kind == "wav2vec2" and not self.feat_proj_layer_norm:
@@ -101,35 +99,35 @@ class W2vBertSettings(BaseModel):
 
     kind: Literal["w2v_bert"] = "w2v_bert"
     sample_rate: Literal[16000] = 16000
-    num_mel_bins: int = Field(80, ge=8, le=256)
-    feature_stride: int = Field(2, ge=1)  # frames of log-mel features that are concatenated to one
+    num_mel_bins: Whole = Field(80, ge=8, le=256)
+    feature_stride: Whole = Field(2, ge=1, le=64)  # frames of log-mel features that are concatenated to one
     gradient_checkpointing: bool = False  # training takes a third more time and a fraction of the memory
-    hidden_size: int = Field(1024, ge=1)
-    num_hidden_layers: int = Field(24, ge=1)
-    num_attention_heads: int = Field(16, ge=1)
-    intermediate_size: int = Field(4096, ge=1)
+    hidden_size: Whole = Field(1024, ge=1, le=8192)
+    num_hidden_layers: Whole = Field(24, ge=1, le=256)
+    num_attention_heads: Whole = Field(16, ge=1, le=256)
+    intermediate_size: Whole = Field(4096, ge=1, le=65_536)
     hidden_act: str = "swish"
-    layer_norm_eps: float = Field(1e-5, gt=0)
+    layer_norm_eps: Real = Field(1e-5, gt=0, le=1)
     position_embeddings_type: Literal["relative_key", "relative", "rotary"] | None = "relative_key"
-    left_max_position_embeddings: int = Field(64, ge=0)
-    right_max_position_embeddings: int = Field(8, ge=0)
-    rotary_embedding_base: int = Field(10000, ge=2)
-    max_source_positions: int = Field(5000, ge=1)
-    conv_depthwise_kernel_size: int = Field(31, ge=1)
+    left_max_position_embeddings: Whole = Field(64, ge=0, le=4096)
+    right_max_position_embeddings: Whole = Field(8, ge=0, le=4096)
+    rotary_embedding_base: Whole = Field(10000, ge=2, le=1_000_000_000)
+    max_source_positions: Whole = Field(5000, ge=1, le=1_000_000)
+    conv_depthwise_kernel_size: Whole = Field(31, ge=1, le=10_001)
     add_adapter: bool = False  # further subsampling after the last layer
-    num_adapter_layers: int = Field(1, ge=1)
-    adapter_kernel_size: int = Field(3, ge=1)
-    adapter_stride: int = Field(2, ge=1)
+    num_adapter_layers: Whole = Field(1, ge=1, le=16)
+    adapter_kernel_size: Whole = Field(3, ge=1, le=1024)
+    adapter_stride: Whole = Field(2, ge=1, le=64)
     adapter_act: str = "relu"
     use_intermediate_ffn_before_adapter: bool = False
-    output_hidden_size: int | None = Field(None, ge=1)  # width after the adapter; None: hidden_size
-    hidden_dropout: float = Field(0.0, ge=0, lt=1)
-    activation_dropout: float = Field(0.0, ge=0, lt=1)
-    attention_dropout: float = Field(0.0, ge=0, lt=1)
-    feat_proj_dropout: float = Field(0.0, ge=0, lt=1)
-    conformer_conv_dropout: float = Field(0.1, ge=0, lt=1)
-    final_dropout: float = Field(0.1, ge=0, lt=1)
-    layerdrop: float = Field(0.1, ge=0, lt=1)
+    output_hidden_size: Whole | None = Field(None, ge=1, le=8192)  # width after the adapter; None: hidden_size
+    hidden_dropout: Real = Field(0.0, ge=0, lt=1)
+    activation_dropout: Real = Field(0.0, ge=0, lt=1)
+    attention_dropout: Real = Field(0.0, ge=0, lt=1)
+    feat_proj_dropout: Real = Field(0.0, ge=0, lt=1)
+    conformer_conv_dropout: Real = Field(0.1, ge=0, lt=1)
+    final_dropout: Real = Field(0.1, ge=0, lt=1)
+    layerdrop: Real = Field(0.1, ge=0, lt=1)
 
     @model_validator(mode="after")
     def _sizes_agree(self) -> W2vBertSettings:

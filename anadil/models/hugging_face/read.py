@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from anadil.errors import AnadilError
-from anadil.models.acoustic import FAMILIES, AcousticModel, LoadedModel
+from anadil.models.acoustic import FAMILIES, AcousticModel, LoadedModel, empty_model
 from anadil.models.features import FeatureSettings
 from anadil.models.hugging_face.network import (
     OWN_SETTINGS,
@@ -33,13 +33,17 @@ from anadil.models.hugging_face.vocabulary import (
     vocabulary_languages,
 )
 from anadil.models.nemo.labels import rules_for
-from anadil.settings import parse
+from anadil.models.summary import count_parameters
+from anadil.settings import found_value, parse
 
 _REQUIRED = {"wav2vec2": {"add_adapter": False}, "hubert": {"conv_pos_batch_norm": False, "add_adapter": False}}
 """Options of config.json that must have this value: with another, padding would change an utterance's result."""
 
 _LANGUAGE_CODE = re.compile(r"[A-Za-z0-9_-]+")
 _SHOWN = 5
+_MAX_ROWS = 1_000_000
+_SMALL = 10_000_000
+"""Parameters that may be built before each tensor is compared."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +74,9 @@ def read_hugging_face(source: str, language: str = "und", adapter: str | None = 
         raise AnadilError(f"{source}: --adapter {adapter}, but the model has no adapters (adapter_attn_dim)")
     tokens = read_json(file, "vocab.json")
     tokens_of_language(tokens, source, adapter)  # raises before a gigabyte of weights is loaded
-    model, info = _load(source, settings, config, adapter)
+    vocab_size = _vocab_size(config, source)
+    _require_size(Path(source), settings, vocab_size)
+    model, info = _load(source, settings, vocab_size, adapter)
     has_head = not any(name.startswith("lm_head.") for name in info["missing_keys"])
     labels: list[str] = []
     notes: list[str] = []
@@ -127,10 +133,35 @@ def _settings(config: dict[str, Any], file: File, where: str) -> HuggingFaceSett
     return settings
 
 
-def _load(source: str, settings: HuggingFaceSettings, config: dict[str, Any], adapter: str | None) -> tuple[Any, Any]:
+def _vocab_size(config: dict[str, Any], where: str) -> int:
+    """Rows of the head, from config.json; 1 if it does not say. Raises AnadilError if it is no such number."""
+    size = config.get("vocab_size")
+    if size is None:
+        return 1
+    if isinstance(size, bool) or not isinstance(size, int) or not 1 <= size <= _MAX_ROWS:
+        raise AnadilError(
+            f"{where}: {CONFIG}: vocab_size must be a number from 1 to {_MAX_ROWS:,}, found {found_value(size)}\n"
+            "  next: copy or download the file again"
+        )
+    return size
+
+
+def _require_size(folder: Path, settings: HuggingFaceSettings, vocab_size: int) -> None:
+    """Raise AnadilError, before memory is taken, if config.json describes a model that the files cannot hold."""
+    files = [file for file in folder.glob("*") if file.suffix in (".safetensors", ".bin", ".pt")]
+    n_described = count_parameters(empty_model(FeatureSettings(), settings, vocab_size))
+    n_bytes = sum(file.stat().st_size for file in files)
+    if files and n_described > n_bytes + _SMALL:  # no format has less than a byte for a parameter
+        raise AnadilError(
+            f"{folder}: the weights do not fit the config: it describes {n_described:,} parameters, and the files have "
+            f"{n_bytes:,} bytes\n  next: copy or download the model again"
+        )
+
+
+def _load(source: str, settings: HuggingFaceSettings, vocab_size: int, adapter: str | None) -> tuple[Any, Any]:
     """transformers' model with a CTC head, and its report of missing and unused weights. No pickled code runs."""
     ctc_model = classes_of(settings.kind)[2]
-    model_config = transformers_config(settings, config.get("vocab_size") or 1)
+    model_config = transformers_config(settings, vocab_size)
     try:
         model, info = ctc_model.from_pretrained(
             source, config=model_config, output_loading_info=True, dtype=torch.float32

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -11,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from anadil.errors import AnadilError
+from anadil.settings import read_json as read_json_file
 from anadil.text.casing import lower
 from anadil.text.units import is_sign
 
 CONFIG = "config.json"
-_MAX_JSON_BYTES = 64 * 2**20  # the vocabularies of MMS, in 1,162 languages, have 2.5 MB
 
 KINDS = {"wav2vec2": "wav2vec2", "hubert": "hubert", "wav2vec2-bert": "w2v_bert"}
 """Our `model.kind` for each model type of transformers."""
@@ -182,12 +181,7 @@ def _content(token: Any) -> str | None:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    try:
-        if path.stat().st_size > _MAX_JSON_BYTES:
-            raise AnadilError(f"{path}: {path.stat().st_size:,} bytes, allowed are {_MAX_JSON_BYTES:,}")
-        data = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise AnadilError(f"{path}: not valid JSON: {error}\n  next: copy or download the file again") from error
+    data = read_json_file(path)
     if not isinstance(data, dict):
         raise AnadilError(f"{path}: expected keys and values, found {type(data).__name__}")
     return data

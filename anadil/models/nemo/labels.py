@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from anadil.errors import AnadilError
@@ -12,6 +12,7 @@ from anadil.text.casing import lower
 from anadil.text.invisible import JOINERS
 from anadil.text.language_rules import PUNCTUATION, LanguageRules
 from anadil.text.rules import TextRules, TextSettings, changed_labels, rules_from_dict, text_rules
+from anadil.text.subwords import sentencepieces
 from anadil.text.units import is_sign
 
 _WORD_START = "▁"
@@ -69,45 +70,6 @@ def read_vocabulary(vocabulary: list[str] | None, files: Mapping[str, bytes], wh
     raise AnadilError(
         f"{where}: no vocabulary: looked for decoder.vocabulary, labels, tokenizer.vocab and tokenizer.model"
     )
-
-
-def sentencepieces(model: bytes, where: str) -> list[str]:
-    """The pieces of a SentencePiece model in order: field 1 of field 1 of its protobuf message.
-
-    Raises AnadilError if it is no SentencePiece model.
-    """
-    try:
-        pieces = [dict(_fields(content))[1] for number, content in _fields(model) if number == 1]
-        return [piece.decode("utf-8") for piece in pieces]
-    except (IndexError, KeyError, ValueError) as error:
-        raise AnadilError(f"{where}: tokenizer.model is no SentencePiece model") from error
-
-
-def _fields(message: bytes) -> Iterator[tuple[int, bytes]]:
-    """Number and content of each length-delimited field of a protobuf message; other fields are skipped."""
-    position = 0
-    while position < len(message):
-        key, position = _varint(message, position)
-        wire_type = key & 7
-        if wire_type == 0:
-            _, position = _varint(message, position)
-            continue
-        size, position = _varint(message, position) if wire_type == 2 else ({1: 8, 5: 4}[wire_type], position)
-        if position + size > len(message):
-            raise ValueError("truncated message")
-        if wire_type == 2:
-            yield key >> 3, message[position : position + size]
-        position += size
-
-
-def _varint(message: bytes, position: int) -> tuple[int, int]:
-    """The number at `position`, and the position after it."""
-    value, shift = 0, 0
-    while True:
-        value |= (message[position] & 127) << shift
-        position, shift = position + 1, shift + 7
-        if not message[position - 1] & 128:
-            return value, position
 
 
 def pieces_to_labels(pieces: list[str], kind: str | None, where: str) -> list[str]:

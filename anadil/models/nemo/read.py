@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from anadil.errors import AnadilError
-from anadil.models.acoustic import AcousticModel, LoadedModel
+from anadil.models.acoustic import AcousticModel, LoadedModel, empty_model
 from anadil.models.features import WINDOWS, FeatureSettings, mel_filterbank
 from anadil.models.nemo.archive import Archive, read_archive
 from anadil.models.nemo.config import Findings, NemoSettings, read_config
@@ -19,11 +19,15 @@ from anadil.models.nemo.labels import (
     pieces_to_labels,
     read_vocabulary,
     rules_for,
-    sentencepieces,
     tokenizer_files,
     tokenizer_kind,
 )
 from anadil.models.quartznet import QuartzNetSettings
+from anadil.models.summary import count_parameters
+from anadil.text.subwords import sentencepieces
+
+_SMALL = 10_000_000
+"""Parameters that may be built before each tensor is compared."""
 
 _FEATURE_TOLERANCE = 1e-4
 """Largest deviation of the archive's window and mel filters from Anadil's, as a share of their largest value."""
@@ -56,6 +60,7 @@ def read_nemo(
     files = tokenizer_files(config, artifacts, findings)
     kind = tokenizer_kind(config)
     labels = pieces_to_labels(read_vocabulary(settings.vocabulary, files, str(path)), kind, str(path))
+    _require_size(archive, settings, len(labels))
     acoustic = AcousticModel(settings.features, settings.model, len(labels))
     _load_weights(acoustic, archive, settings)
     _check_features(archive, settings.features)
@@ -68,6 +73,17 @@ def read_nemo(
     target = str(config.get("target", "")).rpartition(".")[2]
     source = f"{path.name}, NeMo {version or 'of unknown version'}, {target or 'a CTC model'}"
     return NemoModel(loaded, config, files, findings.left_out, source)
+
+
+def _require_size(archive: Archive, settings: NemoSettings, n_labels: int) -> None:
+    """Raise AnadilError, before memory is taken, if the config describes a much larger model than the weights are."""
+    n_described = count_parameters(empty_model(settings.features, settings.model, n_labels))
+    n_there = sum(tensor.numel() for tensor in archive.weights.values())
+    if n_described > 2 * n_there + _SMALL:
+        raise AnadilError(
+            f"{archive.path}: the weights do not fit the config: it describes {n_described:,} parameters, and there are "
+            f"{n_there:,}\n  next: copy the file again"
+        )
 
 
 def _read_tokenizer(folder: Path | None) -> dict[str, bytes]:

@@ -18,10 +18,11 @@ from anadil.models.conformer import ConformerSettings
 from anadil.models.features import WINDOWS, FeatureSettings, mel_filterbank
 from anadil.models.hugging_face.network import HuggingFace
 from anadil.models.nemo.archive import CONFIG, WEIGHTS
-from anadil.models.nemo.labels import TOKENIZER_FILES, labels_to_pieces, sentencepieces, tokenizer_kind
+from anadil.models.nemo.labels import TOKENIZER_FILES, labels_to_pieces, tokenizer_kind
 from anadil.models.nemo.read import nemo_name
 from anadil.models.quartznet import BlockSettings, QuartzNetSettings
 from anadil.settings import dump_mapping, read_yaml
+from anadil.text.subwords import sentencepieces
 
 KEPT_CONFIG = "nemo.yaml"
 """File in a model folder that was converted from NeMo: the config of the archive."""

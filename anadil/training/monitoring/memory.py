@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -18,8 +19,10 @@ from anadil.errors import AnadilError
 from anadil.files import whole_file
 from anadil.models.acoustic import AcousticModel
 from anadil.training.monitoring.report import Reporter
-from anadil.training.prepare import Prepared
 from anadil.training.run import BATCH
+
+if TYPE_CHECKING:
+    from anadil.training.prepare import Prepared  # which asks here how much memory is free
 
 FEWEST_S, MOST_S = 30.0, 240.0
 """Batches of 30 s were best for 1 to 4 hours of speech (docs/LOG.md): the number of steps counts, not the seconds of audio."""

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, Field, field_validator, model_validator
 
-from anadil.settings import SECTION
+from anadil.settings import SECTION, Real, Whole
 
 
 class FirstBlocks(BaseModel):
@@ -14,7 +14,7 @@ class FirstBlocks(BaseModel):
 
     model_config = SECTION
 
-    first_n: int = Field(ge=1)
+    first_n: Whole = Field(ge=1, le=10_000)
 
 
 class LoraSettings(BaseModel):
@@ -22,9 +22,9 @@ class LoraSettings(BaseModel):
 
     model_config = SECTION
 
-    rank: int = Field(8, ge=1)
-    alpha: float = Field(16.0, gt=0)  # the update is scaled by alpha / rank
-    dropout: float = Field(0.0, ge=0, lt=1)  # of the update's input
+    rank: Whole = Field(8, ge=1, le=10_000)
+    alpha: Real = Field(16.0, gt=0, le=1e6)  # the update is scaled by alpha / rank
+    dropout: Real = Field(0.0, ge=0, lt=1)  # of the update's input
     targets: list[Literal["q", "k", "v", "out"]] = Field(["q", "v"], min_length=1)
 
 
@@ -43,11 +43,13 @@ class InitSettings(BaseModel):
     partial: bool = False  # allow an encoder that differs from the source's: the tensors that fit are loaded
     other_features: bool = False  # allow features that differ from those the encoder was trained on
     freeze: Literal["none", "encoder", "encoder_except_norm"] | FirstBlocks = "none"
-    unfreeze_after: int | None = Field(None, ge=1)  # epochs; None: frozen for the whole training
-    encoder_lr_factor: float = Field(1.0, gt=0)  # of the schedule's learning rate
-    layer_lr_decay: float = Field(1.0, gt=0, le=1)  # a further factor for each block, from the head to the input
+    unfreeze_after: Whole | None = Field(None, ge=1, le=10**6)  # epochs; None: frozen for the whole training
+    encoder_lr_factor: Real = Field(1.0, gt=0, le=1000)  # of the schedule's learning rate
+    layer_lr_decay: Real = Field(1.0, gt=0, le=1)  # a further factor for each block, from the head to the input
     lora: LoraSettings | None = None  # train only low-rank updates of the encoder
-    l2_sp: float = Field(0.0, ge=0)  # pull of the encoder's weights to their initial values, instead of weight decay
+    l2_sp: Real = Field(
+        0.0, ge=0, le=1000
+    )  # pull of the encoder's weights to their initial values, instead of weight decay
 
     @field_validator("freeze", mode="before")
     @classmethod

@@ -150,7 +150,7 @@ def read_saved(out: Path) -> Transferred:
         data = json.loads((out / _INIT).read_text(encoding="utf-8"))
         labels = [LabelInit(init["label"], init["kind"], tuple(init["sources"])) for init in data["labels"]]
         return Transferred(**(data | {"source": Source(**data["source"]), "labels": labels}))
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
         raise AnadilError(_cannot_resume(out / _INIT, error)) from error
 
 

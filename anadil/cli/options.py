@@ -1,0 +1,31 @@
+"""Options that take a number: each has a lowest and a highest value, and refuses NaN."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import typer
+
+MAX_SEED = 2**32 - 1
+"""As in settings.py, which takes 0.1 s to import."""
+
+
+def number(lowest: float, highest: float, text: str, name: str | None = None, **options: Any) -> Any:
+    """The description of an option whose value must be from `lowest` to `highest`; `text` is its help.
+
+    `options` are those of `typer.Option`. A value outside is wrong usage: exit status 2.
+    """
+
+    def check(value: float | None) -> float | None:
+        if value is not None and math.isnan(value):  # it passes every comparison
+            raise typer.BadParameter("expected a number, found nan")
+        return value
+
+    names = () if name is None else (name,)
+    return typer.Option(*names, min=lowest, max=highest, callback=check, help=text, **options)
+
+
+def seed(text: str) -> Any:
+    """The description of the option `--seed`."""
+    return number(0, MAX_SEED, text)
