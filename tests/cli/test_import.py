@@ -224,7 +224,10 @@ def test_an_import_that_is_interrupted_or_fails_leaves_nothing_and_deletes_nothi
                 importing.import_speech(find_kind("common-voice"), release, Options(), out, wav=True, force=True)
         else:
             result = anadil(*arguments)
-            assert result.exit_code == (143 if stop == signal.SIGTERM else 130) and "interrupted" in result.stderr
+            assert (
+                result.exit_code == (143 if stop == signal.SIGTERM else 130)
+                and ("terminated" if stop == signal.SIGTERM else "interrupted") in result.stderr
+            )
 
     before = signal.getsignal(signal.SIGTERM)
     try:

@@ -61,7 +61,7 @@ def test_there_must_be_several_languages_to_weigh(tmp_path: Path, micro: Path) -
 def test_a_weighted_run_resumes_exactly_and_hears_the_small_language_more(tmp_path: Path, micro: Path) -> None:
     data = mixed(tmp_path, micro, n_turkish=1)
     plain = train(Config.model_validate(data), tmp_path / "plain")
-    data["data"]["language_temperature"] = 1e9
+    data["data"]["language_temperature"] = 1000
     weighted = train(Config.model_validate(data), tmp_path / "undisturbed")
     assert list(metrics(tmp_path / "plain")[0])[-2:] == ["valid_cer_en", "valid_cer_tr"]
     assert plain.last is not None and plain.last.cer_by_language["tr"] == float(

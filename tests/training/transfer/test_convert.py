@@ -166,6 +166,7 @@ def test_training_continues_from_a_converted_model(name: str, tmp_path: Path, mo
     convert(write_case(tmp_path / "m.nemo", name), tmp_path / "m", Silent())
     manifest = write_corpus(tmp_path, texts=["ab ba", "bab a", "aab b", "ba"] * 2)
     data = read_yaml(tmp_path / "m/config.yaml") | {"data": {"train": [str(manifest)], "valid": [str(manifest)]}}
+    data["augment"] = data.get("augment", {}) | {"silence": None}
     data["training"] = {"epochs": 20, "flat_start_steps": 0, "lr": 0.01, "warmup_steps": 5, "batch_seconds": 3}
     config = Config.model_validate({**data, "training": {**data["training"], "accelerator": "cpu"}})
     started = load_model(tmp_path / "m").acoustic
