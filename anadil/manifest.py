@@ -11,7 +11,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from anadil.audio import AudioInfo, in_threads, probe
+import numpy as np
+
+from anadil import audio
+from anadil.audio import AudioInfo, Channel, in_threads, parse_channel, probe, require_channel
 from anadil.errors import AnadilError, Problem, summarize
 from anadil.files import whole_file
 
@@ -32,7 +35,7 @@ class Utterance:
     `audio_filepath` is absolute or relative to the working directory; in a manifest file it is relative to the manifest.
     A `duration` of None means to the end of the recording; `measured` fills it in. `extra` has every key of the manifest
     that Anadil does not know. `source` is the line that the utterance is from ("train.jsonl:118"), for messages; it is
-    not written.
+    not written. `read_audio` decodes an utterance.
     """
 
     audio_filepath: str
@@ -43,6 +46,7 @@ class Utterance:
     language: str | None = None
     extra: dict[str, Any] = field(default_factory=dict)
     source: str = field(default="", compare=False, repr=False)
+    channel: Channel = "mix"  # the number of one, from 1, or all of them
 
     @property
     def is_pseudo_label(self) -> bool:
@@ -126,14 +130,24 @@ def probe_all(
     return dict(zip(paths, infos, strict=True))
 
 
+def read_audio(utterance: Utterance, sample_rate: int) -> np.ndarray:
+    """Decode the stretch and the channel of an utterance: float32 (samples,). Everything that reads one calls this.
+
+    Raises AnadilError if the file is missing or no audio, or has no such channel.
+    """
+    return audio.read(utterance.audio_filepath, sample_rate, utterance.offset, utterance.duration, utterance.channel)
+
+
 def measured(utterance: Utterance, info: AudioInfo | AnadilError) -> Utterance:
     """The utterance with its true duration: that of the manifest, but at most to the end of the recording (`info`).
 
-    Raises AnadilError if `info` is an error, if the recording or the utterance is empty, or if the offset is outside.
+    Raises AnadilError if `info` is an error, if the recording or the utterance is empty, if the offset is outside, or if
+    the recording does not have the channel.
     """
     if isinstance(info, AnadilError):
         raise info
     path, offset = utterance.audio_filepath, utterance.offset
+    require_channel(path, info.channels, utterance.channel)
     if info.duration <= 0:
         raise AnadilError(f"audio has no samples: {path}")
     if not 0 <= offset < info.duration:
@@ -164,9 +178,15 @@ def duration_error_s(utterance: Utterance, info: AudioInfo) -> float:
 def write_manifest(path: str | Path, utterances: Iterable[Utterance]) -> None:
     """Write a manifest, whole or not at all. Paths of audio inside its folder become relative to it."""
     path = Path(path)
-    with whole_file(path) as beside, open(beside, "w", encoding="utf-8", newline="\n") as file:
+    with whole_file(path) as beside:
+        write_manifest_to(beside, path.parent, utterances)
+
+
+def write_manifest_to(path: Path, folder: Path, utterances: Iterable[Utterance]) -> None:
+    """Write a manifest to `path`, in place, which the caller will rename into `folder`."""
+    with open(path, "w", encoding="utf-8", newline="\n") as file:
         for utterance in utterances:
-            file.write(json.dumps(_record(utterance, path.parent), ensure_ascii=False) + "\n")
+            file.write(json.dumps(_record(utterance, folder), ensure_ascii=False) + "\n")
 
 
 def parse_line(raw: bytes, folder: str, where: str) -> Utterance:
@@ -183,17 +203,18 @@ def parse_line(raw: bytes, folder: str, where: str) -> Utterance:
         raise ValueError(f"expected a JSON object {{...}}, found {type(record).__name__}")
     if b"\\ud" in raw or b"\\uD" in raw:  # only JSON's escapes can write half a surrogate pair
         _require_utf8(record)
-    audio = record.pop("audio_filepath", None)
-    if not isinstance(audio, str) or not audio:
+    path = record.pop("audio_filepath", None)
+    if not isinstance(path, str) or not path:
         raise ValueError('no "audio_filepath"')
     speaker, language = _string(record, "speaker"), _string(record, "language")
     return Utterance(
-        audio_filepath=os.path.join(folder, os.path.expanduser(audio) if audio[0] == "~" else audio),
+        audio_filepath=os.path.join(folder, os.path.expanduser(path) if path[0] == "~" else path),
         duration=_seconds(record, "duration"),
         text=_string(record, "text") or "",
         offset=_seconds(record, "offset") or 0.0,
         speaker=sys.intern(speaker) if speaker else speaker,  # one string in memory for all utterances of a speaker
         language=sys.intern(language) if language else language,
+        channel=_channel(record),
         extra=record,
         source=where,
     )
@@ -218,6 +239,19 @@ def _string(record: dict[str, Any], key: str) -> str | None:
     return value
 
 
+def _channel(record: dict[str, Any]) -> Channel:
+    value = record.pop("channel", None)
+    if value is None:
+        return "mix"
+    try:
+        return parse_channel(value)
+    except ValueError:
+        raise ValueError(
+            f'"channel" must be a number from 1, "left", "right" or "mix", found {json.dumps(value)}; '
+            "rename the key if it means something else"
+        ) from None
+
+
 def _require_utf8(record: dict[str, Any]) -> None:
     """Raise ValueError for half a surrogate pair, which could neither be written nor opened as a file."""
     for key, value in record.items():
@@ -230,14 +264,15 @@ def _require_utf8(record: dict[str, Any]) -> None:
 
 
 def _record(utterance: Utterance, folder: Path) -> dict[str, Any]:
-    audio = os.path.abspath(utterance.audio_filepath)
-    relative = os.path.relpath(audio, os.path.abspath(folder))
+    path = os.path.abspath(utterance.audio_filepath)
+    relative = os.path.relpath(path, os.path.abspath(folder))
     record: dict[str, Any] = {
-        "audio_filepath": audio if relative.startswith("..") else Path(relative).as_posix(),
+        "audio_filepath": path if relative.startswith("..") else Path(relative).as_posix(),
         "duration": utterance.duration,
         "text": utterance.text,
         "offset": utterance.offset or None,
         "speaker": utterance.speaker,
         "language": utterance.language,
+        "channel": None if utterance.channel == "mix" else utterance.channel,
     }
     return {key: value for key, value in record.items() if value is not None} | utterance.extra

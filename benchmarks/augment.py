@@ -173,7 +173,7 @@ def in_a_run(
     }
     for title, probability in (("default probabilities", None), ("every transform on every clip", 1.0)):
         settings = chosen(everything, noises, probability)
-        augmenter = Augmenter(settings, RATE, 0, durations, lambda index, seconds: True)
+        augmenter = Augmenter(settings, RATE, 0, durations, lambda indices, seconds: True)
         runs[title] = settings, list(augmenter.durations(1)), Loader(examples, RATE, cache_mb=1000, augment=augmenter)
     took: dict[str, list[float]] = {title: [] for title in runs}
     for turn in range(rounds + 1):

@@ -54,6 +54,8 @@ def augment(
             manifest, out, settings, copies, seed, force, lambda n, of: report.progress("augmenting", n, of)
         )
         _report_result(result, report)
+        if ignored := training_only(settings):
+            report.say(f"not in the copies, because they act in training only: {', '.join(ignored)}")
     print(result.manifest)
 
 
@@ -75,6 +77,14 @@ def read_settings(config: Path | None, overrides: list[str]) -> AugmentSettings:
     where = "command line" if config is None else f"{config}: augment"
     changed = override(section, [key.removeprefix("augment.") for key in overrides])
     return parse(AugmentSettings, changed, where)
+
+
+def training_only(settings: AugmentSettings) -> list[str]:
+    """The sections that were given and that make no copies: they need several utterances, or features."""
+    from anadil.data.augment.steps import STEPS
+
+    given = [name for name in type(settings).model_fields if name in settings.model_fields_set and name not in STEPS]
+    return [name for name in given if getattr(settings, name) is not None]
 
 
 def _report_result(result: AugmentResult, report: ConsoleReporter) -> None:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import functools
+import signal
 import sys
+import threading
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, ParamSpec, TypeVar
+from types import FrameType
+from typing import TYPE_CHECKING, Literal, ParamSpec, TypeVar
 
 import typer
 
@@ -14,6 +17,8 @@ from anadil.errors import AnadilError
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
+    from anadil.audio import Channel
+
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -21,10 +26,15 @@ FAULT, INTERRUPTED = 1, 130
 
 
 def verb(command: Callable[P, R]) -> Callable[P, R]:
-    """Turn errors of the input into a message and exit status 1, Ctrl-C into 130."""
+    """Turn errors of the input into a message and exit status 1, Ctrl-C and SIGTERM into 130.
+
+    Python's default for SIGTERM ends the process at once, and partial files would stay.
+    """
 
     @functools.wraps(command)
     def run(*args: P.args, **kwargs: P.kwargs) -> R:
+        if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:
+            signal.signal(signal.SIGTERM, _interrupt)
         try:
             return command(*args, **kwargs)
         except AnadilError as error:
@@ -35,6 +45,21 @@ def verb(command: Callable[P, R]) -> Callable[P, R]:
             raise typer.Exit(INTERRUPTED) from interrupt
 
     return run
+
+
+def channel_option(text: str) -> Channel | Literal["split"]:
+    """Return what `--channel` means. Raises BadParameter."""
+    from anadil.audio import parse_channel
+
+    try:
+        return "split" if text == "split" else parse_channel(text)
+    except ValueError:
+        expected = "expected mix, split, left, right or a number from 1"
+        raise typer.BadParameter(f"{expected}, found {text!r}") from None
+
+
+def _interrupt(signum: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt("by SIGTERM")
 
 
 class ConsoleReporter:

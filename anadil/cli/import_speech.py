@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from anadil.cli.console import ConsoleReporter, rich_table, verb
+from anadil.cli.console import ConsoleReporter, channel_option, rich_table, verb
 
 if TYPE_CHECKING:
     from anadil.corpora.catalog import CorpusKind
@@ -31,13 +32,27 @@ def import_speech(
         typer.Option(help="The recording, or the folder with the recordings, if they are not beside the source."),
     ] = None,
     tier: Annotated[
-        str | None, typer.Option(help='Name of the tier with the text, or a pattern such as "tx@*".')
+        list[str] | None,
+        typer.Option(help='Name of a tier with the text, a list A,B, or a pattern such as "tx@*"; may be repeated.'),
     ] = None,
-    tier_type: Annotated[str | None, typer.Option(help="Linguistic type of the tiers with the text (ELAN).")] = None,
+    tier_type: Annotated[
+        list[str] | None, typer.Option(help="Type of the tiers with the text (ELAN: linguistic type); may be repeated.")
+    ] = None,
+    encoding: Annotated[
+        str | None, typer.Option(help="Encoding of text files that are not UTF-8, such as cp1252 or mac_roman.")
+    ] = None,
     audio_column: Annotated[str | None, typer.Option(help="Column of a table that names the audio files.")] = None,
     text_column: Annotated[str | None, typer.Option(help="Column with the texts.")] = None,
     speaker_column: Annotated[str | None, typer.Option(help="Column with the speakers.")] = None,
     wav: Annotated[bool, typer.Option("--wav", help="Convert the audio to 16 kHz mono WAV below --out.")] = False,
+    channel: Annotated[
+        str | None,
+        typer.Option(
+            metavar="mix|split|left|right|N",
+            help="Channel of all utterances; mix averages. split takes for each the channel that is louder in it, by 3 dB "
+            "or more: for two speakers on two channels. Without it, as the source says, or mix.",
+        ),
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace earlier manifests.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the tables as JSON.")] = False,
 ) -> None:
@@ -49,10 +64,11 @@ def import_speech(
     from anadil.corpora.reader import Options
     from anadil.errors import AnadilError
 
+    wanted = None if channel is None else channel_option(channel)
     corpus_kind = find_kind(kind)
-    options = Options(lang, audio, tier, tier_type, audio_column, text_column, speaker_column)
+    options = Options(lang, audio, tier or None, tier_type or None, audio_column, text_column, speaker_column, encoding)
     with ConsoleReporter() as report:
-        result = run(corpus_kind, source, options, out, wav, force, report.progress)
+        result = run(corpus_kind, source, options, out, wav, force, report.progress, wanted)
     if not result.splits:
         reasons = "\n".join(
             f"  {reason} ({n:,}), for example {examples[0]}" for reason, n, examples in _summarize_rejected(result)
@@ -66,6 +82,7 @@ def import_speech(
         print(json.dumps(_to_json(corpus_kind, source, out, result), ensure_ascii=False, indent=1))
     else:
         _print_tables(out, result)
+        print(end="".join(f"{line}\n" for line in describe_notes(result)))
     _report_next_steps(corpus_kind, out, result, report)
 
 
@@ -79,6 +96,32 @@ def _summarize_rejected(result: ImportResult) -> list[tuple[str, int, list[str]]
         (reason, len(problems), [str(problem).partition("\n")[0] for problem in problems[:_SHOWN_EXAMPLES]])
         for reason, problems in list(result.reasons.items())[:_SHOWN_REASONS]
     ]
+
+
+def describe_notes(result: ImportResult) -> list[str]:
+    """Lines about what was assumed or removed, and at the end how many utterances of which tiers there are."""
+    notes, lines = result.notes, []
+    for remark, n_files in notes.remarks.most_common(_SHOWN_REASONS):
+        lines.append(remark if n_files == 1 else f"{remark} ({n_files:,} files)")
+    if len(notes.remarks) > _SHOWN_REASONS:
+        lines.append(f"... and {len(notes.remarks) - _SHOWN_REASONS:,} more remarks like these")
+    if notes.removed:
+        lines.append(f"removed from texts: {_counts(notes.removed)}")
+    if result.annotations:
+        lines.append(f'kept beside the texts, as "annotations": {_counts(result.annotations)}')
+    if result.tiers:
+        n, m = result.tiers.total(), notes.left.total()
+        left = f": {_counts(notes.left)}" if m else ""
+        of = f"utterance{'s' * (n != 1)} of tier{'s' * (len(result.tiers) != 1)} {_counts(result.tiers)}"
+        lines.append(f"{n:,} {of}; {m:,} annotation{'s' * (m != 1)} of other tiers left{left}")
+    return lines
+
+
+def _counts(counter: Counter[str]) -> str:
+    """Names with their counts, the most frequent first; what follows the first 20 is counted together."""
+    shown = [f"{name!r} ({n:,})" for name, n in counter.most_common(_SHOWN_REASONS) if n]
+    n_more = counter.total() - sum(n for _, n in counter.most_common(_SHOWN_REASONS))
+    return ", ".join(shown) + (f" and others ({n_more:,})" if n_more else "")
 
 
 def _to_json(kind: CorpusKind, source: Path, out: Path, result: ImportResult) -> dict[str, Any]:
@@ -97,6 +140,14 @@ def _to_json(kind: CorpusKind, source: Path, out: Path, result: ImportResult) ->
             }
             for split, utterances in result.splits.items()
         },
+        "channels": {str(channel): n for channel, n in sorted(result.channels.items())},
+        "tiers": {
+            "taken": dict(result.tiers),
+            "left": dict(result.notes.left),
+            "kept_in_annotations": dict(result.annotations),
+        },
+        "removed_from_texts": dict(result.notes.removed),
+        "remarks": list(result.notes.remarks),
         "rejected": {
             "count": len(result.rejected),
             "list": str(out / "rejected.jsonl"),
@@ -124,6 +175,10 @@ def _print_tables(out: Path, result: ImportResult) -> None:
         rows.append([result.manifests[split].name, *counts])
     print(f"imported to {out}")
     console.print(rich_table("", ["manifest", "utterances", "hours", "speakers"], rows))
+    if result.channels:
+        print(
+            "channels:", ", ".join(f"{n:,} utterances of channel {one}" for one, n in sorted(result.channels.items()))
+        )
     if not result.rejected:
         return
     print(f"rejected: {len(result.rejected):,}, listed in {out / 'rejected.jsonl'}")

@@ -6,11 +6,11 @@ import enum
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from anadil.cli.console import FAULT, ConsoleReporter, verb
+from anadil.cli.console import FAULT, ConsoleReporter, channel_option, verb
 
 if TYPE_CHECKING:
     from anadil.audio import Channel
@@ -65,7 +65,7 @@ def transcribe(
     from anadil.errors import AnadilError
     from anadil.recognition.load import load
 
-    wanted = parse_channel(channel)
+    wanted = channel_option(channel)
     sources = find_audio(audio)
     jobs = split_channels(sources) if wanted == "split" else [Job(source, wanted) for source in sources]
     targets = plan_outputs(jobs, form, out, force)
@@ -75,7 +75,7 @@ def transcribe(
     with ConsoleReporter() as report:
         for done, job in enumerate(jobs, start=1):
             try:
-                notes.update(note for note in probe(job.source).notes if job.channel == "mix" or "channel" not in note)
+                notes.update(probe(job.source).notes_for(job.channel))
                 samples = read(job.source, recognizer.sample_rate, channel=job.channel)
                 if not len(samples):
                     raise AnadilError(f"audio has no samples: {job.source}")
@@ -105,18 +105,6 @@ class Job:
         return f"{self.source.stem}-channel{self.channel}" if self.is_split else self.source.stem
 
 
-def parse_channel(text: str) -> Channel | Literal["split"]:
-    """Return what `--channel` means. Raises BadParameter."""
-    if text == "mix":
-        return "mix"
-    if text == "split":
-        return "split"
-    number = {"left": "1", "right": "2"}.get(text, text)
-    if not number.isascii() or not number.isdecimal() or not 1 <= int(number[:9]) <= 1024:
-        raise typer.BadParameter(f"expected mix, split, left, right or a number from 1, found {text!r}")
-    return int(number)
-
-
 def split_channels(sources: list[Path]) -> list[Job]:
     """Return a job for each channel of each recording; one that cannot be read is left to fail in its turn."""
     from anadil.audio import probe
@@ -134,8 +122,8 @@ def split_channels(sources: list[Path]) -> list[Job]:
 
 def find_audio(paths: list[Path]) -> list[Path]:
     """Return the files, and in folders those that look like audio by name. Raises AnadilError if a folder has none."""
-    from anadil.audio import EXTENSIONS, MEDIA_EXTENSIONS
     from anadil.errors import AnadilError
+    from anadil.sound_files import EXTENSIONS, MEDIA_EXTENSIONS
 
     found: list[Path] = []
     for path in paths:

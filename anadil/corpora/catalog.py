@@ -156,7 +156,8 @@ LAYOUTS = (
 
 ANNOTATIONS = (
     CorpusKind(
-        "elan", "ELAN .eaf", "annotation", "elan", source="an .eaf file, or a folder of them",
+        "elan", "ELAN .eaf, SayMore included", "annotation", "elan",
+        source="an .eaf file, or a folder of them, such as a SayMore project",
         example="anadil import elan interviews --tier-type utterance --lang mdw --out data/mdw",
         takes=(*_LANGUAGE_AND_AUDIO, "tier", "tier_type"), terms=_OWN_TERMS,
     ),
@@ -165,6 +166,35 @@ ANNOTATIONS = (
         example="anadil import textgrid interviews --tier words --lang mdw --out data/mdw",
         takes=(*_LANGUAGE_AND_AUDIO, "tier", "tier_type"), terms=_OWN_TERMS,
     ),
+    CorpusKind(
+        "flextext", "FLEx interlinear texts with times", "annotation", "flextext",
+        source="a .flextext file, or a folder of them",
+        example="anadil import flextext texts --tier phrase-txt-mdw --lang mdw --out data/mdw",
+        takes=(*_LANGUAGE_AND_AUDIO, "tier", "tier_type"), terms=_OWN_TERMS,
+    ),
+    CorpusKind(
+        "toolbox", "Toolbox (Shoebox) texts with times", "annotation", "toolbox",
+        source="a .txt, .tbt or .sfm file in standard format, or a folder of them",
+        example="anadil import toolbox texts --tier tx --encoding cp1252 --lang mdw --out data/mdw",
+        takes=(*_LANGUAGE_AND_AUDIO, "tier", "encoding"), terms=_OWN_TERMS,
+    ),
+    CorpusKind(
+        "exmaralda", "EXMARaLDA basic transcription", "annotation", "exmaralda",
+        source="an .exb file, or a folder of them",
+        example="anadil import exmaralda interviews --tier-type v --lang mdw --out data/mdw",
+        takes=(*_LANGUAGE_AND_AUDIO, "tier", "tier_type"), terms=_OWN_TERMS,
+    ),
+    CorpusKind(
+        "chat", "CHAT (CLAN, TalkBank, CHILDES)", "annotation", "chat", source="a .cha file, or a folder of them",
+        example="anadil import chat transcripts --tier CHI --lang mdw --out data/mdw",
+        takes=(*_LANGUAGE_AND_AUDIO, "tier", "encoding"), terms=_OWN_TERMS,
+    ),
+    CorpusKind(
+        "audacity", "Audacity labels, exported or in a project", "annotation", "audacity",
+        source="a .txt file of labels, an .aup or .aup3 project, or a folder of them",
+        example="anadil import audacity talk.txt --audio talk.mp3 --lang mdw --out data/mdw",
+        takes=(*_LANGUAGE_AND_AUDIO, "tier"), terms=_OWN_TERMS,
+    ),
     *(
         CorpusKind(
             name, title, "annotation", module, source=f"a {suffix} file, or a folder of them",
@@ -172,9 +202,9 @@ ANNOTATIONS = (
             takes=_LANGUAGE_AND_AUDIO, terms=_OWN_TERMS,
         )
         for name, title, module, suffix in (
+            ("transcriber", "Transcriber", "transcriber", ".trs"),
             ("srt", "SubRip subtitles", "subtitles", ".srt"),
             ("vtt", "WebVTT subtitles", "subtitles", ".vtt"),
-            ("audacity", "Audacity labels", "audacity", ".txt"),
             ("ctm", "CTM word times", "ctm", ".ctm"),
         )
     ),

@@ -17,7 +17,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from anadil import audio
 from anadil.corpora.archive import archives_in, unpack_if_archive
 from anadil.corpora.download import Progress, RemoteFile, difference
 from anadil.corpora.reader import Options, Reject
@@ -25,6 +24,7 @@ from anadil.corpora.recordings import is_inside
 from anadil.corpora.text_files import raw_lines, stream_lines
 from anadil.errors import AnadilError, Problem
 from anadil.manifest import Utterance
+from anadil.sound_files import EXTENSIONS
 
 _LICENSE = "CC0-1.0"
 _SPLITS = ("train", "dev", "test", "validated", "other", "invalidated")
@@ -158,7 +158,7 @@ def _tsv_files(folder: Path) -> list[Path]:
 
 
 def _clip_name(path: str) -> str:
-    known = f".{path.rpartition('.')[2].lower()}" in audio.EXTENSIONS
+    known = f".{path.rpartition('.')[2].lower()}" in EXTENSIONS
     return path if known or not path else f"{path}.mp3"
 
 

@@ -6,35 +6,37 @@ interpolate times. Where pympi-ling can read a file, a test checks that both rea
 
 from __future__ import annotations
 
+import bisect
 import datetime
+import functools
 import itertools
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from xml.etree import ElementTree
-
-import defusedxml
-import defusedxml.ElementTree
 
 from anadil.corpora.reader import Options, Reject
 from anadil.corpora.recordings import Media
 from anadil.corpora.segments import (
+    DECIMALS,
     AnnotationFile,
     Segment,
     Tier,
-    choose_tiers,
     collapse_whitespace,
     parse_seconds,
     read_annotation_files,
 )
-from anadil.corpora.text_files import MAX_BYTES
+from anadil.corpora.xml_files import parse_xml
 from anadil.errors import AnadilError
 from anadil.manifest import Utterance
 
 _SUFFIXES = (".eaf",)
+_SAYMORE_SUFFIX, _SAYMORE_TIER = ".annotations.eaf", "Transcription"  # SayMore's files, and its tier with the text
+_SAYMORE_IGNORED = "%ignore%"  # what SayMore writes into a segment that its user marks as ignored
 _MAX_DEPTH = 50  # of the tier hierarchy; a damaged file may contain a cycle
+_ROUNDING_S = 1e-6
 _SCHEMA = "http://www.mpi.nl/tools/elan/EAFv3.0.xsd"
 _XSI = "http://www.w3.org/2001/XMLSchema-instance"
 _MIME = {".wav": "audio/x-wav", ".mp3": "audio/mpeg", ".aif": "audio/x-aiff", ".aiff": "audio/x-aiff"}
@@ -67,17 +69,19 @@ class _Tier:
 def utterances(source: Path, options: Options, reject: Reject) -> Iterator[Utterance]:
     """Yield the utterances of an .eaf file, or of all .eaf files in a folder.
 
-    `options.tier` (a name, or a pattern such as "tx@*") or `options.tier_type` chooses the tiers; without these there
-    must be only one tier with text. The speaker is the participant of the tier or of its nearest ancestor; if several
-    tiers are chosen, a tier without participant has its name as speaker. Annotations without times of their own have
-    the times of their parent, and all annotations of one parent are joined in order (a tier of words gives sentences).
-    Time slots without a value are interpolated evenly, as ELAN does; `extra["interpolated"]` is then true.
+    `options.tier` (names, or patterns such as "tx@*") or `options.tier_type` chooses the tiers; without these there
+    must be only one tier with text, or the file is SayMore's, whose tier Transcription has the text. The speaker is the
+    participant of the tier or of its nearest ancestor; if several tiers are chosen, a tier without participant has its
+    name as speaker. Annotations without times of their own have the times of their parent, and all annotations of one
+    parent are joined in order (a tier of words gives sentences). Time slots without a value are interpolated evenly, as
+    ELAN does; `extra["interpolated"]` is then true. `extra["annotations"]` has, by tier, the annotations of the same
+    hierarchy of tiers that lie within the utterance: words, glosses, translations.
     """
-    yield from read_annotation_files(source, options, reject, _SUFFIXES, lambda file: _read(file, options))
+    yield from read_annotation_files(source, options, reject, _SUFFIXES, _read)
 
 
-def _read(file: Path, options: Options) -> AnnotationFile:
-    root = _parse(file)
+def _read(file: Path) -> AnnotationFile:
+    root = parse_xml(file, "ANNOTATION_DOCUMENT", "ELAN")
     header = root.find("HEADER")
     media = []
     if header is not None:
@@ -92,36 +96,24 @@ def _read(file: Path, options: Options) -> AnnotationFile:
     by_key = {annotation.key: annotation for tier in tiers.values() for annotation in tier.annotations}
     for tier in tiers.values():
         _set_times(tier.annotations, slots)
-    choices = [
-        Tier(tier.name, tier.tier_type, sum(bool(annotation.text) for annotation in tier.annotations))
-        for tier in tiers.values()
-    ]
-    chosen = choose_tiers(choices, options, file)
-    name_is_speaker = options.tier_type is not None or len(chosen) > 1
-    segments = []
-    for tier in (tiers[choice.name] for choice in chosen):
-        speaker = _participant(tier, tiers) or (tier.name if name_is_speaker else None)
-        segments += [replace(segment, speaker=speaker) for segment in _segments(tier, by_key)]
-    return AnnotationFile(segments, media)
-
-
-def _parse(file: Path) -> ElementTree.Element:
-    if file.stat().st_size > MAX_BYTES:
-        raise AnadilError(
-            f"{file}: larger than {MAX_BYTES:,} bytes, the limit for annotation files\n  next: check the path"
-        )
-    try:
-        root: ElementTree.Element | None = defusedxml.ElementTree.parse(file, forbid_dtd=True).getroot()
-    except defusedxml.DefusedXmlException as error:
-        raise AnadilError(f"{file}: declares XML entities or a DTD, which ELAN never writes: {error}") from None
-    except (ElementTree.ParseError, ValueError, LookupError) as error:
-        raise AnadilError(
-            f"{file}: not readable as XML: {error}\n  next: open it in ELAN and save it again, or use an earlier copy"
-        ) from None
-    if root is None or root.tag != "ANNOTATION_DOCUMENT":
-        found = "nothing" if root is None else f"<{root.tag}>"
-        raise AnadilError(f"{file}: not an ELAN file: expected <ANNOTATION_DOCUMENT>, found {found}")
-    return root
+    is_saymore = file.name.lower().endswith(_SAYMORE_SUFFIX)
+    placed = functools.cache(lambda name: _placed(tiers[name], by_key))
+    segments = {name: list(_segments(tier, by_key, _participant(tier, tiers) or None)) for name, tier in tiers.items()}
+    return AnnotationFile(
+        media=media,
+        tiers=[
+            Tier(
+                tier.name,
+                tier.tier_type,
+                segments[tier.name],
+                transcribes="" if is_saymore and tier.name == _SAYMORE_TIER else None,
+                is_speaker=True,
+                n_annotations=sum(bool(annotation.text) for annotation in tier.annotations),
+                beside=functools.partial(_beside, segments[tier.name], _relatives(tier, tiers), placed),
+            )
+            for tier in tiers.values()
+        ],
+    )
 
 
 def _media(descriptor: ElementTree.Element, file: Path) -> Iterator[Media]:
@@ -198,13 +190,13 @@ def _set_times(annotations: Sequence[_Annotation], slots: Mapping[str, float | N
         chain = []
 
 
-def _segments(tier: _Tier, by_key: Mapping[str, _Annotation]) -> Iterator[Segment]:
+def _segments(tier: _Tier, by_key: Mapping[str, _Annotation], speaker: str | None) -> Iterator[Segment]:
     """Yield a segment per annotation with times; annotations without times are joined per ancestor with times."""
     ranks: dict[str, int] = {}
     groups: dict[str, list[tuple[tuple[int, ...], _Annotation]]] = {}
     for annotation in tier.annotations:
         if annotation.slots is not None:
-            yield _segment(annotation, annotation, annotation.text, tier)
+            yield _segment(annotation, annotation, annotation.text, tier, speaker)
             continue
         chain = list(itertools.islice(_ancestors(annotation, by_key), _MAX_DEPTH))
         order = tuple(_rank(member, by_key, ranks) for member in reversed(chain))
@@ -212,14 +204,67 @@ def _segments(tier: _Tier, by_key: Mapping[str, _Annotation]) -> Iterator[Segmen
     for key, members in groups.items():
         ordered = [annotation for _, annotation in sorted(members, key=lambda pair: pair[0])]
         text = " ".join(annotation.text for annotation in ordered if annotation.text)
-        yield _segment(by_key.get(key, ordered[0]), ordered[0], text, tier)
+        yield _segment(by_key.get(key, ordered[0]), ordered[0], text, tier, speaker)
 
 
-def _segment(timed: _Annotation, first: _Annotation, text: str, tier: _Tier) -> Segment:
+def _segment(timed: _Annotation, first: _Annotation, text: str, tier: _Tier, speaker: str | None) -> Segment:
     start = math.nan if timed.start is None else timed.start / 1000
     end = math.nan if timed.end is None else timed.end / 1000
-    extra = {"tier": tier.name} | ({"interpolated": True} if timed.interpolated else {})
-    return Segment(start, end, text, place=f"tier {tier.name!r}, annotation {first.key}", extra=extra)
+    return Segment(
+        start,
+        end,
+        text,
+        speaker,
+        place=f"tier {tier.name!r}, annotation {first.key}",
+        problem="marked as ignored in SayMore" if text == _SAYMORE_IGNORED else "",
+        extra={"interpolated": True} if timed.interpolated else {},
+    )
+
+
+def _relatives(tier: _Tier, tiers: Mapping[str, _Tier]) -> list[str]:
+    """The names of the other tiers of the same hierarchy."""
+    roots = {name: _root(other, tiers) for name, other in tiers.items()}
+    return [name for name, root in roots.items() if name != tier.name and root == roots[tier.name]]
+
+
+def _root(tier: _Tier, tiers: Mapping[str, _Tier]) -> str:
+    for _ in range(_MAX_DEPTH):
+        if tier.parent is None or tier.parent not in tiers:
+            break
+        tier = tiers[tier.parent]
+    return tier.name
+
+
+def _placed(tier: _Tier, by_key: Mapping[str, _Annotation]) -> list[tuple[float, float, str]]:
+    """Start, end (s) and text of each annotation, in order. One without times has those of its nearest timed ancestor."""
+    ranks: dict[str, int] = {}
+    placed = []
+    for annotation in tier.annotations:
+        chain = list(itertools.islice(_ancestors(annotation, by_key), _MAX_DEPTH))
+        timed = next((member for member in chain if member.start is not None and member.end is not None), None)
+        if timed is not None and timed.start is not None and timed.end is not None:
+            order = tuple(_rank(member, by_key, ranks) for member in reversed(chain))
+            placed.append((timed.start / 1000, order, timed.end / 1000, annotation.text))
+    return [(start, end, text) for start, _, end, text in sorted(placed)]
+
+
+def _beside(
+    segments: Sequence[Segment],
+    relatives: Sequence[str],
+    placed: Callable[[str], list[tuple[float, float, str]]],
+    index: int,
+) -> dict[str, list[str]]:
+    """By tier, the texts of all annotations of `relatives` within segments[index]. `placed` is `_placed` by name."""
+    segment = segments[index]
+    found = {}
+    for name in relatives:
+        annotations = placed(name)
+        first = bisect.bisect_left(annotations, segment.start - _ROUNDING_S, key=lambda one: one[0])
+        last = bisect.bisect_right(annotations, segment.end, key=lambda one: one[0])
+        texts = [text for _, end, text in annotations[first:last] if end <= segment.end + _ROUNDING_S]
+        if any(texts):
+            found[name] = texts
+    return found
 
 
 def _ancestors(annotation: _Annotation, by_key: Mapping[str, _Annotation]) -> Iterator[_Annotation]:
@@ -294,7 +339,8 @@ def format_eaf(tiers: Mapping[str, Sequence[Segment]], recording: Path | None = 
 
 
 def _add_annotation(tier: ElementTree.Element, segment: Segment, number: int, times: list[tuple[int, str]]) -> None:
-    start, end = round(1000 * segment.start), round(1000 * segment.end)
+    # offset + duration of a manifest has rounding noise: without the inner round, 0.3005 s becomes 300 or 301 ms
+    start, end = (round(1000 * round(time, DECIMALS)) for time in (segment.start, segment.end))
     if not 0 <= start < end:
         raise AnadilError(
             f"ELAN does not allow an annotation from {segment.start:g} to {segment.end:g} s: {segment.text!r}"

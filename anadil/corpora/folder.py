@@ -6,13 +6,12 @@ import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 
-from anadil.audio import EXTENSIONS
 from anadil.corpora.reader import Options, Reject
-from anadil.corpora.recordings import UNREADABLE_SUFFIXES, VIDEO_SUFFIXES
 from anadil.corpora.segments import collapse_whitespace
 from anadil.corpora.text_files import read_text
 from anadil.errors import AnadilError, Problem
 from anadil.manifest import Utterance
+from anadil.sound_files import EXTENSIONS, MEDIA_EXTENSIONS
 
 _TEXT_SUFFIXES = (".txt", ".lab")
 _MAX_TEXT_BYTES = 1 << 20  # the transcript of a day of speech
@@ -26,7 +25,7 @@ def utterances(source: Path, options: Options, reject: Reject) -> Iterator[Utter
     """
     if not source.is_dir():
         raise AnadilError(f"{source} is not a folder\n  next: give the folder with the recordings and their texts")
-    recordings = _by_name(options.audio or source, EXTENSIONS)
+    recordings = _by_name(options.audio or source, MEDIA_EXTENSIONS) | _by_name(options.audio or source, EXTENSIONS)
     texts = _by_name(source, frozenset(_TEXT_SUFFIXES))
     if not recordings or not texts:
         raise AnadilError(
@@ -40,14 +39,6 @@ def utterances(source: Path, options: Options, reject: Reject) -> Iterator[Utter
         except AnadilError as error:
             where = str((same_name[0] or same_name[1])[0])
             reject(Problem(where, str(error).removeprefix(f"{where}: ")))
-    for name, unreadable in sorted(_by_name(options.audio or source, UNREADABLE_SUFFIXES | VIDEO_SUFFIXES).items()):
-        if name not in recordings and name in texts:
-            reject(
-                Problem(
-                    str(unreadable[0]),
-                    f"not an audio format that Anadil reads; next: ffmpeg -i {unreadable[0].name} {unreadable[0].stem}.wav",
-                )
-            )
 
 
 def _by_name(folder: Path, suffixes: frozenset[str]) -> dict[str, list[Path]]:

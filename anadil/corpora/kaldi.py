@@ -1,4 +1,4 @@
-"""Kaldi's data directories: text and wav.scp; optionally segments, utt2spk or spk2utt, utt2dur and utt2lang."""
+"""Kaldi's data directories: text and wav.scp; optionally segments, utt2spk, utt2dur, reco2file_and_channel and others."""
 
 from __future__ import annotations
 
@@ -29,13 +29,15 @@ class _Directory:
     speakers: dict[str, str] | None
     durations: dict[str, str]
     languages: dict[str, str]
+    sides: dict[str, str]  # by recording: the file's name and the channel, mostly A or B
 
 
 def utterances(source: Path, options: Options, reject: Reject) -> Iterator[Utterance]:
     """Yield the utterances of a data directory, or of all data directories in a folder, whose names are the splits.
 
     A relative path in wav.scp is looked for in `options.audio`, in the working directory, beside wav.scp, and in the
-    folders above, as recipes run above data/train. Commands ("... |") are never run.
+    folders above, as recipes run above data/train. The channel is that of reco2file_and_channel.
+    Commands ("... |") are never run.
     """
     folders = _find_directories(source)
     for folder in folders:
@@ -81,6 +83,7 @@ def _read_directory(folder: Path, reject: Reject) -> _Directory:
         speakers,
         table("utt2dur") or {},
         table("utt2lang") or {},
+        table("reco2file_and_channel") or {},
     )
 
 
@@ -130,9 +133,15 @@ def _utterances(tables: _Directory, split: str | None, options: Options, reject:
             start,
             speaker=(tables.speakers or {}).get(key),
             language=tables.languages.get(key, options.language),
-            extra={"id": key} | ({"split": split} if split else {}),
+            extra={"id": key} | ({"split": split} if split else {}) | _side(tables, recording),
             source=where,
         )
+
+
+def _side(tables: _Directory, recording: str) -> dict[str, str]:
+    """The channel of a recording. Mostly it has a file of its own; importing.py uses the channel only if it has several."""
+    columns = tables.sides.get(recording, "").split()
+    return {"channel": columns[1]} if len(columns) == 2 else {}
 
 
 def _span(tables: _Directory, key: str) -> tuple[str, float, float | None]:

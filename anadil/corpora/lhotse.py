@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from anadil.audio import Channel
 from anadil.corpora.reader import Options, Reject
 from anadil.corpora.recordings import locate
 from anadil.corpora.segments import Segment, segments_to_utterances
@@ -34,8 +35,9 @@ def utterances(source: Path, options: Options, reject: Reject) -> Iterator[Utter
 
     Each supervision is an utterance with its own times; `custom` is kept in `extra`. The names of the files give the
     splits (cuts_train.jsonl.gz). Audio must be in files: relative paths are looked for in `options.audio`, in the
-    working directory, and in the four folders above the manifest. Mixed, multi-channel and feature-only cuts are
-    rejected.
+    working directory, and in the four folders above the manifest. Of a recording with several channels, the one of the
+    cut is read, or else that of the supervision. Mixed and feature-only cuts are rejected, and supervisions of several
+    channels in multi-channel cuts.
     """
     if source.is_file():
         yield from _cuts(source, None, options, reject)
@@ -82,10 +84,8 @@ def _cuts(file: Path, split: str | None, options: Options, reject: Reject) -> It
         n_cuts += 1
         kind = cut.get("type", "MonoCut")
         try:
-            if kind != "MonoCut":
-                reason = {"MixedCut": "mixes several recordings", "MultiCut": "has several channels"}.get(
-                    kind, "is not speech"
-                )
+            if kind not in ("MonoCut", "MultiCut"):
+                reason = "mixes several recordings" if kind == "MixedCut" else "is not speech"
                 raise ValueError(f"a {kind}, which {reason}")
             if not isinstance(cut.get("recording"), dict):
                 raise ValueError("a cut without a recording (features only)")
@@ -129,8 +129,30 @@ def _utterance(
     extra |= {key: supervision[key] for key in ("gender",) if supervision.get(key)} | (
         {"split": split} if split else {}
     )
+    channel = _channel(supervision, recording, cut)
     for utterance in segments_to_utterances([segment], Path(where), audio, time_origin_s, options, reject):
-        yield replace(utterance, speaker=speaker, language=language or options.language, extra=extra)
+        yield replace(utterance, speaker=speaker, language=language or options.language, extra=extra, channel=channel)
+
+
+def _channel(supervision: _Record, recording: _Record, cut: _Record) -> Channel:
+    """The channel of a supervision, from 1, if the recording has several; Lhotse gives each a number, mostly from 0.
+
+    Raises ValueError for several channels in a cut of several, or for one that the recording does not have.
+    """
+    (source,) = _dicts(recording.get("sources"))  # _audio has made sure of one
+    listed = source.get("channels")
+    own = listed if isinstance(listed, list) and listed else [0]
+    is_multi = cut.get("type") == "MultiCut"
+    wanted = supervision.get("channel") if is_multi or "channel" not in cut else cut["channel"]
+    if isinstance(wanted, list) and len(wanted) == 1:
+        (wanted,) = wanted
+    if is_multi and (len(own) == 1 or not isinstance(wanted, int)):
+        raise ValueError("a MultiCut, which has several channels")
+    if len(own) == 1 or wanted is None or isinstance(wanted, list):
+        return "mix"
+    if wanted not in own:
+        raise ValueError(f"its channel {json.dumps(wanted)[:40]} is not one of the recording's: {own}")
+    return own.index(wanted) + 1
 
 
 def _audio(recording: _Record, file: Path, options: Options) -> Path:

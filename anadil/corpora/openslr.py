@@ -13,7 +13,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from anadil import audio
 from anadil.corpora.archive import archives_in, unpack_if_archive
 from anadil.corpora.download import Progress, RemoteFile, fetch_all, read_page
 from anadil.corpora.reader import Options, Reject
@@ -22,6 +21,7 @@ from anadil.corpora.text_files import Line, stream_lines
 from anadil.errors import AnadilError, Problem
 from anadil.files import whole_file
 from anadil.manifest import Utterance
+from anadil.sound_files import EXTENSIONS
 
 _LICENSE = "CC-BY-SA-4.0"  # of all sets that `download` offers
 _ROOT = "https://www.openslr.org/resources"
@@ -67,7 +67,7 @@ def utterances(source: Path, options: Options, reject: Reject) -> Iterator[Utter
         for folder, inner, files in os.walk(root):
             inner[:] = sorted(name for name in inner if not name.startswith("."))
             for path in (Path(folder, name) for name in sorted(files) if not name.startswith(".")):
-                if path.suffix.lower() in audio.EXTENSIONS:
+                if path.suffix.lower() in EXTENSIONS:
                     recordings.setdefault(path.stem, []).append(path)
                 elif _is_index(path.name) and not (source.is_file() and indexes):
                     indexes.append(path)
@@ -111,7 +111,7 @@ def _read_line(line: Line, index: Path, recordings: dict[str, list[Path]], rejec
         shape = "file, speaker and text" if with_speaker else "file and text"
         reject(Problem(line.where, f"expected {shape}, with tabs between: {line.text[:80]!r}"))
         return None
-    stem = Path(name).stem if Path(name).suffix.lower() in audio.EXTENSIONS else name.rpartition("/")[2]
+    stem = Path(name).stem if Path(name).suffix.lower() in EXTENSIONS else name.rpartition("/")[2]
     candidates = recordings.get(stem, [])
     below_index = [path for path in candidates if path.is_relative_to(index.parent)]
     candidates = below_index if len(below_index) == 1 else candidates

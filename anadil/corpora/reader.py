@@ -11,8 +11,9 @@ A reader is a function `utterances(source, options, reject)` in a module of its 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -21,6 +22,18 @@ from anadil.manifest import Utterance
 
 Reject = Callable[[Problem], None]
 
+TIER, ANNOTATIONS = "tier", "annotations"
+"""Keys of `extra`: the tier of an utterance's text, and what other tiers hold beside it (glosses, translations)."""
+
+
+@dataclass
+class Notes:
+    """What a reader tells beside its utterances. importing.py hands it on to the user."""
+
+    left: Counter[str] = field(default_factory=Counter)  # annotations of tiers that were not taken, by tier
+    removed: Counter[str] = field(default_factory=Counter)  # codes and marks that were removed from texts
+    remarks: Counter[str] = field(default_factory=Counter)  # what else was done or assumed, and in how many files
+
 
 @dataclass(frozen=True, slots=True)
 class Options:
@@ -28,12 +41,14 @@ class Options:
 
     language: str | None = None  # of all utterances for which the source gives none
     audio: Path | None = None  # the recording, or the folder with the recordings, if they are not beside the source
-    tier: str | None = None  # name of the annotation tier with the text
-    tier_type: str | None = None  # linguistic type of such tiers (ELAN)
+    tier: str | Sequence[str] | None = None  # names of the annotation tiers with the text, or patterns
+    tier_type: str | Sequence[str] | None = None  # types of such tiers (ELAN: linguistic type)
     audio_column: str | None = None  # of a table
     text_column: str | None = None
     speaker_column: str | None = None
+    encoding: str | None = None  # of a text file that is neither UTF-8 nor has a byte-order mark
     unpack_to: Path | None = None  # where archives are unpacked; set by importing.py, None: beside each archive
+    notes: Notes = field(default_factory=Notes, compare=False)  # filled by the reader
 
 
 class Reader(Protocol):

@@ -10,15 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote
 
-from anadil.audio import EXTENSIONS
 from anadil.errors import AnadilError
+from anadil.sound_files import EXTENSIONS, MEDIA_EXTENSIONS
 
-VIDEO_SUFFIXES = frozenset(
-    {".mp4", ".m4v", ".mov", ".avi", ".mpg", ".mpeg", ".mkv", ".webm", ".wmv", ".mts", ".3gp", ".flv"}
-)
-UNREADABLE_SUFFIXES = frozenset({".m4a", ".aac", ".wma", ".amr", ".ra", ".mka"})
-"""Audio formats that libsndfile does not read."""
-
+_SAYMORE_ENDING = ".annotations"  # SayMore: talk.wav.annotations.eaf belongs to talk.wav
 _LANGUAGE_SUFFIX = re.compile(r"\.[A-Za-z]{2,3}(?:[-_][A-Za-z0-9]{2,8})*$")  # talk.pt-BR.srt
 
 
@@ -47,39 +42,39 @@ class RecordingFinder:
         self._audio = audio
         self._listings: dict[tuple[Path, bool], dict[str, list[Path]]] = {}
 
-    def find(self, file: Path, media: Sequence[Media] = ()) -> tuple[Path, float]:
+    def find(self, file: Path, media: Sequence[Media] = (), is_one_of: int = 1) -> tuple[Path, float]:
         """Return the recording of an annotation file, and where in it the file's time starts (seconds).
 
         The search order is: in `audio`, if given; at the paths in `media`; beside the file, under the names in `media`
-        and under the file's own name. Raises AnadilError with the names that were looked for.
+        and under the file's own name, unless the recording `is_one_of` several of this file. Raises AnadilError with
+        the names that were looked for.
         """
+        if is_one_of > 1 and self._audio is not None and self._audio.is_file():
+            raise AnadilError(
+                f"{file}: it names {is_one_of:,} recordings, and --audio is one\n  next: give the folder with its recordings"
+            )
         if self._audio is not None and self._audio.is_file():
             return self._audio, _time_origin_of(self._audio, file, media)
         if self._audio is not None:
-            for name, time_origin_s in _names(file, media):
+            for name, time_origin_s in _names(file, media, is_one_of == 1):
                 if path := self._match(self._audio, name, file, deep=True):
                     return path, time_origin_s
         for medium in media:
             for path in _paths(medium.url):
                 if recording := self._match((file.parent / path).parent, path.name, file):
                     return recording, medium.time_origin_s
-        for name, time_origin_s in _names(file, media):
+        for name, time_origin_s in _names(file, media, is_one_of == 1):
             if path := self._match(file.parent, name, file):
                 return path, time_origin_s
-        raise AnadilError(self._not_found(file, media))
+        raise AnadilError(self._not_found(file, media, is_one_of == 1))
 
     def _match(self, folder: Path, name: str, file: Path, deep: bool = False) -> Path | None:
         """The one recording of that name, with or without its suffix; None if there is none.
 
-        Of several, it is the one whose folder has the same name as `file`'s folder. Raises AnadilError if that does not
-        leave exactly one.
+        A file that needs PyAV (m4a, video) is taken only if there is no other. Of several, it is the one whose folder has
+        the same name as `file`'s folder. Raises AnadilError if that does not leave exactly one.
         """
-        paths = [
-            path
-            for key in [_key(name), *(_key(name) + suffix for suffix in sorted(EXTENSIONS))]
-            for path in self._listing(folder, deep).get(key, [])
-            if path.suffix.lower() in EXTENSIONS
-        ]
+        paths = self._named(folder, name, deep, EXTENSIONS) or self._named(folder, name, deep, MEDIA_EXTENSIONS)
         in_same_folder = [path for path in paths if path.parent.name == file.parent.name]
         if len(paths) > 1 and len(in_same_folder) != 1:
             raise AnadilError(
@@ -88,30 +83,27 @@ class RecordingFinder:
             )
         return next(iter(paths if len(paths) == 1 else in_same_folder), None)
 
+    def _named(self, folder: Path, name: str, deep: bool, suffixes: frozenset[str]) -> list[Path]:
+        return [
+            path
+            for key in [_key(name), *(_key(name) + suffix for suffix in sorted(suffixes))]
+            for path in self._listing(folder, deep).get(key, [])
+            if path.suffix.lower() in suffixes
+        ]
+
     def _listing(self, folder: Path, deep: bool) -> dict[str, list[Path]]:
         if (folder, deep) not in self._listings:
             listing: dict[str, list[Path]] = {}
             with contextlib.suppress(OSError, ValueError):  # a path from the annotation file that no folder can have
                 for path in sorted(folder.rglob("*") if deep else folder.glob("*")):
-                    if (
-                        path.suffix.lower() in EXTENSIONS | VIDEO_SUFFIXES | UNREADABLE_SUFFIXES
-                        and not path.name.startswith("._")
-                    ):
+                    if path.suffix.lower() in EXTENSIONS | MEDIA_EXTENSIONS and not path.name.startswith("._"):
                         listing.setdefault(_key(path.name), []).append(path)
             self._listings[folder, deep] = listing
         return self._listings[folder, deep]
 
-    def _not_found(self, file: Path, media: Sequence[Media]) -> str:
+    def _not_found(self, file: Path, media: Sequence[Media], with_own: bool) -> str:
         folder = self._audio or file.parent
-        names = [name for name, _ in _names(file, media)]
-        listing = self._listing(folder, deep=self._audio is not None)
-        keys = {_key(name) for name in names}
-        unreadable = [path for paths in listing.values() for path in paths if {_key(path.name), _key(path.stem)} & keys]
-        if unreadable:
-            return (
-                f"{file}: its recording {unreadable[0]} has a format that Anadil cannot read\n"
-                f"  next: extract its audio: ffmpeg -i {unreadable[0].name} -ac 1 {unreadable[0].stem}.wav"
-            )
+        names = [name for name, _ in _names(file, media, with_own)]
         looked_for = ", ".join(dict.fromkeys(names))
         return (
             f"{file}: no recording found: looked for {looked_for} (.wav, .flac, .mp3, .ogg, .opus ...) in {folder}\n"
@@ -134,8 +126,8 @@ def _time_origin_of(audio: Path, file: Path, media: Sequence[Media]) -> float:
     return origins.pop() if origins else 0.0
 
 
-def _names(file: Path, media: Sequence[Media]) -> list[tuple[str, float]]:
-    """Names to look for, each with its time origin: those in the file, then the file's own.
+def _names(file: Path, media: Sequence[Media], with_own: bool) -> list[tuple[str, float]]:
+    """Names to look for, each with its time origin: those in the file, then the file's own (`with_own`).
 
     A language suffix is also removed from the file's own name (talk.pt-BR.srt belongs to talk.wav). A video is looked
     for without its suffix: talk.wav beside talk.mp4 may be its audio track, with the same times.
@@ -145,12 +137,15 @@ def _names(file: Path, media: Sequence[Media]) -> list[tuple[str, float]]:
         for path in _paths(item.url):
             names.append(
                 (
-                    path.stem if path.suffix.lower() in VIDEO_SUFFIXES | UNREADABLE_SUFFIXES else path.name,
+                    path.stem if path.suffix.lower() in MEDIA_EXTENSIONS else path.name,
                     item.time_origin_s,
                 )
             )
+    if not with_own:
+        return names
     time_origin_s = media[0].time_origin_s if media else 0.0
-    names.append((file.stem, time_origin_s))
+    own = Path(file.stem.removesuffix(_SAYMORE_ENDING))
+    names.append((own.stem if own.suffix.lower() in MEDIA_EXTENSIONS else own.name, time_origin_s))
     if _LANGUAGE_SUFFIX.search(file.stem):
         names.append((_LANGUAGE_SUFFIX.sub("", file.stem), time_origin_s))
     return names

@@ -1,7 +1,7 @@
 """Text files: encodings, byte-order marks, line ends, and which line a record came from.
 
-`read_text` and `read_lines` read a file of a user as a whole: UTF-8, or UTF-16 or UTF-32
-with a byte-order mark. The encoding is never guessed. `stream_lines` reads the tables of public corpora, which have
+`read_text` and `read_lines` read a file of a user as a whole: UTF-8, or UTF-16 or UTF-32 with a byte-order mark, or in
+the encoding that the user names. It is never guessed. `stream_lines` reads the tables of public corpora, which have
 millions of lines in UTF-8: it keeps one line in memory, and rejects a damaged line instead of the whole file.
 """
 
@@ -27,13 +27,12 @@ _BYTE_ORDER_MARKS = (  # UTF-32 first: its little-endian mark begins with that o
 )
 
 
-def read_text(path: Path, max_bytes: int = MAX_BYTES) -> str:
-    """The text of a file; line ends become "\\n".
+def read_text(path: Path, max_bytes: int = MAX_BYTES, encoding: str | None = None) -> str:
+    """The text of a file; line ends become "\\n". `encoding` is that of a file without byte-order mark, None: UTF-8.
 
-    Raises AnadilError if the file is missing, larger than `max_bytes`, or neither UTF-8 nor UTF-16 or UTF-32 with a
-    byte-order mark.
+    Raises AnadilError if the file is missing, larger than `max_bytes`, or in another encoding.
     """
-    return _decode(_read_bytes(path, max_bytes), str(path))
+    return _decode(_read_bytes(path, max_bytes), str(path), encoding)
 
 
 def read_lines(path: Path, max_bytes: int = MAX_BYTES) -> list[tuple[int, str]]:
@@ -55,9 +54,9 @@ def _read_bytes(path: Path, max_bytes: int) -> bytes:
     return content
 
 
-def _decode(content: bytes, where: str) -> str:
+def _decode(content: bytes, where: str, wanted: str | None) -> str:
     mark, encoding = next(
-        ((mark, name) for mark, name in _BYTE_ORDER_MARKS if content.startswith(mark)), (b"", "utf-8")
+        ((mark, name) for mark, name in _BYTE_ORDER_MARKS if content.startswith(mark)), (b"", wanted or "utf-8")
     )
     content = content.removeprefix(mark)
     if encoding == "utf-8" and b"\0" in content:
@@ -67,13 +66,18 @@ def _decode(content: bytes, where: str) -> str:
         )
     try:
         text = content.decode(encoding)
+    except LookupError:
+        raise AnadilError(
+            f"unknown encoding {encoding!r}\n  next: give one that Python knows, such as utf-8, cp1252, mac_roman, cp1251"
+        ) from None
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         raise AnadilError(
             f"{where}: not {encoding.upper()} at line {line}, byte {error.start + len(mark)}; Anadil reads UTF-8, and "
             "UTF-16 with a byte-order mark\n"
             "  next: save it as UTF-8 (in Excel: CSV UTF-8; in Praat: Preferences > Text writing preferences > UTF-8), or "
-            "convert it from its real encoding, for example: iconv -f WINDOWS-1252 -t UTF-8 OLD > NEW"
+            "convert it from its real encoding, for example: iconv -f WINDOWS-1252 -t UTF-8 OLD > NEW; for Toolbox and CHAT "
+            "files, --encoding cp1252 (Windows) or mac_roman names it instead"
         ) from None
     return text.replace("\r\n", "\n").replace("\r", "\n")
 

@@ -10,15 +10,15 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from anadil.corpora.reader import Options, Reject
 from anadil.corpora.segments import (
+    DECIMALS,
     AnnotationFile,
     Segment,
     Tier,
-    choose_tiers,
     collapse_whitespace,
     read_annotation_files,
 )
@@ -27,7 +27,6 @@ from anadil.errors import AnadilError
 from anadil.manifest import Utterance
 
 _SUFFIXES = (".textgrid",)
-_INTERVALS, _POINTS = "intervals", "points"
 
 _TOKEN = re.compile(
     r"""
@@ -41,41 +40,21 @@ _TOKEN = re.compile(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class _Tier:
-    name: str
-    kind: str
-    segments: list[Segment]  # those with text; start and end of a point are the same
-
-
 def utterances(source: Path, options: Options, reject: Reject) -> Iterator[Utterance]:
     """Yield the utterances of a .TextGrid file, or of all in a folder; UTF-8, or UTF-16 with a byte-order mark.
 
-    `options.tier` (a name, or a pattern such as "* - words") chooses the tiers; `options.tier_type` "intervals" chooses
+    `options.tier` (names, or patterns such as "* - words") chooses the tiers; `options.tier_type` "intervals" chooses
     all interval tiers. Without these there must be only one interval tier with text. If several tiers are chosen, their
     names are the speakers. Intervals without text are skipped: they are silence.
     """
-    yield from read_annotation_files(source, options, reject, _SUFFIXES, lambda file: _read(file, options))
+    yield from read_annotation_files(source, options, reject, _SUFFIXES, _read)
 
 
-def _read(file: Path, options: Options) -> AnnotationFile:
-    tiers = _parse(read_text(file), str(file))
-    choices = [Tier(tier.name, tier.kind, len(tier.segments), has_intervals=tier.kind == _INTERVALS) for tier in tiers]
-    if options.tier_type == _INTERVALS:
-        choices = [tier for tier in choices if tier.has_intervals and tier.n_texts] or choices
-    chosen = [tier.name for tier in choose_tiers(choices, options, file)]
-    several = options.tier_type is not None or len(chosen) > 1
-    return AnnotationFile(
-        [
-            replace(segment, speaker=tier.name if several else None, extra={"tier": tier.name})
-            for tier in tiers
-            if tier.name in chosen and tier.kind == _INTERVALS
-            for segment in tier.segments
-        ]
-    )
+def _read(file: Path) -> AnnotationFile:
+    return AnnotationFile(tiers=_parse(read_text(file), str(file)))
 
 
-def _parse(text: str, where: str) -> list[_Tier]:
+def _parse(text: str, where: str) -> list[Tier]:
     """Parse the tiers of a TextGrid. Raises AnadilError if it is another kind of file or is cut off."""
     tokens = _Tokens(text, where)
     if "ooBinaryFile" in text[:100] or text.startswith('"Praat chronological'):
@@ -95,7 +74,7 @@ def _parse(text: str, where: str) -> list[_Tier]:
     return [_tier(tokens, f"tier {index + 1}") for index in range(tokens.count("the number of tiers"))]
 
 
-def _tier(tokens: _Tokens, what: str) -> _Tier:
+def _tier(tokens: _Tokens, what: str) -> Tier:
     kind, name = tokens.string(f"the class of {what}"), tokens.string(f"the name of {what}")
     if kind not in ("IntervalTier", "TextTier"):
         raise AnadilError(f"{tokens.where}: {what} is of class {kind!r}, expected IntervalTier or TextTier")
@@ -109,7 +88,9 @@ def _tier(tokens: _Tokens, what: str) -> _Tier:
         label = collapse_whitespace(tokens.string(place))
         if label:
             segments.append(Segment(start, end, label, place=place))
-    return _Tier(collapse_whitespace(name), _INTERVALS if kind == "IntervalTier" else _POINTS, segments)
+    has_intervals = kind == "IntervalTier"
+    tier_type = "intervals" if has_intervals else "points"
+    return Tier(collapse_whitespace(name), tier_type, segments, has_intervals, is_speaker=True)
 
 
 class _Tokens:
@@ -155,8 +136,10 @@ class _Tokens:
 def format_textgrid(tiers: Mapping[str, Sequence[Segment]], duration: float) -> str:
     """Format segments as a TextGrid in long form, with an interval tier for each name. Write it as UTF-8.
 
-    The tiers go from 0 to `duration` seconds. Raises AnadilError if segments of one tier overlap or lie outside that.
+    The tiers go from 0 to `duration` seconds; times are rounded to the microsecond. Raises AnadilError if segments of
+    one tier overlap or lie outside that.
     """
+    duration = round(duration, DECIMALS)
     lines = ['File type = "ooTextFile"', 'Object class = "TextGrid"', "", "xmin = 0", f"xmax = {duration!r}"]
     lines += ["tiers? <exists>", f"size = {len(tiers)}", "item []:"]
     for number, (name, segments) in enumerate(tiers.items(), start=1):
@@ -172,7 +155,8 @@ def format_textgrid(tiers: Mapping[str, Sequence[Segment]], duration: float) -> 
 def _fill_gaps(segments: Sequence[Segment], duration: float, name: str) -> Iterator[Segment]:
     """Yield the segments in order of time, with empty ones between them: the intervals of a tier leave no gap."""
     previous_end = 0.0
-    for segment in sorted(segments, key=lambda segment: segment.start):
+    rounded = [replace(one, start=round(one.start, DECIMALS), end=round(one.end, DECIMALS)) for one in segments]
+    for segment in sorted(rounded, key=lambda segment: segment.start):
         if not previous_end <= segment.start < segment.end <= duration or math.isnan(segment.start):
             raise AnadilError(
                 f"tier {name!r} of a TextGrid cannot hold {segment.text!r}, {segment.start:g} to {segment.end:g} s: "

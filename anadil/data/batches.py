@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from threading import Lock, get_native_id
+from threading import Lock
+from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from anadil import audio
 from anadil.data.cache import DiskCache
 from anadil.data.examples import Example
 from anadil.errors import AnadilError
-from anadil.manifest import Utterance
+from anadil.manifest import Utterance, read_audio
 
 _AHEAD = 4
 """Batches decoded in advance: enough to hide a slow file, without much memory."""
@@ -33,8 +31,12 @@ PADDED_TO_S = 0.16
 fit no later batch: a run of hours took twice the memory, and a sixth of its time to search them (docs/LOG.md)."""
 
 
-WaveformAugmentation = Callable[[np.ndarray, int, int], np.ndarray]
-"""From decoded samples, the index of the example and the epoch to augmented samples."""
+class Augmentation(Protocol):
+    """Changes the examples of an epoch. Both methods take what gives the samples or the labels of each example as it is."""
+
+    def __call__(self, read: Callable[[int], np.ndarray], index: int, epoch: int) -> np.ndarray: ...
+
+    def labels(self, of: Callable[[int], Sequence[int]], index: int, epoch: int) -> Sequence[int]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +159,7 @@ class Loader:
         sample_rate: int,
         cache_mb: float = 0,
         threads: int | None = None,
-        augment: WaveformAugmentation | None = None,
+        augment: Augmentation | None = None,
         disk: DiskCache | None = None,
     ) -> None:
         self.examples = examples
@@ -178,7 +180,7 @@ class Loader:
         Raises AnadilError naming the utterance if its audio cannot be decoded.
         """
         waiting: deque[Future[Batch]] = deque()
-        with ThreadPoolExecutor(max_workers=self.threads, initializer=_lower_priority) as pool:
+        with ThreadPoolExecutor(max_workers=self.threads) as pool:
             try:
                 for indices in plan:
                     waiting.append(pool.submit(self.load, indices, epoch))
@@ -199,10 +201,13 @@ class Loader:
 
     def load(self, indices: Sequence[int], epoch: int = 0) -> Batch:
         """Decode, augment and pad the examples at `indices`."""
-        waveforms = [self._waveform(index) for index in indices]
-        if self.augment is not None:
-            waveforms = [self.augment(row, index, epoch) for row, index in zip(waveforms, indices, strict=True)]
-        labels = [self.labels[index] if self.labels else self.examples[index].labels for index in indices]
+        augment = self.augment
+        if augment is None:
+            waveforms = [self._waveform(index) for index in indices]
+            labels = [self._labels(index) for index in indices]
+        else:
+            waveforms = [augment(self._waveform, index, epoch) for index in indices]
+            labels = [augment.labels(self._labels, index, epoch) for index in indices]
         weights = [self.examples[index].weight for index in indices]
         return Batch(
             _pad(waveforms, np.float32, round(PADDED_TO_S * self.sample_rate)),
@@ -212,6 +217,9 @@ class Loader:
             tuple(indices),
             torch.tensor(weights) if any(weight != 1 for weight in weights) else None,
         )
+
+    def _labels(self, index: int) -> Sequence[int]:
+        return self.labels[index] if self.labels else self.examples[index].labels
 
     def _waveform(self, index: int) -> np.ndarray:
         kept = self._cache.get(index)
@@ -234,16 +242,9 @@ class Loader:
 
     def _decode(self, utterance: Utterance) -> np.ndarray:
         try:
-            return audio.read(utterance.audio_filepath, self.sample_rate, utterance.offset, utterance.duration)
+            return read_audio(utterance, self.sample_rate)
         except AnadilError as error:
             raise AnadilError(f"{utterance.source}: {error}") from error
-
-
-def _lower_priority() -> None:
-    """Lower the priority of this thread on Linux: on two cores it would take one of the two that the model needs."""
-    if sys.platform == "linux":
-        with contextlib.suppress(OSError):
-            os.setpriority(os.PRIO_PROCESS, get_native_id(), 19)
 
 
 def _floats(samples: np.ndarray) -> np.ndarray:

@@ -21,9 +21,9 @@ from threading import Lock
 
 import numpy as np
 
-from anadil import audio
 from anadil.errors import AnadilError
 from anadil.manifest import Utterance
+from anadil.sound_files import find_file
 
 FOLDER = "decoded-16-bit"
 """Subfolder of the user's folder; nothing else in it is touched."""
@@ -39,7 +39,7 @@ _ABANDONED_S = 3600
 
 
 class DiskCache:
-    """16-bit samples by file (path, size, modification time), segment and sample rate.
+    """16-bit samples by file (path, size, modification time), segment, channel and sample rate.
 
     When `gigabytes` are full, files that no run has used since this one began are deleted, least recently used first;
     after these nothing more is written. `trouble` is the reason if writing has stopped for another one.
@@ -104,9 +104,18 @@ class DiskCache:
                 beside.unlink()
 
     def _path(self, utterance: Utterance, sample_rate: int) -> Path:
-        real = os.path.realpath(audio.find_file(utterance.audio_filepath))
+        real = os.path.realpath(find_file(utterance.audio_filepath))
         about = Path(real).stat()
-        key = (real, about.st_size, about.st_mtime_ns, utterance.offset, utterance.duration, sample_rate)
+        key: tuple[object, ...] = (
+            real,
+            about.st_size,
+            about.st_mtime_ns,
+            utterance.offset,
+            utterance.duration,
+            sample_rate,
+        )
+        if utterance.channel != "mix":  # the keys of the others are as in earlier versions
+            key = (*key, utterance.channel)
         name = hashlib.sha256(repr(key).encode("utf-8", "surrogateescape")).hexdigest()
         return self.folder / name[:2] / f"{name}.pcm"
 

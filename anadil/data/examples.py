@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from anadil import audio
@@ -61,7 +61,7 @@ def check(
     """
     checked = Checked(total=len(utterances))
     infos = probe_all(utterances, on_progress)
-    checked.notes.update(note for info in infos.values() if not isinstance(info, AnadilError) for note in info.notes)
+    checked.notes.update(_notes(utterances, infos))
     for utterance in utterances:
         info = infos[utterance.audio_filepath]
         try:
@@ -79,6 +79,14 @@ def check(
         else:
             checked.examples.append(example)
     return checked
+
+
+def _notes(utterances: Sequence[Utterance], infos: Mapping[str, audio.AudioInfo | AnadilError]) -> Iterator[str]:
+    """The notes on the recordings, once for each channel of each that is read."""
+    for path, channel in dict.fromkeys((one.audio_filepath, one.channel) for one in utterances):
+        info = infos[path]
+        if not isinstance(info, AnadilError):
+            yield from info.notes_for(channel)
 
 
 def _note_duration(utterance: Utterance, info: audio.AudioInfo | AnadilError, notes: Counter[str]) -> None:

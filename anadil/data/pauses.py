@@ -21,6 +21,9 @@ DIGITAL_PAUSE_S, _DIGITAL_MARGIN_S, _DIGITAL_DB = 0.3, 0.04, 60.0
 """A level so far below the speech is digital silence. It moves the normalisation of features most, and no training
 utterance has it, so it is cut out whatever `PauseLimits` say."""
 
+BOUNDARY_S = 0.5
+"""No word has so long a pause, in any text or format, whatever the model writes."""
+
 LEAST_PAUSE_S = 0.25  # the closures of stops and geminates are shorter
 
 
@@ -69,6 +72,16 @@ def speech_pieces(
             cuts = cut_at_pauses(part[start:end], sample_rate, longest_s)
             pieces += [(first + start + inner, first + start + outer) for inner, outer in cuts]
     return pieces
+
+
+def pauses_within(samples: np.ndarray, sample_rate: int) -> list[tuple[float, float]]:
+    """Pauses (start, end) in seconds between the loud frames of a piece, each of BOUNDARY_S or more: boundaries of words."""
+    frame = max(1, int(FRAME_S * sample_rate))
+    if len(samples) < 2 * frame:
+        return []
+    loud = _levels(samples, frame).loud
+    gaps = np.flatnonzero(np.diff(loud) > round(BOUNDARY_S / FRAME_S))
+    return [(float(loud[i] + 1) * frame / sample_rate, float(loud[i + 1]) * frame / sample_rate) for i in gaps]
 
 
 def _without_digital_silence(samples: np.ndarray, frame: int) -> list[tuple[int, int]]:
@@ -201,7 +214,7 @@ def cut_at_pauses(samples: np.ndarray, sample_rate: int, longest_s: float = 20.0
 
 
 def cut_file(
-    path: str, sample_rate: int, offset: float, duration: float, longest_s: float
+    path: str, sample_rate: int, offset: float, duration: float, longest_s: float, channel: audio.Channel = "mix"
 ) -> list[tuple[float, float]]:
     """Pieces (offset, duration) in seconds of a stretch of a file, cut as by `cut_at_pauses`.
 
@@ -212,7 +225,7 @@ def cut_file(
     start, end = offset, offset + duration
     while end - start > longest_s:
         block_s = min(max(BLOCK_S, 4 * longest_s), end - start)
-        samples = audio.read(path, sample_rate, start, block_s)
+        samples = audio.read(path, sample_rate, start, block_s, channel)
         whole = (
             len(samples) >= (block_s - FRAME_S) * sample_rate
         )  # if not, the file ends here, whatever its header says

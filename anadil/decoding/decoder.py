@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from anadil.decoding.ctc import Token, best_path, sequence_confidence
-from anadil.decoding.transcript import Word, words_from_tokens
+from anadil.decoding.transcript import Word, joiner, words_from_tokens
 from anadil.text.rules import TextRules
 
 
@@ -17,11 +18,12 @@ class Decoded:
 
     tokens: tuple[Token, ...]
     words: tuple[Word, ...]
+    joiner: str = " "  # between two words
 
     @property
     def text(self) -> str:
-        """The words, joined by one space."""
-        return " ".join(word.text for word in self.words)
+        """The words, joined."""
+        return self.joiner.join(word.text for word in self.words)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,13 +33,16 @@ class Decoder:
     rules: TextRules
     frame_s: float
 
-    def decode(self, log_probs: np.ndarray, offset_s: float = 0.0) -> Decoded:
+    def decode(
+        self, log_probs: np.ndarray, offset_s: float = 0.0, pauses: Sequence[tuple[float, float]] = ()
+    ) -> Decoded:
         """Decode log_probs (frames, labels + blank), natural logarithms; the first frame starts at `offset_s` seconds.
 
-        Raises ValueError as `best_path` does.
+        A pause (start, end), in seconds too, is a boundary between words. Raises ValueError as `best_path` does.
         """
         tokens = best_path(log_probs, self.rules.blank_id)
-        return Decoded(tuple(tokens), words_from_tokens(tokens, self.rules.labels, self.frame_s, offset_s))
+        words = words_from_tokens(tokens, self.rules.labels, self.frame_s, offset_s, pauses)
+        return Decoded(tuple(tokens), words, joiner(self.rules.labels))
 
     def confidence(self, log_probs: np.ndarray, decoded: Decoded) -> float:
         """Probability of `decoded` over all its alignments, per label, in [0, 1]; 0 for an empty hypothesis."""

@@ -50,15 +50,25 @@ class Transcript:
         return {"text": self.text, "words": words, "duration": round(self.duration, 3), "language": self.language}
 
 
+def joiner(labels: Sequence[str]) -> str:
+    """What stands between two words of a text: nothing if no label has a space (Thai, Chinese), else one space."""
+    return BOUNDARY if any(label.startswith(BOUNDARY) for label in labels) else ""
+
+
 def words_from_tokens(
-    tokens: Sequence[Token], labels: Sequence[str], frame_s: float, offset_s: float = 0.0
+    tokens: Sequence[Token],
+    labels: Sequence[str],
+    frame_s: float,
+    offset_s: float = 0.0,
+    pauses: Sequence[tuple[float, float]] = (),
 ) -> tuple[Word, ...]:
-    """Group tokens into words at the label " ", and before labels that start with a space (" ken").
+    """Group tokens into words at the label " ", before labels that start with a space (" ken"), and at pauses.
 
     `labels[token.id]` is the token's text, one character or several, never empty; `frame_s` is the step of the
     log-probs in seconds; `offset_s` is the start of their first frame. A word lasts from the start of its first
     token to the end of its last; its confidence is the mean of its tokens' confidences, each token with the
-    same weight. Spaces at either end, or several in a row, give no empty words.
+    same weight. Spaces at either end, or several in a row, give no empty words. `pauses` are stretches (start, end)
+    without speech, in seconds like the words: two tokens on the two sides of the middle of one belong to two words.
 
     These are the times of CTC's spikes, not of the sounds: a token is often a single frame somewhere inside its
     sound. So a word tends to end early, and an error of a few frames is typical.
@@ -66,12 +76,16 @@ def words_from_tokens(
     """
     words: list[Word] = []
     word: list[Token] = []
-    for token in [*tokens, None]:
-        if (token is None or labels[token.id].startswith(BOUNDARY)) and word:
+    middles = [((start + end) / 2 - offset_s) / frame_s for start, end in pauses]  # in frames
+    for token in tokens:
+        is_boundary = labels[token.id].startswith(BOUNDARY)
+        if word and (is_boundary or any(word[-1].start < middle <= token.start for middle in middles)):
             words.append(_word(word, labels, frame_s, offset_s))
             word = []
-        if token is not None and labels[token.id] != BOUNDARY:
+        if labels[token.id] != BOUNDARY:
             word.append(token)
+    if word:
+        words.append(_word(word, labels, frame_s, offset_s))
     return tuple(words)
 
 

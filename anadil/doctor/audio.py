@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import os
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,6 +17,8 @@ from anadil.doctor import findings as kinds
 from anadil.doctor.findings import Finding, Severity, make_finding
 from anadil.errors import AnadilError
 from anadil.manifest import DURATION_TOLERANCE_S, Utterance, duration_error_s
+from anadil.sound_files import DECODER_ERRORS, Recording, find_file, open_recording
+from anadil.sound_headers import ends_inside_page
 
 # Over 5,860 real recordings (Mboshi, speechocean762, Common Voice) the loudest 0.3 s of all but one lie above -36 dBFS
 SILENT_DB, _NEAR_SILENT_DB = -70.0, -45.0
@@ -85,30 +87,32 @@ def measure_all(
 
     def measure_recording(path: str) -> tuple[audio.AudioInfo | AnadilError, list[Measurement]]:
         segments = [utterances[i] for i in by_file[path]]
-        return measure(
-            path, [(one.offset, one.duration if _is_segment(one, len(segments)) else None) for one in segments]
-        )
+        alike = Counter(one.channel for one in segments)
+        durations = [one.duration if _is_segment(one, alike[one.channel]) else None for one in segments]
+        stretches = [(one.offset, duration) for one, duration in zip(segments, durations, strict=True)]
+        return measure(path, stretches, [one.channel for one in segments])
 
     n_done = np.cumsum([len(indices) for indices in by_file.values()]).tolist()  # utterances, by number of files
     results = audio.in_threads(measure_recording, by_file, lambda done: on_progress(n_done[done - 1]), os.cpu_count())
     measured = [MeasuredUtterance(utterance) for utterance in utterances]
     findings: list[Finding] = []
     rates: dict[int, list[int]] = defaultdict(list)
-    channels: dict[int, list[int]] = defaultdict(list)
+    mixed: dict[tuple[int, int | None], list[int]] = defaultdict(list)
     for (path, indices), (info, measurements) in zip(by_file.items(), results, strict=True):
         segments = [utterances[i] for i in indices]
+        alike = Counter(one.channel for one in segments)
         if isinstance(info, AnadilError):
             findings += _unreadable_findings(path, info, segments)
             continue
         rates[info.sample_rate] += indices
-        channels[info.channels] += indices
+        mixed[info.channels, info.loudest] += [i for i in indices if utterances[i].channel == "mix"]
         findings += _file_findings(info, segments, measurements)
         for i, measurement in zip(indices, measurements, strict=True):
             duration = min(measurement.duration, utterances[i].duration or measurement.duration)
             measured[i] = MeasuredUtterance(replace(utterances[i], duration=duration), measurement)
-            findings += _segment_findings(utterances[i], info, measurement, alone=len(indices) == 1)
+            findings += _segment_findings(utterances[i], info, measurement, alike[utterances[i].channel] == 1)
     findings += _sample_rate_findings(measured, rates, limits.sample_rate)
-    findings += _channel_findings(measured, channels)
+    findings += _channel_findings(measured, mixed)
     return measured, findings
 
 
@@ -126,8 +130,9 @@ def length_findings(measured: Sequence[MeasuredUtterance], limits: AudioLimits) 
             yield make_finding(kinds.TOO_LONG, one.utterance, message, duration)
 
 
-def _is_segment(utterance: Utterance, n_of_file: int) -> bool:
-    return utterance.offset > 0 or n_of_file > 1
+def _is_segment(utterance: Utterance, n_alike: int) -> bool:
+    """Whether an utterance is a part of its recording; `n_alike` utterances are of the same file and channel."""
+    return utterance.offset > 0 or n_alike > 1
 
 
 def _unreadable_findings(path: str, error: AnadilError, utterances: Sequence[Utterance]) -> list[Finding]:
@@ -145,12 +150,14 @@ def _file_findings(
             message = f"decoding stops after {measurement.duration:.2f} s: {measurement.failure} ({path})"
             missing_s = info.duration - measurement.duration
             return [make_finding(kinds.TRUNCATED, one, message, missing_s, Severity.SPOILS)]
-    whole, measurement = not _is_segment(segments[0], len(segments)), measurements[0]
+    first, measurement = segments[0], measurements[0]
+    n_alike = sum(one.channel == first.channel for one in segments)
+    whole = not _is_segment(first, n_alike) and audio.has_channel(info.channels, first.channel)
     if whole and measurement.duration < info.duration - DURATION_TOLERANCE_S:
         promised, available = info.duration, measurement.duration
     elif info.promised > info.duration:
         promised, available = info.promised, info.duration
-    elif cut_page(path):
+    elif ends_inside_page(find_file(path)):
         message = f"the file ends in the middle of an Ogg page ({path})"
         return [make_finding(kinds.TRUNCATED, segments[-1], message, 0.0)]
     else:
@@ -169,6 +176,10 @@ def _segment_findings(
     if utterance.offset >= info.duration or duration == 0:
         message = f"offset {utterance.offset:g} s and duration {duration} s in {info.duration:.2f} s of {path}"
         yield make_finding(kinds.OUTSIDE, utterance, message, utterance.offset)
+        return
+    if not audio.has_channel(info.channels, utterance.channel):
+        message = f"channel {utterance.channel}, and {path} has {info.channels}"
+        yield make_finding(kinds.OUTSIDE, utterance, message, info.channels)
         return
     if measurement.duration == 0:
         return  # _file_findings reports it
@@ -207,48 +218,47 @@ def _sample_rate_findings(
             yield make_finding(kinds.LOW_RATE, concerned, message, rate)
 
 
-def _channel_findings(measured: Sequence[MeasuredUtterance], channels: dict[int, list[int]]) -> Iterator[Finding]:
-    for count, indices in channels.items():
-        if count > 1:
-            message = f"{len(indices):,} utterances of {count} channels, averaged into one"
+def _channel_findings(
+    measured: Sequence[MeasuredUtterance], mixed: dict[tuple[int, int | None], list[int]]
+) -> Iterator[Finding]:
+    for (count, loudest), indices in mixed.items():
+        if count > 1 and indices:
+            how = "averaged into one" if loudest is None else f"in opposite phase: channel {loudest} is used"
+            message = f"{len(indices):,} utterances of {count} channels, {how}"
             yield make_finding(kinds.CHANNELS, [measured[i].utterance for i in indices], message, count)
 
 
 def measure(
-    path: str, segments: Sequence[tuple[float, float | None]]
+    path: str, segments: Sequence[tuple[float, float | None]], channels: Sequence[audio.Channel] | None = None
 ) -> tuple[audio.AudioInfo | AnadilError, list[Measurement]]:
     """Probe a file, and decode and measure these segments in order: (offset, duration or None for the rest), in seconds.
 
-    A segment past the end has a duration of 0. If the file is no audio, the error takes the place of `AudioInfo`.
+    `channels` has one for each segment; without it, all are mixed down. A segment past the end, or of a channel that the
+    file does not have, has a duration of 0. If the file is no audio, the error takes the place of `AudioInfo`.
     """
     try:
         info = audio.probe(path)
     except AnadilError as error:
         return error, []
     measurements: list[Measurement] = []
+    chosen: Sequence[audio.Channel] = channels or ["mix"] * len(segments)
     try:
-        with audio.open_recording(path) as recording:
-            for offset, duration in segments:
-                measurements.append(_measure_segment(recording, offset, duration))
+        with open_recording(path) as recording:
+            for (offset, duration), channel in zip(segments, chosen, strict=True):
+                if audio.has_channel(info.channels, channel):
+                    measurements.append(_measure_segment(recording, offset, duration, channel))
+                else:
+                    measurements.append(_Meter(info.sample_rate, False, False).result(""))
     except AnadilError as error:
         return error, []
     return info, measurements
 
 
-def cut_page(path: str) -> bool:
-    """Whether an Ogg file ends in the middle of a page (RFC 3533: a page's header holds its length)."""
-    tail_size = 2 * 65307  # two of the longest pages
-    with open(path, "rb") as file:
-        if file.read(4) != b"OggS":
-            return False
-        file.seek(max(0, Path(path).stat().st_size - tail_size), os.SEEK_SET)
-        tail = file.read()
-    page = tail[tail.rfind(b"OggS") :]
-    return len(page) < 27 or len(page) < 27 + page[26] or len(page) < 27 + page[26] + sum(page[27 : 27 + page[26]])
-
-
-def _measure_segment(recording: audio.Recording, offset: float, duration: float | None) -> Measurement:
+def _measure_segment(
+    recording: Recording, offset: float, duration: float | None, channel: audio.Channel
+) -> Measurement:
     rate = recording.sample_rate
+    chosen = audio.chosen_channel(recording, channel)
     recording.seek(round(offset * rate))
     left = math.inf if duration is None else round(duration * rate)
     meter = _Meter(rate, recording.subtype in _COARSE, recording.is_float)
@@ -257,14 +267,14 @@ def _measure_segment(recording: audio.Recording, offset: float, duration: float 
         n_samples = int(min(left, meter.block))
         try:
             block = recording.read(n_samples)
-        except audio.DECODER_ERRORS as error:
+        except DECODER_ERRORS as error:
             failure = getattr(error, "error_string", "") or "the decoder failed"
             break
         if not np.isfinite(block).all():
             failure = "it contains values that are not numbers (NaN or infinity)"
             break
         if len(block):
-            meter.add(audio.mix_down(block))
+            meter.add(audio.take_channel(block, chosen))
         if len(block) < n_samples:
             break
         left -= n_samples

@@ -116,6 +116,7 @@ def read_parts(
                     one.language,
                     no_extra,
                     one.source,
+                    one.channel,
                 )
             )
         if not part.utterances and not part.broken:

@@ -31,8 +31,8 @@ from anadil.recognition.recognize_manifest import measure
 from anadil.recognition.recognizer import Recognizer
 
 Progress = Callable[[str, float, float], None]  # stage, done, total
-Labelled = Mapping[str, Sequence[tuple[float, float]]]
-"""Stretches (start, end) in seconds of each recording, by its real path."""
+Labelled = Mapping[str, Sequence[tuple[float, float, audio.Channel]]]
+"""Stretches (start, end) in seconds of each recording and the channel, by its real path."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,10 +110,10 @@ def calibrate(
 
 def stretches_of(labelled: Sequence[Utterance]) -> Labelled:
     """Return the stretches of recordings that have labels already and must not be labelled again."""
-    found: dict[str, list[tuple[float, float]]] = {}
+    found: dict[str, list[tuple[float, float, audio.Channel]]] = {}
     for one in labelled:
         end = float("inf") if one.duration is None else one.offset + one.duration
-        found.setdefault(os.path.realpath(one.audio_filepath), []).append((one.offset, end))
+        found.setdefault(os.path.realpath(one.audio_filepath), []).append((one.offset, end, one.channel))
     return found
 
 
@@ -179,7 +179,7 @@ def _cut(
     on_progress: Progress,
 ) -> Iterator[Utterance]:
     """Yield the stretches that can be recognised, cut to the limit."""
-    seen: set[tuple[str, float, float]] = set()
+    seen: set[tuple[str, float, float, audio.Channel]] = set()
     for done, utterance in enumerate(utterances, start=1):
         on_progress("measuring", done, len(utterances))
         try:
@@ -187,7 +187,9 @@ def _cut(
             assert whole.duration is not None
             parts = [whole]
             if whole.duration > limits.longest_s:
-                cuts = cut_file(whole.audio_filepath, sample_rate, whole.offset, whole.duration, limits.longest_s)
+                cuts = cut_file(
+                    whole.audio_filepath, sample_rate, whole.offset, whole.duration, limits.longest_s, whole.channel
+                )
                 found.n_cut += 1
                 # the text of the whole does not belong to its pieces
                 parts = [replace(whole, offset=start, duration=length, text="") for start, length in cuts]
@@ -200,12 +202,15 @@ def _cut(
             end = part.offset + duration
             if duration < limits.shortest_s:
                 reject(part, f"shorter than {limits.shortest_s:g} s")
-            elif any(start < end and part.offset < stop for start, stop in labelled.get(recording, ())):
+            elif any(
+                start < end and part.offset < stop and (channel == part.channel or "mix" in (channel, part.channel))
+                for start, stop, channel in labelled.get(recording, ())
+            ):
                 reject(part, "labelled already (--calibrate, --exclude)")
-            elif (recording, part.offset, duration) in seen:
+            elif (recording, part.offset, duration, part.channel) in seen:
                 reject(part, "given twice")
             else:
-                seen.add((recording, part.offset, duration))
+                seen.add((recording, part.offset, duration, part.channel))
                 yield part
 
 

@@ -10,11 +10,11 @@ from typing import Any, overload
 import numpy as np
 
 from anadil import audio
-from anadil.data.pauses import NOT_MEASURED, PauseLimits, speech_pieces
+from anadil.data.pauses import NOT_MEASURED, PauseLimits, pauses_within, speech_pieces
 from anadil.decoding.decoder import Decoder
-from anadil.decoding.transcript import Transcript, Word
+from anadil.decoding.transcript import Transcript, Word, joiner
 from anadil.errors import AnadilError
-from anadil.manifest import Utterance
+from anadil.manifest import Utterance, read_audio
 from anadil.text.rules import TextRules
 
 BATCH_SECONDS = 60.0
@@ -88,7 +88,7 @@ class Recognizer:
         for index in order:
             utterance = utterances[index]
             try:
-                samples = audio.read(utterance.audio_filepath, self.sample_rate, utterance.offset, utterance.duration)
+                samples = read_audio(utterance, self.sample_rate)
             except AnadilError as error:
                 if reject is None:
                     raise AnadilError(f"{utterance.source}: {error}") from error
@@ -110,8 +110,8 @@ class Recognizer:
         words: list[list[Word]] = [[] for _ in batch]
         for some in self._by_length(pieces):
             waveforms = [batch[n][1][start:end] for n, start, end in some]
-            for (n, start, end), log_probs in zip(some, self.log_probs(waveforms), strict=True):
-                words[n] += self._words(log_probs, start, end)
+            for (n, start, _), waveform, log_probs in zip(some, waveforms, self.log_probs(waveforms), strict=True):
+                words[n] += self._words(log_probs, waveform, start)
         for (index, samples), own in zip(batch, words, strict=True):
             yield index, self._transcript(tuple(sorted(own, key=lambda word: word.start)), len(samples))
 
@@ -151,14 +151,15 @@ class Recognizer:
             )
         return audio.resample(source.astype(np.float32), sample_rate or self.sample_rate, self.sample_rate)
 
-    def _words(self, log_probs: np.ndarray, start: int, end: int) -> tuple[Word, ...]:
-        """Words of the piece from sample `start` to `end`; the last frame may reach past it, a word does not."""
-        if start == end:
+    def _words(self, log_probs: np.ndarray, waveform: np.ndarray, start: int) -> tuple[Word, ...]:
+        """Words of the piece that starts at sample `start`; the last frame may reach past it, a word does not."""
+        if not len(waveform):
             return ()
-        words = self.decoder.decode(log_probs, start / self.sample_rate).words
-        end_s = end / self.sample_rate
+        start_s, end_s = start / self.sample_rate, (start + len(waveform)) / self.sample_rate
+        pauses = [(start_s + one, start_s + other) for one, other in pauses_within(waveform, self.sample_rate)]
+        words = self.decoder.decode(log_probs, start_s, pauses).words
         return tuple(replace(word, start=min(word.start, end_s), end=min(word.end, end_s)) for word in words)
 
     def _transcript(self, words: tuple[Word, ...], n_samples: int) -> Transcript:
-        text = " ".join(word.text for word in words)
+        text = joiner(self.rules.labels).join(word.text for word in words)
         return Transcript(text, words, n_samples / self.sample_rate, self.rules.language)

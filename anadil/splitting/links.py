@@ -30,7 +30,7 @@ class Links:
     sentence_names: Sequence[str]
     n_unnamed: int = 0  # utterances without a speaker: the recording takes its place
     n_wordless: int = 0  # utterances without a letter or digit: each is a sentence of its own
-    n_repeated: int = 0  # utterances with the file and offset of an earlier one
+    n_repeated: int = 0  # utterances with the file, offset and channel of an earlier one
 
     def take(self, chosen: np.ndarray) -> Links:
         """The links of the chosen utterances; the ids stay the same."""
@@ -54,12 +54,12 @@ def find_links(utterances: Sequence[Utterance], language: str | None = None) -> 
         f"speaker {name}" if name else f"\0{path}" for name, path in zip(named, paths, strict=True)
     )
     sentences, sentence = _number(
-        f"sentence {text}" if text else f"clip {short_names[path]} {one.offset}\0{path}"
+        f"sentence {text}" if text else f"clip {short_names[path]} {one.offset}{_side(one)}\0{path}"
         for one, text, path in zip(utterances, texts, paths, strict=True)
     )
     speakers = [f"recording {short_names[name[1:]]}" if name[0] == "\0" else name for name in speakers]
     sentences = [name.partition("\0")[0] if name.startswith("clip ") else name for name in sentences]
-    clips = _number(f"{path}\0{one.offset}" for one, path in zip(utterances, paths, strict=True))[1]
+    clips = _number(f"{path}\0{one.offset}\0{one.channel}" for one, path in zip(utterances, paths, strict=True))[1]
     recordings = _unnamed_recordings(paths, named)
     speaker, speakers = _merge(speaker, speakers, [*_pairs(speaker, clips), *_pairs(speaker, recordings)])
     sentence, sentences = _merge(sentence, sentences, _pairs(sentence, clips))
@@ -161,6 +161,10 @@ def absolute_paths(utterances: Sequence[Utterance]) -> list[str]:
             folders[folder] = os.path.abspath(folder).replace(os.sep, "/").rstrip("/")
         paths.append(f"{folders[folder]}/{name}")
     return paths
+
+
+def _side(utterance: Utterance) -> str:
+    return "" if utterance.channel == "mix" else f" channel {utterance.channel}"
 
 
 def _number(names: Iterable[str]) -> tuple[list[str], Ids]:

@@ -135,6 +135,14 @@ def restore_checkpoint(state_of: Resumable) -> list[str]:
     return [*notes, f"going on from step {run.step:,} (epoch {run.epoch}, {run.minutes:.1f} minutes)"]
 
 
+def as_it_began(config: Config, out: Path) -> Config:
+    """The config of a run that goes on, without sections of `augment` that are on by default now and that it did not know."""
+    settings = _newest(out / CHECKPOINTS)[0]["identity"]["settings"]
+    names = {key.split(".")[1] for key in settings if key.startswith("augment.")}
+    unknown = {name: None for name in type(config.augment).model_fields if name not in names}
+    return config.model_copy(update={"augment": config.augment.model_copy(update=unknown)})
+
+
 def _generators(learner: Learner) -> dict[str, Any]:
     device = learner.fabric.device
     return {
@@ -188,7 +196,7 @@ def _require_same(was: dict[str, Any], now: dict[str, Any], out: Path) -> None:
     changed = [
         f"{key} was {was['settings'].get(key, 'not there')}, is {now['settings'].get(key, 'not there')}"
         for key in sorted(keys)
-        if was["settings"].get(key) != now["settings"].get(key)
+        if was["settings"].get(key, "null") != now["settings"].get(key, "null")
     ]
     changed += [f"the {name} has changed" for name in was if name != "settings" and was[name] != now.get(name)]
     if changed:

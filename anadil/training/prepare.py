@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from anadil import audio
 from anadil.data.augment.chain import Augmenter
 from anadil.data.batches import plan_languages
 from anadil.data.examples import Checked, Example, check, with_weights
@@ -20,7 +19,7 @@ from anadil.data.pauses import NOT_MEASURED, pause_limits
 from anadil.decoding.ctc import min_ctc_frames
 from anadil.errors import AnadilError, Problem, summarize
 from anadil.files import whole_file
-from anadil.manifest import Utterance, read_manifests, refuse_pseudo_labels
+from anadil.manifest import Utterance, read_audio, read_manifests, refuse_pseudo_labels
 from anadil.models.acoustic import AcousticModel
 from anadil.text.changes import changes
 from anadil.text.rules import SUBWORDS, RulesByLanguage, TextRules, describe_rules, text_rules
@@ -159,7 +158,7 @@ def _with_pauses(config: Config, examples: Sequence[Example], sample_rate: int) 
     def clips() -> Iterator[np.ndarray]:
         for one in some:
             with contextlib.suppress(AnadilError):  # training reports damaged audio when it reaches it
-                yield audio.read(one.audio_filepath, sample_rate, one.offset, one.duration)
+                yield read_audio(one, sample_rate)
 
     found = pause_limits(clips(), sample_rate) or NOT_MEASURED
     given = (data.longest_pause, data.pause_margin)
@@ -238,15 +237,29 @@ def _together(parts: list[Checked]) -> Checked:
 def make_augmenter(config: Config, examples: Sequence[Example], acoustic: AcousticModel) -> Augmenter:
     """Return the waveform augmentation of `config`. Raises AnadilError if a recording that it needs cannot be used."""
 
-    def may_last(index: int, seconds: float) -> bool:
-        """Whether an utterance may last so long after a change of speed: CTC needs its frames, training its limits."""
+    def may_last(indices: Sequence[int], seconds: float) -> bool:
+        """Whether utterances together may last so long after a change: CTC needs its frames, training its limits."""
         room = config.training.batch_seconds  # auto is at least the longest utterance
         longest = config.data.max_duration if room == "auto" else min(config.data.max_duration, room)
         n_frames = acoustic.frame_count(round(seconds * acoustic.sample_rate))
-        return config.data.min_duration <= seconds <= longest and n_frames >= min_ctc_frames(examples[index].labels)
+        labels = [label for index in indices for label in (*examples[index].labels, *boundary)]
+        return config.data.min_duration <= seconds <= longest and n_frames >= min_ctc_frames(labels)
 
     durations = [example.duration for example in examples]
-    return Augmenter(config.augment, acoustic.sample_rate, config.training.seed, durations, may_last)
+    labels = config.tokenizer.labels
+    boundary = [labels.index(" ")] if config.tokenizer.kind not in SUBWORDS and " " in labels else []
+    alike = [f"{example.utterance.language or ''} {example.utterance.speaker or ''}" for example in examples]
+    return Augmenter(config.augment, acoustic.sample_rate, config.training.seed, durations, may_last, alike, boundary)
+
+
+def begin_silence_after_flat_start(data: Prepared) -> None:
+    """Let the section `augment.silence` begin with the first epoch after the flat start, which needs cut utterances."""
+    n_steps, epoch = 0, 1
+    data.augmenter.silence_from = 2**31
+    while n_steps < data.config.training.flat_start_steps:
+        n_steps += len(plan_steps(data, epoch))
+        epoch += 1
+    data.augmenter.silence_from = epoch
 
 
 def plan_steps(data: Prepared, epoch: int) -> list[list[int]]:

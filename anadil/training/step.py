@@ -158,11 +158,17 @@ def _loss(learner: Learner, batch: Batch, flat_start: bool) -> tuple[Tensor, Ten
 
 def _count(learner: Learner, batch: Batch, flat_start: bool) -> float:
     """Return what the mean of the loss is taken over: labels, in the flat start frames, weighted by utterance."""
-    if flat_start:
-        counts = torch.tensor([learner.data.acoustic.frame_count(n) for n in batch.sample_counts.tolist()])
-    else:
-        counts = batch.target_counts
+    if not flat_start:
+        return float(_label_count(batch))
+    counts = torch.tensor([learner.data.acoustic.frame_count(n) for n in batch.sample_counts.tolist()])
     return float(counts.sum() if batch.weights is None else (counts * batch.weights).sum())
+
+
+def _label_count(batch: Batch) -> Tensor:
+    """Return the number of labels, weighted by utterance; 1 if there are none, as in a batch of sounds without speech."""
+    counts = batch.target_counts if batch.weights is None else batch.target_counts * batch.weights
+    total = counts.sum()
+    return torch.where(total > 0, total, torch.ones_like(total))
 
 
 def optimizer_step(learner: Learner) -> None:
@@ -186,8 +192,8 @@ def ctc_loss(log_probs: Tensor, frame_counts: Tensor, batch: Batch) -> Tensor:
         reduction="sum" if batch.weights is None else "none",
     )
     if batch.weights is None:
-        return losses / batch.target_counts.sum()
-    return (losses * batch.weights).sum() / (batch.target_counts * batch.weights).sum()
+        return losses / _label_count(batch)
+    return (losses * batch.weights).sum() / _label_count(batch)
 
 
 def consistency_loss(log_probs: Tensor, frame_counts: Tensor, batch: Batch) -> Tensor:
@@ -203,7 +209,4 @@ def consistency_loss(log_probs: Tensor, frame_counts: Tensor, batch: Batch) -> T
     ]
     valid = torch.arange(log_probs.shape[1], device=log_probs.device) < frame_counts.unsqueeze(1)
     each = ((apart[0] + apart[1]) * valid).sum(dim=1) / 2
-    counts = batch.target_counts
-    if batch.weights is None:
-        return each.sum() / counts.sum()
-    return (each * batch.weights).sum() / (counts * batch.weights).sum()
+    return (each if batch.weights is None else each * batch.weights).sum() / _label_count(batch)

@@ -18,7 +18,7 @@ from anadil.errors import AnadilError
 from anadil.evaluation.evaluate import write_hypotheses
 from anadil.models.summary import count_parameters, layer_table
 from anadil.training.averages import PLAIN, Averages, describe
-from anadil.training.checkpoint import Resumable, identity_of, restore_checkpoint, save_checkpoint
+from anadil.training.checkpoint import Resumable, as_it_began, identity_of, restore_checkpoint, save_checkpoint
 from anadil.training.config import Config
 from anadil.training.distributed.sharding import refuse_layerdrop, refuse_unshardable
 from anadil.training.distributed.workers import is_first, launch, split_batch, sync_clock_and_stop, world_shape
@@ -36,7 +36,7 @@ from anadil.training.monitoring.logs import (
 from anadil.training.monitoring.memory import resolve_batch_seconds, with_batch_seconds
 from anadil.training.monitoring.report import Reporter, Silent
 from anadil.training.optimizers import begin_thaw
-from anadil.training.prepare import Prepared, plan_steps, prepare, sampled_labels
+from anadil.training.prepare import Prepared, begin_silence_after_flat_start, plan_steps, prepare, sampled_labels
 from anadil.training.run import Run, Stop, ValidationResult, clear_run, refuse_run, stop_on_interrupt
 from anadil.training.save import save_run_model
 from anadil.training.step import take_step
@@ -77,6 +77,7 @@ def _fit(learner: Learner, logs: Logs, out: Path, stop: Stop, report: Reporter, 
     fabric, data, settings = learner.fabric, learner.data, learner.settings
     loader, valid_loader = _loaders(data)
     averages = Averages(data.acoustic.network, settings, out)
+    begin_silence_after_flat_start(data)
     total_steps = settings.epoch_limit * len(plan_steps(data, epoch=0))
     run = Run(out, total_steps, data.hours, count_parameters(data.acoustic), settings.checkpoint_minutes)
     resumable = Resumable(learner, averages, run, identity_of(data.config, data.train, data.valid))
@@ -116,6 +117,8 @@ def _fit(learner: Learner, logs: Logs, out: Path, stop: Stop, report: Reporter, 
 def _set_up(config: Config, out: Path, report: Reporter, resume: bool) -> Learner:
     """Read and check the data, build the model, clear an earlier run. Raises AnadilError."""
     seed_everything(config.training.seed, verbose=False)
+    if resume:
+        config = as_it_began(config, out)
     fabric = make_fabric(config)
     data = prepare(config, out, report, resume, fabric.is_global_zero)
     refuse_layerdrop(data.config)
@@ -226,7 +229,7 @@ def _report_data(data: Prepared, loader: Loader, run: Run, report: Reporter) -> 
     """Trouble with the cache of this epoch; what augmentation did, after the first and the last epoch."""
     if loader.disk is not None and (trouble := loader.disk.new_trouble()):
         report.warn(trouble)
-    if data.augmenter.chain and (run.epoch == 1 or run.ended(data.config.training)):
+    if data.augmenter.is_on and (run.epoch == 1 or run.ended(data.config.training)):
         report.say(data.augmenter.report())
 
 

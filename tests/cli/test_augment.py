@@ -31,6 +31,12 @@ def test_copies_are_written_and_reported(corpus: Path) -> None:
     assert len(read_manifest(corpus / "more/train.jsonl")) == 9
 
 
+def test_sections_that_make_no_copies_are_named(corpus: Path) -> None:
+    result = anadil("augment", corpus / "train.jsonl", "gain={}", "silence={}", "--out", corpus / "more")
+    assert "not in the copies, because they act in training only: silence\n" in result.stderr
+    assert "not in the copies" not in anadil("augment", corpus / "train.jsonl", "gain={}", "--out", corpus / "2").stderr
+
+
 def test_transforms_come_from_the_section_of_a_config(corpus: Path) -> None:
     data = micro_data(corpus / "train.jsonl") | {"augment": {"speed": {"rate": 0.5}, "gain": {}, "spec_augment": None}}
     config = write_config(corpus / "config.yaml", data)
@@ -42,8 +48,9 @@ def test_transforms_come_from_the_section_of_a_config(corpus: Path) -> None:
 
 def test_by_default_all_transforms_without_recordings_are_on() -> None:
     on = {name for name, section in read_settings(None, []) if section is not None}
-    assert on == {*STEPS, "spec_augment"} - {"background"}
-    assert {name for name, section in read_settings(None, ["gain={}"]) if section} == {"gain", "spec_augment"}
+    training = {"silence", "spec_augment"}  # of a config; copies have none of it
+    assert on == {*STEPS, *training} - {"background"}
+    assert {name for name, section in read_settings(None, ["gain={}"]) if section} == {"gain", *training}
 
 
 @pytest.mark.parametrize(

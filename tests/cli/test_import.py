@@ -5,18 +5,25 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
 import re
+import signal
+import sys
 import tarfile
+import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import soundfile
 
-from anadil.corpora import librispeech
-from anadil.corpora.catalog import KINDS
+from anadil.audio import Channel
+from anadil.corpora import importing, librispeech
+from anadil.corpora.catalog import KINDS, find_kind
+from anadil.corpora.reader import Options
 from anadil.manifest import read_manifest
 from tests.support.archives import make_tar
-from tests.support.command_line import anadil, fails
+from tests.support.command_line import anadil, fails, files
 from tests.support.common_voice import COLUMNS, ROW, write_tsv
 from tests.support.download_server import Server, server, waits
 
@@ -96,6 +103,8 @@ def test_if_nothing_can_be_used_the_reasons_are_reported(release: Path, tmp_path
     error = fails("import", "common-voice", release, "--out", tmp_path / "out", "--json")
     assert "nothing in " in error and "all 5 entries were rejected:\n  audio file not found (4), for example " in error
     assert (tmp_path / "out/rejected.jsonl").read_text().count("\n") == 5
+    soundfile.write(release / "clips/common_voice_tr_1.mp3", [0.1, -0.1] * 24000, 48000, format="MP3")
+    assert anadil("import", "common-voice", release, "--out", tmp_path / "out").exit_code == 0  # without --force
 
 
 def test_wrong_kinds_options_and_sources_are_errors(release: Path, tmp_path: Path) -> None:
@@ -173,3 +182,59 @@ def test_a_damaged_archive_does_not_stop_the_others(tmp_path: Path, monkeypatch:
     result = anadil("download", "voxforge", "--lang", "de", "--out", tmp_path)
     assert result.exit_code == 1 and "1 of 2 archives could not be unpacked" in result.stderr
     assert (tmp_path / "a-20080318-x/a/wav/1.wav").is_file()
+
+
+def test_two_speakers_on_two_channels(tmp_path: Path) -> None:
+    sides = np.random.default_rng(0).uniform(-0.5, 0.5, (32000, 2)) * np.repeat([[1, 0.1], [0.1, 1]], 16000, axis=0)
+    soundfile.write(str(tmp_path / "talk.wav"), sides, 16000)
+    (tmp_path / "talk.txt").write_text("0.1\t0.9\tbir\n1.1\t1.9\tiki\n0.1\t1.9\tüç\n", encoding="utf-8")
+    result = anadil("import", "audacity", tmp_path / "talk.txt", "--channel", "split", "--out", tmp_path / "out")
+    assert result.exit_code == 0 and "channels: 1 utterances of channel 1, 1 utterances of channel 2" in result.stdout
+    assert "1 x not clear which channel it is on" in result.stdout
+    assert [(one.text, one.channel) for one in read_manifest(tmp_path / "out/all.jsonl")] == [("bir", 1), ("iki", 2)]
+    arguments = ("import", "audacity", tmp_path / "talk.txt", "--out", tmp_path / "b")
+    counts = json.loads(anadil(*arguments, "--channel", "right", "--json").stdout)
+    assert counts["channels"] == {"2": 3}
+    wrong = anadil(*arguments, "--channel", "middle")
+    assert wrong.exit_code == 2 and "expected mix, split, left, right or a number from 1" in wrong.stderr
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+@pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT, None])
+def test_an_import_that_is_interrupted_or_fails_leaves_nothing_and_deletes_nothing_else(
+    release: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop: signal.Signals | None
+) -> None:
+    convert, out = importing._convert_to_wav, tmp_path / "new/out"
+    there: list[bool] = []
+
+    def convert_and_stop(source: Path, target: Path, channel: Channel) -> None:
+        convert(source, target, channel)
+        there.append(target.exists())
+        if stop is None:
+            raise OSError("the disk is gone")
+        os.kill(os.getpid(), stop)
+        time.sleep(0.1)  # the main thread gets the signal
+
+    monkeypatch.setattr(importing, "_convert_to_wav", convert_and_stop)
+    arguments = ["import", "common-voice", release, "--out", out, "--wav", "--force"]
+
+    def run() -> None:
+        if stop is None:
+            with pytest.raises(OSError, match="the disk is gone"):
+                importing.import_speech(find_kind("common-voice"), release, Options(), out, wav=True, force=True)
+        else:
+            result = anadil(*arguments)
+            assert result.exit_code == 130 and "interrupted" in result.stderr
+
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        run()
+        assert any(there) and not (tmp_path / "new").exists()
+        for name in ("all.jsonl", "notes.txt", "wav/mine.wav", "wav/common_voice_tr_1.wav", "unpacked/a/b"):
+            (out / name).parent.mkdir(parents=True, exist_ok=True)
+            (out / name).write_bytes(b"mine")
+        kept = set(files(out))
+        run()
+        assert set(files(out)) == kept and (out / "all.jsonl").read_bytes() == b"mine"
+    finally:
+        signal.signal(signal.SIGTERM, before)

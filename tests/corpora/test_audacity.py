@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sqlite3
+import struct
 from collections.abc import Callable
 from pathlib import Path
 
@@ -108,3 +110,112 @@ def test_written_segments_are_read_back(
     file = tmp_path_factory.getbasetemp() / "labels.txt"
     file.write_text(audacity.format_audacity(written), encoding="utf-8", newline="\n")
     assert audacity._labels(file, lambda problem: pytest.fail(str(problem))) == written
+
+
+AUP = """<?xml version="1.0" standalone="no" ?>
+<!DOCTYPE project PUBLIC "-//audacityproject-1.3.0//DTD//EN" "http://audacity.sourceforge.net/xml/audacityproject-1.3.0.dtd" >
+<project xmlns="http://audacity.sourceforge.net/xml/" projname="talk_data" rate="44100.0"><tags/>
+<wavetrack name="talk" offset="0.00000000"/><labeltrack name="ana" numlabels="3"><label t="0.5" t1="1.25" title="evet &amp; ağ"/>
+<label t="2.0" t1="2.0" title="click"/><label t="x" t1="3" title="when"/></labeltrack>
+<labeltrack name="ben" numlabels="1"><label t="3.0" t1="4,5" title="hayır"/></labeltrack></project>
+"""
+
+
+def aup3(path: Path, width: int = 4, table: str = "project") -> None:
+    """A project of Audacity 3: names and document in the binary form of its ProjectSerializer."""
+    encoding = {1: "utf-8", 2: "utf-16-le", 4: "utf-32-le"}[width]
+    numbers: dict[str, bytes] = {}
+    names, document = bytearray([0, width]), bytearray()
+
+    def put(kind: int, name: str, value: bytes = b"") -> None:
+        if name not in numbers:
+            numbers[name] = struct.pack("<H", len(numbers))
+            text = name.encode(encoding)
+            names.extend(bytes([15]) + numbers[name] + struct.pack("<H", len(text)) + text)
+        document.extend(bytes([kind]) + numbers[name] + value)
+
+    def string(text: str) -> bytes:
+        return struct.pack("<i", len(text.encode(encoding))) + text.encode(encoding)
+
+    document.extend(bytes([12]) + string("<?xml?>"))
+    put(1, "project")
+    for kind, value in {4: b"\0" * 4, 5: b"\1", 6: b"\0" * 4, 7: b"\0" * 8, 8: b"\0" * 4, 9: b"\0" * 8}.items():
+        put(kind, f"attribute{kind}", value)
+    for track, labels in {"ana": [(0.5, 1.25, "evet & ağ"), (2.0, 2.0, "click")], "ben": [(3.0, 4.5, "hayır")]}.items():
+        put(1, "labeltrack")
+        put(3, "name", string(track))
+        for start, end, title in labels:
+            put(1, "label")
+            put(10, "t", struct.pack("<di", start, 10))
+            put(10, "t1", struct.pack("<di", end, 10))
+            put(3, "title", string(title))
+            put(2, "label")
+        put(2, "labeltrack")
+    put(2, "project")
+    with sqlite3.connect(path) as database:
+        for name in ("project", "autosave"):
+            database.execute(f"CREATE TABLE {name} (id INTEGER PRIMARY KEY, dict BLOB, doc BLOB)")
+        database.execute(f"INSERT INTO {table} VALUES (1, ?, ?)", (bytes(names), bytes(document)))
+    database.close()
+
+
+@pytest.mark.parametrize("form", ["aup", "aup3 1", "aup3 2", "aup3 4", "autosave"])
+def test_label_tracks_of_a_project(tmp_path: Path, wav: Path, form: str) -> None:
+    file = tmp_path / f"talk.{form.split()[0].replace('autosave', 'aup3')}"
+    if form == "aup":
+        file.write_text(AUP, encoding="utf-8")
+    else:
+        aup3(file, int(form.split()[-1]) if " " in form else 4, "autosave" if form == "autosave" else "project")
+    with pytest.raises(AnadilError, match="2 tiers hold text, and none was chosen(?s:.*)such as 'evet & ağ'"):
+        read(file)
+    found, rejected = read(file, tier=["ana", "ben"])
+    assert found == [
+        Utterance(str(wav), 0.75, "evet & ağ", 0.5, "ana", extra={"tier": "ana"}),
+        Utterance(str(wav), 1.5, "hayır", 3.0, "ben", extra={"tier": "ben"}),
+    ]
+    assert "a point label, which has no length: 'click' at 2 s" in [problem.what for problem in rejected]
+    assert ("no valid times: nan to 3.0 s" in [problem.what for problem in rejected]) == (form == "aup")
+
+
+@pytest.mark.parametrize("is_open", [False, True])
+def test_a_project_with_a_log_of_changes_is_read_and_nothing_is_written(
+    tmp_path: Path, wav: Path, is_open: bool
+) -> None:
+    file = tmp_path / "talk.aup3"
+    aup3(file)
+    database = sqlite3.connect(file)
+    database.execute("PRAGMA journal_mode = WAL")
+    database.execute("CREATE TABLE other (x)")
+    database.commit()
+    if not is_open:
+        database.close()
+    before = sorted(path.name for path in tmp_path.iterdir())
+    assert [one.text for one in read(file, tier="*")[0]] == ["evet & ağ", "hayır"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == before
+    database.close()
+
+
+def test_a_damaged_project_names_the_way_to_export_its_labels(tmp_path: Path, wav: Path) -> None:
+    file = tmp_path / "talk.aup3"
+    aup3(file)
+    whole = file.read_bytes()
+    for content in (whole[:3000], whole.replace(struct.pack("<i", 12) + "ana".encode("utf-32-le"), b"\xff" * 16), b"x"):
+        file.write_bytes(content)
+        with pytest.raises(AnadilError, match="not readable as a project of Audacity 3(?s:.*)Export Labels"):
+            read(file, tier="*")
+    file.unlink()
+    with sqlite3.connect(file) as database:
+        database.execute("CREATE VIEW autosave AS WITH RECURSIVE c(dict) AS (SELECT 1 UNION ALL SELECT dict + 1 FROM c) "
+                         "SELECT dict, dict AS doc FROM c WHERE dict < 0")  # fmt: skip
+    with pytest.raises(AnadilError, match="interrupted"):
+        read(file)
+
+
+def test_labels_that_were_exported_beside_the_project_are_read_once(tmp_path: Path, wav: Path) -> None:
+    aup3(tmp_path / "talk.aup3")
+    (tmp_path / "talk.txt").write_text("0\t1\tx\n")
+    found, rejected = read(tmp_path)
+    assert [one.text for one in found] == ["x"]
+    assert [problem.what for problem in rejected] == ["its labels are also in talk.txt, which is imported instead"]
+    with pytest.raises(AnadilError, match="talk.txt: it has no tiers\n  next: omit --tier"):
+        read(tmp_path / "talk.txt", tier="x")

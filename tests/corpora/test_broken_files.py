@@ -11,7 +11,23 @@ from typing import Any
 
 import pytest
 
-from anadil.corpora import audacity, ctm, elan, kaldi, lhotse, ljspeech, nemo, subtitles, table, textgrid
+from anadil.corpora import (
+    audacity,
+    chat,
+    ctm,
+    elan,
+    exmaralda,
+    flextext,
+    kaldi,
+    lhotse,
+    ljspeech,
+    nemo,
+    subtitles,
+    table,
+    textgrid,
+    toolbox,
+    transcriber,
+)
 from anadil.corpora.reader import Options
 from anadil.corpora.segments import Segment
 from anadil.errors import AnadilError, Problem
@@ -23,6 +39,27 @@ CUT = {
     "recording": {"id": "r", "sources": [{"type": "file", "channels": [0], "source": "talk.wav"}], "transforms": None},
 }  # fmt: skip
 MANIFEST = {"audio_filepath": "talk.wav", "duration": 1.5, "text": "ağ", "offset": 0.5, "shard_id": 0}
+FLEXTEXT = (
+    '<?xml version="1.0" encoding="utf-8"?><document><interlinear-text><phrase begin-time-offset="0" end-time-offset="900">'
+    '<item type="txt" lang="x">ağ</item><word><item type="txt" lang="x">ağ</item></word></phrase><phrase '
+    'begin-time-offset="900" end-time-offset="1900"><word><item type="txt" lang="x">b</item></word></phrase>'
+    "</interlinear-text></document>"
+)
+EXMARALDA = (
+    '<basic-transcription><basic-body><common-timeline><tli id="T0" time="0"/><tli id="T1" time="1.5"/><tli id="T2"/>'
+    '<tli id="T3" time="4"/></common-timeline><tier id="a" category="v" type="t" speaker="S"><event start="T0" end="T1">ağ '
+    '</event><event start="T1" end="T2">((x)) b </event><event start="T2" end="T3">c</event></tier></basic-body>'
+    "</basic-transcription>"
+)
+TRANSCRIBER = (
+    '<!DOCTYPE Trans SYSTEM "trans-14.dtd"><Trans><Episode><Section><Turn startTime="0" endTime="4" speaker="a b">'
+    '<Sync time="0"/>ağ<Event desc="r" type="noise"/><Sync time="1"/><Who nb="1"/>b<Who nb="2"/>c</Turn></Section></Episode>'
+    "</Trans>"
+)
+TOOLBOX = (
+    "\\_sh v3.0 x\n\n\\ref 1\n\\ELANBegin 0\n\\ELANEnd 1.5\n\\tx ağ\n\\ge b\n\n\\ref 2\n\\aud talk.wav 1 2\n\\tx c\n"
+)
+CHAT = "@Begin\n@Media:\ttalk, audio\n*CHI:\tağ <b c> [x 2] . \x150_900\x15\n%mor:\tx\n*MOT:\t&-uh d (.) e . \x15900_1900\x15\n"
 
 GOOD: dict[str, tuple[Any, str, str]] = {
     "elan": (elan, "talk.eaf", elan.format_eaf({"tx": SEGMENTS}, Path("talk.wav"))),
@@ -31,6 +68,16 @@ GOOD: dict[str, tuple[Any, str, str]] = {
     "vtt": (subtitles, "talk.vtt", subtitles.format_vtt(SEGMENTS)),
     "audacity": (audacity, "talk.txt", audacity.format_audacity(SEGMENTS)),
     "ctm": (ctm, "talk.ctm", "talk 1 0.5 0.5 ağ 0.9 lex ana\ntalk 1 1.2 0.5 x\n"),
+    "flextext": (flextext, "talk.flextext", FLEXTEXT),
+    "exmaralda": (exmaralda, "talk.exb", EXMARALDA),
+    "transcriber": (transcriber, "talk.trs", TRANSCRIBER),
+    "toolbox": (toolbox, "talk.txt", TOOLBOX),
+    "chat": (chat, "talk.cha", CHAT),
+    "aup": (
+        audacity,
+        "talk.aup",
+        '<project><labeltrack name="a"><label t="0" t1="1" title="ağ"/></labeltrack></project>',
+    ),
     "csv": (table, "talk.csv", 'path,text,start,end\ntalk,"a ""b""",0.5,1.5\ntalk,x,2,3\n'),
     "tsv": (table, "talk.tsv", 'path\ttext\tspeaker\ntalk\t"a ""b"""\tana\n'),
     "ljspeech": (ljspeech, "metadata.csv", "talk|7 ağ|yedi ağ\n"),

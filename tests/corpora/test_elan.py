@@ -142,7 +142,52 @@ def test_annotations_without_times_have_their_parents_and_are_joined_in_order(tm
     ]
     found, rejected = read(file, tier="mb")
     assert [(one.text, one.offset) for one in found] == [("mw ana a be", 0.0), ("ya", 1.0)]
-    assert [problem.what for problem in rejected] == ["no valid times: nan to nan s"]
+    assert [problem.what for problem in rejected] == ["no times"]
+
+
+def test_what_other_tiers_of_the_hierarchy_hold_is_kept_beside_the_text(tmp_path: Path, talk: Path) -> None:
+    file = eaf(
+        tmp_path,
+        slots(0, 1000, 2000, 500, 1500),
+        tier("ref", aligned("a1", 1, 2, "t.001"), aligned("a2", 2, 3, "t.002"), kind="ref", PARTICIPANT="Ana"),
+        tier("tx", symbolic("a3", "a1", "mwána abé"), symbolic("a4", "a2", "ya"), kind="tx", PARENT_REF="ref"),
+        tier("ge", symbolic("a6", "a3", "be", "a5"), symbolic("a5", "a3", "child"), kind="ge", PARENT_REF="tx"),
+        tier("ft", symbolic("a7", "a1", "the child is here"), symbolic("a8", "a2", ""), kind="ft", PARENT_REF="ref"),
+        tier("w", aligned("a9", 1, 4, "mwána"), aligned("a10", 4, 2, "abé"), kind="w", PARENT_REF="ref"),
+        tier("other", aligned("a11", 1, 2, "elsewhere"), kind="x"),
+    )
+    options = Options()
+    first, second = read(file, tier="tx", notes=options.notes)[0]
+    words = {"ge": ["child", "be"], "w": ["mwána", "abé"]}
+    assert first.extra["annotations"] == {"ref": ["t.001"], "ft": ["the child is here"]} | words
+    assert second.extra["annotations"] == {"ref": ["t.002"]}
+    assert options.notes.left == {"ref": 2, "ge": 2, "ft": 1, "w": 2, "other": 1}
+    word, _ = read(file, tier="w")[0]
+    assert "annotations" not in word.extra  # a translation of the sentence is not one of the word
+
+
+def test_a_saymore_project(tmp_path: Path, write_wav: Callable[..., Path]) -> None:
+    for name in ("one.wav", "two.mp4"):
+        (tmp_path / name).mkdir()
+        write_wav(f"{name}/{Path(name).stem}.wav", 0.1)
+        write_wav(f"{name}/{name}.oralAnnotations.wav", 0.1)
+        text = tier(
+            "Transcription",
+            aligned("a1", 1, 2, f"text of {name}"),
+            aligned("a2", 2, 3, "%ignore%"),
+            kind="Transcription",
+        )
+        free = symbolic("a3", "a1", "translation")
+        translation = tier("Phrase Free Translation", free, kind="Translation", PARENT_REF="Transcription")
+        media = f'<MEDIA_DESCRIPTOR MEDIA_URL="{name}" MIME_TYPE="audio/x-wav" />' if name == "one.wav" else ""
+        eaf(tmp_path / name, slots(0, 1000, 2000), text, translation, media=media, name=f"{name}.annotations.eaf")
+    found, rejected = read(tmp_path)
+    assert [(one.text, Path(one.audio_filepath).name) for one in found] == [
+        ("text of one.wav", "one.wav"),
+        ("text of two.mp4", "two.wav"),
+    ]
+    assert found[0].extra["annotations"] == {"Phrase Free Translation": ["translation"]}
+    assert [problem.what for problem in rejected] == ["marked as ignored in SayMore"] * 2
 
 
 def test_time_slots_without_a_value_are_interpolated(tmp_path: Path, talk: Path) -> None:
@@ -221,12 +266,12 @@ def test_an_invalid_path_is_not_found(tmp_path: Path, talk: Path, url: str) -> N
         read(file)
 
 
-def test_a_video_is_an_error_that_names_ffmpeg(tmp_path: Path, write_wav: Callable[..., Path]) -> None:
+def test_a_video_is_taken_if_there_is_no_other_recording(tmp_path: Path, write_wav: Callable[..., Path]) -> None:
     video = '<MEDIA_DESCRIPTOR MEDIA_URL="file:///x/film.mp4" MIME_TYPE="video/mp4" TIME_ORIGIN="500"/>'
     (tmp_path / "film.mp4").write_bytes(b"video")
     file = eaf(tmp_path, slots(0, 1000), tier("t", aligned("a1", 1, 2, "x")), media=video)
-    with pytest.raises(AnadilError, match=r"ffmpeg -i film.mp4 -ac 1 film.wav"):
-        read(file)
+    (one,), _ = read(file)
+    assert (one.audio_filepath, one.offset) == (str(tmp_path / "film.mp4"), 0.5)
     write_wav("film.wav", 0.1)
     (one,), _ = read(file)
     assert (one.audio_filepath, one.offset) == (str(tmp_path / "film.wav"), 0.5)
@@ -254,7 +299,7 @@ def test_broken_files_in_a_folder_are_rejected(tmp_path: Path, write_wav: Callab
     [
         ('<?xml version="1.0"?><!DOCTYPE a [<!ENTITY b "ha"><!ENTITY c "&b;&b;">]><a>&c;</a>', "entities"),
         ('<?xml version="1.0"?><!DOCTYPE a SYSTEM "file:///etc/passwd"><ANNOTATION_DOCUMENT/>', "entities or a DTD"),
-        ("<html/>", "not an ELAN file: expected <ANNOTATION_DOCUMENT>, found <html>"),
+        ("<html/>", "not a file of ELAN: expected <ANNOTATION_DOCUMENT>, found <html>"),
         ("", "not readable as XML"),
         ('<?xml version="1.0" encoding="klingon"?><a/>', "not readable as XML"),
         ('<ANNOTATION_DOCUMENT><HEADER TIME_UNITS="PAL-frames"/></ANNOTATION_DOCUMENT>', "its times are in PAL-frames"),
@@ -289,8 +334,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_written_files_are_read_back_by_anadil_and_by_pympi(folder: Path, written: list[Segment]) -> None:
     file = folder / "talk.eaf"
     file.write_text(elan.format_eaf({"tx": written, "other": []}, Path("talk.wav")), encoding="utf-8", newline="\n")
-    found = elan._read(file, Options())
-    assert found.segments == written
+    found = elan._read(file)
+    assert found.tiers is not None and [tier.segments for tier in found.tiers] == [written, []]
     assert found.media[0].url == "./talk.wav"
     with warnings.catch_warnings(action="ignore"):
         peer = pympi.Eaf(str(file)).get_annotation_data_for_tier("tx")

@@ -215,13 +215,18 @@ def test_a_recording_with_nan_in_the_middle_is_rejected(tmp_path: Path, write_wa
 
 
 def test_two_recordings_never_get_the_same_name() -> None:
-    names = _wav_paths(["/x/a.wav", "/x/a.mp3", "/x/b/a.wav"], Path("out"))
+    names = _wav_paths(
+        [("/x/a.wav", "mix"), ("/x/a.mp3", "mix"), ("/x/b/a.wav", "mix"), ("/x/b/a.wav", 2)], Path("out")
+    )
     assert names == {
-        "/x/a.wav": Path("out/a.wav.wav"),
-        "/x/a.mp3": Path("out/a.mp3.wav"),
-        "/x/b/a.wav": Path("out/b/a.wav"),
+        ("/x/a.wav", "mix"): Path("out/a.wav.wav"),
+        ("/x/a.mp3", "mix"): Path("out/a.mp3.wav"),
+        ("/x/b/a.wav", "mix"): Path("out/b/a.wav"),
+        ("/x/b/a.wav", 2): Path("out/b/a-channel2.wav"),
     }
-    assert _wav_paths(["/x/y/a.wav"], Path("out")) == {"/x/y/a.wav": Path("out/a.wav")}
+    assert _wav_paths([("/x/y/a.wav", "mix")], Path("out")) == {("/x/y/a.wav", "mix"): Path("out/a.wav")}
+    clash = _wav_paths([("/x/a.wav", 1), ("/x/a-channel1.wav", "mix")], Path("out"))
+    assert [path.name for path in clash.values()] == ["a.wav-channel1.wav", "a-channel1.wav.wav"]
     assert _wav_paths([], Path("out")) == {}
 
 
@@ -251,3 +256,75 @@ def test_a_clip_with_another_duration_than_its_table(shared: Path, tmp_path: Pat
     found = import_speech(find_kind("common-voice"), tmp_path / "tr", Options(), tmp_path / "out")
     assert [one.duration for one in found.splits["test"]] == [audio.probe(clip).duration for clip in clips[:2]]
     assert len(found.rejected) == 1 and "past the end of" in found.rejected[0].what
+
+
+# --- channels
+
+
+@pytest.fixture
+def interview(write_wav: WriteWav) -> str:
+    """Left speaks for a second, then right, then both; each is heard on the other channel at -20 dB."""
+    rng = np.random.default_rng(0)
+    left, right = (rng.uniform(-0.5, 0.5, 4 * 16000) for _ in range(2))
+    left[16000:32000] = right[:16000] = left[48000:] = right[48000:] = 0
+    return str(write_wav("interview.wav", np.stack([left + 0.1 * right, right + 0.1 * left], axis=1)))
+
+
+def spoken(interview: str, **more: Any) -> list[Utterance]:
+    return [Utterance(interview, 0.9, f"{i}", offset=i + 0.05, source=f"t:{i}", **more) for i in range(4)]
+
+
+def test_split_takes_the_louder_channel_and_rejects_what_is_not_clear(tmp_path: Path, interview: str) -> None:
+    mono = Utterance(str(tmp_path / "mono.wav"), text="m")
+    audio.write(mono.audio_filepath, np.full(16000, 0.1), 16000)
+    stated = Utterance(interview, 0.5, "said", extra={"channel": "B"})
+    found = run([*spoken(interview), mono, stated], tmp_path / "out", channel="split")
+    read = read_manifest(found.manifests["all"])
+    assert [(one.text, one.channel) for one in read] == [("0", 1), ("1", 2), ("m", "mix"), ("said", 2)]
+    assert [problem.where for problem in found.rejected] == ["t:2", "t:3"]
+    assert found.rejected[0].what.startswith("not clear which channel it is on: the two loudest differ by 0.")
+    assert found.rejected[1].what == "no channel has any sound in its stretch"
+    assert found.channels == {1: 1, 2: 2}
+
+
+def test_one_channel_for_all_and_as_wav(tmp_path: Path, interview: str) -> None:
+    right = soundfile.read(interview, dtype="float32")[0][:, 1]
+    found = run(spoken(interview), tmp_path / "out", channel=2)
+    assert {one.channel for one in read_manifest(found.manifests["all"])} == {2}
+    found = run(spoken(interview), tmp_path / "wav", channel=2, wav=True)
+    one = read_manifest(found.manifests["all"])[0]
+    assert Path(one.audio_filepath).name == "interview-channel2.wav" and one.channel == "mix"
+    assert (one.extra["original_audio"], one.extra["original_channel"]) == (interview, 2)
+    assert np.abs(audio.read(one.audio_filepath, 16000) - right).max() < 1e-4
+    both = run(spoken(interview), tmp_path / "both", channel="split", wav=True)
+    assert [Path(one.audio_filepath).name for one in both.splits["all"]] == [
+        "interview-channel1.wav",
+        "interview-channel2.wav",
+    ]
+    missing = run(spoken(interview), tmp_path / "none", channel=3)
+    assert missing.splits == {} and {problem.where for problem in missing.rejected} == {"t:0", "t:1", "t:2", "t:3"}
+    assert missing.rejected[0].what == f"{interview} has 2 channels, and no channel 3"
+
+
+@pytest.mark.parametrize(
+    ("said", "stereo", "mono"),
+    [
+        ("A", (1, None), ("mix", None)),
+        ("2", (2, None), ("mix", "2")),
+        ("telephone", ("mix", "telephone"), ("mix", "telephone")),
+        (0, ("mix", 0), ("mix", 0)),
+        ("mix", ("mix", None), ("mix", None)),
+    ],
+)
+def test_what_a_source_says_of_the_channel(
+    tmp_path: Path, interview: str, said: object, stereo: tuple[object, object], mono: tuple[object, object]
+) -> None:
+    """It holds if the recording has it; the side of a call may have a file of its own, and a column mean anything."""
+    audio.write(tmp_path / "mono.wav", np.full(16000, 0.1), 16000)
+    for path, wanted in ((interview, stereo), (str(tmp_path / "mono.wav"), mono)):
+        found = run([Utterance(path, text="a", extra={"channel": said})], tmp_path / "out", force=True)
+        (one,) = read_manifest(found.manifests["all"])
+        assert (one.channel, one.extra.get("original_channel")) == wanted and "channel" not in one.extra
+    found = run([Utterance(interview, text="a", extra={"channel": said})], tmp_path / "out", channel=2, force=True)
+    (one,) = read_manifest(found.manifests["all"])
+    assert (one.channel, one.extra["original_channel"]) == (2, said)

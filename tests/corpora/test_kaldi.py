@@ -106,3 +106,15 @@ def test_a_source_that_is_not_a_data_directory_is_an_error(tmp_path: Path) -> No
         read(fill(tmp_path / "decode", wav_scp="u1 a.wav\n"))
     with pytest.raises(AnadilError, match="is not a folder"):
         read(tmp_path / "decode/wav.scp")
+
+
+def test_the_sides_of_a_call(recipe: Path) -> None:
+    train = fill(
+        recipe / "data/train",
+        wav_scp="c-A audio/c.wav\nc-B audio/c.wav\nd audio/a b.wav\n",
+        text="u1 bir\nu2 iki\nu3 üç\n",
+        segments="u1 c-A 0 0.02\nu2 c-B 0 0.02\nu3 d 0 0.02\n",
+        reco2file_and_channel="c-A c A\nc-B c B\n",
+    )
+    found, rejected = read(train)
+    assert [one.extra.get("channel") for one in found] == ["A", "B", None] and rejected == {}

@@ -160,3 +160,42 @@ def test_a_source_that_is_not_of_lhotse_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "cuts.jsonl").write_text("\n")
     with pytest.raises(AnadilError, match="it has no cuts"):
         read(tmp_path / "cuts.jsonl")
+
+
+def stereo(source: str, channels: list[int]) -> dict[str, Any]:
+    return recording(source) | {"sources": [{"type": "file", "channels": channels, "source": source}]}
+
+
+def test_the_channel_of_a_recording_with_several(tmp_path: Path, wav: str) -> None:
+    two, numbered = stereo(wav, [0, 1]), stereo(wav, [4, 7])
+    source = write(
+        tmp_path / "cuts.jsonl",
+        cut(supervision(0, 1, "left"), recording=two),
+        cut(supervision(0, 1, "right", channel=1), recording=two, channel=1),
+        cut(supervision(0, 1, "seven", channel=7), recording=numbered, channel=7),
+        cut(supervision(0, 1, "one", channel=3), recording=stereo(wav, [3]), channel=3),
+        cut(
+            supervision(0, 1, "a"),
+            supervision(0, 1, "b", channel=[1]),
+            recording=two,
+            kind="MultiCut",
+            channel=[0, 1],
+        ),
+        cut(supervision(0, 1, "c", channel=[0, 1]), recording=two, kind="MultiCut", channel=[0, 1]),
+        cut(supervision(0, 1, "d"), recording=two, channel=2),
+    )
+    found, rejected = read(source)
+    assert [(one.text, one.channel) for one in found] == [
+        *(("left", 1), ("right", 2), ("seven", 2), ("one", "mix"), ("a", 1), ("b", 2))
+    ]
+    assert rejected == [
+        (":6", "a MultiCut, which has several channels"),
+        (":7", "its channel 2 is not one of the recording's: [0, 1]"),
+    ]
+
+
+def test_the_channel_of_a_supervision(tmp_path: Path, wav: str) -> None:
+    write(tmp_path / "recordings.jsonl", stereo(wav, [0, 1]))
+    ones = [supervision(0, 1, text, channel=channel) for text, channel in (("a", 1), ("b", [0]), ("c", [0, 1]))]
+    write(tmp_path / "supervisions.jsonl", *ones)
+    assert [(one.text, one.channel) for one in read(tmp_path)[0]] == [("a", 2), ("b", 1), ("c", "mix")]

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from anadil.data.pauses import PauseLimits, cut_at_pauses, pause_limits, speech_pieces
+from anadil.data.pauses import PauseLimits, cut_at_pauses, pause_limits, pauses_within, speech_pieces
 
 RATE = 8000
 
@@ -108,6 +108,13 @@ def test_a_pause_that_the_model_knows_stays() -> None:
     assert speech_pieces(samples, RATE, limits=PauseLimits(1.2, 0.4)) == [(0, len(samples))]
     (_, end), (start, _) = speech_pieces(samples, RATE, limits=PauseLimits(0.8, 0.3))
     assert (start - end) / RATE == pytest.approx(0.4, abs=0.15)
+
+
+def test_pauses_of_half_a_second_within_a_piece_are_found() -> None:
+    samples = np.concatenate([clip(seed=1), background(0.7, -60), clip(seed=2), background(0.2, -60), clip(seed=3)])
+    ((start, end),) = pauses_within(samples, RATE)
+    assert start == pytest.approx(2.0, abs=0.15) and end == pytest.approx(2.7, abs=0.15)
+    assert pauses_within(np.zeros(RATE, np.float32), RATE) == pauses_within(np.zeros(0, np.float32), RATE) == []
 
 
 def test_the_limits_are_those_of_the_clips() -> None:

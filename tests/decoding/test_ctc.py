@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from anadil.decoding.ctc import Token, best_path, min_ctc_frames
-from anadil.decoding.transcript import Transcript, Word, words_from_tokens
+from anadil.decoding.transcript import Transcript, Word, joiner, words_from_tokens
 
 LABELS = [" ", "a", "b", "sch"]
 SPACE, A, B, SCH = range(4)
@@ -109,6 +109,24 @@ def test_words_have_the_times_of_their_first_and_last_token() -> None:
     assert (second.start, second.end) == pytest.approx((30.0 + 20 * 0.02, 30.0 + 21 * 0.02))
     assert first.confidence == pytest.approx((0.9 + 0.6) / 2)  # the boundary's 0.1 is not in it
     assert second.confidence == pytest.approx(0.8)
+
+
+def test_two_tokens_on_the_two_sides_of_a_pause_belong_to_two_words() -> None:
+    tokens = [token(A, 5, 6, 0.9), token(SCH, 8, 10, 0.6), token(B, 60, 61, 0.8)]
+
+    def words(*pauses: tuple[float, float]) -> list[str]:
+        found = words_from_tokens(tokens, LABELS, frame_s=0.02, offset_s=30.0, pauses=pauses)
+        return [word.text for word in found]
+
+    assert words() == ["aschb"]
+    assert words((30.3, 31.1)) == ["asch", "b"]
+    assert words((30.1, 31.3)) == ["asch", "b"]  # the spikes may lie inside: its middle counts
+    assert words((29.0, 30.0), (31.5, 32.5)) == ["aschb"]  # before and after all tokens
+
+
+def test_words_of_a_script_without_spaces_are_joined_without_one() -> None:
+    assert joiner(["a", " ", "b"]) == joiner(["a", " ken"]) == " "
+    assert joiner(["ก", "ข"]) == ""
 
 
 def test_spaces_at_the_ends_or_doubled_give_no_empty_words() -> None:

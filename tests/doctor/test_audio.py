@@ -13,9 +13,11 @@ import pytest
 import soundfile
 import soxr
 
-from anadil.doctor.audio import AudioLimits, cut_page, measure, measure_all
+from anadil import audio
+from anadil.doctor.audio import AudioLimits, measure, measure_all
 from anadil.doctor.findings import Severity
 from anadil.manifest import Utterance, read_manifest
+from anadil.sound_headers import ends_inside_page
 from tests.support.diagnoses import babble, diagnose, kinds_in
 
 Make = Callable[[Path], dict[str, Any]]
@@ -153,8 +155,8 @@ def test_findings_that_stop_or_mislead_training_spoil_it(tmp_path: Path) -> None
     for name, (kind, bad, _) in CASES.items():
         if diagnose(tmp_path, [{"text": "a"} | bad(tmp_path)]).spoiled:
             spoiling.add(name if kind == "truncated-audio" else kind)
-    # a FLAC that breaks off stops the decoder, and so training; of others, what is there is used
-    assert spoiling == {"missing-audio", "unreadable-audio", "outside-audio", "silent-audio", "cut FLAC"}
+    # of recordings that break off, what is there is used
+    assert spoiling == {"missing-audio", "unreadable-audio", "outside-audio", "silent-audio"}
 
 
 def test_segments_of_one_file_do_not_have_wrong_durations(tmp_path: Path) -> None:
@@ -219,7 +221,7 @@ def test_an_ogg_file_that_ends_with_a_page_is_whole(tmp_path: Path) -> None:
     page = b"OggS" + bytes(22) + struct.pack("BBB", 2, 255, 3) + bytes(258)
     for content, is_cut in ((page + page, False), (page + page[:-1], True), (page + page[:20], True), (b"RIFF", False)):
         (tmp_path / "x.ogg").write_bytes(content)
-        assert cut_page(str(tmp_path / "x.ogg")) is is_cut
+        assert ends_inside_page(tmp_path / "x.ogg") is is_cut
 
 
 def test_an_interrupt_cancels_waiting_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -227,10 +229,10 @@ def test_an_interrupt_cancels_waiting_files(tmp_path: Path, monkeypatch: pytest.
         soundfile.write(tmp_path / f"{i}.wav", GOOD, RATE)
     n_measured, n_threads = 0, threading.active_count()
 
-    def counted(path: str, stretches: list[tuple[float, float | None]]) -> Any:
+    def counted(path: str, stretches: list[tuple[float, float | None]], channels: list[audio.Channel]) -> Any:
         nonlocal n_measured
         n_measured += 1
-        return measure(path, stretches)
+        return measure(path, stretches, channels)
 
     def interrupted(done: int) -> None:
         raise KeyboardInterrupt

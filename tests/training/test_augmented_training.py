@@ -41,6 +41,7 @@ def config(micro: Path, tmp_path: Path, write_wav: Callable[..., Path]) -> Confi
     noises = write_lines(tmp_path / "noises.jsonl", [{"audio_filepath": "noise.wav"}])
     every: dict[str, Any] = {name: {"probability": 0.5} for name in AugmentSettings.model_fields}
     every["background"]["manifest"] = str(noises)
+    every["silence"] = {"probability": 0.4, "joined": 0.2, "non_speech": 0.2}
     data = micro_data(micro / "train.jsonl", micro / "train.jsonl", epochs=3) | {"augment": every}
     return Config.model_validate(data)
 
@@ -62,7 +63,7 @@ def test_a_run_with_everything_on_works_and_repeats_itself(config: Config, tmp_p
 @pytest.mark.slow
 def test_what_is_heard_still_belongs_to_its_text(micro: Path, tmp_path: Path) -> None:
     """Letters are tones here, so pitch and telephone stay off; with audio or order spoiled, nothing would be learned."""
-    sections = {"tempo": {"probability": 0.5}} | {
+    sections: dict[str, Any] = {"silence": {"joined": 0.2}, "tempo": {"probability": 0.5}} | {
         name: {"probability": 0.3} for name in ("reverb", "white_noise", "gain", "clipping", "time_warp", "spec_cutout")
     }
     data = micro_data(micro / "train.jsonl", micro / "train.jsonl", epochs=40) | {"augment": sections}
@@ -98,7 +99,7 @@ def test_a_speed_keeps_a_frame_for_each_label_and_the_limits_of_training(config:
     assert acoustic.frame_count(16000) == 25 and acoustic.frame_count(10667) == 17
 
     def seconds(rate: float, data: dict[str, float], batch_s: float = 9.0) -> list[float]:
-        settings = AugmentSettings.model_validate({"speed": {"probability": 1, "rate": rate}})
+        settings = AugmentSettings.model_validate({"silence": None, "speed": {"probability": 1, "rate": rate}})
         limits = {
             "augment": settings,
             "data": config.data.model_copy(update=data),

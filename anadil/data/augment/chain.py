@@ -16,10 +16,12 @@ import numpy as np
 from numpy.random.bit_generator import ISeedSequence
 
 from anadil.data.augment.settings import AugmentSettings
+from anadil.data.augment.silence import Scene, compose, draw_scene
 from anadil.data.augment.steps import STEPS, TIME_STEPS, Record, Rng, Step, draw_rate, steps, within_range
 from anadil.data.augment.stretch import stretched_length
 
 STREAMS = {name: number for number, name in enumerate(STEPS, start=1)}
+_SCENES, _FILLINGS = len(STEPS) + 1, len(STEPS) + 2  # streams of the section silence
 
 BLOCK = 256  # utterances whose probabilities are drawn together
 
@@ -87,7 +89,7 @@ def _time_rates(chain: Sequence[Step], settings: AugmentSettings, seed: int, tur
 
 
 class Augmenter:
-    """The chain for a training set. It computes the duration of each augmented utterance, and counts what was applied."""
+    """Augmentation of a training set. It computes the duration of each augmented utterance, and counts what was applied."""
 
     def __init__(
         self,
@@ -95,10 +97,13 @@ class Augmenter:
         sample_rate: int,
         seed: int,
         durations: Sequence[float],
-        is_allowed: Callable[[int, float], bool],
+        is_allowed: Callable[[Sequence[int], float], bool],
+        alike: Sequence[str] = (),
+        boundary: Sequence[int] = (),
     ) -> None:
-        """`durations` in seconds; `is_allowed(index, seconds)`: whether an utterance may have that duration.
+        """`durations` in seconds; `is_allowed(indices, seconds)`: whether these utterances together may last so long.
 
+        Utterances of the same name in `alike` (one for each) may be joined; `boundary` are the labels between two texts.
         Raises AnadilError if a recording that `settings` name cannot be used.
         """
         self.settings = settings
@@ -106,27 +111,69 @@ class Augmenter:
         self.seed = seed
         self.chain = steps(settings, sample_rate)
         self.counts: Counter[str] = Counter()
+        self.silence_from = 1
+        """The first epoch with scenes of the section silence."""
         self._durations = durations
         self._is_allowed = is_allowed
+        self._boundary = tuple(boundary)
         self._changes_time = any(step.name in TIME_STEPS for step in self.chain)
         self._lock = Lock()
+        self._partners: dict[str, list[int]] = {}
+        for index, name in enumerate(alike):
+            self._partners.setdefault(name, []).append(index)
+        self._alike = alike
+
+    @property
+    def is_on(self) -> bool:
+        """Whether any utterance may be changed."""
+        return bool(self.chain) or self.settings.silence is not None
 
     def durations(self, epoch: int) -> Sequence[float]:
         """Seconds of each augmented utterance in `epoch`."""
-        if not self._changes_time:
+        if not self._changes_time and self.settings.silence is None:
             return self._durations
         return [self._planned(epoch, index)[0] for index in range(len(self._durations))]
 
-    def __call__(self, samples: np.ndarray, index: int, epoch: int) -> np.ndarray:
-        """Utterance `index`, augmented for `epoch`. Threads may call it in any order."""
-        if not self.chain:
+    def scene(self, index: int, epoch: int) -> Scene | None:
+        """What the section silence makes of utterance `index` in `epoch`; None if it stays as it is."""
+        settings = self.settings.silence
+        if settings is None or 0 < epoch < self.silence_from:  # the plan of epoch 0 is an estimate for all
+            return None
+        partners = self._partners[self._alike[index]] if self._alike else ()
+        scene = draw_scene(settings, index, partners, stream(self.seed, epoch, index, _SCENES))
+        if scene is None or not scene.has_speech:
+            return scene
+        together = (index,) if scene.partner is None else (index, scene.partner)
+        return scene if self._is_allowed(together, scene.seconds(self._durations)) else None
+
+    def labels(self, of: Callable[[int], Sequence[int]], index: int, epoch: int) -> Sequence[int]:
+        """The labels of utterance `index` as augmented; `of` gives those of each utterance as it is."""
+        scene = self.scene(index, epoch)
+        if scene is None:
+            return of(index)
+        if not scene.has_speech:
+            return ()
+        return of(index) if scene.partner is None else (*of(index), *self._boundary, *of(scene.partner))
+
+    def __call__(self, read: Callable[[int], np.ndarray], index: int, epoch: int) -> np.ndarray:
+        """Utterance `index`, augmented for `epoch`; `read` gives the samples of each. Threads may call it in any order."""
+        samples = read(index)
+        if not self.is_on:
             return samples
+        scene = self.scene(index, epoch)
+        if scene is not None:
+            assert self.settings.silence is not None
+            partner = None if scene.partner is None else read(scene.partner)
+            fillings = stream(self.seed, epoch, index, _FILLINGS)
+            samples = compose(scene, samples, partner, self.sample_rate, self.settings.silence, fillings)
         keeps_time = self._changes_time and not self._planned(epoch, index)[1]
         skip = TIME_STEPS if keeps_time else ()
         changed, history = apply(self.chain, samples, self.sample_rate, self.seed, epoch, index, skip)
         with self._lock:
             self.counts["utterances"] += 1
             self.counts["kept at their own speed, as text or limits of length leave no room"] += keeps_time
+            if scene is not None:
+                self.counts[scene.kind] += 1
             self.counts.update(note for record in history for note in _notes(record))
         return changed
 
@@ -141,10 +188,14 @@ class Augmenter:
 
     def _planned(self, epoch: int, index: int) -> tuple[float, bool]:
         """Seconds in `epoch`, and whether the rates that were drawn may be used."""
-        seconds = before = self._durations[index]
+        scene = self.scene(index, epoch)
+        seconds = before = self._durations[index] if scene is None else scene.seconds(self._durations)
+        if not self._changes_time:
+            return seconds, True
         for rate in _time_rates(self.chain, self.settings, self.seed, epoch, index):
             seconds = stretched_length(round(seconds * self.sample_rate), rate) / self.sample_rate
-        if seconds != before and not self._is_allowed(index, seconds):
+        together = (index,) if scene is None or scene.partner is None else (index, scene.partner)
+        if seconds != before and not self._is_allowed(together, seconds):
             return before, False
         return seconds, True
 

@@ -18,7 +18,7 @@ from anadil.data.augment.settings import AugmentSettings
 from anadil.data.augment.steps import STEPS, Record, Step, steps
 from anadil.errors import AnadilError, Problem, summarize
 from anadil.files import refuse_overwrite, whole_folder
-from anadil.manifest import Utterance, measured, probe_all, read_manifest, write_manifest
+from anadil.manifest import Utterance, measured, probe_all, read_audio, read_manifest, write_manifest
 
 _MOST_HZ = 48000
 """Copies of recordings with a higher sample rate get this one; speech gains nothing from more."""
@@ -148,7 +148,7 @@ def sample_rates_of(utterances: Sequence[Utterance]) -> list[int]:
 def load(utterance: Utterance, rate: int) -> np.ndarray:
     """Decode an utterance. Raises AnadilError naming the utterance if it cannot be decoded."""
     try:
-        samples = audio.read(utterance.audio_filepath, rate, utterance.offset, utterance.duration)
+        samples = read_audio(utterance, rate)
     except AnadilError as error:
         raise AnadilError(f"{utterance.source}: {error}") from error
     if len(samples) == 0:
@@ -172,6 +172,7 @@ def _copied(utterance: Utterance, path: Path, seconds: float, history: list[Reco
         utterance,
         audio_filepath=str(path),
         offset=0.0,
+        channel="mix",
         duration=round(seconds, 6),
         extra=utterance.extra | {"augmented": [*earlier, *history]},
     )

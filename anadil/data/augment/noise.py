@@ -5,14 +5,14 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from threading import Lock
 
 import numpy as np
 
-from anadil import audio
 from anadil.data.augment.level import active_power, mean_power
 from anadil.errors import AnadilError, Problem, summarize
-from anadil.manifest import Utterance, measured, probe_all, read_manifests
+from anadil.manifest import Utterance, measured, probe_all, read_audio, read_manifests
 
 _CACHE_S = 3600.0 * 2
 """Recordings kept decoded, in the order of the manifest: 460 MB at 16 kHz. Of others, only the needed segment is read."""
@@ -104,9 +104,8 @@ class Recordings:
     def _read(self, index: int, offset: float, duration: float | None) -> np.ndarray:
         utterance, seconds = self._recordings[index]
         try:
-            samples = audio.read(
-                utterance.audio_filepath, self.sample_rate, utterance.offset + offset, duration or seconds
-            )
+            stretch = replace(utterance, offset=utterance.offset + offset, duration=duration or seconds)
+            samples = read_audio(stretch, self.sample_rate)
         except AnadilError as error:
             raise AnadilError(f"{utterance.source}: {error}") from error
         if len(samples) == 0:

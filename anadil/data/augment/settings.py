@@ -1,15 +1,15 @@
 """Section `augment` of a config: a probability and ranges for each transform; a transform that is not named is off.
 
-Transforms are applied in the order of the fields: first the speaker (speed, tempo, pitch), then the room (reverb,
-background), the microphone (white_noise, gain, clipping) and the line (telephone, codec); then the features (time_warp,
-spec_augment, spec_cutout).
+Transforms are applied in the order of the fields: first what stands around and between the utterances (silence), then the
+speaker (speed, tempo, pitch), the room (reverb, background), the microphone (white_noise, gain, clipping) and the line
+(telephone, codec); then the features (time_warp, spec_augment, spec_cutout).
 """
 
 from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, model_validator
 
 from anadil.settings import SECTION, Paths
 
@@ -35,7 +35,30 @@ _Semitones = Annotated[tuple[float, float], BeforeValidator(_two_ends), _between
 _Decibels = Annotated[tuple[float, float], BeforeValidator(_two_ends), _between(-60, 100)]
 _Overloads = Annotated[tuple[float, float], BeforeValidator(_two_ends), _between(0, 40)]
 _Seconds = Annotated[tuple[float, float], BeforeValidator(_two_ends), _between(0.02, 5)]
+_Pauses = Annotated[tuple[float, float], BeforeValidator(_two_ends), _between(0, 10)]
 _BitRates = Annotated[tuple[float, float], BeforeValidator(_two_ends), _between(6, 64)]
+
+
+class SilenceSettings(BaseModel):
+    """Silence, room tone and noise around and between utterances, in training only.
+
+    Each utterance of an epoch is replaced by sounds without text (share `non_speech`), or followed by another utterance of
+    its speaker after a pause (`joined`), or gets a pause before it, after it, or both (`probability`).
+    """
+
+    model_config = SECTION
+
+    probability: _Probability = 0.25
+    joined: _Probability = 0.08
+    non_speech: _Probability = 0.02
+    seconds: _Pauses = (0.1, 2.0)  # of each pause
+    snr_db: _Decibels = (15.0, 50.0)  # of steady noise in the pauses, relative to active speech
+
+    @model_validator(mode="after")
+    def _is_a_share(self) -> SilenceSettings:
+        if self.probability + self.joined + self.non_speech > 1:
+            raise ValueError("probability, joined and non_speech are shares of the utterances: at most 1 together")
+        return self
 
 
 class SpeedSettings(BaseModel):
@@ -169,6 +192,7 @@ class AugmentSettings(BaseModel):
 
     model_config = SECTION
 
+    silence: SilenceSettings | None = SilenceSettings()
     speed: SpeedSettings | None = None
     tempo: TempoSettings | None = None
     pitch: PitchSettings | None = None

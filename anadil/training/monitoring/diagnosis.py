@@ -224,7 +224,11 @@ def _narrow_share(examples: Sequence[Example]) -> float:
     sounds = [
         sound
         for example in spread
-        for sound in measure(example.utterance.audio_filepath, [(example.utterance.offset, example.duration)])[1]
+        for sound in measure(
+            example.utterance.audio_filepath,
+            [(example.utterance.offset, example.duration)],
+            [example.utterance.channel],
+        )[1]
     ]
     return sum(sound.drop_db > DROP_DB and sound.cliff_db > CLIFF_DB for sound in sounds) / max(1, len(sounds))
 

@@ -37,11 +37,15 @@ def settings(noises: Path | None = None, names: tuple[str, ...] = STEPS, **more:
     sections: dict[str, Any] = {name: {"probability": 1} for name in names if name != "background" or noises}
     if "background" in sections:
         sections["background"]["manifest"] = str(noises)
-    return AugmentSettings.model_validate(sections | more)
+    return AugmentSettings.model_validate({"silence": None} | sections | more)
 
 
 def augmenter(chosen: AugmentSettings, durations: list[float], seed: int = 0, allowed: bool = True) -> Augmenter:
-    return Augmenter(chosen, RATE, seed, durations, lambda index, seconds: allowed)
+    return Augmenter(chosen, RATE, seed, durations, lambda indices, seconds: allowed)
+
+
+def speech(index: int) -> np.ndarray:
+    return SPEECH
 
 
 def test_the_order_is_that_of_the_settings(noises: Path) -> None:
@@ -75,16 +79,17 @@ def test_every_transform_changes_speech(noises: Path) -> None:
 
 def test_with_a_probability_of_0_nothing_changes(noises: Path) -> None:
     off = AugmentSettings.model_validate(
-        {name: {"probability": 0} | ({"manifest": str(noises)} if name == "background" else {}) for name in STEPS}
+        {"silence": None}
+        | {name: {"probability": 0} | ({"manifest": str(noises)} if name == "background" else {}) for name in STEPS}
     )
-    assert augmenter(off, [2.0])(SPEECH, 0, 1) is SPEECH
-    assert augmenter(AugmentSettings(), [2.0])(SPEECH, 0, 1) is SPEECH
+    assert augmenter(off, [2.0])(speech, 0, 1) is SPEECH
+    assert augmenter(AugmentSettings(silence=None), [2.0])(speech, 0, 1) is SPEECH
 
 
 def test_a_transform_is_applied_with_its_probability() -> None:
     heard = augmenter(settings(names=("gain", "clipping"), gain={"probability": 0.3}), [2.0] * 400)
     for index in range(400):
-        heard(SPEECH, index, 1)
+        heard(speech, index, 1)
     assert heard.counts["gain"] == pytest.approx(120, abs=30)
     assert heard.counts["clipping"] == heard.counts["utterances"] == 400
     assert heard.report().startswith(f"augmented 400 utterances: gain {heard.counts['gain']}, clipping 400")
@@ -132,7 +137,7 @@ def test_samples_beyond_1_are_scaled_and_counted() -> None:
     expected = -(20 * np.log10(SPEECH.max()) + 30)
     assert history[0]["scaled_db"] == pytest.approx(expected, abs=1e-3)
     heard = augmenter(loud, [2.0])
-    heard(SPEECH, 0, 1)
+    heard(speech, 0, 1)
     assert heard.counts["scaled down to [-1, 1] after gain"] == 1
 
 
@@ -160,9 +165,9 @@ def test_the_same_seed_gives_the_same_bytes_on_any_number_of_threads(examples: l
 
 def test_threads_may_share_an_augmenter(noises: Path) -> None:
     heard = augmenter(settings(noises, codec=None), [2.0] * 24)
-    one_by_one = [heard(SPEECH, index, 1).tobytes() for index in range(24)]
+    one_by_one = [heard(speech, index, 1).tobytes() for index in range(24)]
     with ThreadPoolExecutor(8) as pool:
-        assert list(pool.map(lambda index: heard(SPEECH, index, 1).tobytes(), range(24))) == one_by_one
+        assert list(pool.map(lambda index: heard(speech, index, 1).tobytes(), range(24))) == one_by_one
 
 
 def test_batches_stay_within_their_limit_at_changed_speeds(examples: list[Example]) -> None:
@@ -185,9 +190,11 @@ def test_batches_stay_within_their_limit_at_changed_speeds(examples: list[Exampl
 
 def test_a_speed_that_text_or_limits_rule_out_is_not_used() -> None:
     fast = settings(names=("speed", "gain"), speed={"probability": 1, "rate": 1.5})
-    heard = Augmenter(fast, RATE, 0, [2.0, 2.0], lambda index, seconds: index == 1 and round(seconds, 3) == 1.333)
+    heard = Augmenter(
+        fast, RATE, 0, [2.0, 2.0], lambda indices, seconds: indices == (1,) and round(seconds, 3) == 1.333
+    )
     assert heard.durations(1) == [2.0, pytest.approx(4 / 3, abs=1e-4)]
-    assert [len(heard(SPEECH, index, 1)) for index in (0, 1)] == [2 * RATE, round(2 * RATE / 1.5)]
+    assert [len(heard(speech, index, 1)) for index in (0, 1)] == [2 * RATE, round(2 * RATE / 1.5)]
     assert heard.counts["kept at their own speed, as text or limits of length leave no room"] == 1
     assert heard.counts["gain"] == 2  # the rest of the chain goes on
 
@@ -199,7 +206,7 @@ def test_a_silent_noise_and_a_silent_room_are_skipped_and_counted(
     silence = str(write_lines(tmp_path / "silence.jsonl", [{"audio_filepath": "silence.wav"}]))
     section = {"probability": 1, "manifest": silence}
     heard = augmenter(settings(names=(), background=section, reverb=section), [2.0])
-    np.testing.assert_array_equal(heard(SPEECH, 0, 1), SPEECH)
+    np.testing.assert_array_equal(heard(speech, 0, 1), SPEECH)
     assert heard.counts["reverb skipped: silent recording"] == heard.counts["background skipped: silent recording"] == 1
     assert heard.counts["reverb"] == heard.counts["background"] == 0
 
@@ -211,7 +218,7 @@ def test_rooms_may_be_recordings(write_wav: Callable[..., Path], tmp_path: Path)
     write_wav("room.wav", response)
     manifest = write_lines(tmp_path / "rooms.jsonl", [{"audio_filepath": "room.wav"}])
     heard = augmenter(settings(names=(), reverb={"probability": 1, "manifest": str(manifest)}), [1.0])
-    echoed = heard(EXTREMES["a click"], 0, 1)
+    echoed = heard(lambda index: EXTREMES["a click"], 0, 1)
     assert list(np.flatnonzero(np.abs(echoed) > 0.01)) == [2500, 2820]
     assert echoed[2820] / echoed[2500] == pytest.approx(0.5, abs=1e-3)
 
@@ -227,9 +234,9 @@ def test_an_unknown_key_is_an_error_that_names_the_nearest() -> None:
     assert parse(AugmentSettings, {"speed": {"rate": 0.9}}, "config").speed.rate == (0.9, 0.9)  # type: ignore[union-attr]
 
 
-def test_the_defaults_are_spec_augment_alone() -> None:
+def test_the_defaults_are_silence_and_spec_augment() -> None:
     on = {name for name, section in AugmentSettings() if section is not None}
-    assert on == {"spec_augment"}
+    assert on == {"silence", "spec_augment"}
 
 
 def test_audio_is_augmented_without_pytorch() -> None:
