@@ -52,7 +52,18 @@ class Hypothesis:
 class _Prefix:
     """A node of the tree of prefixes. `blank` and `label` are the masses of its paths that end so, LM factors included."""
 
-    __slots__ = ("blank", "children", "factors", "highest", "is_kept", "label", "last", "next_states", "parent", "state")
+    __slots__ = (
+        "blank",
+        "children",
+        "factors",
+        "highest",
+        "is_kept",
+        "label",
+        "last",
+        "next_states",
+        "parent",
+        "state",
+    )
 
     def __init__(self, parent: _Prefix | None, last: int, state: int) -> None:
         self.parent, self.last, self.state = parent, last, state
@@ -145,7 +156,13 @@ def _chunks(blanks: np.ndarray) -> Iterator[slice]:
 
 
 def _search(
-    log_probs: np.ndarray, blank: int, scorer: LabelScorer, state: int, beam: int, margin: float, most_labels: int,
+    log_probs: np.ndarray,
+    blank: int,
+    scorer: LabelScorer,
+    state: int,
+    beam: int,
+    margin: float,
+    most_labels: int,
     dropped: float,
 ) -> tuple[list[_Prefix], float]:
     """The prefixes at the end of a chunk, and the logarithm by which their masses are to be multiplied."""
@@ -165,7 +182,12 @@ def _search(
 
 
 def _step(
-    kept: list[_Prefix], blank_prob: float, labels: list[int], probs: list[float], scorer: LabelScorer, beam: int,
+    kept: list[_Prefix],
+    blank_prob: float,
+    labels: list[int],
+    probs: list[float],
+    scorer: LabelScorer,
+    beam: int,
     dropped: float,
 ) -> tuple[list[_Prefix], float]:
     """Advance all prefixes by a frame. Returns the kept ones and the score of the best."""
@@ -219,9 +241,11 @@ def _step(
             if child is None:
                 child = parent.children[label] = _Prefix(parent, label, parent.next_states[label])
             child.blank, child.label = 0.0, mass
-            prefix = child
-        prefix.is_kept = True
-        found.append(prefix)
+            child.is_kept = True
+            found.append(child)
+        else:
+            prefix.is_kept = True
+            found.append(prefix)
     return found, best
 
 

@@ -50,7 +50,9 @@ class Decoder:
         confidences from its likeliest path, as the best path has them. Raises ValueError as `best_path` does.
         """
         blank = self.rules.blank_id
-        tokens = best_path(log_probs, blank) if self.lm is None else _timed(log_probs, self._search(log_probs)[0], blank)
+        tokens = (
+            best_path(log_probs, blank) if self.lm is None else _timed(log_probs, self._search(log_probs)[0], blank)
+        )
         words = words_from_tokens(tokens, self.rules.labels, self.frame_s, offset_s, pauses)
         return Decoded(tuple(tokens), words, joiner(self.rules.labels))
 

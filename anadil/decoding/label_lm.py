@@ -8,7 +8,7 @@ import zipfile
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from pydantic import BaseModel, Field
@@ -61,7 +61,8 @@ class LabelLM:
         factors = _factors(weight * log_probs.astype(np.float64) + bonus)
         backoff_factors = _factors(weight * backoffs.astype(np.float64))
         # an element of a memoryview is a number of Python, 40 ns; NumPy's take 100
-        self._trie = tuple(map(memoryview, (bounds, backoff_factors, suffixes, words, factors, next_states)))
+        columns: tuple[Any, ...] = (bounds, backoff_factors, suffixes, words, factors, next_states)
+        self._trie = [memoryview(column) for column in columns]
         self._rows: dict[int, tuple[list[float], list[int], float]] = {}
 
     def with_weights(self, weights: LmWeights) -> LabelLM:
@@ -73,7 +74,7 @@ class LabelLM:
         return self.model.start
 
     def after(self, state: int) -> tuple[list[float], list[int], float]:
-        """Of each label after `state`, and of the end: exp(lm_weight * log-prob + label_bonus), and the next state; the highest factor.
+        """Per label after `state`: the factor exp(lm_weight * log-prob + label_bonus), the next state; the highest factor.
 
         A row is that of the next shorter context times the back-off weight, with the state's own n-grams in place. Lists take
         a quarter of the time of NumPy's calls on rows this short.
@@ -114,11 +115,12 @@ def _factors(exponents: np.ndarray) -> np.ndarray:
 
 
 def label_tokens(labels: Sequence[str]) -> list[str]:
-    """The LM's token of each label. Raises AnadilError if two labels have the same."""
+    """The LM's token of each label. Raises AnadilError if two labels have the same, or one has white space."""
     tokens = [label.replace(" ", SPACE) for label in labels]
-    if len(set(tokens)) < len(tokens):
+    if len(set(tokens)) < len(tokens) or any(token.split() != [token] for token in tokens):
         raise AnadilError(
-            f"a language model writes a space as {SPACE} (U+2581), and this model has a label with that sign as well\n"
+            f"a language model writes a space as {SPACE} (U+2581) and separates labels by white space; this model has a label "
+            "with that sign, or with other white space\n"
             "  next: decode without a language model (--no-lm)"
         )
     return tokens

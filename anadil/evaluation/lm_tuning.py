@@ -239,7 +239,9 @@ def closeness(training: Iterable[str], validation: Sequence[str]) -> Closeness:
     n_close = 0
     for one in validation:
         own = _trigrams(one)
-        n_close += one in sentences or (len(own) > 1 and sum(gram in trigrams for gram in own) >= _CLOSE_SHARE * len(own))
+        n_close += one in sentences or (
+            len(own) > 1 and sum(gram in trigrams for gram in own) >= _CLOSE_SHARE * len(own)
+        )
     return Closeness(len(validation), n_same, n_close)
 
 

@@ -24,6 +24,7 @@ DENSE_LIMIT = 1 << 24
 """States times words up to which all probabilities are tabulated: 8 bytes each. A character model of order 6 of Mboshi
 has 2 million."""
 
+
 class NGramModel:
     """Natural log-probs of words after contexts.
 
@@ -128,16 +129,24 @@ class NGramModel:
     def _check(self) -> None:
         """Raise ValueError if a look-up could leave the arrays or run for ever."""
         n_states, n_words, n = len(self._backoffs), len(self.words), len(self._keys)
-        rules = {
-            "the lengths differ": len(self._log_probs) == len(self._next_states) == n and len(self._suffixes) == n_states,
-            "a state is missing": self.order >= 1 and n_states >= 1 and self._levels[0] == 0 and self._levels[-1] == n_states,
+        rules: dict[str, Any] = {
+            "the lengths differ": len(self._log_probs) == len(self._next_states) == n
+            and len(self._suffixes) == n_states,
+            "a state is missing": self.order >= 1
+            and n_states >= 1
+            and self._levels[0] == 0
+            and self._levels[-1] == n_states,
             "the levels fall": all(0 <= a <= b for a, b in pairwise(self._levels)),
         }
         wrong = [what for what, right in rules.items() if not right]
         if not wrong:
-            in_order = n >= n_words and (self._keys[:n_words] == np.arange(n_words)).all() and (np.diff(self._keys) > 0).all()
+            in_order = (
+                n >= n_words and (self._keys[:n_words] == np.arange(n_words)).all() and (np.diff(self._keys) > 0).all()
+            )
             rules = {
-                "the n-grams are not in order": in_order and self._keys.min() >= 0 and self._keys[-1] < n_states * n_words,
+                "the n-grams are not in order": in_order
+                and self._keys.min() >= 0
+                and self._keys[-1] < n_states * n_words,
                 "a state does not exist": ((self._next_states >= 0) & (self._next_states < n_states)).all(),
                 "a suffix is no shorter context": self._suffixes[0] == 0
                 and ((self._suffixes >= 0) & (self._suffixes <= np.maximum(np.arange(n_states) - 1, 0))).all(),
