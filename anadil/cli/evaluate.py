@@ -85,11 +85,9 @@ def evaluate(
                 figures["greedy"] = results.greedy.to_dict()
             beside.write_text(json.dumps(figures, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
     scored = "" if scoring == "plain" else f", scoring {scoring}"
-    rows = (
-        [("greedy, no LM", results.greedy), (f"with LM: {lm.describe()}", result)]
-        if lm
-        else [("greedy, no LM", result)]
-    )
+    rows: list[tuple[str, Evaluation]] = [(f"with LM: {lm.describe()}" if lm else "greedy, no LM", result)]
+    if results.greedy:
+        rows.insert(0, ("greedy, no LM", results.greedy))
     _print_rates(rows, f"{model} on {', '.join(path.name for path in manifests)}{scored}")
 
 

@@ -129,16 +129,17 @@ def label_tokens(labels: Sequence[str]) -> list[str]:
 def check_alphabet(model: NGramModel, labels: Sequence[str]) -> list[str]:
     """The labels that the LM has never seen. Raises AnadilError if it is an LM of other tokens.
 
-    At least half of the labels must be words of the LM, and half of its words labels: one of words, or of another script, has
-    hardly any. Signs of imported models, such as <unk>, do not count.
+    At least half of its words must be labels: of an LM of words, or of another script, hardly any are. And if most labels
+    are longer than a character, some of its words must be. Signs of imported models, such as <unk>, do not count.
     """
     tokens = [token for token in label_tokens(labels) if not is_sign(token)]
     words = set(model.words) - set(SPECIAL)
     shared = words & set(tokens)
-    if 2 * len(shared) < len(tokens) or 2 * len(shared) < len(words):
+    are_long = 2 * sum(len(token) > 1 for token in tokens) > len(tokens)
+    if 2 * len(shared) < len(words) or not shared or (are_long and all(len(word) == 1 for word in words)):
         raise AnadilError(
             f"the language model is not one of this model's labels: {len(shared):,} of its {len(words):,} words "
-            f"({_some(words - shared)}) are among the {len(tokens):,} labels ({_some(tokens)})\n"
+            f"({_some(words)}) are among the {len(tokens):,} labels ({_some(tokens)})\n"
             "  next: make one of the labels: anadil lm build TEXT --model MODEL --unit char (or --unit subword)"
         )
     return [token for token in tokens if token not in words]
