@@ -17,7 +17,7 @@ _MARGIN = 6.0
 """A label this many nats less likely than the frame's likeliest is not tried. A frame of blanks alone costs nothing then."""
 _MOST_LABELS = 24
 """Labels tried per frame at most, so that the time of a frame is bounded when all labels are equally likely."""
-_DROPPED = 10.0
+_DROPPED = 8.0
 """Prefixes whose score is so many nats below the best are dropped, even if the beam has room."""
 _CHUNK_FRAMES = 2000
 """After so many frames the search settles on its best prefix and goes on from there: time grows linearly, memory does not."""
