@@ -19,9 +19,11 @@ import anadil
 from anadil import audio
 from anadil.cli.main import app
 from anadil.data.examples import Example
-from anadil.decoding.label_lm import MODEL, SETTINGS
+from anadil.decoding.decoder import Decoder
+from anadil.decoding.label_lm import MODEL, SETTINGS, LabelLM, LmWeights
 from anadil.errors import AnadilError
 from anadil.manifest import Utterance
+from anadil.text.rules import TextSettings, text_rules
 from anadil.training import language_model
 from anadil.training.config import Config, LmSettings
 from anadil.training.language_model import add_language_model, build_label_ngram
@@ -213,3 +215,19 @@ def test_a_language_model_of_a_file_needs_a_folder(speech: Path, tmp_path: Path)
         shutil.copytree(speech / "short/best", tmp_path / "best")
         (tmp_path / "best" / SETTINGS).write_text('{"lm_weight": 1.0}')
         anadil.load(tmp_path / "best")
+
+
+def test_subwords_are_tokens_as_they_are() -> None:
+    """Labels that start words and labels that go on: the n-gram knows that "ka" is followed by "sa" inside a word."""
+    labels = (" ka", "ka", " sa", "sa")
+    train = [Example(Utterance("1.wav", 1.0, "kasa"), one) for one in ((0, 3), (0, 3, 0, 3), (2, 1), (0, 3, 2, 1))]
+    built = build_label_ngram(labels, train, [], LmSettings(order=2), Silent())
+    lm = LabelLM(built.model, labels, LmWeights(lm_weight=1.0))
+    factors, next_states, _ = lm.after(lm.start)
+    assert factors.index(max(factors[:4])) == 0
+    assert max(lm.after(next_states[0])[0][:4]) == lm.after(next_states[0])[0][3] > 0.5
+    probs = np.full((3, 5), 0.01)
+    probs[0, 0], probs[1, 4], probs[2, 1], probs[2, 3] = 0.96, 0.96, 0.5, 0.46
+    rules = text_rules("en", TextSettings(), labels, check=False)
+    assert Decoder(rules, 0.02).text(np.log(probs)) == "kaka"
+    assert Decoder(rules, 0.02, lm).text(np.log(probs)) == "kasa"
