@@ -50,7 +50,8 @@ def train(
 def evaluate(model: str | Path, manifests: str | Path | Sequence[str | Path]) -> Evaluation:
     """Recognise manifests and score them: `.cer`, `.wer` (fractions), their 95 % intervals, `.scored` utterances.
 
-    `model` is what `load` takes. Raises AnadilError naming every utterance that cannot be scored.
+    With the model's language model, if it has one. `model` is what `load` takes.
+    Raises AnadilError naming every utterance that cannot be scored.
     """
     from anadil.manifest import read_manifests
     from anadil.recognition.recognize_manifest import evaluate_manifest
@@ -71,11 +72,12 @@ def export(model: str | Path, out: str | Path, *, force: bool = False) -> Path:
     return Path(out)
 
 
-def load(model: str | Path) -> Recognizer:
+def load(model: str | Path, *, lm: bool = True) -> Recognizer:
     """Load a recogniser from an exported folder (fast, without PyTorch), a model folder or a .nemo file.
 
+    `lm`: with the language model in the folder, if there is one.
     `anadil.load("exported").transcribe("clip.wav").text`. Raises AnadilError if it is none of these.
     """
     from anadil.recognition.load import load as load_recognizer
 
-    return load_recognizer(model)
+    return load_recognizer(model, lm)

@@ -14,6 +14,7 @@ from anadil.cli.options import seed as seed_option
 
 if TYPE_CHECKING:
     from anadil.evaluation.evaluate import Evaluation
+    from anadil.recognition.recognize_manifest import Results
     from anadil.training.config import Config
     from anadil.training.run import Run
 
@@ -58,7 +59,7 @@ def demo(
     from anadil.files import refuse_overwrite
     from anadil.manifest import read_manifest
     from anadil.recognition.load import load
-    from anadil.recognition.recognize_manifest import evaluate_manifest
+    from anadil.recognition.recognize_manifest import evaluate_decoders
     from anadil.training.train import train
 
     refuse_overwrite(out, force)
@@ -71,11 +72,11 @@ def demo(
         export_folder(out / "run" / "best", out / "exported", force)
         tested = splits.test or splits.valid
         recognizer = load(out / "exported")
-        result, _ = evaluate_manifest(
+        results = evaluate_decoders(
             recognizer, read_manifest(tested), lambda n, of: report.progress("recognising", n, of)
         )
-    _show_examples(result)
-    _show_summary(out, config, run, result, tested, chose_checkpoint=splits.test is None)
+    _show_examples(results.evaluation)
+    _show_summary(out, config, run, results, tested, chose_checkpoint=splits.test is None)
 
 
 command = demo
@@ -143,28 +144,31 @@ def _show_examples(result: Evaluation, n: int = 3) -> None:
         print(f"reference   {one.reference}\nhypothesis  {one.hypothesis}\n")
 
 
-def _show_summary(
-    out: Path, config: Config, run: Run, result: Evaluation, tested: Path, chose_checkpoint: bool
-) -> None:
+def _show_summary(out: Path, config: Config, run: Run, results: Results, tested: Path, chose_checkpoint: bool) -> None:
     """Print the table of results, and what to do next."""
     import onnxruntime
     from rich.console import Console
 
-    exported = out / "exported"
+    exported, result, greedy = out / "exported", results.evaluation, results.greedy
     size = (exported / "model.onnx").stat().st_size / 1e6
 
     def rate(value: float, interval: tuple[float, float] | None) -> str:
         return f"{value:.2%}" + (f"  (95 %: {interval[0]:.2%} to {interval[1]:.2%})" if interval else "")
 
+    ways = [("greedy:", greedy or result), *([("with LM:", result)] if greedy else [])]
+    rates = [
+        [f"{way} {name} on {tested.name}", value]
+        for way, one in ways
+        for name, value in (("CER", rate(one.cer, one.cer_interval)), ("WER", rate(one.wer, one.wer_interval)))
+    ]
     rows = [
         ["training speech", f"{run.hours:.2f} h"],
         ["parameters", f"{run.parameters:,}"],
         ["model on disk", f"{size:.1f} MB, ONNX"],
-        [f"CER on {tested.name}", rate(result.cer, result.cer_interval)],
-        [f"WER on {tested.name}", rate(result.wer, result.wer_interval)],
+        *rates,
         ["real-time factor", f"{result.real_time_factor or 0:.4f}, ONNX Runtime {onnxruntime.__version__}, CPU"],
     ]
-    Console(highlight=False).print(rich_table(f"{config.name}, greedy decoding, no LM", ["", ""], rows))
+    Console(highlight=False).print(rich_table(config.name, ["", ""], rows))
     if chose_checkpoint:
         print("There is no test.jsonl: the validation set chose the checkpoint, so these rates are a little too good.")
     print(

@@ -11,6 +11,7 @@ import typer
 from anadil.cli.console import ConsoleReporter, rich_table, verb
 
 if TYPE_CHECKING:
+    from anadil.evaluation.lm_tuning import Tuned
     from anadil.lm.build import Built
     from anadil.lm.held_out import HeldOut
     from anadil.lm.texts import Tokenization
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 EXAMPLE = "Example: anadil lm build text.txt --lang sw --order 3 --valid valid.jsonl --out lm.arpa"
 
-app = typer.Typer(no_args_is_help=True, help="Make n-gram language models.")
+app = typer.Typer(no_args_is_help=True, help="Make n-gram language models, and tune them for a recogniser.")
 
 _SIZES = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 _MIN_MEMORY = 16 << 20
@@ -130,6 +131,92 @@ def build(
             figures = built.to_dict() | {"rules": tokenization.normalized.changes.to_dict() if text_rules else None}
             beside.write_text(json.dumps(figures, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
     _print_report(built, out, unit, tokenization)
+
+
+TUNE_EXAMPLE = "Example: anadil lm tune runs/sw/best valid.jsonl --lm characters.arpa.gz"
+
+
+@app.command(epilog=TUNE_EXAMPLE)
+@verb
+def tune(
+    model: Annotated[Path, typer.Argument(help="Model folder or exported folder. The language model is saved in it.")],
+    manifests: Annotated[
+        list[Path], typer.Argument(metavar="MANIFEST...", help="Speech with text that the model was not trained on.")
+    ],
+    lm: Annotated[
+        Path | None,
+        typer.Option(
+            help="ARPA file of the model's labels (anadil lm build --model MODEL).", show_default="the model's own"
+        ),
+    ] = None,
+    beam: Annotated[
+        int | None,
+        typer.Option(min=1, max=1024, help="Prefixes that decoding keeps.", show_default="the model's own, or 16"),
+    ] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="JSON file for the figures.")] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace the language model of MODEL, or its weights.")
+    ] = False,
+) -> None:
+    """Choose the language model's weight and bonus on validation speech, and save both in MODEL.
+
+    The speech is recognised once, at most 20 minutes of it, and decoded with 11 or so pairs of weights. To test them
+    honestly, each half is scored with the weights that the other half chose. If the language model does not lower CER or WER
+    beyond chance, nothing is saved, and the exit status is 1.
+    """
+    import json
+
+    from anadil.decoding.label_lm import SETTINGS, LabelLM, save_label_lm
+    from anadil.errors import AnadilError
+    from anadil.files import refuse_overwrite, whole_file
+    from anadil.manifest import read_manifests
+    from anadil.recognition.load import load
+    from anadil.recognition.tune_lm import ngram_to_tune, tune_on_manifest
+
+    if json_file:
+        refuse_overwrite(json_file, force)
+    recognizer = load(model, lm=lm is None)
+    if not model.is_dir():
+        raise AnadilError(
+            f"{model} is a file, and a language model needs a folder\n  next: anadil export {model} --out DIR"
+        )
+    if (model / SETTINGS).exists() and not force:
+        raise AnadilError(f"{model} has a language model already\n  next: add --force to replace it or its weights")
+    with ConsoleReporter() as report:
+        ngram = ngram_to_tune(recognizer, lm, report.warn)
+        tuned = tune_on_manifest(recognizer, ngram, read_manifests(manifests), beam, report.progress, report.say)
+    if json_file:
+        with whole_file(json_file) as beside:
+            beside.write_text(json.dumps(tuned.to_dict(), ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    _print_tuned(tuned)
+    if not tuned.helps:
+        raise AnadilError(
+            f"don't use this language model: it does not lower CER or WER beyond chance. {model} is as it was\n"
+            "  next: make one of text that is closer to the speech, or give more validation speech"
+        )
+    save_label_lm(model, LabelLM(ngram, recognizer.rules.labels, tuned.weights))
+    typer.echo(f"saved in {model}; transcribe and evaluate use it, --no-lm does without", err=True)
+
+
+def _print_tuned(tuned: Tuned) -> None:
+    from rich.console import Console
+
+    (cer, wer), (lm_cer, lm_wer) = tuned.rates
+    rows = [["greedy", "", "", f"{cer:.2%}", f"{wer:.2%}"]] + [
+        [
+            "chosen" if weights == tuned.weights else "tried",
+            f"{weights.lm_weight:g}",
+            f"{weights.label_bonus:g}",
+            f"{one:.2%}",
+            f"{other:.2%}",
+        ]
+        for weights, one, other in tuned.tried
+    ]
+    rows.append(["each half with the weights of the other", "", "", f"{lm_cer:.2%}", f"{lm_wer:.2%}"])
+    console = Console(highlight=False, soft_wrap=True)
+    title = f"{len(tuned.greedy):,} utterances, beam {tuned.weights.beam}"
+    console.print(rich_table(title, ["", "LM weight", "label bonus", "CER", "WER"], rows))
+    console.print(tuned.describe())
 
 
 def _thresholds(prune: str) -> tuple[int, ...]:

@@ -58,6 +58,7 @@ def transcribe(
             help="mix averages the channels of a recording, split transcribes each by itself, N is a number from 1.",
         ),
     ] = "mix",
+    no_lm: Annotated[bool, typer.Option("--no-lm", help="Decode without the model's language model.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace earlier transcripts.")] = False,
 ) -> None:
     """Recognise recordings of any length. One that cannot be read is named, the others are still recognised (exit status 1)."""
@@ -69,7 +70,7 @@ def transcribe(
     sources = find_audio(audio)
     jobs = split_channels(sources) if wanted == "split" else [Job(source, wanted) for source in sources]
     targets = plan_outputs(jobs, form, out, force)
-    recognizer = load(model)
+    recognizer = load(model, lm=not no_lm)
     notes: Counter[str] = Counter()
     failed: set[Path] = set()
     with ConsoleReporter() as report:

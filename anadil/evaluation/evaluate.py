@@ -124,19 +124,22 @@ def score(
     )
 
 
-def write_hypotheses(path: Path, scored: Sequence[Scored]) -> None:
+def write_hypotheses(path: Path, scored: Sequence[Scored], greedy: Sequence[Scored] | None = None) -> None:
     """Write JSONL, whole or not at all: a manifest whose `text` is the reference as it was scored.
 
     Each line adds NeMo's `pred_text` (the hypothesis), `wer` and `cer` (fractions of that utterance; null if
-    its reference is empty and the hypothesis is not), replacing keys of these names from an earlier run.
+    its reference is empty and the hypothesis is not), replacing keys of these names from an earlier run. `greedy`: the
+    same utterances decoded without a language model, for `pred_text_greedy`.
     Raises AnadilError if the file cannot be written.
     """
-    write_manifest(path, (_with_hypothesis(one) for one in scored))
+    texts = [None] * len(scored) if greedy is None else [one.hypothesis for one in greedy]
+    write_manifest(path, (_with_hypothesis(one, text) for one, text in zip(scored, texts, strict=True)))
 
 
-def _with_hypothesis(one: Scored) -> Utterance:
+def _with_hypothesis(one: Scored, greedy: str | None) -> Utterance:
     rates = {"wer": finite_or_none(one.words.rate), "cer": finite_or_none(one.characters.rate)}
-    extra = one.utterance.extra | {"pred_text": one.hypothesis} | rates
+    extra = {key: value for key, value in one.utterance.extra.items() if key != "pred_text_greedy"}
+    extra |= {"pred_text": one.hypothesis} | rates | ({} if greedy is None else {"pred_text_greedy": greedy})
     return dataclasses.replace(one.utterance, text=one.reference, extra=extra)
 
 

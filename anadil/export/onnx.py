@@ -10,6 +10,7 @@ import numpy as np
 import onnxruntime
 import torch
 
+from anadil.decoding.label_lm import LabelLM, label_lm_files, read_label_lm
 from anadil.errors import AnadilError
 from anadil.export.layout import CARD, CONFIG, INPUTS, MODEL, OUTPUTS, VOCABULARY, ExportedSettings, vocabulary
 from anadil.files import refuse_overwrite, whole_folder
@@ -24,8 +25,10 @@ _TOLERANCE = 1e-3
 """Largest allowed difference of a log-prob between ONNX Runtime and PyTorch."""
 
 
-def export_model(model: LoadedModel, out: Path, card: str = "", force: bool = False) -> float:
-    """Write the exported folder, and return the largest difference of a log-prob from PyTorch.
+def export_model(
+    model: LoadedModel, out: Path, card: str = "", force: bool = False, lm: LabelLM | None = None
+) -> float:
+    """Write the exported folder, with `lm` if given, and return the largest difference of a log-prob from PyTorch.
 
     Raises AnadilError, and writes nothing, if `out` exists or if ONNX Runtime disagrees with PyTorch.
     """
@@ -50,13 +53,15 @@ def export_model(model: LoadedModel, out: Path, card: str = "", force: bool = Fa
         (beside / CONFIG).write_text(json.dumps(data, ensure_ascii=False, indent=1), encoding="utf-8")
         if model.rules.subwords:
             (beside / TOKENIZER).write_bytes(model.rules.subwords)
+        for name, content in (label_lm_files(lm) if lm else {}).items():
+            (beside / name).write_bytes(content)
         (beside / VOCABULARY).write_text(vocabulary(settings.labels), encoding="utf-8")
         (beside / CARD).write_text(card + _usage(settings, difference), encoding="utf-8")
     return difference
 
 
 def export_folder(folder: Path, out: Path, force: bool = False) -> float:
-    """Export a model folder with its card, a NeMo archive, or a folder of transformers; returns as `export_model`.
+    """Export a model folder with its card and LM, a NeMo archive, or a folder of transformers; returns as `export_model`.
 
     Raises AnadilError as `export_model`, and if there is no model.
     """
@@ -72,7 +77,8 @@ def export_folder(folder: Path, out: Path, force: bool = False) -> float:
         card = f"# {model.loaded.name}\n\nConverted from {model.source}.\n"
     elif (folder / MODEL_CARD).is_file():
         card = (folder / MODEL_CARD).read_text(encoding="utf-8")
-    return export_model(model.loaded, out, card, force)
+    lm = read_label_lm(folder, model.loaded.rules.labels)
+    return export_model(model.loaded, out, card, force, lm)
 
 
 def trace(acoustic: AcousticModel, path: Path) -> None:

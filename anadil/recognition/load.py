@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
+from anadil.decoding.label_lm import read_label_lm
 from anadil.errors import AnadilError, shortened
 from anadil.export import layout
 from anadil.files import recover_folder
@@ -15,18 +17,20 @@ from anadil.recognition.recognizer import Recognizer
 WEIGHTS, CONFIG = "model.safetensors", "config.yaml"  # of a model folder; anadil.models needs PyTorch to be imported
 
 
-def load(path: str | Path) -> Recognizer:
+def load(path: str | Path, lm: bool = True) -> Recognizer:
     """Load an exported folder (ONNX Runtime), a model folder, a NeMo archive or a folder of transformers (PyTorch).
 
-    Raises AnadilError if it is none of these.
+    `lm`: with the language model that the folder holds, if it holds one. Raises AnadilError if it is none of these.
     """
     folder = Path(path)
     recover_folder(folder)
     if (folder / layout.MODEL).is_file() and (folder / layout.CONFIG).is_file():
-        return _load_exported(folder)
-    if _is_model_folder(folder) or folder.is_file():
-        return _load_with_pytorch(folder)
-    raise AnadilError(_not_a_model(folder))
+        recognizer = _load_exported(folder)
+    elif _is_model_folder(folder) or folder.is_file():
+        recognizer = _load_with_pytorch(folder)
+    else:
+        raise AnadilError(_not_a_model(folder))
+    return replace(recognizer, lm=read_label_lm(folder, recognizer.rules.labels)) if lm else recognizer
 
 
 def _is_model_folder(path: Path) -> bool:

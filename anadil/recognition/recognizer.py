@@ -12,6 +12,7 @@ import numpy as np
 from anadil import audio
 from anadil.data.pauses import NOT_MEASURED, PauseLimits, pauses_within, speech_pieces
 from anadil.decoding.decoder import Decoder
+from anadil.decoding.label_lm import LabelLM
 from anadil.decoding.transcript import Transcript, Word, joiner
 from anadil.errors import AnadilError
 from anadil.manifest import Utterance, read_audio
@@ -40,10 +41,16 @@ class Recognizer:
     forward: Forward
     longest_s: float = 20.0  # longer recordings are cut at pauses
     pauses: PauseLimits = NOT_MEASURED  # what the model knows of silence
+    lm: LabelLM | None = None  # decoding is greedy without one
 
     @property
     def decoder(self) -> Decoder:
-        """From this model's log-probs to words."""
+        """From this model's log-probs to words, with its language model if it has one."""
+        return Decoder(self.rules, self.frame_s, self.lm)
+
+    @property
+    def greedy(self) -> Decoder:
+        """The same without a language model."""
         return Decoder(self.rules, self.frame_s)
 
     @overload
@@ -69,8 +76,15 @@ class Recognizer:
 
         Raises AnadilError naming the utterance whose audio cannot be read.
         """
+        for index, (transcript,) in self.transcribe_by(utterances, [self.decoder]):
+            yield index, transcript
+
+    def transcribe_by(
+        self, utterances: Sequence[Utterance], decoders: Sequence[Decoder]
+    ) -> Iterator[tuple[int, tuple[Transcript, ...]]]:
+        """As `transcribe_utterances`, with a transcript by each of several decoders; the network runs once."""
         for batch in self._batches(utterances, None):
-            yield from self._recognize_batch(batch)
+            yield from self._recognize_batch(batch, decoders)
 
     def log_probs_of_utterances(
         self, utterances: Sequence[Utterance], reject: Callable[[int, AnadilError], None]
@@ -103,20 +117,28 @@ class Recognizer:
             batch.append((index, samples))
         yield batch
 
-    def _recognize_batch(self, batch: list[tuple[int, np.ndarray]]) -> Iterator[tuple[int, Transcript]]:
+    def _recognize_batch(
+        self, batch: list[tuple[int, np.ndarray]], decoders: Sequence[Decoder]
+    ) -> Iterator[tuple[int, tuple[Transcript, ...]]]:
         """Recognise the speech of each recording; the pieces of all of them are recognised in batches."""
         pieces = [
             (n, start, end)
             for n, (_, samples) in enumerate(batch)
             for start, end in speech_pieces(samples, self.sample_rate, self.longest_s, self.pauses)
         ]
-        words: list[list[Word]] = [[] for _ in batch]
+        words: list[list[list[Word]]] = [[[] for _ in decoders] for _ in batch]
         for some in self._by_length(pieces):
             waveforms = [batch[n][1][start:end] for n, start, end in some]
             for (n, start, _), waveform, log_probs in zip(some, waveforms, self.log_probs(waveforms), strict=True):
-                words[n] += self._words(log_probs, waveform, start)
-        for (index, samples), own in zip(batch, words, strict=True):
-            yield index, self._transcript(tuple(sorted(own, key=lambda word: word.start)), len(samples))
+                for own, decoder in zip(words[n], decoders, strict=True):
+                    own.extend(self._words(decoder, log_probs, waveform, start))
+        for (index, samples), of_each in zip(batch, words, strict=True):
+            yield (
+                index,
+                tuple(
+                    self._transcript(tuple(sorted(own, key=lambda word: word.start)), len(samples)) for own in of_each
+                ),
+            )
 
     def _by_length(self, pieces: list[tuple[int, int, int]]) -> Iterator[list[tuple[int, int, int]]]:
         """Batches of at most BATCH_SECONDS with padding, shortest pieces first."""
@@ -130,7 +152,7 @@ class Recognizer:
             yield some
 
     def _assemble(self, samples: np.ndarray) -> Transcript:
-        ((_, transcript),) = self._recognize_batch([(0, samples)])
+        ((_, (transcript,)),) = self._recognize_batch([(0, samples)], [self.decoder])
         return transcript
 
     def log_probs(self, waveforms: Sequence[np.ndarray]) -> list[np.ndarray]:
@@ -162,13 +184,13 @@ class Recognizer:
             )
         return audio.resample(source.astype(np.float32), sample_rate or self.sample_rate, self.sample_rate)
 
-    def _words(self, log_probs: np.ndarray, waveform: np.ndarray, start: int) -> tuple[Word, ...]:
+    def _words(self, decoder: Decoder, log_probs: np.ndarray, waveform: np.ndarray, start: int) -> tuple[Word, ...]:
         """Words of the piece that starts at sample `start`; the last frame may reach past it, a word does not."""
         if not len(waveform):
             return ()
         start_s, end_s = start / self.sample_rate, (start + len(waveform)) / self.sample_rate
         pauses = [(start_s + one, start_s + other) for one, other in pauses_within(waveform, self.sample_rate)]
-        words = self.decoder.decode(log_probs, start_s, pauses).words
+        words = decoder.decode(log_probs, start_s, pauses).words
         return tuple(replace(word, start=min(word.start, end_s), end=min(word.end, end_s)) for word in words)
 
     def _transcript(self, words: tuple[Word, ...], n_samples: int) -> Transcript:

@@ -10,6 +10,7 @@ from pydantic import BaseModel, Field, model_validator
 
 from anadil.data.augment.settings import AugmentSettings
 from anadil.data.examples import MAX_WEIGHT
+from anadil.decoding.beam import BEAM
 from anadil.manifest import MAX_DURATION_S, MIN_DURATION_S
 from anadil.models.acoustic import ModelSettings
 from anadil.models.features import FeatureSettings
@@ -110,6 +111,16 @@ class TrainingSettings(BaseModel):
         return self
 
 
+class LmSettings(BaseModel):
+    """Section `lm`: the n-gram of the training texts that is added to `best` if it helps; `lm: null` makes none."""
+
+    model_config = SECTION
+
+    # auto: the lowest within half a percent of the best entropy on the validation texts
+    order: Annotated[int, Field(ge=1, le=10)] | Literal["auto"] = "auto"
+    beam: int = Field(BEAM, ge=1, le=1024)  # prefixes that decoding keeps
+
+
 class Config(BaseModel):
     """The config that `anadil train` reads, and saves with the weights."""
 
@@ -125,6 +136,7 @@ class Config(BaseModel):
     model: ModelSettings = QuartzNetSettings()
     init: InitSettings | None = None
     training: TrainingSettings = TrainingSettings()
+    lm: LmSettings | None = LmSettings()
 
     @model_validator(mode="after")
     def _can_be_patient(self) -> Config:

@@ -22,6 +22,7 @@ from anadil.training.checkpoint import Resumable, as_it_began, identity_of, rest
 from anadil.training.config import Config
 from anadil.training.distributed.sharding import refuse_layerdrop, refuse_unshardable
 from anadil.training.distributed.workers import is_first, launch, split_batch, sync_clock_and_stop, world_shape
+from anadil.training.language_model import add_language_model
 from anadil.training.learner import (
     Learner,
     add_adapters,
@@ -60,7 +61,7 @@ def train(
     resume: bool = False,
     worker_command: Sequence[str] = (),
 ) -> Run:
-    """Train as `config` says and write `out`/best, last, metrics.csv and tensorboard.
+    """Train as `config` says and write `out`/best, last, metrics.csv and tensorboard; add a language model to best.
 
     With `resume`, an interrupted run in `out` goes on; on a CPU its weights become, bit by bit, those of a run that
     was never interrupted (unless `max_minutes` lets the clock decide). Without `report` nothing is shown.
@@ -77,7 +78,10 @@ def train(
     with launch(config.training, report, worker_command):
         learner = _set_up(config, out, report, resume)
         with Logs(out, enabled=learner.fabric.is_global_zero) as logs, stop_on_interrupt() as stop:
-            return _fit(learner, logs, out, stop, report, resume)
+            run = _fit(learner, logs, out, stop, report, resume)
+    if is_first():
+        add_language_model(learner.data, run, learner.fabric.device, report)
+    return run
 
 
 def _fit(learner: Learner, logs: Logs, out: Path, stop: Stop, report: Reporter, resume: bool) -> Run:

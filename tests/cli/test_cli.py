@@ -124,7 +124,7 @@ def test_without_a_verb_the_help_is_shown() -> None:
 def test_an_interrupt_exits_with_130_and_no_traceback(
     monkeypatch: pytest.MonkeyPatch, exported: Path, micro: Path
 ) -> None:
-    def interrupted(path: Path) -> None:
+    def interrupted(path: Path, lm: bool) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr("anadil.recognition.load.load", interrupted)

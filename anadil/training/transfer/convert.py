@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ValidationError
 
+from anadil.decoding.label_lm import SETTINGS as LM_SETTINGS
 from anadil.errors import AnadilError
 from anadil.files import refuse_overwrite, whole_file
 from anadil.models.acoustic import CONFIG, WEIGHTS, LoadedModel, save_model
@@ -48,6 +49,8 @@ def convert(source: Path, out: Path, report: Reporter, hints: Hints = Hints(), f
     refuse_overwrite(out, force)
     if (source / WEIGHTS).is_file() and (source / CONFIG).is_file():
         write_nemo(source, out, force)
+        if (source / LM_SETTINGS).is_file():
+            report.warn("the language model of the folder is left out: a NeMo archive holds none")
         return "NeMo archive"
     if archive_kind(source) is not None:
         _archive_to_folder(source, out, report, hints)

@@ -1,0 +1,233 @@
+"""The language model that training adds to `best`: made, tuned, kept or not, exported, and used."""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from typer.testing import CliRunner
+
+import anadil
+from anadil import audio
+from anadil.cli.main import app
+from anadil.data.examples import Example
+from anadil.decoding.decoder import Decoder
+from anadil.decoding.label_lm import MODEL, SETTINGS, LabelLM, LmWeights
+from anadil.errors import AnadilError
+from anadil.manifest import Utterance
+from anadil.text.rules import TextSettings, text_rules
+from anadil.training import language_model
+from anadil.training.config import Config, LmSettings
+from anadil.training.language_model import add_language_model, build_label_ngram
+from anadil.training.monitoring.report import Silent
+from anadil.training.prepare import prepare
+from anadil.training.run import Run, Validation
+from anadil.training.train import train
+from tests.support.micro import micro_data, speak, write_corpus
+
+WORDS = ("abca", "bacb", "cab", "abb", "ca")
+LABELS = [" ", "a", "b", "c"]
+
+
+class Notes(Silent):
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def say(self, text: str) -> None:
+        self.said.append(text)
+
+    warn = say
+
+    def __contains__(self, text: str) -> bool:
+        return any(text in one for one in self.said)
+
+
+def sentences(n: int, seed: int) -> list[str]:
+    """Different sentences of four of the five words, in which each word mostly follows one other."""
+    rng = random.Random(seed)
+    found: dict[str, None] = {}
+    while len(found) < n:
+        at = rng.randrange(5)
+        steps = [at := (at + 1 if rng.random() < 0.8 else rng.randrange(5)) % 5 for _ in range(4)]
+        found[" ".join(WORDS[i] for i in steps)] = None
+    return list(found)
+
+
+@pytest.fixture(scope="module")
+def speech(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """a/train.jsonl, b/valid.jsonl in noise, c/valid.jsonl without, and `short`, the run of a model that never heard noise."""
+    folder = tmp_path_factory.mktemp("speech")
+    texts = sentences(160, seed=0)
+    write_corpus(folder / "a", texts[:120], "train.jsonl")
+    write_corpus(folder / "b", texts[120:], "valid.jsonl")
+    write_corpus(folder / "c", texts[120:], "valid.jsonl")
+    for i, text in enumerate(texts[120:]):
+        clean = speak(text, seed=i)
+        noise = np.random.default_rng(i).normal(0, 0.12, len(clean)).astype(np.float32)
+        audio.write(folder / f"b/clips/{i}.wav", np.clip(clean + noise, -1, 1), 16000)
+    train(config_of(folder, epochs=5, lm=None), folder / "short")
+    return folder
+
+
+def config_of(folder: Path, lm: dict[str, Any] | None = None, **training: Any) -> Config:
+    data = micro_data(folder / "a/train.jsonl", folder / "b/valid.jsonl", batch_seconds=30, **training)
+    return Config.model_validate(data | {"tokenizer": {"labels": LABELS}, "lm": lm})
+
+
+def add(folder: Path, out: Path, config: Config, **changes: Any) -> tuple[Notes, Any]:
+    """The end of a run whose weights are those of `short`."""
+    shutil.copytree(folder / "short/best", out / "best")
+    data = replace(prepare(config, out, Silent()), **changes)
+    run = Run(out, 1, 1.0, 1, 5.0, best=Validation(1.0, 1.0, 1.0))
+    notes = Notes()
+    return notes, add_language_model(data, run, torch.device("cpu"), notes)
+
+
+def test_a_model_that_helps_is_kept_exported_and_used(speech: Path, tmp_path: Path) -> None:
+    notes, tuned = add(speech, tmp_path, config_of(speech, lm={}))
+    assert tuned.helps and "language model: " in notes and "kept in" in notes, notes.said
+    best = tmp_path / "best"
+    assert "## Language model" in (best / "README.md").read_text(encoding="utf-8")
+    anadil.export(best, tmp_path / "exported")
+    for name in (MODEL, SETTINGS):
+        assert (tmp_path / "exported" / name).read_bytes() == (best / name).read_bytes()
+    valid = speech / "b/valid.jsonl"
+    with_lm, without = (anadil.load(tmp_path / "exported", lm=lm) for lm in (True, False))
+    assert with_lm.lm is not None and without.lm is None
+    clip = speech / "b/clips/0.wav"
+    assert with_lm.transcribe(clip).words[0].end > 0
+    out = tmp_path / "eval"
+    arguments = ["evaluate", str(tmp_path / "exported"), str(valid), "--out", str(out), "--json", str(out / "f.json")]
+    done = CliRunner().invoke(app, arguments)
+    assert done.exit_code == 0 and "greedy, no LM" in done.output and "with LM: " in done.output, done.output
+    figures = json.loads((out / "f.json").read_text())
+    assert figures["lm"]["lm_weight"] == tuned.weights.lm_weight and figures["cer"] < figures["greedy"]["cer"]
+    assert figures["greedy"]["cer_interval"] and figures["cer_interval"]
+    rows = [json.loads(line) for line in (out / "hypotheses.jsonl").read_text().splitlines()]
+    assert any(row["pred_text"] != row["pred_text_greedy"] for row in rows)
+    done = CliRunner().invoke(app, [*arguments, "--no-lm", "--force"])
+    assert json.loads((out / "f.json").read_text())["lm"] is None and "with LM" not in done.output
+    assert json.loads((out / "f.json").read_text())["cer"] == figures["greedy"]["cer"]
+    greedy = CliRunner().invoke(app, ["transcribe", str(tmp_path / "exported"), str(clip), "--no-lm"]).stdout.strip()
+    assert greedy == without.transcribe(clip).text == rows[0]["pred_text_greedy"]
+
+
+def test_lm_tune_saves_what_helps(speech: Path, tmp_path: Path) -> None:
+    model, arpa, valid = tmp_path / "best", tmp_path / "lm.arpa.gz", speech / "b/valid.jsonl"
+    shutil.copytree(speech / "short/best", model)
+    run = CliRunner().invoke
+    done = run(app, ["lm", "tune", str(model), str(valid)])
+    assert done.exit_code == 1 and "no language model of its own" in done.output
+    build = ["lm", "build", str(speech / "a/train.jsonl"), "--model", str(model), "--unit", "char", "--order", "5"]
+    assert run(app, [*build, "--out", str(arpa)]).exit_code == 0
+    tune = ["lm", "tune", str(model), str(valid), "--lm", str(arpa), "--beam", "8"]
+    done = run(app, [*tune, "--json", str(tmp_path / "tuned.json")])
+    assert done.exit_code == 0 and "chosen" in done.output, done.output
+    figures = json.loads((tmp_path / "tuned.json").read_text())
+    assert figures["helps"] and figures["with_lm"]["cer"] < figures["greedy"]["cer"]
+    assert json.loads((model / SETTINGS).read_text()) == figures["weights"] and figures["weights"]["beam"] == 8
+    done = run(app, tune)
+    assert done.exit_code == 1 and "--force" in done.output
+    assert run(app, ["lm", "tune", str(model), str(valid), "--force"]).exit_code == 0  # its own, once more
+    whole = arpa.read_bytes()
+    arpa.write_bytes(whole[: len(whole) // 2])
+    done = run(app, [*tune, "--force"])
+    assert done.exit_code == 1 and "cannot be read to its end" in done.output
+
+
+def test_lm_tune_says_when_a_model_does_not_help(speech: Path, tmp_path: Path) -> None:
+    """Speech without noise, which greedy decoding reads without an error."""
+    model, arpa = tmp_path / "best", tmp_path / "lm.arpa"
+    shutil.copytree(speech / "short/best", model)
+    build = ["lm", "build", str(speech / "a/train.jsonl"), "--model", str(model), "--unit", "char", "--out", str(arpa)]
+    assert CliRunner().invoke(app, build).exit_code == 0
+    done = CliRunner().invoke(app, ["lm", "tune", str(model), str(speech / "c/valid.jsonl"), "--lm", str(arpa)])
+    assert done.exit_code == 1 and "don't use this language model" in done.output, done.output
+    assert not (model / SETTINGS).exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"valid": []}, "no validation data"),
+        ({"train": 99}, "different training texts are too few"),
+        ({"valid": 19}, "validation utterances are too few"),
+    ],
+)
+def test_what_cannot_be_made_is_reported(speech: Path, tmp_path: Path, change: dict[str, Any], reason: str) -> None:
+    config = config_of(speech, lm={})
+    data = prepare(config, tmp_path, Silent())
+    cut = {name: value if isinstance(value, list) else getattr(data, name)[:value] for name, value in change.items()}
+    notes, tuned = add(speech, tmp_path, config, **cut)
+    assert tuned is None and reason in notes and not (tmp_path / "best" / SETTINGS).exists()
+
+
+def test_lm_null_makes_none_and_a_useless_one_is_not_kept(speech: Path, tmp_path: Path) -> None:
+    notes, _ = add(speech, tmp_path / "null", config_of(speech, lm=None))
+    assert notes.said == []
+    config = config_of(speech, lm={})
+    clean = config.model_copy(
+        update={"data": config.data.model_copy(update={"valid": [str(speech / "c/valid.jsonl")]})}
+    )
+    notes, _ = add(speech, tmp_path / "useless", clean)
+    assert "does not help beyond chance" in notes and not (tmp_path / "useless/best" / SETTINGS).exists()
+
+
+def example(text: str, **extra: Any) -> Example:
+    utterance = Utterance("1.wav", 1.0, text, extra=extra)
+    return Example(utterance, tuple(LABELS.index(letter) for letter in text))
+
+
+def ngram(train: Sequence[Example], valid: Sequence[Example] = (), **settings: Any) -> language_model.Built:
+    return build_label_ngram(LABELS, train, valid, LmSettings(**settings), Silent())
+
+
+def test_each_text_counts_once_and_pseudo_labels_do_not_count() -> None:
+    texts = [example(text) for text in sentences(60, seed=1)]
+    once = ngram(texts, order=3)
+    assert once.n_texts == 60
+    again = ngram([*texts, *texts[:30] * 5, example("ccc ccc", pseudo_label=True)], order=3)
+    assert again.n_ngrams == once.n_ngrams
+    assert np.array_equal(again.model.to_arrays()["log_probs"], once.model.to_arrays()["log_probs"])
+
+
+def test_the_order_is_the_lowest_near_the_best_and_the_size_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = [example(text) for text in sentences(200, seed=2)]
+    auto = ngram(texts[:150], texts[150:])
+    best = min(auto.entropies.values())
+    assert auto.entropies[auto.model.order] <= 1.005 * best
+    assert all(bits > 1.005 * best for order, bits in auto.entropies.items() if order < auto.model.order)
+    monkeypatch.setattr(language_model, "MAX_NGRAMS", 200)
+    small = ngram(texts, order=6)
+    assert small.n_ngrams <= 200 and small.thresholds[3] >= 1 and small.thresholds[:3] == (0, 0, 0)
+
+
+def test_a_language_model_of_a_file_needs_a_folder(speech: Path, tmp_path: Path) -> None:
+    with pytest.raises(AnadilError, match="lm.npz is missing"):
+        shutil.copytree(speech / "short/best", tmp_path / "best")
+        (tmp_path / "best" / SETTINGS).write_text('{"lm_weight": 1.0}')
+        anadil.load(tmp_path / "best")
+
+
+def test_subwords_are_tokens_as_they_are() -> None:
+    """Labels that start words and labels that go on: the n-gram knows that "ka" is followed by "sa" inside a word."""
+    labels = (" ka", "ka", " sa", "sa")
+    train = [Example(Utterance("1.wav", 1.0, "kasa"), one) for one in ((0, 3), (0, 3, 0, 3), (2, 1), (0, 3, 2, 1))]
+    built = build_label_ngram(labels, train, [], LmSettings(order=2), Silent())
+    lm = LabelLM(built.model, labels, LmWeights(lm_weight=1.0))
+    factors, next_states, _ = lm.after(lm.start)
+    assert factors.index(max(factors[:4])) == 0
+    assert max(lm.after(next_states[0])[0][:4]) == lm.after(next_states[0])[0][3] > 0.5
+    probs = np.full((3, 5), 0.01)
+    probs[0, 0], probs[1, 4], probs[2, 1], probs[2, 3] = 0.96, 0.96, 0.5, 0.46
+    rules = text_rules("en", TextSettings(), labels, check=False)
+    assert Decoder(rules, 0.02).text(np.log(probs)) == "kaka"
+    assert Decoder(rules, 0.02, lm).text(np.log(probs)) == "kasa"
