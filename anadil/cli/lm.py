@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from anadil.cli.console import ConsoleReporter, rich_table, verb
+from anadil.cli.options import number
 
 if TYPE_CHECKING:
     from anadil.evaluation.lm_tuning import Tuned
@@ -76,7 +77,7 @@ def build(
             "are seen once."
         ),
     ] = "",
-    vocabulary: Annotated[int | None, typer.Option(min=1, help="Keep the N most frequent words.", metavar="N")] = None,
+    vocabulary: Annotated[int | None, number(1, 100_000_000, "Keep the N most frequent words.", metavar="N")] = None,
     words: Annotated[
         Path | None, typer.Option(help="Keep only the words in this file, which whitespace separates.")
     ] = None,

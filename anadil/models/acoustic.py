@@ -31,7 +31,7 @@ WEIGHTS, CONFIG, CARD = "model.safetensors", "config.yaml", "README.md"
 MAX_FRAME_S = 1.0
 """The longest time from one output frame to the next."""
 
-SECTIONS = ("name", "language", "data", "text", "tokenizer", "features", "augment", "model", "init", "training")
+SECTIONS = ("name", "language", "data", "text", "tokenizer", "features", "augment", "model", "init", "lm", "training")
 """The keys of a config; training/config.py has a field for each."""
 
 AnySettings: TypeAlias = QuartzNetSettings | ConformerSettings | Wav2Vec2Settings | W2vBertSettings

@@ -117,8 +117,8 @@ class LmSettings(BaseModel):
     model_config = SECTION
 
     # auto: the lowest within half a percent of the best entropy on the validation texts
-    order: Annotated[int, Field(ge=1, le=10)] | Literal["auto"] = "auto"
-    beam: int = Field(BEAM, ge=1, le=1024)  # prefixes that decoding keeps
+    order: Annotated[Whole, Field(ge=1, le=10)] | Literal["auto"] = "auto"
+    beam: Whole = Field(BEAM, ge=1, le=1024)  # prefixes that decoding keeps
 
 
 class Config(BaseModel):

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from anadil.errors import AnadilError
 from anadil.models import acoustic as module
-from anadil.models.acoustic import CARD, CONFIG, WEIGHTS, AcousticModel, load_model, save_model
+from anadil.models.acoustic import CARD, CONFIG, SECTIONS, WEIGHTS, AcousticModel, load_model, save_model
 from anadil.models.features import FeatureSettings
 from anadil.models.quartznet import QuartzNetSettings
 from anadil.settings import dump
@@ -156,3 +156,7 @@ def test_an_unknown_family_is_named_with_the_known_ones(folder: Path) -> None:
     (folder / CONFIG).write_text(yaml.safe_dump(config), encoding="utf-8")
     with pytest.raises(AnadilError, match="'whisper' is not known; known are quartznet, .*fastconformer"):
         load_model(folder)
+
+
+def test_the_sections_of_a_saved_config_are_those_of_the_config() -> None:
+    assert set(SECTIONS) == set(Config.model_fields)
