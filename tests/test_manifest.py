@@ -156,7 +156,7 @@ LINES = "".join(json.dumps(record) + "\n" for record in RECORDS)
         (LINES.replace("\n", "\r").encode(), "its lines end with a carriage return alone", "tr '\\r' '\\n' < "),
         (LINES.encode("utf-16-be"), "contains zero bytes: this is UTF-16 without a byte-order mark", "iconv -f UTF-16BE "),
         (bytes(range(1, 50)) + bytes(9), "contains zero bytes: this is not a text file", "check the path"),
-        (gzip.compress(LINES.encode()), "this is a gzip file", "unpack it"),
+        (gzip.compress(LINES.encode(), mtime=0), "this is a gzip file", "unpack it"),
         (b"RIFF\x24\0\0\0WAVEfmt ", "this is an audio file", "anadil transcribe"),
         (json.dumps(RECORDS).encode(), "this is a JSON array; a manifest is JSONL, one JSON object per line", "jq -c '.[]'"),
         (json.dumps(RECORDS, indent=2).encode(), "this is a JSON array", "jq -c '.[]'"),
