@@ -44,6 +44,18 @@ def _order(text: str) -> int | None:
     return int(text)
 
 
+def _words(path: Path) -> list[str]:
+    """The words of a file. Raises AnadilError if it is no text."""
+    from anadil.errors import AnadilError
+    from anadil.lm.texts import read_lines
+
+    bad: list[object] = []
+    words = [word for _, line in read_lines([str(path)], bad.append) for word in line.split()]
+    if bad:
+        raise AnadilError(f"{bad[0]}\n  next: give a text file with the words")
+    return words
+
+
 @app.command(epilog=EXAMPLE)
 @verb
 def build(
@@ -102,10 +114,9 @@ def build(
     """
     import json
 
-    from anadil.errors import AnadilError
     from anadil.files import refuse_overwrite, whole_file
     from anadil.lm.build import build_lm
-    from anadil.lm.texts import Tokenization, read_lines
+    from anadil.lm.texts import Tokenization
 
     n_bytes, n_order, thresholds = _bytes(memory), _order(order), _thresholds(prune)
     for path in filter(None, (out, json_file)):
@@ -116,12 +127,7 @@ def build(
         text_rules, said = _rules(model, lang, rules, tokenizer)
         report.say(said)
         tokenization = Tokenization(unit, text_rules)
-        kept = None
-        if words is not None:
-            bad: list[object] = []
-            kept = [word for _, line in read_lines([str(words)], bad.append) for word in line.split()]
-            if bad:
-                raise AnadilError(f"{bad[0]}\n  next: give a text file with the words")
+        kept = None if words is None else _words(words)
         built = build_lm(
             texts, out, tokenization, n_order, thresholds, vocabulary, kept, valid or (), n_bytes, temp, report.progress
         )

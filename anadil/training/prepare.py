@@ -263,16 +263,6 @@ def make_augmenter(config: Config, examples: Sequence[Example], acoustic: Acoust
     return Augmenter(config.augment, acoustic.sample_rate, config.training.seed, durations, may_last, alike, boundary)
 
 
-def begin_silence_after_flat_start(data: Prepared) -> None:
-    """Let the section `augment.silence` begin with the first epoch after the flat start, which needs cut utterances."""
-    n_steps, epoch = 0, 1
-    data.augmenter.silence_from = 2**31
-    while n_steps < data.config.training.flat_start_steps:
-        n_steps += len(plan_steps(data, epoch))
-        epoch += 1
-    data.augmenter.silence_from = epoch
-
-
 def plan_steps(data: Prepared, epoch: int) -> list[list[int]]:
     """Indices of the training examples in each batch of an epoch, one batch per step."""
     languages = [data.language(example) for example in data.train]

@@ -44,7 +44,7 @@ from anadil.training.monitoring.logs import (
 from anadil.training.monitoring.memory import resolve_batch_seconds, with_batch_seconds
 from anadil.training.monitoring.report import Reporter, Silent
 from anadil.training.optimizers import begin_thaw
-from anadil.training.prepare import Prepared, begin_silence_after_flat_start, plan_steps, prepare, sampled_labels
+from anadil.training.prepare import Prepared, plan_steps, prepare, sampled_labels
 from anadil.training.run import Run, Stop, ValidationResult, clear_run, refuse_run, stop_on_interrupt
 from anadil.training.save import save_run_model
 from anadil.training.step import take_step
@@ -89,7 +89,6 @@ def _fit(learner: Learner, logs: Logs, out: Path, stop: Stop, report: Reporter, 
     fabric, data, settings = learner.fabric, learner.data, learner.settings
     loader, valid_loader = _loaders(data)
     averages = Averages(data.acoustic.network, settings, out)
-    begin_silence_after_flat_start(data)
     total_steps = settings.epoch_limit * len(plan_steps(data, epoch=0))
     run = Run(out, total_steps, data.hours, count_parameters(data.acoustic), settings.checkpoint_minutes)
     resumable = Resumable(learner, averages, run, identity_of(data.config, data.train, data.valid))
@@ -161,9 +160,11 @@ def _start(resumable: Resumable, logs: Logs, report: Reporter, resume: bool) -> 
 
 
 def _begin_epoch(learner: Learner, loader: Loader, run: Run) -> None:
-    """Go on with the epoch under way, or start the next one: freezing, warm-up of thawed layers, sampled subwords."""
+    """Go on with the epoch under way, or start the next one: silence, freezing, warm-up of thawed layers, subwords."""
     data = learner.data
     run.begin_epoch()
+    # the flat start needs cut utterances, so silence begins with the first epoch after it
+    data.augmenter.silence_is_on = run.step - run.batch >= learner.settings.flat_start_steps
     learner.model.train()
     apply_freezing(data.acoustic.network, data.config.init, run.epoch)
     if run.batch == 0:

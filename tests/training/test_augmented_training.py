@@ -71,6 +71,19 @@ def test_what_is_heard_still_belongs_to_its_text(micro: Path, tmp_path: Path) ->
     assert run.best is not None and run.best.cer < 0.15
 
 
+@pytest.mark.parametrize(("flat_start_steps", "with_silence"), [(0, True), (10**6, False)])
+def test_silence_begins_after_the_flat_start(
+    micro: Path, tmp_path: Path, flat_start_steps: int, with_silence: bool
+) -> None:
+    """A flat start without end must not plan epochs without end either."""
+    data = micro_data(micro / "train.jsonl", micro / "train.jsonl", epochs=1, flat_start_steps=flat_start_steps) | {
+        "augment": {"silence": {"probability": 1, "joined": 0, "non_speech": 0}}
+    }
+    told = Told()
+    train(Config.model_validate(data), tmp_path / "run", told)
+    assert any("pause before or after" in one for one in told.said) == with_silence
+
+
 def test_validation_audio_is_left_alone(config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[Loader] = []
 

@@ -111,8 +111,8 @@ class Augmenter:
         self.seed = seed
         self.chain = steps(settings, sample_rate)
         self.counts: Counter[str] = Counter()
-        self.silence_from = 1
-        """The first epoch with scenes of the section silence."""
+        self.silence_is_on = True
+        """Whether the section silence acts in this epoch."""
         self._durations = durations
         self._is_allowed = is_allowed
         self._boundary = tuple(boundary)
@@ -137,7 +137,7 @@ class Augmenter:
     def scene(self, index: int, epoch: int) -> Scene | None:
         """What the section silence makes of utterance `index` in `epoch`; None if it stays as it is."""
         settings = self.settings.silence
-        if settings is None or 0 < epoch < self.silence_from:  # the plan of epoch 0 is an estimate for all
+        if settings is None or not self.silence_is_on:
             return None
         partners = self._partners[self._alike[index]] if self._alike else ()
         scene = draw_scene(settings, index, partners, stream(self.seed, epoch, index, _SCENES))

@@ -41,7 +41,7 @@ def _add(samples: np.ndarray, noise: np.ndarray, speech: float, power: float, sn
 def white(n_samples: int, rng: np.random.Generator) -> np.ndarray:
     """A random segment of a stored minute of noise: new numbers for each clip take 20 times as long. Do not modify it."""
     stored = _stored_white()
-    return _looped(stored, int(rng.integers(max(1, len(stored) - n_samples))), n_samples)
+    return looped(stored, int(rng.integers(max(1, len(stored) - n_samples))), n_samples)
 
 
 @functools.cache
@@ -96,10 +96,10 @@ class Recordings:
         position = float(rng.random())
         if not self._keep[index] and seconds > wanted_s + 0.1:
             samples = self._read(index, position * (seconds - wanted_s - 0.05), wanted_s + 0.05)
-            return _looped(samples, 0, n_samples)
+            return looped(samples, 0, n_samples)
         samples = self.whole(index)
         room = max(len(samples) - n_samples, 0) or len(samples)
-        return _looped(samples, int(position * room), n_samples)
+        return looped(samples, int(position * room), n_samples)
 
     def _read(self, index: int, offset: float, duration: float | None) -> np.ndarray:
         utterance, seconds = self._recordings[index]
@@ -113,7 +113,8 @@ class Recordings:
         return samples
 
 
-def _looped(samples: np.ndarray, start: int, n_samples: int) -> np.ndarray:
+def looped(samples: np.ndarray, start: int, n_samples: int) -> np.ndarray:
+    """`n_samples` from `start` on; after the end it goes on with the beginning. It may be a view."""
     if start + n_samples <= len(samples):
         return samples[start : start + n_samples]
     return np.resize(np.concatenate([samples[start:], samples[:start]]), n_samples)

@@ -8,12 +8,14 @@ replaced by them with no text.
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from anadil.data.augment.level import active_power, amplitude, mean_power
+from anadil.data.augment.level import active_power, mean_power
+from anadil.data.augment.noise import looped
 from anadil.data.augment.settings import SilenceSettings
 
 _FRAME_S = 0.02
@@ -99,9 +101,7 @@ def _filling(
     if sound == ROOM_TONE:
         return room_tone(clip, n_samples, rate, rng)
     stored = _stored(sound, rate)
-    start = int(rng.integers(len(stored)))
-    segment = np.resize(np.roll(stored, -start) if n_samples > len(stored) - start else stored[start:], n_samples)
-    return np.asarray(segment * amplitude(10 * np.log10(power + 1e-12)), np.float32)
+    return looped(stored, int(rng.integers(len(stored))), n_samples) * np.float32(math.sqrt(power))
 
 
 def room_tone(clip: np.ndarray, n_samples: int, rate: int, rng: np.random.Generator) -> np.ndarray:

@@ -104,12 +104,13 @@ def test_texts_of_joined_utterances_are_joined_and_sounds_have_none() -> None:
     assert list(augmenter([2.0] * 4, probability=1).labels(texts.__getitem__, 1, 1)) == [1, 1]
 
 
-def test_it_is_off_before_its_first_epoch_and_the_same_in_each_run() -> None:
+def test_it_can_be_off_for_an_epoch_and_is_the_same_in_each_run() -> None:
     augment = augmenter([2.0] * 20, probability=0.5)
-    augment.silence_from = 3
-    assert [augment.durations(epoch) == [2.0] * 20 for epoch in (1, 2, 3)] == [True, True, False]
+    augment.silence_is_on = False
+    assert augment.durations(1) == [2.0] * 20
+    augment.silence_is_on = True
     again = augmenter([2.0] * 20, probability=0.5)
-    assert augment.durations(3) == again.durations(3) != again.durations(4)
+    assert [2.0] * 20 != augment.durations(3) == again.durations(3) != again.durations(4)
 
 
 def test_the_loader_gives_samples_and_labels_of_the_same_scene(tmp_path: Any, write_wav: Any) -> None:
