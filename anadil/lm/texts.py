@@ -244,6 +244,12 @@ def _texts(name: str, raw: io.BufferedReader[Any], reject: Callable[[Problem], N
             continue
         if is_json is None:
             is_json = text.lstrip().startswith("{") and _is_record(text)
+            if not is_json and (columns := text.strip().split("\t"))[1:]:
+                names = ", ".join(map(_short, columns[:10]))
+                raise AnadilError(
+                    f"{where}: a table, whose first line has {len(columns)} columns ({names}), and no sentences\n"
+                    "  next: take the column of the sentences (cut -f3), or make a manifest of it: anadil import"
+                )
         if is_json:
             try:
                 text = _text_of(text)

@@ -218,6 +218,11 @@ BAD: dict[str, tuple[bytes, str, str]] = {
     "Latin-1": ("ká la\nká\n".encode("latin-1"), "text", "text:1: not UTF-8 at byte 1"),
     "no text": (bytes(range(256)) * 20, "text", "text:1: "),
     "a manifest without text": (b'{"audio_filepath": "a.wav", "duration": 1}\n', "text", 'text:1: no "text"'),
+    "a table": (
+        b"client_id\tpath\tsentence\n1\ta.mp3\ta b\n",
+        "text",
+        "text:1: a table, whose first line has 3 columns",
+    ),
     "a special token": (b"a b\na <s> b\n", "text", "the text contains the token <s>"),
     "Cyrillic for Turkish": (
         "привет мир\nкак дела\nbir\n".encode(),
