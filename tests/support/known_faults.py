@@ -369,15 +369,17 @@ def _entities(xml: str) -> str:
 
 
 def _interrupted() -> Iterator[Case]:
-    """SIGTERM as soon as something half written is there; `left` may stay behind, and nothing else."""
+    """SIGTERM as soon as something half written is there; `leaves` may stay behind, and nothing else."""
 
     def large_corpus(folder: Path) -> None:
         """The manifest with each line many times."""
         lines = (folder / "train.jsonl").read_text(encoding="utf-8")
         (folder / "train.jsonl").write_text(lines * 2000, encoding="utf-8")
 
-    def case(name: str, arguments: tuple[str, ...], pattern: str, prepare: Prepare, *seeds: str) -> Case:
-        return Case(f"SIGTERM to {name}", arguments, seeds, prepare, 143, "terminated", pattern, leaves=r"(?!)")
+    def case(
+        name: str, arguments: tuple[str, ...], pattern: str, prepare: Prepare, *seeds: str, leaves: str = "(?!)"
+    ) -> Case:
+        return Case(f"SIGTERM to {name}", arguments, seeds, prepare, 143, "terminated", pattern, leaves=leaves)
 
     files = {f"c/{i}.{suffix}": bytes(1000) for i in range(20_000) for suffix in ("wav", "txt")}
     augment = ("augment", "in/train.jsonl", "speed.rate=1.1", "speed.probability=1", "--out", "out")
@@ -394,6 +396,7 @@ def _interrupted() -> Iterator[Case]:
         _many_recordings,
         "exported",
         *TALK,
+        leaves=r"out(/\d+\.txt)?",  # the texts of the recordings before, each whole
     )
     convert = ("import", "folder", "in/many", "--wav", "--out", "out", "--lang", "tr")
     yield case(IMPORT_WAV, convert, "out/**/*.wav", _many_recordings, *TALK)
