@@ -11,6 +11,7 @@ from anadil import __version__
 from anadil.cli import (
     augment,
     check,
+    compare,
     convert,
     corpora,
     demo,
@@ -75,6 +76,7 @@ for module in (
     pseudo_label,
     train,
     evaluate,
+    compare,
     export,
     convert,
     transcribe,

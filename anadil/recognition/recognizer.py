@@ -24,6 +24,9 @@ BATCH_SECONDS = 60.0
 _ABOVE_0 = 0.01
 """A log-prob above 0 by more than rounding (1e-6 in float32, 4e-3 in bfloat16) is none."""
 
+Observe = Callable[[int, np.ndarray, np.ndarray], None]
+"""Gets the index of an utterance, its samples, and the log-probs (frames, labels + blank) of its speech."""
+
 Forward = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
 """Waveforms float32 (batch, samples) and sample counts int64 (batch,) to log-probs (batch, frames, labels + blank)
 and frame counts (batch,)."""
@@ -80,11 +83,14 @@ class Recognizer:
             yield index, transcript
 
     def transcribe_by(
-        self, utterances: Sequence[Utterance], decoders: Sequence[Decoder]
+        self, utterances: Sequence[Utterance], decoders: Sequence[Decoder], observe: Observe | None = None
     ) -> Iterator[tuple[int, tuple[Transcript, ...]]]:
-        """As `transcribe_utterances`, with a transcript by each of several decoders; the network runs once."""
+        """As `transcribe_utterances`, with a transcript by each of several decoders; the network runs once.
+
+        `observe` is called for each utterance before its transcripts are yielded.
+        """
         for batch in self._batches(utterances, None):
-            yield from self._recognize_batch(batch, decoders)
+            yield from self._recognize_batch(batch, decoders, observe)
 
     def log_probs_of_utterances(
         self, utterances: Sequence[Utterance], reject: Callable[[int, AnadilError], None]
@@ -118,7 +124,7 @@ class Recognizer:
         yield batch
 
     def _recognize_batch(
-        self, batch: list[tuple[int, np.ndarray]], decoders: Sequence[Decoder]
+        self, batch: list[tuple[int, np.ndarray]], decoders: Sequence[Decoder], observe: Observe | None = None
     ) -> Iterator[tuple[int, tuple[Transcript, ...]]]:
         """Recognise the speech of each recording; the pieces of all of them are recognised in batches."""
         pieces = [
@@ -127,12 +133,18 @@ class Recognizer:
             for start, end in speech_pieces(samples, self.sample_rate, self.longest_s, self.pauses)
         ]
         words: list[list[list[Word]]] = [[[] for _ in decoders] for _ in batch]
+        parts: list[dict[int, np.ndarray]] = [{} for _ in batch]  # log-probs by the first sample
         for some in self._by_length(pieces):
             waveforms = [batch[n][1][start:end] for n, start, end in some]
             for (n, start, _), waveform, log_probs in zip(some, waveforms, self.log_probs(waveforms), strict=True):
+                if observe is not None:
+                    parts[n][start] = log_probs
                 for own, decoder in zip(words[n], decoders, strict=True):
                     own.extend(self._words(decoder, log_probs, waveform, start))
-        for (index, samples), of_each in zip(batch, words, strict=True):
+        for (index, samples), of_each, own_parts in zip(batch, words, parts, strict=True):
+            if observe is not None:
+                found = [own_parts[start] for start in sorted(own_parts)]
+                observe(index, samples, np.concatenate(found) if found else np.zeros((0, len(self.rules.labels) + 1)))
             yield (
                 index,
                 tuple(
