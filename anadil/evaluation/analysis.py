@@ -219,7 +219,8 @@ def _forgiven(evaluation: Evaluation, rules: TextRules) -> Iterator[Forgiven]:
             if part != "no-spaces":
                 words.append(word_errors(reference, hypothesis))
             characters.append(character_errors(reference, hypothesis))
-        if total(characters) == evaluation.characters and (not words or total(words) == evaluation.words):
+        same = total(characters).errors == evaluation.characters.errors
+        if same and (not words or total(words).errors == evaluation.words.errors):
             continue  # such as capitals that are nowhere wrong
         left = None if part == "no-spaces" else total(words)
         yield Forgiven(

@@ -40,7 +40,9 @@ def groups_chart(title: str, groups: Mapping[str, Sequence[Group]]) -> str:
                 [max(0.0, min(high, 2.0) - rate) for rate, (_, high) in zip(rates, intervals, strict=True)],
             ]
             places = [place + (number - (len(groups) - 1) / 2) * height for place, _ in shown]
-            axes.barh(places, rates, height, xerr=errors, color=COLOURS[number], ecolor=_INK, label=_short(system), capsize=2)
+            axes.barh(
+                places, rates, height, xerr=errors, color=COLOURS[number], ecolor=_INK, label=_short(system), capsize=2
+            )
         counts = {one.name: one.n_utterances for own in groups.values() for one in own}
         axes.set_yticks(range(len(names)), [f"{_short(name)} ({counts[name]:,})" for name in names])
         axes.invert_yaxis()

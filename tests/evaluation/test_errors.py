@@ -117,11 +117,30 @@ def test_empty_texts_have_rates() -> None:
     assert [one.information_lost for one in (inserted, deleted, nothing)] == [1.0, 1.0, 0.0]
 
 
-def test_the_alignment_is_what_is_counted() -> None:
-    reference, hypothesis = ["a", "b", "c", "d", "e"], ["a", "x", "d", "e", "f"]
-    assert aligned(reference, hypothesis) == [("a", "a"), ("b", "x"), ("c", None), ("d", "d"), ("e", "e"), (None, "f")]
-    assert aligned("ab", "b") == [("a", None), ("b", "b")]
-    assert aligned([], ["x"]) == [(None, "x")] and aligned([], []) == []
+@pytest.mark.parametrize(
+    ("reference", "hypothesis", "pairs"),
+    [
+        ("a b", "a b", [("a", "a"), ("b", "b")]),
+        ("ana", "ama x", [("ana", "ama"), (None, "x")]),
+        ("ana", "x ama", [(None, "x"), ("ana", "ama")]),
+        ("say ana dil x", "say dal x", [("say", "say"), ("ana", None), ("dil", "dal"), ("x", "x")]),
+        ("one two three", "ane x thre y", [("one", "ane"), ("two", "x"), ("three", "thre"), (None, "y")]),
+        ("", "x", [(None, "x")]),
+        ("x", "", [("x", None)]),
+        ("", "", []),
+    ],
+)
+def test_similar_words_are_aligned(reference: str, hypothesis: str, pairs: list[tuple[str | None, str | None]]) -> None:
+    assert aligned(reference.split(), hypothesis.split()) == pairs
+
+
+@given(units, units)
+def test_the_alignment_is_what_is_counted(reference: list[str], hypothesis: list[str]) -> None:
+    pairs = aligned(reference, hypothesis)
+    assert [a for a, _ in pairs if a is not None] == reference and [b for _, b in pairs if b is not None] == hypothesis
+    substitutions = sum(a != b for a, b in pairs if a is not None and b is not None)
+    deletions, insertions = sum(b is None for _, b in pairs), sum(a is None for a, _ in pairs)
+    assert ErrorCounts(substitutions, deletions, insertions, len(reference)) == count_errors(reference, hypothesis)
 
 
 def test_a_letter_with_its_marks_is_one_grapheme() -> None:
