@@ -14,6 +14,7 @@ from anadil.evaluation.errors import (
     ErrorCounts,
     aligned,
     character_errors,
+    confusions,
     finite_or_none,
     grapheme_errors,
     total,
@@ -131,8 +132,11 @@ class Analysis:
     def graphemes(self) -> ErrorCounts | None:
         """Errors of grapheme clusters; None if every cluster is one code point, so that they are those of characters."""
         scored = self.evaluation.scored
-        clusters = [len(graphemes(text)) != len(text) for one in scored for text in (one.reference, one.hypothesis)]
-        return total(grapheme_errors(one.reference, one.hypothesis) for one in scored) if any(clusters) else None
+        used = {character for one in scored for character in one.reference + one.hypothesis}
+        # marks, joiners, Hangul jamo, flags: each joins a letter beside it, or itself
+        if all(len(graphemes(f"a{one}{one}a")) == 4 for one in used):
+            return None
+        return total(grapheme_errors(one.reference, one.hypothesis) for one in scored)
 
     @cached_property
     def forgiven(self) -> tuple[Forgiven, ...]:
@@ -147,7 +151,7 @@ class Analysis:
     @cached_property
     def unseen(self) -> Unseen | None:
         """None if the training texts are not known."""
-        return None if self.training_words is None else _unseen(self.evaluation.scored, self.training_words)
+        return None if self.training_words is None else _unseen(self.word_pairs, self.training_words)
 
     @cached_property
     def word_pairs(self) -> list[list[tuple[str | None, str | None]]]:
@@ -162,12 +166,12 @@ class Analysis:
     @cached_property
     def confused_letters(self) -> Counter[tuple[str, str]]:
         """The same for grapheme clusters; the space between words is one."""
-        found: Counter[tuple[str, str]] = Counter()
+        split: Callable[[str], Sequence[str]] = str if self.graphemes is None else graphemes
+        found: list[tuple[str, str]] = []
         for one in self.evaluation.scored:
             if one.reference != one.hypothesis:
-                pairs = aligned(*(graphemes(" ".join(text.split())) for text in (one.reference, one.hypothesis)))
-                found.update((a or "", b or "") for a, b in pairs if a != b)
-        return found
+                found += confusions(*(split(" ".join(text.split())) for text in (one.reference, one.hypothesis)))
+        return Counter(found)
 
     @cached_property
     def calibration(self) -> tuple[ConfidenceBin, ...]:
@@ -305,10 +309,10 @@ def _group(key: str, name: str, own: Sequence[Scored]) -> Group:
     )
 
 
-def _unseen(scored: Sequence[Scored], training: Collection[str]) -> Unseen:
+def _unseen(aligned_words: Sequence[Sequence[tuple[str | None, str | None]]], training: Collection[str]) -> Unseen:
     counts = [[0, 0], [0, 0]]
-    for one in scored:
-        for reference, hypothesis in aligned(one.reference.split(), one.hypothesis.split()):
+    for pairs in aligned_words:
+        for reference, hypothesis in pairs:
             if reference is not None:
                 counts[reference not in training][reference != hypothesis] += 1
     (right, wrong), (new_right, new_wrong) = counts

@@ -128,14 +128,27 @@ def aligned(reference: Sequence[str], hypothesis: Sequence[str]) -> list[tuple[s
     substitution. Between two correct units, of the cheapest alignments the one is taken that substitutes the most similar
     words: "ana" against "ama x" is one substituted word and an insertion after it, not before it.
     """
+    if reference == hypothesis:
+        return list(zip(reference, hypothesis, strict=True))
     pairs: list[tuple[str | None, str | None]] = []
     place, other = 0, 0
-    for block in Levenshtein.opcodes(*_comparable(reference, hypothesis)).as_list():
-        if block[0] == "equal":
-            pairs += _wrong_pairs(reference[place : block[1]], hypothesis[other : block[3]])
-            _, start, place, _, other = block
-            pairs += [(unit, unit) for unit in reference[start:place]]
+    for block in Levenshtein.opcodes(*_comparable(reference, hypothesis)):
+        if block.tag == "equal":
+            pairs += _wrong_pairs(reference[place : block.src_start], hypothesis[other : block.dest_start])
+            place, other = block.src_end, block.dest_end
+            pairs += [(unit, unit) for unit in reference[block.src_start : place]]
     return pairs + _wrong_pairs(reference[place:], hypothesis[other:])
+
+
+def confusions(reference: Sequence[str], hypothesis: Sequence[str]) -> list[tuple[str, str]]:
+    """The wrong pairs (reference unit, hypothesis unit) of the alignment that `count_errors` counts; "" for none."""
+    return [
+        (
+            reference[edit.src_pos] if edit.tag != "insert" else "",
+            hypothesis[edit.dest_pos] if edit.tag != "delete" else "",
+        )
+        for edit in Levenshtein.editops(*_comparable(reference, hypothesis))
+    ]
 
 
 def _wrong_pairs(reference: Sequence[str], hypothesis: Sequence[str]) -> list[tuple[str | None, str | None]]:

@@ -19,6 +19,7 @@ MIN_GROUPS = 5
 ENOUGH_GROUPS = 10
 """With fewer speakers than this, the text beside an interval says what it does not cover."""
 
+_DRAWS_AT_ONCE = 1 << 18  # bounds the memory of a resampling to a few megabytes
 _MOST_UNDEFINED = 0.01
 
 
@@ -37,9 +38,9 @@ def bootstrap_interval(
     groups are drawn (Liu and Peng 2020, "Statistical testing on ASR performance via blockwise bootstrap"). The interval
     is the studentised one (bootstrap-t; Efron and Tibshirani 1993, chapter 12): each resampled rate is divided by its own
     standard error, that of a ratio of sums. How often a 95 % interval held the true rate, simulated with speakers' rates of
-    25 % +- 8 % (docs/evaluation.md has the table): 94 to 96 % with 5 to 40 speakers of 20 utterances each; 92 to 93 % with
-    5 to 10 speakers whose amounts differ, 94 % with 20 and 40. Percentiles held it in 81 % with 5 speakers and 92 % with
-    20, BCa in 82 and 91 to 93 %.
+    25 % +- 8 % (docs/evaluation.md has the table): 94 to 96 % with 5 to 40 speakers of 20 utterances each; with amounts that
+    differ 90 to 92 % with 5 to 10 speakers, 94 to 95 % with 20 and 40. Percentiles held it in 81 % with 5 equal speakers and
+    92 % with 20, BCa in 82 and 93 %.
 
     If too many resamples have no standard error (few utterances have errors), the interval is Student's on the
     logarithm of the rate; without any error its upper end is that of Clopper and Pearson, units taken as independent.
@@ -112,9 +113,13 @@ def resampled_ratios(
     n_units = len(errors)
     columns = np.stack([errors, reference, errors**2, errors * reference, reference**2], axis=1)  # (units, 5)
     sums = np.empty((resamples, 5))
-    for row in sums:
-        drawn = np.bincount(rng.integers(n_units, size=n_units), minlength=n_units)  # times each unit is drawn
-        row[:] = drawn @ columns
+    rows = max(1, _DRAWS_AT_ONCE // n_units)
+    for first in range(0, resamples, rows):
+        some = sums[first : first + rows]
+        drawn = rng.integers(n_units, size=(len(some), n_units))
+        drawn += np.arange(len(some))[:, None] * n_units
+        times = np.bincount(drawn.ravel(), minlength=some.shape[0] * n_units).reshape(len(some), n_units)
+        some[:] = times @ columns  # how often each unit is drawn, times its figures
     e, r, ee, er, rr = sums.T
     if not r.all():
         return None
@@ -148,7 +153,7 @@ def student_quantile(probability: float, degrees: int) -> float:
         (5 * z**5 + 16 * z**3 + 3 * z) / 96,
         (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384,
     )
-    return sum(term / degrees**power for power, term in enumerate(terms))
+    return math.fsum(term / float(degrees) ** power for power, term in enumerate(terms))
 
 
 def uncovered(n_utterances: int, n_speakers: int | None) -> str:
@@ -170,7 +175,7 @@ def uncovered(n_utterances: int, n_speakers: int | None) -> str:
         )
     if n_speakers < ENOUGH_GROUPS:
         return (
-            f"the interval resamples {n_speakers} speakers, which are few: it holds the rate over such speakers in 92 to "
+            f"the interval resamples {n_speakers} speakers, which are few: it holds the rate over such speakers in 90 to "
             "95 % of cases, and cannot cover kinds of speaker (age, region, microphone) that are not among them"
         )
     return ""

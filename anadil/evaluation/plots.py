@@ -41,10 +41,17 @@ def groups_chart(title: str, groups: Mapping[str, Sequence[Group]]) -> str:
             ]
             places = [place + (number - (len(groups) - 1) / 2) * height for place, _ in shown]
             axes.barh(
-                places, rates, height, xerr=errors, color=COLOURS[number], ecolor=_INK, label=_short(system), capsize=2
+                places,
+                rates,
+                height,
+                xerr=errors,
+                color=COLOURS[number],
+                ecolor=_INK,
+                label=shortened_name(system),
+                capsize=2,
             )
         counts = {one.name: one.n_utterances for own in groups.values() for one in own}
-        axes.set_yticks(range(len(names)), [f"{_short(name)} ({counts[name]:,})" for name in names])
+        axes.set_yticks(range(len(names)), [f"{shortened_name(name)} ({counts[name]:,})" for name in names])
         axes.invert_yaxis()
         axes.set_xlabel("word error rate, 95 % interval (number of utterances)")
         _percent(axes.xaxis)
@@ -98,7 +105,7 @@ def calibration_chart(title: str, bins: Mapping[str, Sequence[ConfidenceBin]]) -
         most = max(one.n_words for own in bins.values() for one in own)
         for number, (system, own) in enumerate(bins.items()):
             x, y = [one.confidence for one in own], [one.correct for one in own]
-            axes.plot(x, y, color=COLOURS[number], linestyle="-" if number == 0 else "--", label=_short(system))
+            axes.plot(x, y, color=COLOURS[number], linestyle="-" if number == 0 else "--", label=shortened_name(system))
             axes.scatter(x, y, [8 + 90 * one.n_words / most for one in own], color=COLOURS[number])
         axes.set_xlabel("confidence of a word (size of a dot: number of words)")
         axes.set_ylabel("share correct")
@@ -119,7 +126,8 @@ def visible(unit: str) -> str:
     return f"◌{unit}" if unicodedata.category(unit[0]).startswith("M") else unit
 
 
-def _short(name: str) -> str:
+def shortened_name(name: str) -> str:
+    """The name of a system or group, short enough for a picture."""
     return name if len(name) <= 28 else f"{name[:27]}…"
 
 

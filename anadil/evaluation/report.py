@@ -22,7 +22,7 @@ from anadil.evaluation.analysis import Analysis
 from anadil.evaluation.errors import aligned
 from anadil.evaluation.evaluate import Scored
 from anadil.evaluation.paired import Comparison, compare_systems
-from anadil.evaluation.plots import calibration_chart, groups_chart, letters_chart, visible
+from anadil.evaluation.plots import calibration_chart, groups_chart, letters_chart, shortened_name, visible
 from anadil.evaluation.references import doubt_of, doubtful
 from anadil.files import whole_folder
 from anadil.manifest import Utterance, read_audio
@@ -72,6 +72,7 @@ def write_report(
         loader=PackageLoader("anadil.evaluation", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
     environment.filters |= {"percent": _percent, "visible": visible, "code_points": _code_points, "p_value": _p_value}
+    environment.filters["probability"] = probability
     main = analyses[-1]
     page = environment.get_template("report.html.jinja").render(
         title=title,
@@ -228,7 +229,7 @@ def _plots(analyses: Sequence[Analysis]) -> list[str]:
     for key, title in titles.items():
         if key in main.groups:
             found.append(groups_chart(title, {one.name: one.groups.get(key, ()) for one in analyses}))
-    letters = letters_chart(f"Letters confused, {main.name}", main.confused_letters)
+    letters = letters_chart(f"Letters confused, {shortened_name(main.name)}", main.confused_letters)
     bins = {one.name: one.calibration for one in analyses if one.calibration}
     return found + ([letters] if letters else []) + ([calibration_chart("Confidence and truth", bins)] if bins else [])
 
@@ -254,6 +255,11 @@ def _with_examples(analysis: Analysis) -> list[tuple[str, str, int, list[int]]]:
 
 def _percent(value: float | None, digits: int = 1) -> str:
     return "–" if value is None or value == float("inf") else f"{100 * value:.{digits}f} %"
+
+
+def probability(value: float) -> str:
+    """A probability of a bootstrap: 1,000 resamples cannot say 100 %."""
+    return "above 99.9 %" if value > 0.999 else "below 0.1 %" if value < 0.001 else _percent(value)
 
 
 def _p_value(p: float) -> str:

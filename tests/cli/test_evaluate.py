@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -86,8 +88,6 @@ def test_the_training_data_of_the_card_are_compared(micro: Path, exported: Path,
 
 
 def test_training_manifests_that_are_gone_are_said(exported: Path, micro: Path, tmp_path: Path) -> None:
-    import shutil
-
     shutil.copytree(exported, tmp_path / "model")
     card = tmp_path / "model/README.md"
     card.write_text(
@@ -158,3 +158,24 @@ def test_every_figure_is_described(micro: Path, exported: Path, tmp_path: Path) 
     described = set(re.findall(r"`(\w+)`", DOCS))
     assert set(figures) - described == set() and set(figures["words"]) - described == set()
     assert set(figures["leakage"]) - described == set()
+
+
+def test_the_commands_of_the_page_run_as_written(
+    micro: Path, exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(exported, "exported/first")
+    shutil.copytree(micro / "clips", "my-speech/clips")
+    shutil.copy(micro / "train.jsonl", "my-speech/test.jsonl")
+    (block,) = re.findall(r"```bash\n(.*?)```", DOCS, re.DOTALL)
+    commands = [shlex.split(line) for line in block.splitlines()]
+    assert [command[:2] for command in commands] == [
+        ["anadil", "evaluate"],
+        ["anadil", "evaluate"],
+        ["anadil", "compare"],
+    ]
+    for command in commands:
+        if command[1] == "compare":
+            shutil.copytree("results/first", "results/second")
+        succeeds(*command[1:])
+    assert Path("results/first-report/report.html").is_file() and Path("results/first.json").is_file()
