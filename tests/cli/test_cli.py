@@ -35,6 +35,8 @@ VERBS = [
     "train",
     "lm",
     "evaluate",
+    "crossval",
+    "curve",
     "export",
     "convert",
     "transcribe",
