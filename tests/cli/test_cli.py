@@ -37,6 +37,7 @@ VERBS = [
     "evaluate",
     "crossval",
     "curve",
+    "next",
     "export",
     "convert",
     "transcribe",
