@@ -94,6 +94,8 @@ def crossval_trials(
     sentences = find_links(both, config.language).sentence
     trials = []
     for fold in folds_of(both, values, n_folds):
+        if len(fold.values) > 1:
+            report.say(f"{fold.name} leaves out: {', '.join(sorted(fold.values))}")
         out = [value in fold.values for value in values]
         test = [one for one, left_out in zip(both, out, strict=True) if left_out and not one.is_pseudo_label]
         tested = {sentences[i] for i, left_out in enumerate(out) if left_out and not both[i].is_pseudo_label}

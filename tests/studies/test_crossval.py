@@ -20,8 +20,11 @@ class Notes:
 
     def __init__(self) -> None:
         self.warnings: list[str] = []
+        self.said: list[str] = []
 
-    def say(self, text: str) -> None: ...
+    def say(self, text: str) -> None:
+        self.said.append(text)
+
     def warn(self, text: str) -> None:
         self.warnings.append(text)
 
@@ -76,6 +79,12 @@ def test_many_speakers_are_left_out_together_and_the_folds_last_alike() -> None:
     assert sorted(value for fold in found for value in fold.values) == sorted(lengths)
     totals = [sum(lengths[value] for value in fold.values) for fold in found]
     assert len(found) == 4 and max(totals) - min(totals) <= 4
+
+
+def test_it_is_said_who_is_left_out_together(config: Config) -> None:
+    notes = Notes()
+    crossval_trials(config, data(), notes, n_folds=2)
+    assert notes.said == ["fold-1 leaves out: ada, cem"]
 
 
 def test_values_that_make_the_same_name_get_folders_of_their_own() -> None:
