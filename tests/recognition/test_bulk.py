@@ -14,7 +14,7 @@ from anadil import audio, load
 from anadil.errors import AnadilError
 from anadil.manifest import read_audio, read_manifest
 from anadil.recognition.bulk import Counts, plan, transcribe_here, transcribe_on_ray
-from tests.support.command_line import files
+from tests.support.command_line import anadil, files
 from tests.support.lines import write_lines
 from tests.support.micro import TEXTS, write_corpus
 
@@ -160,7 +160,38 @@ def test_a_cluster_gives_the_same_though_its_workers_are_killed(exported: Path, 
         if not killed:
             killed.append(kill_workers())
 
-    counts = transcribe_on_ray(exported, plan(exported, [manifest], [], there, per_shard=1), there, on_progress=kill_once)
+    counts = transcribe_on_ray(
+        exported, plan(exported, [manifest], [], there, per_shard=1), there, on_progress=kill_once
+    )
     assert killed[0] >= 1
     assert counts.done + counts.kept == 8 and counts.failed == 0
     assert shards_of(there) == shards_of(here)
+
+
+def test_the_command_line_counts_what_failed_and_goes_on(exported: Path, manifest: Path, tmp_path: Path) -> None:
+    (manifest.parent / "clips/1.wav").write_bytes(b"RIFF")
+    command = (
+        "transcribe",
+        exported,
+        manifest,
+        manifest.parent / "clips/0.wav",
+        "--engine",
+        "local",
+        "--out",
+        tmp_path / "out",
+    )
+    result = anadil(*command, "--shard-size", 4)
+    assert result.exit_code == 1 and result.stdout == f"{tmp_path / 'out/shards'}\n"
+    assert "9 utterances in 3 shards" in result.stderr and "8 transcribed" in result.stderr
+    assert "1 could not be transcribed" in result.stderr
+    (tmp_path / "out/shards/shard-000000.jsonl").unlink()
+    again = anadil(*command, "--shard-size", 4)
+    assert again.exit_code == 1 and "3 transcribed, 5 were done before" in again.stderr
+
+
+@pytest.mark.parametrize(
+    "more",
+    [(), ("--out", "out", "--format", "srt"), ("--out", "out", "--channel", "split"), ("--out", "out", "--force")],
+)
+def test_options_that_shards_do_not_have_are_wrong_usage(exported: Path, manifest: Path, more: tuple[str, ...]) -> None:
+    assert anadil("transcribe", exported, manifest, "--engine", "local", *more).exit_code == 2
