@@ -1,8 +1,8 @@
 """Transcribing more than one machine holds: manifests in, one JSONL file per shard out, on this machine or on a Ray cluster.
 
-A shard is a stretch of a manifest. Its output appears whole or not at all, and what is there is not made again: so each shard is done
-exactly once, whatever was killed meanwhile, and the same command goes on where an earlier one stopped. The plan holds
-byte offsets, not utterances, so its size is that of the list of shards.
+A shard is a stretch of a manifest. Its output appears whole or not at all, and what is there is not made again: so each shard is
+done exactly once, whatever was killed meanwhile, and the same command goes on where an earlier one stopped. The plan holds byte
+offsets, not utterances, so its size is that of the list of shards.
 """
 
 from __future__ import annotations
