@@ -75,7 +75,9 @@ def find_leakage(scored: Sequence[Scored], training: Sequence[Utterance], normal
     recordings = {(os.path.realpath(one.audio_filepath), round(one.offset, 2)) for one in training}
     trained = {one.speaker for one in training if one.speaker}
     speakers = {one.utterance.speaker for one in scored if one.utterance.speaker}
-    same, known, new = 0, [], []
+    same = 0
+    known: list[ErrorCounts] = []
+    new: list[ErrorCounts] = []
     for one in scored:
         own = _trigrams(one.reference)
         is_same = bool(one.reference) and one.reference in texts

@@ -225,7 +225,8 @@ def _resampled_runs(rates: Sequence[float], resamples: int, seed: int) -> np.nda
         return np.zeros(resamples)
     centred = np.array(rates) - fmean(rates)
     drawn = np.random.default_rng(seed).integers(len(rates), size=(resamples, len(rates)))
-    return centred[drawn].mean(axis=1) * math.sqrt(len(rates) / (len(rates) - 1))
+    means: np.ndarray = centred[drawn].mean(axis=1)
+    return means * math.sqrt(len(rates) / (len(rates) - 1))
 
 
 def mapsswe(a: Sequence[Scored], b: Sequence[Scored]) -> Mapsswe | None:
