@@ -159,6 +159,30 @@ def read(
     return resample(np.ascontiguousarray(mono), rate, sample_rate)
 
 
+def read_blocks(
+    path: str | Path, sample_rate: int, channel: Channel = "mix", block_s: float = 10.0
+) -> Iterator[np.ndarray]:
+    """Decode a file to mono blocks, float32 (samples,) at `sample_rate`, of about `block_s` seconds: memory is constant.
+
+    Channels and full scale are treated as in `read`, whose samples these are, to rounding. Raises AnadilError as `read` does.
+    """
+    with open_recording(path) as recording:
+        rate = recording.sample_rate
+        chosen, scale = chosen_channel(recording, channel), full_scale(recording)
+        resampler = None if rate == sample_rate else soxr.ResampleStream(rate, sample_rate, 1, "float32", "HQ")
+        recording.seek(0)
+        for block in recording.blocks(size=max(1, round(block_s * rate))):
+            if not np.isfinite(block).all():
+                raise AnadilError(f"audio contains values that are not numbers (NaN or infinity): {path}")
+            mono = take_channel(block, chosen)
+            mono = mono / np.float32(scale) if scale > 1 else mono
+            if resampler is not None:
+                mono = resampler.resample_chunk(np.ascontiguousarray(mono))
+            yield np.clip(mono, -1.0, 1.0, dtype=np.float32)
+        if resampler is not None:
+            yield np.clip(resampler.resample_chunk(np.zeros(0, np.float32), last=True), -1.0, 1.0)
+
+
 def parse_channel(value: object) -> Channel:
     """Return the channel that "mix", "left", "right" or a number from 1, also written as text, means.
 
