@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import enum
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 
 import typer
 
@@ -17,6 +18,8 @@ from anadil.cli.transcribe_live import STDIN, parse_latency, stream_file, stream
 if TYPE_CHECKING:
     from anadil.audio import Channel
     from anadil.decoding.transcript import Transcript
+
+T = TypeVar("T")
 
 EXAMPLE = "Example: anadil transcribe exported/mdw recordings/ --format json --out transcripts"
 
@@ -100,7 +103,7 @@ def transcribe(
             raise typer.BadParameter(f"{option} is for {'--mic' if option == '--device' else '--stream'}")
     if not given:
         raise typer.BadParameter("give audio files or folders, or --mic", param_hint="AUDIO")
-    from anadil.audio import probe, read
+    from anadil.audio import probe
     from anadil.errors import AnadilError
     from anadil.recognition.load import load
 
@@ -111,13 +114,16 @@ def transcribe(
     notes: Counter[str] = Counter()
     failed: set[Path] = set()
     with ConsoleReporter() as report:
-        for done, job in enumerate(jobs, start=1):
+        found = recognizer.transcribe_files([(job.source, job.channel) for job in jobs])
+        for done, (index, outcome) in enumerate(_in_order(found), start=1):
+            job = jobs[index]
             try:
-                notes.update(probe(job.source).notes_for(job.channel))
-                samples = read(job.source, recognizer.sample_rate, channel=job.channel)
-                if not len(samples):
+                if isinstance(outcome, AnadilError):
+                    raise outcome
+                if outcome.duration == 0:
                     raise AnadilError(f"audio has no samples: {job.source}")
-                _deliver(recognizer.transcribe(samples), job, form, targets.get(job), alone=len(jobs) == 1)
+                notes.update(probe(job.source).notes_for(job.channel))
+                _deliver(outcome, job, form, targets.get(job), alone=len(jobs) == 1)
             except AnadilError as error:
                 failed.add(job.source)
                 report.warn(str(error) if str(job.source) in str(error) else f"{job.source}: {error}")
@@ -212,6 +218,17 @@ def split_channels(sources: list[Path]) -> list[Job]:
             n_channels = 1
         jobs += [Job(source, n, is_split=n_channels > 1) for n in range(1, n_channels + 1)]
     return jobs
+
+
+def _in_order(found: Iterator[tuple[int, T]]) -> Iterator[tuple[int, T]]:
+    """The same in the order of the indices, which are all from 0 on."""
+    waiting: dict[int, T] = {}
+    following = 0
+    for index, one in found:
+        waiting[index] = one
+        while following in waiting:
+            yield following, waiting.pop(following)
+            following += 1
 
 
 def find_audio(paths: list[Path]) -> list[Path]:

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import soxr
 
-from anadil.data.live_pauses import LivePiece, LivePieces
-from anadil.data.pauses import BOUNDARY_S, pauses_within
+from anadil.data.live_pauses import LivePieces
+from anadil.data.pauses import BOUNDARY_S, Piece, pauses_within
 from anadil.decoding.decoder import Decoded
 from anadil.decoding.transcript import BOUNDARY, Word, joiner, words_from_tokens
 from anadil.errors import AnadilError
@@ -176,7 +176,7 @@ class Stream:
         words, self._rest = self._decode(speech, is_ended=False)
         return found + self._final(words)
 
-    def _recognize(self, speech: LivePiece, look_ahead_s: float) -> None:
+    def _recognize(self, speech: Piece, look_ahead_s: float) -> None:
         """Run the network on the last seconds of a piece."""
         rate, piece = self._recognizer.sample_rate, self._piece
         if piece.start != speech.start:
@@ -191,7 +191,7 @@ class Stream:
         seam = round(_SEAM_S / self._recognizer.frame_s)
         piece.keep(math.floor(n_frames - look_ahead_s / self._recognizer.frame_s), seam)
 
-    def _end(self, piece: LivePiece) -> list[Result]:
+    def _end(self, piece: Piece) -> list[Result]:
         """The final results of a piece that has ended."""
         if self.look_ahead_s == math.inf:
             (log_probs,) = self._recognizer.log_probs([piece.samples])
@@ -206,7 +206,7 @@ class Stream:
         self._settled_s = max(self._settled_s, piece.end / rate)
         return found
 
-    def _decode(self, speech: LivePiece, is_ended: bool) -> tuple[tuple[Word, ...], tuple[Word, ...]]:
+    def _decode(self, speech: Piece, is_ended: bool) -> tuple[tuple[Word, ...], tuple[Word, ...]]:
         """The words of the open piece that become final, and those after them that do not."""
         rate, frame_s = self._recognizer.sample_rate, self._recognizer.frame_s
         start_s = self._piece.start / rate
