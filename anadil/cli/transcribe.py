@@ -307,6 +307,7 @@ def _format(transcript: Transcript, job: Job, form: Format) -> str:
         return json.dumps(about | transcript.to_dict(), ensure_ascii=False) + "\n"
     from anadil.corpora import audacity, ctm, elan, subtitles, textgrid
     from anadil.decoding.cues import cues, word_segments
+    from anadil.decoding.cues import subtitles as subtitle_cues
 
     if form is Format.CTM:
         channel = "1" if job.channel == "mix" else str(job.channel)
@@ -317,14 +318,11 @@ def _format(transcript: Transcript, job: Job, form: Format) -> str:
                 for word, length in words
             ]
         )
+    if form in (Format.SRT, Format.VTT):
+        return (subtitles.format_srt if form is Format.SRT else subtitles.format_vtt)(subtitle_cues(transcript))
     utterances = cues(transcript)
-    cue_formats = {
-        Format.SRT: subtitles.format_srt,
-        Format.VTT: subtitles.format_vtt,
-        Format.AUDACITY: audacity.format_audacity,
-    }
-    if form in cue_formats:
-        return cue_formats[form](utterances)
+    if form is Format.AUDACITY:
+        return audacity.format_audacity(utterances)
     tiers = {"utterances": utterances, "words": word_segments(transcript)}
     if form is Format.EAF:
         return elan.format_eaf(tiers, job.source)
