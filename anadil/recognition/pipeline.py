@@ -104,7 +104,7 @@ def _recognize(
             for one, log_probs in zip(done, future.result(), strict=True):
                 recording = open_.setdefault(one.index, _Recording())
                 piece = one.piece
-                words = [recognizer.words_of(each, log_probs, piece.samples, piece.start) for each in decoders]
+                words = recognizer.words_of_piece(decoders, log_probs, piece.samples, piece.start)
                 recording.pieces[one.number] = (piece.start, piece.end, piece.lead, piece.tail, words)
             touched += [one.index for one in done]
         for index in dict.fromkeys(touched):

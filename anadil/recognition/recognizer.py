@@ -18,6 +18,7 @@ from anadil.decoding.transcript import Transcript, Word
 from anadil.errors import AnadilError
 from anadil.manifest import Utterance, read_audio
 from anadil.recognition.pipeline import Blocks, recognize
+from anadil.recognition.second_look import gap_ids, labelled_parts
 from anadil.text.rules import TextRules
 
 if TYPE_CHECKING:
@@ -188,6 +189,29 @@ class Recognizer:
             return partial(audio.read_blocks, source, self.sample_rate, whole_s=WHOLE_S)
         check_samples(source)
         return lambda: [audio.resample(source.astype(np.float32), sample_rate or self.sample_rate, self.sample_rate)]
+
+    def words_of_piece(
+        self, decoders: Sequence[Decoder], log_probs: np.ndarray, waveform: np.ndarray, start: int
+    ) -> list[tuple[Word, ...]]:
+        """Words by each decoder of the piece that starts at sample `start`; log_probs (frames, labels + blank) are those of it.
+
+        What has no labels for long, such as music, is cut out, and the rest recognised again (`second_look.py`).
+        """
+        parts = labelled_parts(log_probs, gap_ids(self.rules), self.frame_s, self.pauses)
+        if not parts or parts == [(0, len(log_probs))]:
+            return [self.words_of(decoder, log_probs, waveform, start) for decoder in decoders]
+        frame = self.frame_s * self.sample_rate
+        cuts = [(round(first * frame), min(round(last * frame), len(waveform))) for first, last in parts]
+        waveforms = [waveform[first:last] for first, last in cuts]
+        found = list(zip(self.log_probs(waveforms), waveforms, cuts, strict=True))
+        return [
+            tuple(
+                word
+                for own, samples, (first, _) in found
+                for word in self.words_of(decoder, own, samples, start + first)
+            )
+            for decoder in decoders
+        ]
 
     def words_of(self, decoder: Decoder, log_probs: np.ndarray, waveform: np.ndarray, start: int) -> tuple[Word, ...]:
         """Words of the piece that starts at sample `start`; the last frame may reach past it, a word does not."""
