@@ -13,8 +13,6 @@ from anadil.cli.console import ConsoleReporter, rich_table, verb
 if TYPE_CHECKING:
     from anadil.evaluation.evaluate import Evaluation
 
-_SHOWN = {"lm_weight", "label_bonus", "beam"}
-
 EXAMPLE = "Example: anadil evaluate runs/mdw/best test.jsonl --out runs/mdw/test --json runs/mdw/test.json"
 
 
@@ -77,7 +75,7 @@ def evaluate(
             figures = {
                 "model": str(model),
                 "manifests": [str(path) for path in manifests],
-                "lm": {"order": lm.model.order} | lm.weights.model_dump(include=_SHOWN) if lm else None,
+                "lm": lm.to_dict() if lm else None,
                 "scoring": scoring,
                 "pseudo_labels": n_pseudo,
             } | result.to_dict()

@@ -58,6 +58,17 @@ def transcribe(
             help="mix averages the channels of a recording, split transcribes each by itself, N is a number from 1.",
         ),
     ] = "mix",
+    n_best: Annotated[
+        int,
+        typer.Option("--n-best", min=0, max=1000, help="With --format json: so many alternatives with their scores."),
+    ] = 0,
+    hotword: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="WORD[:WEIGHT]", help="Word or phrase to expect; the weight is in nats, 4 by default. Repeatable."
+        ),
+    ] = None,
+    hotwords: Annotated[Path | None, typer.Option(help="File of hotwords, one WORD[:WEIGHT] per line.")] = None,
     no_lm: Annotated[bool, typer.Option("--no-lm", help="Decode without the model's language model.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace earlier transcripts.")] = False,
 ) -> None:
@@ -66,11 +77,15 @@ def transcribe(
     from anadil.errors import AnadilError
     from anadil.recognition.load import load
 
+    if n_best and form is not Format.JSON:
+        raise typer.BadParameter(f"--n-best needs --format json; {form} has one text per recording")
+    expected = [*(hotword or ()), *(_lines(hotwords) if hotwords else ())]
     wanted = channel_option(channel)
     sources = find_audio(audio)
     jobs = split_channels(sources) if wanted == "split" else [Job(source, wanted) for source in sources]
     targets = plan_outputs(jobs, form, out, force)
     recognizer = load(model, lm=not no_lm)
+    decoder = recognizer.decoder_with(n_best, expected)
     notes: Counter[str] = Counter()
     failed: set[Path] = set()
     with ConsoleReporter() as report:
@@ -80,7 +95,9 @@ def transcribe(
                 samples = read(job.source, recognizer.sample_rate, channel=job.channel)
                 if not len(samples):
                     raise AnadilError(f"audio has no samples: {job.source}")
-                _deliver(recognizer.transcribe(samples), job, form, targets.get(job), alone=len(jobs) == 1)
+                _deliver(
+                    recognizer.transcribe_samples(samples, decoder), job, form, targets.get(job), alone=len(jobs) == 1
+                )
             except AnadilError as error:
                 failed.add(job.source)
                 report.warn(str(error) if str(job.source) in str(error) else f"{job.source}: {error}")
@@ -90,6 +107,18 @@ def transcribe(
     if failed:
         report.warn(f"{len(failed):,} of {len(sources):,} recordings could not be read")
         raise typer.Exit(FAULT)
+
+
+def _lines(path: Path) -> list[str]:
+    """The lines of a file of hotwords. Raises AnadilError if it is missing or no text."""
+    from anadil.errors import AnadilError
+    from anadil.lm.texts import read_lines
+
+    bad: list[object] = []
+    lines = [line for _, line in read_lines([str(path)], bad.append)]
+    if bad:
+        raise AnadilError(f"{bad[0]}\n  next: give a text file with a word per line")
+    return lines
 
 
 @dataclass(frozen=True)

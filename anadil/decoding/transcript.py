@@ -24,6 +24,14 @@ class Word:
 
 
 @dataclass(frozen=True, slots=True)
+class Alternative:
+    """One of the best texts of a recording. `score`: natural log-prob of the text, plus what language models add."""
+
+    text: str
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
 class Transcript:
     """The hypothesis for one recording.
 
@@ -35,9 +43,10 @@ class Transcript:
     words: tuple[Word, ...]
     duration: float  # seconds of audio
     language: str | None = None
+    alternatives: tuple[Alternative, ...] = ()  # the best texts, the first is `text`; only if they were asked for
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready; times in seconds to 3 decimals, confidences to 4."""
+        """JSON-ready; times in seconds to 3 decimals, confidences and scores to 4. `alternatives` only if there are any."""
         words = [
             {
                 "text": word.text,
@@ -47,12 +56,34 @@ class Transcript:
             }
             for word in self.words
         ]
-        return {"text": self.text, "words": words, "duration": round(self.duration, 3), "language": self.language}
+        found = {"text": self.text, "words": words, "duration": round(self.duration, 3), "language": self.language}
+        if self.alternatives:
+            found["alternatives"] = [{"text": one.text, "score": round(one.score, 4)} for one in self.alternatives]
+        return found
 
 
 def joiner(labels: Sequence[str]) -> str:
     """What stands between two words of a text: nothing if no label has a space (Thai, Chinese), else one space."""
     return BOUNDARY if any(label.startswith(BOUNDARY) for label in labels) else ""
+
+
+def best_of_parts(parts: Sequence[Sequence[Alternative]], joined: str) -> tuple[Alternative, ...]:
+    """The best texts of a recording from those of its parts, which are independent: scores add up.
+
+    As many as the part with the most has. A part without any gives none.
+    """
+    if not parts or not all(parts):
+        return ()
+    n = max(map(len, parts))
+    found = [Alternative("", 0.0)]
+    for part in parts:  # the best n of the first parts are among the best n of these and the next
+        longer = [
+            Alternative(joined.join(filter(None, (before.text, after.text))), before.score + after.score)
+            for before in found
+            for after in part
+        ]
+        found = sorted(longer, key=lambda one: -one.score)[:n]
+    return tuple(found)
 
 
 def words_from_tokens(

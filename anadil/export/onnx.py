@@ -10,7 +10,7 @@ import numpy as np
 import onnxruntime
 import torch
 
-from anadil.decoding.label_lm import LabelLM, label_lm_files, read_label_lm
+from anadil.decoding.language_model import LanguageModel, language_model_files, read_language_model
 from anadil.errors import AnadilError
 from anadil.export.layout import CARD, CONFIG, INPUTS, MODEL, OUTPUTS, VOCABULARY, ExportedSettings, vocabulary
 from anadil.files import refuse_overwrite, whole_folder
@@ -26,7 +26,7 @@ _TOLERANCE = 1e-3
 
 
 def export_model(
-    model: LoadedModel, out: Path, card: str = "", force: bool = False, lm: LabelLM | None = None
+    model: LoadedModel, out: Path, card: str = "", force: bool = False, lm: LanguageModel | None = None
 ) -> float:
     """Write the exported folder, with `lm` if given, and return the largest difference of a log-prob from PyTorch.
 
@@ -53,7 +53,7 @@ def export_model(
         (beside / CONFIG).write_text(json.dumps(data, ensure_ascii=False, indent=1), encoding="utf-8")
         if model.rules.subwords:
             (beside / TOKENIZER).write_bytes(model.rules.subwords)
-        for name, content in (label_lm_files(lm) if lm else {}).items():
+        for name, content in (language_model_files(lm) if lm else {}).items():
             (beside / name).write_bytes(content)
         (beside / VOCABULARY).write_text(vocabulary(settings.labels), encoding="utf-8")
         (beside / CARD).write_text(card + _usage(settings, difference), encoding="utf-8")
@@ -77,7 +77,7 @@ def export_folder(folder: Path, out: Path, force: bool = False) -> float:
         card = f"# {model.loaded.name}\n\nConverted from {model.source}.\n"
     elif (folder / MODEL_CARD).is_file():
         card = (folder / MODEL_CARD).read_text(encoding="utf-8")
-    lm = read_label_lm(folder, model.loaded.rules.labels)
+    lm = read_language_model(folder, model.loaded.rules.labels)
     return export_model(model.loaded, out, card, force, lm)
 
 

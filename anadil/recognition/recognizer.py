@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, overload
 
@@ -12,14 +13,20 @@ import numpy as np
 from anadil import audio
 from anadil.data.pauses import NOT_MEASURED, PauseLimits, pauses_within, speech_pieces
 from anadil.decoding.decoder import Decoder
-from anadil.decoding.label_lm import LabelLM
-from anadil.decoding.transcript import Transcript, Word, joiner
+from anadil.decoding.language_model import LanguageModel
+from anadil.decoding.transcript import Alternative, Transcript, Word, best_of_parts, joiner
+from anadil.decoding.word_lm import checked_hotwords
 from anadil.errors import AnadilError
 from anadil.manifest import Utterance, read_audio
 from anadil.text.rules import TextRules
 
 BATCH_SECONDS = 60.0
 """Audio per batch: enough to keep two cores busy; takes 0.3 GB with QuartzNet 15x5."""
+
+DECODED_TOGETHER = 64
+"""Pieces that are decoded at a time."""
+_MOST_LOG_PROBS = 1 << 25
+"""Log-probs that wait to be decoded, at most and about: 128 MB."""
 
 _ABOVE_0 = 0.01
 """A log-prob above 0 by more than rounding (1e-6 in float32, 4e-3 in bfloat16) is none."""
@@ -41,12 +48,22 @@ class Recognizer:
     forward: Forward
     longest_s: float = 20.0  # longer recordings are cut at pauses
     pauses: PauseLimits = NOT_MEASURED  # what the model knows of silence
-    lm: LabelLM | None = None  # decoding is greedy without one
+    lm: LanguageModel | None = None  # decoding is greedy without one
 
-    @property
+    @cached_property
     def decoder(self) -> Decoder:
         """From this model's log-probs to words, with its language model if it has one."""
         return Decoder(self.rules, self.frame_s, self.lm)
+
+    def decoder_with(self, n_best: int = 0, hotwords: Iterable[str] | Mapping[str, float] = ()) -> Decoder:
+        """The same with `n_best` alternatives, and with hotwords: lines `word` or `word:weight`, or weights by word.
+
+        Raises AnadilError if a hotword has a character that the model has no label for.
+        """
+        if isinstance(hotwords, Mapping):
+            hotwords = [f"{word}:{weight}" for word, weight in hotwords.items()]
+        given = list(hotwords)
+        return replace(self.decoder, n_best=n_best, hotwords=checked_hotwords(given, self.rules) if given else None)
 
     @property
     def greedy(self) -> Decoder:
@@ -54,22 +71,44 @@ class Recognizer:
         return Decoder(self.rules, self.frame_s)
 
     @overload
-    def transcribe(self, source: str | Path | np.ndarray, sample_rate: int | None = None) -> Transcript: ...
+    def transcribe(
+        self,
+        source: str | Path | np.ndarray,
+        sample_rate: int | None = None,
+        n_best: int = 0,
+        hotwords: Iterable[str] | Mapping[str, float] = (),
+    ) -> Transcript: ...
 
     @overload
-    def transcribe(self, source: list[Any], sample_rate: int | None = None) -> list[Transcript]: ...
+    def transcribe(
+        self,
+        source: list[Any],
+        sample_rate: int | None = None,
+        n_best: int = 0,
+        hotwords: Iterable[str] | Mapping[str, float] = (),
+    ) -> list[Transcript]: ...
 
     def transcribe(
-        self, source: str | Path | np.ndarray | list[Any], sample_rate: int | None = None
+        self,
+        source: str | Path | np.ndarray | list[Any],
+        sample_rate: int | None = None,
+        n_best: int = 0,
+        hotwords: Iterable[str] | Mapping[str, float] = (),
     ) -> Transcript | list[Transcript]:
         """Recognise a file, an array, or a list of these.
 
         An array is mono float (samples,) in [-1, 1] at `sample_rate` (default: the model's own). Recordings may have any
-        length. Raises AnadilError if a file is missing or no audio.
+        length. `n_best`, `hotwords`: see `decoder_with`. Raises AnadilError if a file is missing or no audio.
         """
+        decoder = self.decoder_with(n_best, hotwords) if n_best or hotwords else self.decoder
         if isinstance(source, str | Path | np.ndarray):
-            return self._assemble(self._samples(source, sample_rate))
-        return [self._assemble(self._samples(one, sample_rate)) for one in source]
+            return self.transcribe_samples(self._samples(source, sample_rate), decoder)
+        return [self.transcribe_samples(self._samples(one, sample_rate), decoder) for one in source]
+
+    def transcribe_samples(self, samples: np.ndarray, decoder: Decoder) -> Transcript:
+        """Recognise float32 (samples,) at the model's sample rate with one of its decoders."""
+        ((_, (transcript,)),) = self._recognize_batch([(0, samples)], [decoder])
+        return transcript
 
     def transcribe_utterances(self, utterances: Sequence[Utterance]) -> Iterator[tuple[int, Transcript]]:
         """Recognise a manifest's utterances in batches, shortest first; yields (index, transcript).
@@ -126,19 +165,37 @@ class Recognizer:
             for n, (_, samples) in enumerate(batch)
             for start, end in speech_pieces(samples, self.sample_rate, self.longest_s, self.pauses)
         ]
-        words: list[list[list[Word]]] = [[[] for _ in decoders] for _ in batch]
+        found: list[list[list[tuple[tuple[Word, ...], tuple[Alternative, ...]]]]] = [
+            [[] for _ in decoders] for _ in batch
+        ]
+        for some, log_probs in self._groups(batch, pieces):
+            starts_s = [start / self.sample_rate for _, start, _ in some]
+            pauses = [
+                [(at + one, at + other) for one, other in pauses_within(batch[n][1][start:end], self.sample_rate)]
+                for at, (n, start, end) in zip(starts_s, some, strict=True)
+            ]
+            for which, decoder in enumerate(decoders):
+                decoded = decoder.decode_many(log_probs, starts_s, pauses)
+                for (n, start, end), one in zip(some, decoded, strict=True):
+                    if end > start:
+                        found[n][which].append((_within(one.words, end / self.sample_rate), one.alternatives))
+        for (index, samples), of_each in zip(batch, found, strict=True):
+            yield index, tuple(self._transcript(parts, len(samples)) for parts in of_each)
+
+    def _groups(
+        self, batch: list[tuple[int, np.ndarray]], pieces: list[tuple[int, int, int]]
+    ) -> Iterator[tuple[list[tuple[int, int, int]], list[np.ndarray]]]:
+        """Pieces with their log-probs, as many as are decoded at a time."""
+        waiting: list[tuple[int, int, int]] = []
+        log_probs: list[np.ndarray] = []
         for some in self._by_length(pieces):
-            waveforms = [batch[n][1][start:end] for n, start, end in some]
-            for (n, start, _), waveform, log_probs in zip(some, waveforms, self.log_probs(waveforms), strict=True):
-                for own, decoder in zip(words[n], decoders, strict=True):
-                    own.extend(self._words(decoder, log_probs, waveform, start))
-        for (index, samples), of_each in zip(batch, words, strict=True):
-            yield (
-                index,
-                tuple(
-                    self._transcript(tuple(sorted(own, key=lambda word: word.start)), len(samples)) for own in of_each
-                ),
-            )
+            waiting += some
+            log_probs += self.log_probs([batch[n][1][start:end] for n, start, end in some])
+            if len(waiting) >= DECODED_TOGETHER or sum(one.size for one in log_probs) >= _MOST_LOG_PROBS:
+                yield waiting, log_probs
+                waiting, log_probs = [], []
+        if waiting:
+            yield waiting, log_probs
 
     def _by_length(self, pieces: list[tuple[int, int, int]]) -> Iterator[list[tuple[int, int, int]]]:
         """Batches of at most BATCH_SECONDS with padding, shortest pieces first."""
@@ -150,10 +207,6 @@ class Recognizer:
             some.append(piece)
         if some:
             yield some
-
-    def _assemble(self, samples: np.ndarray) -> Transcript:
-        ((_, (transcript,)),) = self._recognize_batch([(0, samples)], [self.decoder])
-        return transcript
 
     def log_probs(self, waveforms: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Log-probs (frames, labels + blank) of each float32 (samples,) at the model's sample rate."""
@@ -184,15 +237,18 @@ class Recognizer:
             )
         return audio.resample(source.astype(np.float32), sample_rate or self.sample_rate, self.sample_rate)
 
-    def _words(self, decoder: Decoder, log_probs: np.ndarray, waveform: np.ndarray, start: int) -> tuple[Word, ...]:
-        """Words of the piece that starts at sample `start`; the last frame may reach past it, a word does not."""
-        if not len(waveform):
-            return ()
-        start_s, end_s = start / self.sample_rate, (start + len(waveform)) / self.sample_rate
-        pauses = [(start_s + one, start_s + other) for one, other in pauses_within(waveform, self.sample_rate)]
-        words = decoder.decode(log_probs, start_s, pauses).words
-        return tuple(replace(word, start=min(word.start, end_s), end=min(word.end, end_s)) for word in words)
+    def _transcript(
+        self, parts: Sequence[tuple[tuple[Word, ...], tuple[Alternative, ...]]], n_samples: int
+    ) -> Transcript:
+        """The transcript of a recording from those of its pieces, in any order."""
+        in_order = sorted((part for part in parts if part[0]), key=lambda part: part[0][0].start)
+        words = tuple(word for own, _ in in_order for word in own)
+        joined = joiner(self.rules.labels)
+        text = joined.join(word.text for word in words)
+        alternatives = best_of_parts([own for _, own in in_order], joined)
+        return Transcript(text, words, n_samples / self.sample_rate, self.rules.language, alternatives)
 
-    def _transcript(self, words: tuple[Word, ...], n_samples: int) -> Transcript:
-        text = joiner(self.rules.labels).join(word.text for word in words)
-        return Transcript(text, words, n_samples / self.sample_rate, self.rules.language)
+
+def _within(words: tuple[Word, ...], end_s: float) -> tuple[Word, ...]:
+    """The words of a piece that ends at `end_s`: the last frame may reach past it, a word does not."""
+    return tuple(replace(word, start=min(word.start, end_s), end=min(word.end, end_s)) for word in words)

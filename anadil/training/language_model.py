@@ -12,16 +12,16 @@ import torch
 
 from anadil.data.batches import Loader, plan_epoch
 from anadil.data.examples import Example
-from anadil.decoding.label_lm import LabelLM, label_tokens, remove_label_lm, save_label_lm
+from anadil.decoding.label_lm import label_tokens
+from anadil.decoding.language_model import LanguageModel, remove_language_model, save_language_model
 from anadil.errors import AnadilError
-from anadil.evaluation.lm_tuning import MIN_UTTERANCES, Tuned, choose_utterances, closeness, tune
-from anadil.files import whole_file
+from anadil.evaluation.lm_tuning import MIN_UTTERANCES, Tuned, add_to_card, choose_utterances, closeness, tune
 from anadil.lm.counts import MAX_ORDER, count_ngrams, encode
 from anadil.lm.disk_sort import Store
 from anadil.lm.estimate import Estimate, Pruning, check_thresholds, estimate
 from anadil.lm.held_out import choose_order, highest_order, model_for
 from anadil.lm.model import NGramModel
-from anadil.models.acoustic import CARD, AcousticModel, load_model
+from anadil.models.acoustic import AcousticModel, load_model
 from anadil.training.config import LmSettings
 from anadil.training.monitoring.report import Reporter
 from anadil.training.prepare import Prepared
@@ -35,7 +35,6 @@ MAX_NGRAMS = 1_000_000
 _NEAR_BEST = 1.005
 """The lowest order is taken whose entropy is within half a percent of the best. Mboshi: 8, which is as good as 10 at 60 %
 of the size; 6 has 2.9 points of WER more."""
-_SECTION = "\n## Language model\n"
 
 
 @dataclass(frozen=True)
@@ -63,7 +62,7 @@ def add_language_model(data: Prepared, run: Run, device: torch.device, report: R
         if reason:
             report.say(f"no language model: {reason}")
             return None
-        remove_label_lm(folder)  # of an earlier part of this run
+        remove_language_model(folder)  # of an earlier part of this run
         built = build_label_ngram(data.rules.labels, data.train, data.valid, settings, report)
         tuned = _tune(data, folder, built, settings, device, report)
     except AnadilError as error:
@@ -87,10 +86,9 @@ def add_language_model(data: Prepared, run: Run, device: torch.device, report: R
     close = closeness(map(data.reference, data.train), list(map(data.reference, data.valid))).warning()
     if close:
         report.warn(close)
-    save_label_lm(folder, LabelLM(built.model, data.rules.labels, tuned.weights))
-    _add_to_card(
-        folder, f"{what}, weight {tuned.weights.lm_weight:g}, bonus {tuned.weights.label_bonus:g}", tuned, close
-    )
+    save_language_model(folder, LanguageModel(tuple(data.rules.labels), tuned.weights, built.model))
+    note = f"{close.splitlines()[0]}." if close else ""
+    add_to_card(folder, f"{what}, weight {tuned.weights.lm_weight:g}, bonus {tuned.weights.label_bonus:g}", tuned, note)
     report.say(f"  kept in {folder}; recognition uses it, --no-lm does without")
     return tuned
 
@@ -181,15 +179,3 @@ def _log_probs(
                 found[index] = row[:count].copy()  # without the padding of the batch
             report.progress("validating for the language model", done, len(plan))
     return [found[i] for i in range(len(valid))]
-
-
-def _add_to_card(folder: Path, what: str, tuned: Tuned, close: str) -> None:
-    path = folder / CARD
-    card = path.read_text(encoding="utf-8").split(_SECTION)[0]
-    note = f"\n{close.splitlines()[0]}.\n" if close else ""
-    with whole_file(path) as beside:
-        beside.write_text(
-            f"{card}{_SECTION}\n{what[0].upper()}{what[1:]}. Of the validation utterances each half was decoded with the "
-            f"weights that the other half chose:\n{tuned.describe()}.\n{note}",
-            encoding="utf-8",
-        )

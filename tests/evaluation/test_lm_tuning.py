@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from anadil.decoding.label_lm import LmWeights
+from anadil.decoding.language_model import LmWeights
 from anadil.evaluation import lm_tuning
 from anadil.evaluation.evaluate import compare
 from anadil.evaluation.lm_tuning import Tuned, choose_utterances, closeness

@@ -20,7 +20,9 @@ from anadil import audio
 from anadil.cli.main import app
 from anadil.data.examples import Example
 from anadil.decoding.decoder import Decoder
-from anadil.decoding.label_lm import MODEL, SETTINGS, LabelLM, LmWeights
+from anadil.decoding.label_lm import LabelLM
+from anadil.decoding.language_model import LABELS as MODEL
+from anadil.decoding.language_model import SETTINGS, LanguageModel, LmWeights
 from anadil.errors import AnadilError
 from anadil.manifest import Utterance
 from anadil.text.rules import TextSettings, text_rules
@@ -222,12 +224,14 @@ def test_subwords_are_tokens_as_they_are() -> None:
     labels = (" ka", "ka", " sa", "sa")
     train = [Example(Utterance("1.wav", 1.0, "kasa"), one) for one in ((0, 3), (0, 3, 0, 3), (2, 1), (0, 3, 2, 1))]
     built = build_label_ngram(labels, train, [], LmSettings(order=2), Silent())
-    lm = LabelLM(built.model, labels, LmWeights(lm_weight=1.0))
-    factors, next_states, _ = lm.after(lm.start)
-    assert factors.index(max(factors[:4])) == 0
-    assert max(lm.after(next_states[0])[0][:4]) == lm.after(next_states[0])[0][3] > 0.5
+    scorer = LabelLM(built.model, labels, 1.0, 0.0)
+    state, every = np.array([[scorer.begin()]]), np.arange(4)[None]
+    assert scorer.factors(state, every)[0, 0].argmax() == 0
+    after = scorer.next_states(state[0], np.array([0]))
+    assert scorer.factors(after[None], every)[0, 0].argmax() == 3 and scorer.factors(after[None], every).max() > 0.5
     probs = np.full((3, 5), 0.01)
     probs[0, 0], probs[1, 4], probs[2, 1], probs[2, 3] = 0.96, 0.96, 0.5, 0.46
     rules = text_rules("en", TextSettings(), labels, check=False)
-    assert Decoder(rules, 0.02).text(np.log(probs)) == "kaka"
-    assert Decoder(rules, 0.02, lm).text(np.log(probs)) == "kasa"
+    lm = LanguageModel(labels, LmWeights(lm_weight=1.0), built.model)
+    assert Decoder(rules, 0.02).texts([np.log(probs)]) == ["kaka"]
+    assert Decoder(rules, 0.02, lm).texts([np.log(probs)]) == ["kasa"]
