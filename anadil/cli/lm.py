@@ -194,10 +194,13 @@ def tune(
         raise AnadilError(f"{model} has a language model already\n  next: add --force to replace it or its weights")
     with ConsoleReporter() as report:
         given = ngrams_to_tune(recognizer, lm, report.warn)
-        tuned, found = tune_on_manifest(recognizer, given, read_manifests(manifests), beam, report.progress, report.say)
+        tuned, found, calibration = tune_on_manifest(
+            recognizer, given, read_manifests(manifests), beam, report.progress, report.say
+        )
     if json_file:
         with whole_file(json_file) as beside:
-            beside.write_text(json.dumps(tuned.to_dict(), ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+            figures = tuned.to_dict() | {"word_confidence": calibration.to_dict()}
+            beside.write_text(json.dumps(figures, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
     _print_tuned(tuned)
     if not tuned.helps:
         raise AnadilError(
@@ -206,6 +209,9 @@ def tune(
         )
     save_language_model(model, found)
     add_to_card(model, found.describe(), tuned)
+    calibration.add_to_card(model)
+    if calibration.describe():
+        typer.echo(f"word confidence, {calibration.describe()}", err=True)
     typer.echo(f"saved in {model}; transcribe and evaluate use it, --no-lm does without", err=True)
 
 

@@ -10,6 +10,7 @@ from functools import cached_property
 import numpy as np
 
 from anadil.decoding.beam import BEAM, Hypothesis, LabelScorer, Unscored, search_many
+from anadil.decoding.confidence import ConfidenceMap, posteriors
 from anadil.decoding.ctc import Token, align_many, best_path, sequence_confidence
 from anadil.decoding.language_model import LanguageModel
 from anadil.decoding.transcript import Alternative, Word, joiner, words_from_tokens
@@ -27,6 +28,7 @@ class Decoded:
     words: tuple[Word, ...]
     joiner: str = " "  # between two words
     alternatives: tuple[Alternative, ...] = ()  # the best texts, if the decoder was asked for them
+    posteriors: tuple[float, ...] = ()  # of each word: share of the search's texts that have it; only if asked for
 
     @property
     def text(self) -> str:
@@ -39,7 +41,8 @@ class Decoder:
     """Decoding with the labels of `rules`: greedy (best path), or with `lm` a beam search.
 
     `frame_s` is the step of the log-probs in seconds. With `n_best` (so many texts) or `hotwords` (`checked_hotwords`) there is a
-    search without an LM too. Its time grows linearly with the frames (`search_many`).
+    search without an LM too. Its time grows linearly with the frames (`search_many`). `word_confidence` makes the confidence of
+    a word the probability that it is right.
     """
 
     rules: TextRules
@@ -47,6 +50,8 @@ class Decoder:
     lm: LanguageModel | None = None
     n_best: int = 0
     hotwords: Mapping[str, float] | None = None  # as the model writes them, and their weights in nats
+    word_confidence: ConfidenceMap | None = None  # None: the mean probability of a word's labels
+    with_posteriors: bool = False
 
     def decode(self, log_probs: np.ndarray, offset_s: float = 0.0, pauses: Pauses = ()) -> Decoded:
         """`decode_many` of one stretch."""
@@ -64,6 +69,7 @@ class Decoder:
         offsets_s, pauses = offsets_s or [0.0] * len(log_probs), pauses or [()] * len(log_probs)
         blank = self.rules.blank_id
         alternatives: list[tuple[Alternative, ...]] = [()] * len(log_probs)
+        found: list[list[Hypothesis]] = []
         if self.is_greedy:
             tokens = [best_path(one, blank) for one in log_probs]
         else:
@@ -76,6 +82,8 @@ class Decoder:
             Decoded(tuple(own), words_from_tokens(own, self.rules.labels, self.frame_s, at_s, cut), joined, others)
             for own, others, at_s, cut in zip(tokens, alternatives, offsets_s, pauses, strict=True)
         ]
+        if self.with_posteriors or self.word_confidence:
+            decoded = [self._with_confidence(one, found[i] if found else ()) for i, one in enumerate(decoded)]
         if self.n_best:  # the words of the best text may be cut at pauses
             decoded = [
                 replace(one, alternatives=(replace(one.alternatives[0], text=one.text), *one.alternatives[1:]))
@@ -88,6 +96,17 @@ class Decoder:
         if self.is_greedy:
             return [one.text for one in self.decode_many(log_probs)]
         return [self._text(one[0]) for one in self._search(log_probs)]
+
+    def _with_confidence(self, one: Decoded, found: Sequence[Hypothesis]) -> Decoded:
+        """With the posteriors of the words, if there was a search, and with their mapped confidences."""
+        shares = self._posteriors(one.words, found) if found else ()
+        words = one.words
+        if self.word_confidence:
+            words = tuple(
+                replace(word, confidence=self.word_confidence.apply(word.confidence, share))
+                for word, share in zip(words, shares or [1.0] * len(words), strict=True)
+            )
+        return replace(one, words=words, posteriors=shares)
 
     @property
     def is_greedy(self) -> bool:
@@ -112,10 +131,25 @@ class Decoder:
             scores.setdefault(self._text(one), one.score)
         return tuple(itertools.islice(itertools.starmap(Alternative, scores.items()), self.n_best))
 
-    def _text(self, one: Hypothesis) -> str:
+    def _posteriors(self, words: Sequence[Word], found: Sequence[Hypothesis]) -> tuple[float, ...]:
+        """The posterior of each word; the parts of a word that pauses cut have that of the whole."""
+        whole = self._words(found[0])
+        shares = posteriors(whole, [self._words(each) for each in found], [each.score for each in found])
+        own: list[float] = []
+        parts = iter(words)
+        for text, share in zip(whole, shares, strict=True):
+            so_far = ""
+            while len(so_far) < len(text):
+                so_far += next(parts).text
+                own.append(share)
+        return tuple(own)
+
+    def _words(self, one: Hypothesis) -> list[str]:
         tokens = [Token(label, 0, 0, 0.0) for label in one.labels]
-        words = words_from_tokens(tokens, self.rules.labels, self.frame_s)
-        return joiner(self.rules.labels).join(word.text for word in words)
+        return [word.text for word in words_from_tokens(tokens, self.rules.labels, self.frame_s)]
+
+    def _text(self, one: Hypothesis) -> str:
+        return joiner(self.rules.labels).join(self._words(one))
 
     def confidence(self, log_probs: np.ndarray, decoded: Decoded) -> float:
         """Probability of `decoded` over all its alignments, per label, in [0, 1]; 0 for an empty hypothesis."""

@@ -9,12 +9,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Literal, Self
+from typing import Literal
 
 import numpy as np
-from pydantic import BaseModel, Field, model_validator
+from pydantic import BaseModel, Field
 
 from anadil.decoding.beam import BEAM, LabelScorer, Unscored
+from anadil.decoding.confidence import ConfidenceMap
 from anadil.decoding.label_lm import LabelLM, check_alphabet, label_tokens
 from anadil.decoding.transcript import joiner
 from anadil.decoding.word_lm import Hotwords, WordNGram, WordScorer
@@ -28,28 +29,29 @@ LABELS, WORDS, SETTINGS = "lm.npz", "words.npz", "decoder.json"
 MAX_BYTES = 1 << 30
 """Largest size of the unpacked arrays of a model, so that a hostile file cannot fill the memory."""
 
+_NUMBERS = {"lm_weight", "label_bonus", "word_weight", "word_bonus", "unknown_word", "beam"}
 _COPY = "\n  next: copy the whole folder again, or make it again: anadil export, anadil lm tune"
 
 
 class LmWeights(BaseModel):
-    """`decoder.json`: how the search weighs the models beside it. A weight of 0: there is no such model."""
+    """`decoder.json`: how the search weighs the models beside it, and the confidence of words. Weight 0: no such model."""
 
     model_config = SECTION
 
     format: Literal["anadil-decoder"] = "anadil-decoder"
     version: Literal[1] = 1
-    lm_weight: float = Field(ge=0, le=10)  # factor of the log-prob of a label
+    lm_weight: float = Field(0.0, ge=0, le=10)  # factor of the log-prob of a label
     label_bonus: float = Field(0.0, ge=-20, le=20)  # nats added per label, against short texts
     word_weight: float = Field(0.0, ge=0, le=10)  # factor of the log-prob of a word
     word_bonus: float = Field(0.0, ge=-50, le=50)  # nats added per word
     unknown_word: float = Field(0.0, ge=-100, le=100)  # nats added per word that the word model does not have
     beam: int = Field(BEAM, ge=1, le=1024)  # prefixes kept
+    confidence: ConfidenceMap | None = None  # of words found with it
+    greedy_confidence: ConfidenceMap | None = None  # of words found without it
 
-    @model_validator(mode="after")
-    def _one_of_both(self) -> Self:
-        if not self.lm_weight and not self.word_weight:
-            raise ValueError("lm_weight and word_weight are both 0: no language model would be used")
-        return self
+    @property
+    def has_model(self) -> bool:
+        return self.lm_weight > 0 or self.word_weight > 0
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,7 @@ class LanguageModel:
 
     def to_dict(self) -> dict[str, float]:
         """JSON-ready: orders, weights and beam."""
-        shown: dict[str, float] = self.weights.model_dump(exclude={"format", "version"})
+        shown: dict[str, float] = self.weights.model_dump(include=_NUMBERS)
         orders = {"order": self.labels, "word_order": self.words}
         return {name: model.order for name, model in orders.items() if model is not None} | shown
 
@@ -160,6 +162,12 @@ def save_language_model(folder: Path, lm: LanguageModel) -> None:
             beside.write_bytes(content)
 
 
+def save_greedy_confidence(folder: Path, found: ConfidenceMap) -> None:
+    """Write the confidence of words found without a language model, for a folder that has none."""
+    with whole_file(folder / SETTINGS) as beside:
+        beside.write_bytes(_settings(LmWeights(greedy_confidence=found)))
+
+
 def remove_language_model(folder: Path) -> None:
     """Delete the LM of a model folder, if it has one."""
     for name in (SETTINGS, LABELS, WORDS):
@@ -169,7 +177,11 @@ def remove_language_model(folder: Path) -> None:
 def language_model_files(lm: LanguageModel) -> dict[str, bytes]:
     """The content of the files; decoder.json, which makes the LM count, is the last."""
     found = {name: _packed(model) for name, model in ((LABELS, lm.labels), (WORDS, lm.words)) if model is not None}
-    return found | {SETTINGS: (lm.weights.model_dump_json(indent=1) + "\n").encode()}
+    return found | {SETTINGS: _settings(lm.weights)}
+
+
+def _settings(weights: LmWeights) -> bytes:
+    return (weights.model_dump_json(indent=1) + "\n").encode()
 
 
 def _packed(model: NGramModel) -> bytes:
@@ -179,11 +191,25 @@ def _packed(model: NGramModel) -> bytes:
     return packed.getvalue()
 
 
+def decoder_files(folder: Path, alphabet: Sequence[str]) -> dict[str, bytes]:
+    """What a model folder holds for decoding, after a check; nothing if it holds none. Raises AnadilError if it is damaged."""
+    lm = read_language_model(folder, alphabet)
+    if lm is not None:
+        return language_model_files(lm)
+    weights = read_weights(folder)
+    return {} if weights is None else {SETTINGS: _settings(weights)}
+
+
+def read_weights(folder: Path) -> LmWeights | None:
+    """The decoder.json of a folder; None if it has none. Raises AnadilError if it is damaged."""
+    return parse_json(LmWeights, folder / SETTINGS) if (folder / SETTINGS).is_file() else None
+
+
 def read_language_model(folder: Path, alphabet: Sequence[str]) -> LanguageModel | None:
     """The LM of a model folder or exported folder; None if it has none. Raises AnadilError if it is damaged or foreign."""
-    if not (folder / SETTINGS).is_file():
+    weights = read_weights(folder)
+    if weights is None or not weights.has_model:
         return None
-    weights = parse_json(LmWeights, folder / SETTINGS)
     labels = _unpacked(folder / LABELS) if weights.lm_weight else None
     words = _unpacked(folder / WORDS) if weights.word_weight else None
     try:

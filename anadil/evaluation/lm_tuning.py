@@ -16,10 +16,10 @@ from anadil.decoding.decoder import Decoder
 from anadil.decoding.label_lm import LabelLM
 from anadil.decoding.language_model import LanguageModel, LmWeights
 from anadil.decoding.word_lm import WordNGram
+from anadil.evaluation.card import write_section
 from anadil.evaluation.errors import ErrorCounts, total
 from anadil.evaluation.evaluate import Scored, compare
 from anadil.evaluation.intervals import bootstrap_interval
-from anadil.files import whole_file
 from anadil.lm.model import NGramModel
 from anadil.manifest import Utterance
 from anadil.text.rules import TextRules
@@ -34,7 +34,6 @@ _RATIOS = (0.7, 1.0, 2.0, 2.8)
 _FIRST_RATIO = 1.4
 """Label bonus per nat that a label costs with the LM's weight. On Mboshi and on the demo 1.3 to 1.6 are best."""
 _CLOSE_SHARE = 0.8
-_CARD, _SECTION = "README.md", "\n## Language model\n"
 
 _WORD_WEIGHTS = (0.1, 0.2, 0.3, 0.5)
 _WORD_RATIOS = (0.5, 0.9, 1.3)
@@ -156,9 +155,9 @@ class _Trials:
 
     def tuned(self, before: tuple[Scored, ...], was: str) -> Tuned:
         """The best weights, and each half of the data with those that are best on the other half."""
-        halves = _halves(self._references)
+        parts = halves(self._references)
         tested: list[Scored] = [*before]
-        for half, other_half in (halves, halves[::-1]):
+        for half, other_half in (parts, parts[::-1]):
             chosen = self.found[self.best(other_half)]
             for i in half:
                 tested[i] = chosen[i]
@@ -312,7 +311,7 @@ def _nats_per_word(model: NGramModel, references: Sequence[str]) -> float:
     return min(nats / n_words, 20.0) if n_words else 5.0
 
 
-def _halves(references: Sequence[str]) -> tuple[list[int], list[int]]:
+def halves(references: Sequence[str]) -> tuple[list[int], list[int]]:
     """Indices of two halves that share no text."""
     texts = sorted(set(references))
     random.Random(0).shuffle(texts)
@@ -323,19 +322,13 @@ def _halves(references: Sequence[str]) -> tuple[list[int], list[int]]:
 
 
 def add_to_card(folder: Path, what: str, tuned: Tuned, note: str = "") -> None:
-    """Write or replace the section about the language model in the model card of a folder, if it has a card."""
-    path = folder / _CARD
-    if not path.is_file():
-        return
-    parts = path.read_text(encoding="utf-8").split(_SECTION)
-    rest = "".join(parts[1:]).partition("\n## ")  # sections after it stay
+    """Write the section about the language model in the model card of a folder."""
     before = "greedy decoding" if tuned.was == "greedy" else "decoding without the model of words"
-    section = (
+    text = (
         f"{what[0].upper()}{what[1:]}. Of the validation utterances each half was decoded with the weights that the other half "
-        f"chose.\nFrom {before} to decoding with it: {tuned.describe()}.\n" + (f"\n{note}\n" if note else "")
+        f"chose.\nFrom {before} to decoding with it: {tuned.describe()}.\n\n{note}"
     )
-    with whole_file(path) as beside:
-        beside.write_text(f"{parts[0]}{_SECTION}\n{section}{rest[1]}{rest[2]}", encoding="utf-8")
+    write_section(folder, "Language model", text)
 
 
 def choose_utterances(durations: Sequence[float], seed: int = 0) -> list[int]:

@@ -12,6 +12,7 @@ import numpy as np
 
 from anadil import audio
 from anadil.data.pauses import NOT_MEASURED, PauseLimits, pauses_within, speech_pieces
+from anadil.decoding.confidence import ConfidenceMap
 from anadil.decoding.decoder import Decoder
 from anadil.decoding.language_model import LanguageModel
 from anadil.decoding.transcript import Alternative, Transcript, Word, best_of_parts, joiner
@@ -49,11 +50,13 @@ class Recognizer:
     longest_s: float = 20.0  # longer recordings are cut at pauses
     pauses: PauseLimits = NOT_MEASURED  # what the model knows of silence
     lm: LanguageModel | None = None  # decoding is greedy without one
+    greedy_confidence: ConfidenceMap | None = None  # of words found without it
 
     @cached_property
     def decoder(self) -> Decoder:
         """From this model's log-probs to words, with its language model if it has one."""
-        return Decoder(self.rules, self.frame_s, self.lm)
+        confidence = self.lm.weights.confidence if self.lm else self.greedy_confidence
+        return Decoder(self.rules, self.frame_s, self.lm, word_confidence=confidence)
 
     def decoder_with(self, n_best: int = 0, hotwords: Iterable[str] | Mapping[str, float] = ()) -> Decoder:
         """The same with `n_best` alternatives, and with hotwords: lines `word` or `word:weight`, or weights by word.
@@ -68,7 +71,7 @@ class Recognizer:
     @property
     def greedy(self) -> Decoder:
         """The same without a language model."""
-        return Decoder(self.rules, self.frame_s)
+        return Decoder(self.rules, self.frame_s, word_confidence=self.greedy_confidence)
 
     @overload
     def transcribe(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +13,7 @@ from anadil.decoding.label_lm import check_alphabet
 from anadil.decoding.language_model import LanguageModel, check_words, kind_of
 from anadil.errors import AnadilError
 from anadil.evaluation.lm_tuning import MIN_UTTERANCES, Tuned, choose_utterances, tune, tune_words
+from anadil.evaluation.word_confidence import Calibration, calibrate
 from anadil.lm.counts import Progress
 from anadil.lm.model import NGramModel, read_model
 from anadil.manifest import Utterance
@@ -67,11 +68,12 @@ def tune_on_manifest(
     beam: int | None = None,
     on_progress: Progress = lambda *_: None,
     say: Callable[[str], None] = lambda text: None,
-) -> tuple[Tuned, LanguageModel]:
+) -> tuple[Tuned, LanguageModel, Calibration]:
     """Recognise at most 20 minutes of the utterances once, and tune on their log-probs. `beam`: None keeps the present one.
 
-    A model of words is tuned beside the recogniser's model of labels, if it has one. Returns what was found, and the language
-    model with the best weights. Raises AnadilError if an utterance cannot be scored, or if they are too few.
+    A model of words is tuned beside the recogniser's model of labels, if it has one. Returns what was found, the language
+    model with the best weights, and the confidence of words with and without it, which is in these weights too.
+    Raises AnadilError if an utterance cannot be scored, or if they are too few.
     """
     if len(utterances) < MIN_UTTERANCES:
         raise AnadilError(
@@ -99,12 +101,13 @@ def tune_on_manifest(
         beam or (present.weights.beam if present else BEAM),
     )
     alphabet = tuple(rules.labels)
+    tuned: Tuned | None = None
     if given.labels is not None:
         tuned = tune(given.labels, *data, lambda done, total: on_progress("tuning", done, total))
         present = LanguageModel(alphabet, tuned.weights, given.labels)
-        if given.words is None or not tuned.helps:
-            return tuned, present
-    assert given.words is not None
-    tuned = tune_words(present, given.words, *data, lambda done, total: on_progress("tuning words", done, total))
-    labels = present.labels if present else None
-    return tuned, LanguageModel(alphabet, tuned.weights, labels, given.words)
+    if given.words is not None and (tuned is None or tuned.helps):
+        tuned = tune_words(present, given.words, *data, lambda done, total: on_progress("tuning words", done, total))
+        present = LanguageModel(alphabet, tuned.weights, present.labels if present else None, given.words)
+    assert tuned is not None and present is not None
+    calibration = calibrate(rules, present, data[2], data[3])
+    return tuned, replace(present, weights=calibration.weights(tuned.weights)), calibration
