@@ -145,7 +145,7 @@ def kind_of(model: NGramModel, alphabet: Sequence[str]) -> Literal["labels", "wo
     except AnadilError as no_labels:
         label_tokens(alphabet)  # if these are the reason, it would be one for words too
         tokens = [word for word in model.words if word not in SPECIAL]
-        if not joiner(alphabet) or all(len(token) == 1 for token in tokens):
+        if all(len(token) == 1 for token in tokens):
             raise
         try:
             check_words(model, alphabet)
