@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
@@ -75,15 +76,15 @@ def best_of_parts(parts: Sequence[Sequence[Alternative]], joined: str) -> tuple[
     if not parts or not all(parts):
         return ()
     n = max(map(len, parts))
-    found = [Alternative("", 0.0)]
-    for part in parts:  # the best n of the first parts are among the best n of these and the next
-        longer = [
-            Alternative(joined.join(filter(None, (before.text, after.text))), before.score + after.score)
-            for before in found
-            for after in part
-        ]
-        found = sorted(longer, key=lambda one: -one.score)[:n]
-    return tuple(found)
+    found = {"": 0.0}
+    for part in parts:  # the best n of the first parts and this one begin with one of the best n of the first parts
+        longer: dict[str, float] = {}
+        for before, score in found.items():
+            for after in part:
+                text = joined.join(filter(None, (before, after.text)))
+                longer[text] = max(longer.get(text, -math.inf), score + after.score)
+        found = dict(sorted(longer.items(), key=lambda one: -one[1])[:n])
+    return tuple(Alternative(text, score) for text, score in found.items())
 
 
 def words_from_tokens(

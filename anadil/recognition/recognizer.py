@@ -168,7 +168,7 @@ class Recognizer:
             for n, (_, samples) in enumerate(batch)
             for start, end in speech_pieces(samples, self.sample_rate, self.longest_s, self.pauses)
         ]
-        found: list[list[list[tuple[tuple[Word, ...], tuple[Alternative, ...]]]]] = [
+        found: list[list[list[tuple[int, tuple[Word, ...], tuple[Alternative, ...]]]]] = [
             [[] for _ in decoders] for _ in batch
         ]
         for some, log_probs in self._groups(batch, pieces):
@@ -181,7 +181,7 @@ class Recognizer:
                 decoded = decoder.decode_many(log_probs, starts_s, pauses)
                 for (n, start, end), one in zip(some, decoded, strict=True):
                     if end > start:
-                        found[n][which].append((_within(one.words, end / self.sample_rate), one.alternatives))
+                        found[n][which].append((start, _within(one.words, end / self.sample_rate), one.alternatives))
         for (index, samples), of_each in zip(batch, found, strict=True):
             yield index, tuple(self._transcript(parts, len(samples)) for parts in of_each)
 
@@ -241,14 +241,14 @@ class Recognizer:
         return audio.resample(source.astype(np.float32), sample_rate or self.sample_rate, self.sample_rate)
 
     def _transcript(
-        self, parts: Sequence[tuple[tuple[Word, ...], tuple[Alternative, ...]]], n_samples: int
+        self, parts: Sequence[tuple[int, tuple[Word, ...], tuple[Alternative, ...]]], n_samples: int
     ) -> Transcript:
-        """The transcript of a recording from those of its pieces, in any order."""
-        in_order = sorted((part for part in parts if part[0]), key=lambda part: part[0][0].start)
-        words = tuple(word for own, _ in in_order for word in own)
+        """The transcript of a recording from those of its pieces, which start at samples, in any order."""
+        in_order = sorted(parts, key=lambda part: part[0])
+        words = tuple(word for _, own, _ in in_order for word in own)
         joined = joiner(self.rules.labels)
         text = joined.join(word.text for word in words)
-        alternatives = best_of_parts([own for _, own in in_order], joined)
+        alternatives = best_of_parts([own for _, _, own in in_order], joined)
         return Transcript(text, words, n_samples / self.sample_rate, self.rules.language, alternatives)
 
 
