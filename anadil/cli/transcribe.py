@@ -96,6 +96,10 @@ def transcribe(
     expected = [*(hotword or ()), *(_lines(hotwords) if hotwords else ())]
     wanted = channel_option(channel)
     if engine is not None:
+        if n_best or expected:
+            raise typer.BadParameter(
+                "--engine takes neither --n-best nor hotwords; leave them out, or leave out --engine"
+            )
         return _in_shards(model, audio, form, out, wanted, not no_lm, engine, shard_size, force)
     sources = find_audio(audio)
     jobs = split_channels(sources) if wanted == "split" else [Job(source, wanted) for source in sources]

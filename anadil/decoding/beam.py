@@ -26,8 +26,9 @@ _TOGETHER = 64
 _MOST_PAIRS = 1 << 21
 """Utterances x prefixes x prefixes at a time, so that a wide beam does not fill the memory."""
 
-_HASH = np.uint64(0x9E3779B97F4A7C15)  # odd, so that a product keeps all 64 bits
-_NOBODY, _NO_PARENT = np.uint64(0), np.uint64(1)  # hash of a dropped prefix; parent's hash of a prefix without one
+_LAST, _STATE, _HASH, _PARENT, _NODE = range(5)  # columns of a prefix
+_FACTOR = 0x1E3779B97F4A7C15  # of a hash, odd, so that a product keeps all 64 bits; it wraps around
+_ROOT, _NOBODY, _NO_PARENT = 12345, 0, 1  # hashes: of the empty prefix, of a dropped one, of the parent of neither
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -189,13 +190,12 @@ class _Search:
             self.blank_probs[steps, i], self.after_blanks[steps, i] = one.blank, one.after_blanks
             self.labels[steps, i], self.probs[steps, i] = one.labels, one.probs
         self.scales = np.array([one.scale for one in frames])
-        # masses of the paths that end in a blank and of those that end in the last label, LM factors included
-        self.blank, self.label = np.ones((n, 1)), np.zeros((n, 1))
-        self.last = np.full((n, 1), -1)
-        self.states = np.full((n, 1), scorer.begin(), np.int64)
-        self.hashes = np.full((n, 1), 12345, np.uint64)  # of all labels, so that equal prefixes are found
-        self.parents = np.full((n, 1), _NO_PARENT)
-        self.nodes = np.zeros((n, 1), np.int64)  # into the tree of all prefixes
+        # (2, utterances, prefixes): masses of the paths that end in a blank and in the last label, LM factors included
+        self.masses = np.stack([np.ones((n, 1)), np.zeros((n, 1))])
+        # (5, utterances, prefixes): last label; state; hash of all labels, by which equal prefixes are found; hash of all but
+        # the last; node in the tree of all prefixes
+        self.columns = np.empty((5, n, 1), np.int64)
+        self.columns[:, :, 0] = np.array([[-1], [scorer.begin()], [_ROOT], [_NO_PARENT], [0]])
         self.tree_parents, self.tree_labels, self.tree_size = [np.zeros(1, np.int64)], [np.full(1, -1)], 1
 
     def run(self) -> list[list[Hypothesis]]:
@@ -210,10 +210,9 @@ class _Search:
             for i, frame in settles.get(step, ()):
                 cuts[i].append((frame, self._settle(i)))
             n = int(np.count_nonzero(self.lengths > step))
-            for i in range(len(self.blank) - 1, n - 1, -1):
-                ended.append((self.blank[i] + self.label[i], self.states[i], self.nodes[i]))
-            if n < len(self.blank):
-                self._keep_rows(n)
+            for i in range(self.masses.shape[1] - 1, n - 1, -1):
+                ended.append((self.masses[:, i].sum(axis=0), self.columns[_STATE, i], self.columns[_NODE, i]))
+            self.masses, self.columns = self.masses[:, :n], self.columns[:, :n]
             if n:
                 self._step(step)
         return [
@@ -221,78 +220,76 @@ class _Search:
             for end, scale, cut in zip(reversed(ended), self.scales, cuts, strict=True)
         ]
 
-    def _keep_rows(self, n: int) -> None:
-        for name in ("blank", "label", "last", "states", "hashes", "parents", "nodes"):
-            setattr(self, name, getattr(self, name)[:n])
-
     def _settle(self, i: int) -> int:
         """Keep only the best prefix of an utterance. Returns its node."""
-        totals = self.blank[i] + self.label[i]
+        totals = self.masses[:, i].sum(axis=0)
         best = int(totals.argmax())
-        self.blank[i], self.label[i] = 0.0, 0.0
-        self.blank[i, best] = totals[best]
+        self.masses[:, i] = 0.0
+        self.masses[0, i, best] = totals[best]
         others = np.arange(len(totals)) != best
-        self.hashes[i, others], self.parents[i, others] = _NOBODY, _NO_PARENT
-        return int(self.nodes[i, best])
+        self.columns[_HASH, i, others], self.columns[_PARENT, i, others] = _NOBODY, _NO_PARENT
+        return int(self.columns[_NODE, i, best])
 
     def _step(self, step: int) -> None:
         """Advance all prefixes by a frame, and keep the best."""
-        n, width = self.blank.shape
-        after = self.after_blanks[step, :n, None]
-        blank, label = np.where(after, self.blank + self.label, self.blank), np.where(after, 0.0, self.label)
+        blank, label = self.masses
+        n, width = blank.shape
         total = blank + label
+        after = self.after_blanks[step, :n, None]
+        blank, label = np.where(after, total, blank), np.where(after, 0.0, label)
         labels, probs = self.labels[step, :n], self.probs[step, :n]
         m = labels.shape[1]
-        is_last = labels[:, None, :] == self.last[:, :, None]
+        is_last = labels[:, None, :] == self.columns[_LAST][:, :, None]
         longer = np.where(is_last, blank[:, :, None], total[:, :, None]) * probs[:, None, :]
-        longer *= self.scorer.factors(self.states, labels)
+        longer *= self.scorer.factors(self.columns[_STATE], labels)
         rows, prefixes, columns = np.nonzero(is_last)
         last_probs = np.zeros((n, width))
         last_probs[rows, prefixes] = probs[rows, columns]
-        new_blank, new_label = total * self.blank_probs[step, :n, None], label * last_probs
+        stayed = np.stack([total * self.blank_probs[step, :n, None], label * last_probs])
         # a prefix that is also another one with one more label: its mass is added, and it is not kept twice
         column_of = np.full((n, width), -1)
         column_of[rows, prefixes] = columns
-        rows, children, parents = np.nonzero(self.parents[:, :, None] == self.hashes[:, None, :])
+        rows, children, parents = np.nonzero(self.columns[_PARENT][:, :, None] == self.columns[_HASH][:, None, :])
         columns = column_of[rows, children]
         tried = columns >= 0
         rows, children, parents, columns = rows[tried], children[tried], parents[tried], columns[tried]
-        new_label[rows, children] += longer[rows, parents, columns]
+        stayed[1, rows, children] += longer[rows, parents, columns]
         longer[rows, parents, columns] = 0.0
-        self._select(new_blank, new_label, longer.reshape(n, width * m), labels)
+        self._select(stayed, longer.reshape(n, width * m), labels)
 
-    def _select(self, blank: Floats, label: Floats, longer: Floats, labels: Ints) -> None:
-        n, width = blank.shape
-        masses = np.concatenate([blank + label, longer], axis=1)
+    def _select(self, stayed: Floats, longer: Floats, labels: Ints) -> None:
+        """Keep the best of the prefixes, whose masses (2, utterances, prefixes) are `stayed`, and of those longer by a label."""
+        _, n, width = stayed.shape
+        rows = np.arange(n)[:, None]
+        masses = np.concatenate([stayed[0] + stayed[1], longer], axis=1)
         kept = min(self.beam, masses.shape[1])
         if kept < masses.shape[1]:
             chosen = np.argpartition(masses, masses.shape[1] - kept, axis=1)[:, masses.shape[1] - kept :]
-            masses = np.take_along_axis(masses, chosen, axis=1)
+            masses = masses[rows, chosen]
         else:
             chosen = np.broadcast_to(np.arange(kept), (n, kept))
         best = masses.max(axis=1)
         self.scales[:n] += np.log(best)
         is_kept = masses > (best * self.dropped)[:, None]  # also with `dropped` 0
         is_new = chosen >= width
-        parents, columns = np.divmod(chosen - width, labels.shape[1])
-        parents = np.where(is_new, parents, chosen)
-        rows = np.arange(n)[:, None]
-        scale = np.where(is_kept, 1.0 / best[:, None], 0.0)
-        self.blank = np.where(is_new, 0.0, blank[rows, parents]) * scale
-        self.label = np.where(is_new, masses, label[rows, parents]) * scale
-        hashes, before = self.hashes[rows, parents], self.parents[rows, parents]
-        self.last = np.where(is_new, labels[rows, columns], self.last[rows, parents])
-        self.parents = np.where(is_kept, np.where(is_new, hashes, before), _NO_PARENT)
-        hashes = np.where(is_new, hashes * _HASH + (self.last + 2).astype(np.uint64), hashes)
-        self.hashes = np.where(is_kept, hashes, _NOBODY)
-        self.states, self.nodes = self.states[rows, parents], self.nodes[rows, parents]
+        before, columns = np.divmod(chosen - width, labels.shape[1])
+        before = np.where(is_new, before, chosen)
+        self.masses = stayed[:, rows, before]
+        self.masses[0][is_new], self.masses[1][is_new] = 0.0, masses[is_new]
+        self.masses *= np.where(is_kept, 1.0 / best[:, None], 0.0)
+        self.columns = self.columns[:, rows, before]
+        dropped = ~is_kept
+        self.columns[_HASH][dropped], self.columns[_PARENT][dropped] = _NOBODY, _NO_PARENT
         added = np.nonzero(is_new & is_kept)
-        new_labels = self.last[added]
-        self.states[added] = self.scorer.next_states(self.states[added], new_labels)
-        self.tree_parents.append(self.nodes[added])
+        new_labels = labels[added[0], columns[added]]
+        _, states, hashes, _, nodes = self.columns[:, added[0], added[1]]
+        self.tree_parents.append(nodes)
         self.tree_labels.append(new_labels)
-        self.nodes[added] = np.arange(self.tree_size, self.tree_size + len(new_labels))
+        new_nodes = np.arange(self.tree_size, self.tree_size + len(new_labels))
         self.tree_size += len(new_labels)
+        states = self.scorer.next_states(states, new_labels)
+        of_new = np.stack([new_labels, states, hashes * _FACTOR + new_labels + 2, hashes, new_nodes])
+        self.columns[:, added[0], added[1]] = of_new
 
     def _hypotheses(
         self, masses: Floats, states: Ints, nodes: Ints, scale: float, cuts: Sequence[tuple[int, int]]

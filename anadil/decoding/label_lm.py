@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Sequence
 
@@ -18,6 +17,7 @@ from anadil.text.units import is_sign
 _NUMBERS_KEPT = 1 << 22  # in the rows of a model: 64 MB
 _LOWEST = -200.0  # of a factor's logarithm, so that no mass becomes 0
 _SMALLEST = math.exp(_LOWEST)
+_NONE, _WANTED = -1, -2  # instead of a row
 
 
 class LabelLM:
@@ -59,7 +59,7 @@ class _Rows:
     """
 
     def __init__(self, model: NGramModel, words: np.ndarray, weight: float, bonus: float) -> None:
-        self._levels, self._empty, self._suffixes = model.levels, model.empty, model.trie()[2]
+        self._empty, self._suffixes = model.empty, model.trie()[2]
         bounds, backoffs, _, ngram_words, log_probs, next_states = model.trie()
         order = np.argsort(words, kind="stable")
         ends = np.searchsorted(words[order], np.arange(len(model.words) + 1))
@@ -73,50 +73,63 @@ class _Rows:
         self._bounds = np.concatenate([[0], np.cumsum(n_labels)])[bounds]
         self._backoffs = _exp(weight * backoffs.astype(np.float64))
         self._most = max(_NUMBERS_KEPT // len(words), 1)
-        self._row_of = np.full(model.n_states, -1)
-        self._n = 0
+        self._row_of = np.empty(model.n_states, np.int64)
         self.factors, self.next_states = np.empty((64, len(words))), np.empty((64, len(words)), np.int64)
+        self._forget()
 
     def of(self, states: Ints) -> Ints:
         """The rows of states, of any shape."""
         found: Ints = self._row_of[states]
         if found.min(initial=0) < 0:
             if self._n > self._most:
-                self._row_of[:], self._n = -1, 0
+                self._forget()
             self._make(np.unique(states[self._row_of[states] < 0]))
             found = self._row_of[states]
         return found
 
     def _make(self, states: Ints) -> None:
         """Make the rows of different states that have none, and those of their shorter contexts before."""
-        wanted = shorter = states
-        while len(shorter):
-            shorter = np.unique(self._suffixes[shorter]).astype(np.int64)
-            shorter = np.setdiff1d(shorter[self._row_of[shorter] < 0], wanted, assume_unique=True)
-            wanted = np.union1d(wanted, shorter)
-        rows = np.arange(self._n, self._n + len(wanted))
-        self._row_of[wanted] = rows
-        self._n += len(wanted)
+        wanted = [states]
+        self._row_of[states] = _WANTED
+        while len(states):
+            shorter = self._suffixes[states]
+            states = np.unique(shorter[self._row_of[shorter] == _NONE])
+            self._row_of[states] = _WANTED
+            wanted.append(states)
+        states = np.concatenate(wanted)
+        while len(states):  # mostly once: the rows of all shorter contexts are there
+            is_next = self._row_of[self._suffixes[states]] >= 0
+            self._make_rows(states[is_next])
+            states = states[~is_next]
+
+    def _make_rows(self, states: Ints) -> None:
+        """Make the rows of states; those of their shorter contexts are there."""
+        rows = np.arange(self._n, self._n + len(states))
+        self._n += len(states)
         if self._n > len(self.factors):
             n_more = max(self._n, len(self.factors))
             self.factors = np.concatenate([self.factors, np.empty((n_more, self.factors.shape[1]))])
             self.next_states = np.concatenate([self.next_states, np.empty((n_more, self.factors.shape[1]), np.int64)])
-        for start, end in itertools.pairwise(np.searchsorted(wanted, self._levels).tolist()):
-            if end > start:
-                self._make_level(wanted[start:end], rows[start:end])
+        shorter = self._row_of[self._suffixes[states]]
+        self.factors[rows] = self.factors[shorter] * self._backoffs[states, None]
+        self.next_states[rows] = self.next_states[shorter]
+        self._row_of[states] = rows
+        self._own_ngrams(states, rows)
 
-    def _make_level(self, states: Ints, rows: Ints) -> None:
-        """Make the rows of states of one length; those of shorter contexts are there."""
-        if states[0] == self._empty:
-            self.factors[rows], self.next_states[rows] = _SMALLEST, self._empty
-        else:
-            shorter = self._row_of[self._suffixes[states]]
-            self.factors[rows] = self.factors[shorter] * self._backoffs[states, None]
-            self.next_states[rows] = self.next_states[shorter]
+    def _own_ngrams(self, states: Ints, rows: Ints) -> None:
+        """Put the states' own n-grams into their rows."""
         n_own = self._bounds[states + 1] - self._bounds[states]
         own = np.arange(n_own.sum()) + np.repeat(self._bounds[states] - np.cumsum(n_own) + n_own, n_own)
         at = np.repeat(rows, n_own), self._labels[own]
         self.factors[at], self.next_states[at] = self._own[own], self._own_next[own]
+
+    def _forget(self) -> None:
+        """Drop all rows but that of the empty context, which has no shorter one."""
+        empty = np.array([self._empty])
+        self._row_of[:], self._n = _NONE, 1
+        self._row_of[empty] = 0
+        self.factors[0], self.next_states[0] = _SMALLEST, self._empty
+        self._own_ngrams(empty, np.zeros(1, np.int64))
 
 
 def _exp(exponents: np.ndarray) -> Floats:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
@@ -67,11 +67,6 @@ class NGramModel:
     def empty(self) -> int:
         """The state without any word before."""
         return 0
-
-    @property
-    def levels(self) -> Sequence[int]:
-        """Where the states of each context length begin: those of n words are levels[n] to levels[n + 1]."""
-        return self._levels
 
     def advance(self, states: Ints, words: Ints) -> tuple[Array, Array]:
         """Natural log-probs float32 (n,) of `words` (n,) after `states` (n,), and the states (n,) after them."""
