@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 from collections import Counter
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,8 +15,13 @@ from anadil.cli.console import FAULT, ConsoleReporter, channel_option, verb
 from anadil.cli.options import number
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from anadil.audio import Channel
+    from anadil.decoding.decoder import Decoder
     from anadil.decoding.transcript import Transcript
+    from anadil.errors import AnadilError
+    from anadil.recognition.recognizer import Recognizer
 
 EXAMPLE = "Example: anadil transcribe exported/mdw recordings/ --format json --out transcripts"
 
@@ -87,8 +93,6 @@ def transcribe(
     force: Annotated[bool, typer.Option("--force", help="Replace earlier transcripts.")] = False,
 ) -> None:
     """Recognise recordings of any length. One that cannot be read is named, the others are still recognised (exit status 1)."""
-    from anadil.audio import probe, read
-    from anadil.errors import AnadilError
     from anadil.recognition.load import load
 
     if n_best and form is not Format.JSON:
@@ -106,27 +110,74 @@ def transcribe(
     targets = plan_outputs(jobs, form, out, force)
     recognizer = load(model, lm=not no_lm)
     decoder = recognizer.decoder_with(n_best, expected)
+    failed = _transcribe_all(
+        recognizer,
+        decoder,
+        jobs,
+        lambda transcript, job: _deliver(transcript, job, form, targets.get(job), alone=len(jobs) == 1),
+    )
+    if failed:
+        typer.echo(f"warning: {len(failed):,} of {len(sources):,} recordings could not be read", err=True)
+        raise typer.Exit(FAULT)
+
+
+def _transcribe_all(
+    recognizer: Recognizer, decoder: Decoder, jobs: list[Job], deliver: Callable[[Transcript, Job], None]
+) -> set[Path]:
+    """Recognise all jobs, short recordings several at a time. Returns the recordings that failed, which are named."""
+    from anadil.audio import probe, read
+    from anadil.errors import AnadilError
+
     notes: Counter[str] = Counter()
     failed: set[Path] = set()
     with ConsoleReporter() as report:
+
+        def fail(job: Job, error: AnadilError) -> None:
+            failed.add(job.source)
+            report.warn(str(error) if str(job.source) in str(error) else f"{job.source}: {error}")
+
+        waiting: list[tuple[Job, np.ndarray]] = []
         for done, job in enumerate(jobs, start=1):
             try:
                 notes.update(probe(job.source).notes_for(job.channel))
                 samples = read(job.source, recognizer.sample_rate, channel=job.channel)
                 if not len(samples):
                     raise AnadilError(f"audio has no samples: {job.source}")
-                _deliver(
-                    recognizer.transcribe_samples(samples, decoder), job, form, targets.get(job), alone=len(jobs) == 1
-                )
+                waiting.append((job, samples))
             except AnadilError as error:
-                failed.add(job.source)
-                report.warn(str(error) if str(job.source) in str(error) else f"{job.source}: {error}")
+                fail(job, error)
+            if done == len(jobs) or recognizer.is_a_batch([samples for _, samples in waiting]):
+                for own, transcript in _recognised(recognizer, decoder, waiting, fail):
+                    try:
+                        deliver(transcript, own)
+                    except AnadilError as error:
+                        fail(own, error)
+                waiting = []
             report.progress("transcribing", done, len(jobs), job.source.name)
         for note, count in notes.items():
             report.warn(f"{count:,} x {note}")
-    if failed:
-        report.warn(f"{len(failed):,} of {len(sources):,} recordings could not be read")
-        raise typer.Exit(FAULT)
+    return failed
+
+
+def _recognised(
+    recognizer: Recognizer,
+    decoder: Decoder,
+    waiting: list[tuple[Job, np.ndarray]],
+    fail: Callable[[Job, AnadilError], None],
+) -> Iterator[tuple[Job, Transcript]]:
+    """Transcripts of short recordings together; one by one if they cannot be recognised, to find the one at fault."""
+    from anadil.errors import AnadilError
+
+    try:
+        found = recognizer.transcribe_samples([samples for _, samples in waiting], decoder)
+        yield from ((job, transcript) for (job, _), transcript in zip(waiting, found, strict=True))
+        return
+    except AnadilError as error:
+        if len(waiting) == 1:
+            fail(waiting[0][0], error)
+            return
+    for one in waiting:
+        yield from _recognised(recognizer, decoder, [one], fail)
 
 
 def _lines(path: Path) -> list[str]:

@@ -105,13 +105,26 @@ class Recognizer:
         """
         decoder = self.decoder_with(n_best, hotwords) if n_best or hotwords else self.decoder
         if isinstance(source, str | Path | np.ndarray):
-            return self.transcribe_samples(self._samples(source, sample_rate), decoder)
-        return [self.transcribe_samples(self._samples(one, sample_rate), decoder) for one in source]
+            return self.transcribe_samples([self._samples(source, sample_rate)], decoder)[0]
+        found: list[Transcript] = []
+        waiting: list[np.ndarray] = []
+        for one in source:
+            waiting.append(self._samples(one, sample_rate))
+            if self.is_a_batch(waiting):
+                found += self.transcribe_samples(waiting, decoder)
+                waiting = []
+        return found + self.transcribe_samples(waiting, decoder)
 
-    def transcribe_samples(self, samples: np.ndarray, decoder: Decoder) -> Transcript:
-        """Recognise float32 (samples,) at the model's sample rate with one of its decoders."""
-        ((_, (transcript,)),) = self._recognize_batch([(0, samples)], [decoder])
-        return transcript
+    def transcribe_samples(self, many: Sequence[np.ndarray], decoder: Decoder) -> list[Transcript]:
+        """Recognise recordings, float32 (samples,) each at the model's sample rate, with one of its decoders.
+
+        Short ones together take less time than one by one (`is_a_batch`).
+        """
+        return [transcript for _, (transcript,) in self._recognize_batch(list(enumerate(many)), [decoder])]
+
+    def is_a_batch(self, many: Sequence[np.ndarray]) -> bool:
+        """Whether more recordings at a time would not be faster."""
+        return sum(map(len, many)) >= BATCH_SECONDS * self.sample_rate
 
     def transcribe_utterances(self, utterances: Sequence[Utterance]) -> Iterator[tuple[int, Transcript]]:
         """Recognise a manifest's utterances in batches, shortest first; yields (index, transcript).

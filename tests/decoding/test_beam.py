@@ -66,7 +66,7 @@ def written_out(log_probs: np.ndarray, lm: LanguageModel | None) -> dict[tuple[i
 def test_a_wide_beam_is_the_sum_over_all_paths(n_frames: int, seed: int, with_lm: bool) -> None:
     log_probs, lm = drawn(n_frames, seed), LM if with_lm else None
     expected = written_out(log_probs, lm)
-    found = beam_search(log_probs, 3, lm and lm.scorer, **EXHAUSTIVE)
+    found = beam_search(log_probs, 3, lm.scorer if lm else None, **EXHAUSTIVE)
     assert {one.labels: one.score for one in found} == pytest.approx(expected, abs=1e-5)
     assert [one.score for one in found] == sorted((one.score for one in found), reverse=True)
 

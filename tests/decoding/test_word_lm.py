@@ -190,7 +190,8 @@ def test_one_word_is_scored_as_many_are(order: int) -> None:
         words = np.arange(len(model.words))
         log_probs, states = model.advance(np.full(len(words), state), words)
         for word in words.tolist():
-            assert model.advance_one(state, word) == (pytest.approx(log_probs[word], abs=1e-5), states[word])
+            log_prob, after = model.advance_one(state, word)
+            assert log_prob == pytest.approx(log_probs[word], abs=1e-5) and after == states[word]
 
 
 def test_a_folder_holds_both_models(tmp_path: Path) -> None:

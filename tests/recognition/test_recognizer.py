@@ -358,3 +358,12 @@ def test_the_best_sums_of_two_parts() -> None:
     found = [(one.text, one.score) for one in best_of_parts([first, second], " ")]
     assert found == [("a c", -2.0), ("a", -2.5), ("b c", -4.0)]
     assert best_of_parts([first, ()], " ") == best_of_parts([], " ") == ()
+
+
+def test_short_recordings_are_recognised_together_and_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "BATCH_SECONDS", 5.0)
+    many = [bursts([0.5 + 0.1 * i], 2.0 + 0.3 * i) for i in range(7)]
+    one = loudness_recognizer()
+    alone = [one.transcribe(samples) for samples in many]
+    assert one.transcribe(many) == alone and one.transcribe([]) == []
+    assert not one.is_a_batch(many[:2]) and one.is_a_batch(many[:3])

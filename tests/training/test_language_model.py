@@ -265,7 +265,7 @@ def test_word_confidence_is_calibrated_at_the_end_and_used(
         recognizer = anadil.load(best, lm=lm)
         raw = replace(recognizer.decoder, word_confidence=None)
         samples = audio.read(clip, recognizer.sample_rate)
-        mapped, unmapped = recognizer.transcribe(clip), recognizer.transcribe_samples(samples, raw)
+        mapped, unmapped = recognizer.transcribe(clip), recognizer.transcribe_samples([samples], raw)[0]
         assert [word.text for word in mapped.words] == [word.text for word in unmapped.words]
         same = [word.confidence for word in mapped.words] == [word.confidence for word in unmapped.words]
         assert same == (recognizer.decoder.word_confidence is None) and not (same and not lm)
