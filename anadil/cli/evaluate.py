@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 SCHEMA_VERSION = 1
 """Of the file of `--json`, which docs/evaluation.md describes. It is raised when a key changes its meaning or goes."""
 
-_SHOWN = {"lm_weight", "label_bonus", "beam"}
 _GROUPS_SHOWN = 6
 
 EXAMPLE = "Example: anadil evaluate runs/mdw/best test.jsonl --out runs/mdw/test --report runs/mdw/report"
@@ -99,7 +98,7 @@ def evaluate(
         )
     with ConsoleReporter() as report:
         run = (_score_file if from_file else _recognise)(
-            model, manifests or [], scoring, cast("EmptyReferences", empty_references), not no_lm, lang, report
+            model, manifests or [], scoring, empty_references, not no_lm, lang, report
         )
         leakage, notes = _compare_with_training(model, train, run, from_file, report)
         run.find(by or [])
@@ -169,9 +168,7 @@ def _recognise(
     ways = [(f"with LM: {lm.describe()}" if lm else "greedy, no LM", results.evaluation)]
     if results.greedy:
         ways.insert(0, ("greedy, no LM", results.greedy))
-    run = _Run(
-        ways, recognizer.rules, {"order": lm.model.order} | lm.weights.model_dump(include=_SHOWN) if lm else None
-    )
+    run = _Run(ways, recognizer.rules, lm.to_dict() if lm else None)
     run.unknown, run.n_skipped = dict(results.unknown.most_common()), results.n_skipped
     run.normalize = lambda text: view(recognizer.rules.normalize(text))
     return run

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import onnxruntime
 import torch
 
-from anadil.decoding.label_lm import LabelLM, label_lm_files, read_label_lm
+from anadil.decoding.language_model import decoder_files
 from anadil.errors import AnadilError
 from anadil.export.layout import CARD, CONFIG, INPUTS, MODEL, OUTPUTS, VOCABULARY, ExportedSettings, vocabulary
 from anadil.files import refuse_overwrite, whole_folder
@@ -26,9 +27,9 @@ _TOLERANCE = 1e-3
 
 
 def export_model(
-    model: LoadedModel, out: Path, card: str = "", force: bool = False, lm: LabelLM | None = None
+    model: LoadedModel, out: Path, card: str = "", force: bool = False, decoder: Mapping[str, bytes] | None = None
 ) -> float:
-    """Write the exported folder, with `lm` if given, and return the largest difference of a log-prob from PyTorch.
+    """Write the exported folder, with the files of `decoder`, and return the largest difference of a log-prob from PyTorch.
 
     Raises AnadilError, and writes nothing, if `out` exists or if ONNX Runtime disagrees with PyTorch.
     """
@@ -53,7 +54,7 @@ def export_model(
         (beside / CONFIG).write_text(json.dumps(data, ensure_ascii=False, indent=1), encoding="utf-8")
         if model.rules.subwords:
             (beside / TOKENIZER).write_bytes(model.rules.subwords)
-        for name, content in (label_lm_files(lm) if lm else {}).items():
+        for name, content in (decoder or {}).items():
             (beside / name).write_bytes(content)
         (beside / VOCABULARY).write_text(vocabulary(settings.labels), encoding="utf-8")
         (beside / CARD).write_text(card + _usage(settings, difference), encoding="utf-8")
@@ -77,8 +78,7 @@ def export_folder(folder: Path, out: Path, force: bool = False) -> float:
         card = f"# {model.loaded.name}\n\nConverted from {model.source}.\n"
     elif (folder / MODEL_CARD).is_file():
         card = (folder / MODEL_CARD).read_text(encoding="utf-8")
-    lm = read_label_lm(folder, model.loaded.rules.labels)
-    return export_model(model.loaded, out, card, force, lm)
+    return export_model(model.loaded, out, card, force, decoder_files(folder, model.loaded.rules.labels))
 
 
 def trace(acoustic: AcousticModel, path: Path) -> None:

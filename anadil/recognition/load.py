@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from anadil.decoding.label_lm import read_label_lm
+from anadil.decoding.language_model import read_language_model, read_weights
 from anadil.errors import AnadilError, shortened
 from anadil.export import layout
 from anadil.files import recover_folder
@@ -30,7 +30,12 @@ def load(path: str | Path, lm: bool = True) -> Recognizer:
         recognizer = _load_with_pytorch(folder)
     else:
         raise AnadilError(_not_a_model(folder))
-    return replace(recognizer, lm=read_label_lm(folder, recognizer.rules.labels)) if lm else recognizer
+    weights = read_weights(folder)
+    return replace(
+        recognizer,
+        lm=read_language_model(folder, recognizer.rules.labels) if lm else None,
+        greedy_confidence=weights.greedy_confidence if weights else None,
+    )
 
 
 def _is_model_folder(path: Path) -> bool:
