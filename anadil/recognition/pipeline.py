@@ -48,8 +48,8 @@ def recognize(
 ) -> Iterator[tuple[int, Outcome]]:
     """Recognise recordings; yields (index, a transcript by each decoder), roughly in order.
 
-    Instead of transcripts there is an AnadilError if a recording cannot be read or recognised. Other errors are raised. `observe` is called
-    before the transcripts are yielded; then the samples of a recording are kept until it is done.
+    Instead of transcripts there is an AnadilError if a recording cannot be read or recognised. Other errors are raised.
+    `observe` is called before the transcripts are yielded; then the samples of a recording are kept until it is done.
     """
     pool = _Pool(round(_AHEAD_BATCHES * batch_s * recognizer.sample_rate))
     numbers = iter(range(len(recordings)))
