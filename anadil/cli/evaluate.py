@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -99,7 +99,7 @@ def evaluate(
         )
     with ConsoleReporter() as report:
         run = (_score_file if from_file else _recognise)(
-            model, manifests or [], scoring, cast("EmptyReferences", empty_references), not no_lm, lang, report
+            model, manifests or [], scoring, empty_references, not no_lm, lang, report
         )
         leakage, notes = _compare_with_training(model, train, run, from_file, report)
         run.find(by or [])
