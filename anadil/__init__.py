@@ -50,7 +50,8 @@ def train(
 def evaluate(model: str | Path, manifests: str | Path | Sequence[str | Path]) -> Evaluation:
     """Recognise manifests and score them: `.cer`, `.wer` (fractions), their 95 % intervals, `.scored` utterances.
 
-    With the model's language model, if it has one. `model` is what `load` takes.
+    With the model's language model, if it has one. `model` is what `load` takes. Words recognised where the reference is
+    empty count as insertions.
     Raises AnadilError naming every utterance that cannot be scored.
     """
     from anadil.manifest import read_manifests
