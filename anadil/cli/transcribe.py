@@ -35,6 +35,11 @@ class Format(enum.StrEnum):
     CTM = "ctm"
 
 
+class Engine(enum.StrEnum):
+    LOCAL = "local"
+    RAY = "ray"
+
+
 _SUFFIXES = {Format.TEXT: ".txt", Format.TEXTGRID: ".TextGrid", Format.AUDACITY: ".txt"}
 """File suffixes of the formats for which it is not the format's name."""
 _ONE_RECORDING = (Format.SRT, Format.VTT, Format.TEXTGRID, Format.EAF, Format.AUDACITY)
@@ -88,12 +93,22 @@ def transcribe(
         ),
     ] = None,
     no_lm: Annotated[bool, typer.Option("--no-lm", help="Decode without the model's language model.")] = False,
+    engine: Annotated[
+        Engine | None,
+        typer.Option(
+            help="For much speech: manifests and recordings to OUT/shards/*.jsonl, on this machine (local) or on a cluster "
+            "(ray; of RAY_ADDRESS, or of this machine's cores). The same command goes on after an interruption."
+        ),
+    ] = None,
+    shard_size: Annotated[int, number(1, 1_000_000, "With --engine: utterances per shard.")] = 200,
     force: Annotated[bool, typer.Option("--force", help="Replace earlier transcripts.")] = False,
 ) -> None:
     """Recognise recordings of any length. One that cannot be read is named, the others are still recognised (exit status 1)."""
     wanted = channel_option(channel)
     given = audio or []
     if mic or live or STDIN in given:
+        if engine is not None:
+            raise typer.BadParameter("--engine is for recordings that are there, not for --stream and --mic")
         _check_live(given, form, out, wanted, live, mic, device, rate)
         run_live(model, given, form, wanted, mic, device, rate, latency or "medium", lm=not no_lm)
         return
@@ -107,6 +122,8 @@ def transcribe(
     from anadil.errors import AnadilError
     from anadil.recognition.load import load
 
+    if engine is not None:
+        return _in_shards(model, given, form, out, wanted, not no_lm, engine, shard_size, force)
     sources = find_audio(given)
     jobs = split_channels(sources) if wanted == "split" else [Job(source, wanted) for source in sources]
     targets = plan_outputs(jobs, form, out, force)
@@ -327,6 +344,42 @@ def _format(transcript: Transcript, job: Job, form: Format) -> str:
     if form is Format.EAF:
         return elan.format_eaf(tiers, job.source)
     return textgrid.format_textgrid(tiers, transcript.duration)
+
+
+def _in_shards(
+    model: Path,
+    inputs: list[Path],
+    form: Format,
+    out: Path | None,
+    channel: Channel | str,
+    lm: bool,
+    engine: Engine,
+    shard_size: int,
+    force: bool,
+) -> None:
+    """Transcribe into shards of JSONL; what an earlier run has done is kept."""
+    from anadil.recognition.bulk import SHARDS, plan, transcribe_here, transcribe_on_ray
+
+    if out is None:
+        raise typer.BadParameter("--engine writes shards: give --out DIR")
+    if form not in (Format.TEXT, Format.JSON) or channel != "mix" or force:
+        raise typer.BadParameter(
+            "--engine writes JSONL and goes on with what is there: leave out --format, --force and --channel (the key channel of "
+            "a manifest chooses one)"
+        )
+    manifests = [path for path in inputs if path.suffix == ".jsonl" and path.is_file()]
+    others = [path for path in inputs if path not in manifests]
+    run = transcribe_on_ray if engine is Engine.RAY else transcribe_here
+    with ConsoleReporter() as report:
+        shards = plan(model, manifests, find_audio(others) if others else [], out, shard_size)
+        report.say(f"{sum(shard.n_lines for shard in shards):,} utterances in {len(shards):,} shards")
+        counts = run(model, shards, out, lm, lambda done, of: report.progress("transcribing", done, of))
+        kept = f", {counts.kept:,} were done before" if counts.kept else ""
+        report.say(f"{counts.done:,} transcribed{kept}; in {out / SHARDS}")
+        print(out / SHARDS)
+        if counts.failed:
+            report.warn(f'{counts.failed:,} could not be transcribed: their lines have the key "error"')
+            raise typer.Exit(FAULT)
 
 
 command = transcribe

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 Blocks = Callable[[], Iterable[np.ndarray]]
 """Opens a recording: its blocks of float32 (samples,) at the model's sample rate, in order."""
 
+Observe = Callable[[int, np.ndarray, np.ndarray], None]
+"""Gets the index of a recording, its samples, and the log-probs (frames, labels + blank) of its speech."""
+
 _READERS = 2  # threads; libsndfile, soxr and NumPy release the interpreter's lock
 _AHEAD_BATCHES = 3  # of audio that waits for the network: among so many, pieces of like length are found
 _WAITING_RECORDINGS = 1000  # whose pieces may wait; without speech they fill no batch
@@ -36,16 +39,21 @@ Outcome = tuple[Transcript, ...] | AnadilError
 
 
 def recognize(
-    recognizer: Recognizer, recordings: Sequence[Blocks], decoders: Sequence[Decoder], batch_s: float
+    recognizer: Recognizer,
+    recordings: Sequence[Blocks],
+    decoders: Sequence[Decoder],
+    batch_s: float,
+    observe: Observe | None = None,
 ) -> Iterator[tuple[int, Outcome]]:
     """Recognise recordings; yields (index, a transcript by each decoder), roughly in order.
 
-    Instead of transcripts there is an AnadilError if a recording cannot be read. Other errors are raised.
+    Instead of transcripts there is an AnadilError if a recording cannot be read. Other errors are raised. `observe` is called
+    before the transcripts are yielded; then the samples of a recording are kept until it is done.
     """
     pool = _Pool(round(_AHEAD_BATCHES * batch_s * recognizer.sample_rate))
     numbers = iter(range(len(recordings)))
     threads = [
-        threading.Thread(target=_read, args=(recognizer, recordings, numbers, pool), daemon=True)
+        threading.Thread(target=_read, args=(recognizer, recordings, numbers, pool, observe is not None), daemon=True)
         for _ in range(min(_READERS, len(recordings)))
     ]
     pool.n_readers = len(threads)
@@ -53,20 +61,22 @@ def recognize(
         thread.start()
     try:
         with ThreadPoolExecutor(1) as network:  # decoding goes on while it runs
-            yield from _recognize(recognizer, pool, network, decoders, round(batch_s * recognizer.sample_rate))
+            yield from _recognize(recognizer, pool, network, decoders, round(batch_s * recognizer.sample_rate), observe)
     finally:
         pool.stop()
         for thread in threads:
             thread.join()
 
 
-def _read(recognizer: Recognizer, recordings: Sequence[Blocks], numbers: Iterator[int], pool: _Pool) -> None:
+def _read(
+    recognizer: Recognizer, recordings: Sequence[Blocks], numbers: Iterator[int], pool: _Pool, keeps_samples: bool
+) -> None:
     """Read recordings, one after the other, until none is left. Runs in several threads."""
     with suppress(_StoppedError):
         while (index := pool.next(numbers)) is not None:
             end = _End(index)
             try:
-                blocks = _counted(recordings[index](), end)
+                blocks = _counted(recordings[index](), end, keeps_samples)
                 pieces = pieces_of_blocks(blocks, recognizer.sample_rate, recognizer.longest_s, recognizer.pauses)
                 for piece in pieces:
                     pool.put(_Waiting(index, end.n_pieces, piece))
@@ -79,14 +89,21 @@ def _read(recognizer: Recognizer, recordings: Sequence[Blocks], numbers: Iterato
     pool.leave()
 
 
-def _counted(blocks: Iterable[np.ndarray], end: _End) -> Iterator[np.ndarray]:
+def _counted(blocks: Iterable[np.ndarray], end: _End, keeps_samples: bool) -> Iterator[np.ndarray]:
     for block in blocks:
         end.n_samples += len(block)
+        if keeps_samples:
+            end.samples.append(block)
         yield block
 
 
 def _recognize(
-    recognizer: Recognizer, pool: _Pool, network: ThreadPoolExecutor, decoders: Sequence[Decoder], batch: int
+    recognizer: Recognizer,
+    pool: _Pool,
+    network: ThreadPoolExecutor,
+    decoders: Sequence[Decoder],
+    batch: int,
+    observe: Observe | None,
 ) -> Iterator[tuple[int, Outcome]]:
     running: deque[tuple[list[_Waiting], Future[list[np.ndarray]]]] = deque()
     open_: dict[int, _Recording] = {}
@@ -106,10 +123,15 @@ def _recognize(
                 piece = one.piece
                 words = recognizer.words_of_piece(decoders, log_probs, piece.samples, piece.start)
                 recording.pieces[one.number] = (piece.start, piece.end, piece.lead, piece.tail, words)
+                if observe is not None:
+                    recording.log_probs[one.number] = _own_frames(log_probs, piece, recognizer)
             touched += [one.index for one in done]
         for index in dict.fromkeys(touched):
             if open_[index].is_complete:
-                yield index, open_.pop(index).outcome(recognizer, len(decoders))
+                recording = open_.pop(index)
+                if observe is not None:
+                    recording.show_to(observe, index, recognizer)
+                yield index, recording.outcome(recognizer, len(decoders))
         if not some and not running and pool.is_done:
             return
 
@@ -131,6 +153,7 @@ class _End:
     n_pieces: int = 0
     n_samples: int = 0
     error: BaseException | None = None
+    samples: list[np.ndarray] = field(default_factory=list)  # if somebody observes
 
 
 @dataclass(slots=True)
@@ -138,11 +161,23 @@ class _Recording:
     """What is known of a recording so far: of each piece its start, end, lead and tail in samples, and words by each decoder."""
 
     pieces: dict[int, tuple[int, int, int, int, list[tuple[Word, ...]]]] = field(default_factory=dict)
+    log_probs: dict[int, np.ndarray] = field(default_factory=dict)  # of each piece, if somebody observes
     end: _End | None = None
 
     @property
     def is_complete(self) -> bool:
         return self.end is not None and self.end.n_pieces == len(self.pieces)
+
+    def show_to(self, observe: Observe, index: int, recognizer: Recognizer) -> None:
+        assert self.end is not None
+        if self.end.error is None:
+            samples = self.end.samples or [np.zeros(0, np.float32)]
+            nothing = np.zeros((0, len(recognizer.rules.labels) + 1), np.float32)
+            observe(
+                index,
+                np.concatenate(samples),
+                np.concatenate([nothing, *(self.log_probs[n] for n in range(self.end.n_pieces))]),
+            )
 
     def outcome(self, recognizer: Recognizer, n_decoders: int) -> Outcome:
         assert self.end is not None
@@ -158,6 +193,12 @@ class _Recording:
             text = joiner(rules.labels).join(word.text for word in words)
             transcripts.append(Transcript(text, tuple(words), self.end.n_samples / rate, rules.language))
         return tuple(transcripts)
+
+
+def _own_frames(log_probs: np.ndarray, piece: Piece, recognizer: Recognizer) -> np.ndarray:
+    """The frames of a piece without those that the pieces beside it have too."""
+    lead, tail = (round(n / recognizer.sample_rate / recognizer.frame_s) for n in (piece.lead, piece.tail))
+    return log_probs[lead : len(log_probs) - tail]
 
 
 def joined(words: list[Word], following: Sequence[Word], start_s: float, end_s: float) -> list[Word]:

@@ -17,7 +17,7 @@ from anadil.decoding.label_lm import LabelLM
 from anadil.decoding.transcript import Transcript, Word
 from anadil.errors import AnadilError
 from anadil.manifest import Utterance, read_audio
-from anadil.recognition.pipeline import Blocks, recognize
+from anadil.recognition.pipeline import Blocks, Observe, recognize
 from anadil.recognition.second_look import gap_ids, labelled_parts
 from anadil.text.rules import TextRules
 
@@ -108,12 +108,20 @@ class Recognizer:
             yield index, transcript
 
     def transcribe_by(
-        self, utterances: Sequence[Utterance], decoders: Sequence[Decoder]
+        self, utterances: Sequence[Utterance], decoders: Sequence[Decoder], observe: Observe | None = None
     ) -> Iterator[tuple[int, tuple[Transcript, ...]]]:
-        """As `transcribe_utterances`, with a transcript by each of several decoders; the network runs once."""
+        """As `transcribe_utterances`, with a transcript by each of several decoders; the network runs once.
+
+        `observe` is called for each utterance before its transcripts are yielded.
+        """
         order = sorted(range(len(utterances)), key=lambda i: utterances[i].duration or 0.0)
         readers = [partial(_utterance_blocks, utterances[i], self.sample_rate) for i in order]
-        for place, outcome in recognize(self, readers, decoders, BATCH_SECONDS):
+
+        def at_its_place(place: int, samples: np.ndarray, log_probs: np.ndarray) -> None:
+            if observe is not None:
+                observe(order[place], samples, log_probs)
+
+        for place, outcome in recognize(self, readers, decoders, BATCH_SECONDS, observe and at_its_place):
             utterance = utterances[order[place]]
             if isinstance(outcome, AnadilError):
                 raise AnadilError(f"{utterance.source}: {outcome}") from outcome
