@@ -155,6 +155,14 @@ class Recognizer:
         ((_, (transcript,)),) = self._recognize_batch([(0, samples)], [self.decoder])
         return transcript
 
+    def log_probs_by_length(self, waveforms: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """As `log_probs`, in batches of similar length; the results are in the order of the waveforms."""
+        found: dict[int, np.ndarray] = {}
+        for some in self._by_length([(n, 0, len(waveform)) for n, waveform in enumerate(waveforms)]):
+            numbers = [n for n, _, _ in some]
+            found.update(zip(numbers, self.log_probs([waveforms[n] for n in numbers]), strict=True))
+        return [found[n] for n in range(len(waveforms))]
+
     def log_probs(self, waveforms: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Log-probs (frames, labels + blank) of each float32 (samples,) at the model's sample rate."""
         if not waveforms:
