@@ -41,7 +41,7 @@ def written_words(rules: TextRules, text: str) -> list[Written]:
     has_spaces = rules.language_rules.spaces != "none"
     found: list[Written] = []
     unspoken: list[Written] = []  # begin the text
-    for number, line in enumerate(text.splitlines(), start=1):
+    for number, line in enumerate(text.split("\n"), start=1):
         if has_spaces:
             words = [Written(token, "", number) for token in line.split()]
         else:
