@@ -25,7 +25,7 @@ import numpy as np
 from anadil import audio
 from anadil.manifest import Utterance, measured, probe_all, read_audio, read_manifest
 from anadil.recognition import segment
-from anadil.recognition.align import AlignedWord, align_manifest
+from anadil.recognition.align import AlignedWord, SpeechFrames, align_manifest
 from anadil.recognition.load import load
 from anadil.recognition.recognizer import Recognizer
 
@@ -79,7 +79,12 @@ def near(words: list[AlignedWord | None], reference: list[AlignedWord], shift: f
 
 
 def edited(
-    recognizer: Recognizer, glued: Glued, reference: dict[int, list[AlignedWord]], seed: int, share: float
+    recognizer: Recognizer,
+    glued: Glued,
+    speech: tuple[Utterance, SpeechFrames],
+    reference: dict[int, list[AlignedWord]],
+    seed: int,
+    share: float,
 ) -> tuple[list[bool], list[bool], list[bool]]:
     """Delete and insert sentences; which boundaries are near, which deleted and which inserted sentences are found."""
     rng = np.random.default_rng(seed)
@@ -94,7 +99,7 @@ def edited(
         if i not in deleted:
             texts.append(clip.text)
             owners.append(i)
-    found = segment.find_words(recognizer, glued.path, " ".join(texts))
+    found = segment.find_words(recognizer, *speech, " ".join(texts))
     boundaries: list[bool] = []
     inserted: list[bool] = []
     position = 0
@@ -123,16 +128,16 @@ def an_hour(model: Path, shared: Path, folder: Path) -> None:
     recognizer = load(model, lm=False)
     glued = glue(choose(shared, 3600), folder / "hour.wav", recognizer.sample_rate)
     text = " ".join(clip.text for clip in glued.clips)
-    stages: dict[str, float] = {}
     before_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     started = time.process_time()
-    found = segment.find_words(
-        recognizer, glued.path, text, on_progress=lambda stage, done, total: stages.update({stage: time.process_time()})
-    )
+    whole, frames = segment.read_speech(recognizer, glued.path)
+    network_s = time.process_time() - started
+    found = segment.find_words(recognizer, whole, frames, text)
+    alignment_s = time.process_time() - started - network_s
     peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(
         f"| an hour ({len(found.placed.text.labels):,} labels, {len(found.log_probs):,} frames) | "
-        f"network {stages['recognising'] - started:.0f} s, alignment {time.process_time() - stages['recognising']:.0f} s of "
+        f"network {network_s:.0f} s, alignment {alignment_s:.0f} s of "
         f"processor time | peak memory {peak_mb:.0f} MB ({before_mb:.0f} MB before, gluing included) |"
     )
 
@@ -173,8 +178,9 @@ def main() -> None:
             if i in reference:
                 rows += near(list(own), reference[i], glued.starts[i])
         print(f"| joined, as one utterance | {np.mean(rows):.2%} | | |", flush=True)
+        speech = segment.read_speech(recognizer, glued.path)
         for share, seeds in ((0.0, (0,)), (SHARE, SEEDS)):
-            results = [edited(recognizer, glued, reference, seed, share) for seed in seeds]
+            results = [edited(recognizer, glued, speech, reference, seed, share) for seed in seeds]
             boundaries, deleted, inserted = ([x for result in results for x in result[k]] for k in range(3))
             name_ = (
                 f"joined, {share:.0%} of the sentences deleted and {share:.0%} inserted"

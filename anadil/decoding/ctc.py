@@ -1,4 +1,4 @@
-"""CTC without a language model: best path, alignment and probability of a label sequence. NumPy only."""
+"""CTC without a language model: best path, and probability of a label sequence. NumPy only."""
 
 from __future__ import annotations
 
@@ -51,46 +51,6 @@ def best_path(log_probs: np.ndarray, blank: int) -> list[Token]:
     columns = (best[starts], starts, ends, means)
     runs = zip(*(column[spoken].tolist() for column in columns), strict=True)
     return [Token(label, start, end, confidence) for label, start, end, confidence in runs]
-
-
-def align(log_probs: np.ndarray, labels: Sequence[int], blank: int) -> list[Token]:
-    """The tokens of `labels` on their likeliest CTC path through log_probs (frames, labels + blank), natural logarithms.
-
-    For the labels of `best_path` these are its tokens. Viterbi's algorithm on the states of Graves et al. 2006,
-    "Connectionist Temporal Classification", section 4.1. Time and memory grow with frames times labels.
-    Raises ValueError if no path of a probability above 0 has these labels.
-    """
-    if not labels:
-        return []
-    states = np.full(2 * len(labels) + 1, blank)  # a blank before, between and after the labels
-    states[1::2] = labels
-    emitted = log_probs[:, states].astype(np.float64)  # (frames, states)
-    leap = np.where((states[2:] != blank) & (states[2:] != states[:-2]), 0.0, -np.inf)
-    best = np.full((3, len(states)), -np.inf)  # by how many states the path came on: 0, 1, 2
-    steps = np.zeros(emitted.shape, np.int8)
-    reached = np.full(len(states), -np.inf)
-    reached[:2] = emitted[:1, :2].ravel()
-    columns = np.arange(len(states))
-    for frame in range(1, len(emitted)):
-        best[0] = reached
-        best[1, 1:] = reached[:-1]
-        best[2, 2:] = reached[:-2] + leap
-        step = steps[frame] = best.argmax(axis=0)
-        reached = best[step, columns] + emitted[frame]
-    state = len(states) - 1 - int(reached[-2] >= reached[-1])
-    if reached[state] == -np.inf:
-        raise ValueError(f"{len(labels)} labels have no path through {len(log_probs)} frames")
-    path = np.empty(len(emitted), np.int64)  # the state of each frame
-    for frame in range(len(emitted) - 1, -1, -1):
-        path[frame] = state
-        state -= int(steps[frame, state])
-    probs = np.exp(emitted[np.arange(len(path)), path])
-    wanted = 2 * np.arange(len(labels)) + 1
-    starts, ends = np.searchsorted(path, wanted).tolist(), np.searchsorted(path, wanted, side="right").tolist()
-    return [
-        Token(label, start, end, float(probs[start:end].mean()))
-        for label, start, end in zip(labels, starts, ends, strict=True)
-    ]
 
 
 def sequence_confidence(log_probs: np.ndarray, labels: Sequence[int], blank: int) -> float:

@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from anadil.decoding.alignment import align
 from anadil.decoding.beam import BEAM, Hypothesis, beam_search
-from anadil.decoding.ctc import Token, align, best_path, sequence_confidence
+from anadil.decoding.ctc import Token, best_path, sequence_confidence
 from anadil.decoding.label_lm import LabelLM
 from anadil.decoding.transcript import Word, joiner, words_from_tokens
 from anadil.text.rules import TextRules

@@ -22,7 +22,16 @@ from anadil.decoding.labelled_text import LabelledText, labelled_text
 from anadil.decoding.word_times import LEAST_PAUSE_S, delay
 from anadil.errors import AnadilError
 from anadil.manifest import Utterance, measured
-from anadil.recognition.align import ALIGNMENT, DOUBTFUL, AlignedWord, Placed, Progress, place, speech_frames
+from anadil.recognition.align import (
+    ALIGNMENT,
+    DOUBTFUL,
+    AlignedWord,
+    Placed,
+    Progress,
+    SpeechFrames,
+    place,
+    speech_frames,
+)
 from anadil.recognition.recognizer import Recognizer
 from anadil.text.written import as_written
 
@@ -96,18 +105,13 @@ class Found:
     words: list[AlignedWord | None]  # None for a word that is not spoken
 
 
-def find_words(
+def read_speech(
     recognizer: Recognizer,
     recording: Path,
-    text: str,
     channel: Channel = "mix",
     on_progress: Progress = lambda stage, done, total: None,
-) -> Found:
-    """Align a recording of any length with its text.
-
-    Raises AnadilError if the audio cannot be read, if the text cannot be aligned, or if no word of it is spoken.
-    """
-    labelled = labelled_text(recognizer.rules, text)
+) -> tuple[Utterance, SpeechFrames]:
+    """A recording of any length as one utterance without text, and its log-probs. Raises AnadilError if it cannot be read."""
     whole = measured(Utterance(str(recording), channel=channel, language=recognizer.rules.language), probe(recording))
     duration = whole.duration or 0.0
     errors: list[AnadilError] = []
@@ -118,13 +122,24 @@ def find_words(
     found = list(speech_frames(recognizer, [whole], reject, lambda done: on_progress("recognising", done, duration)))
     if errors:
         raise errors[0]
-    ((_, frames),) = found
     on_progress("recognising", duration, duration)
+    return whole, found[0][1]
+
+
+def find_words(
+    recognizer: Recognizer,
+    whole: Utterance,
+    frames: SpeechFrames,
+    text: str,
+    on_progress: Progress = lambda stage, done, total: None,
+) -> Found:
+    """Align what `read_speech` returns with a text. Raises AnadilError if no word of the text is found."""
+    labelled = labelled_text(recognizer.rules, text)
     gaps = Gaps(*labelled.gaps, FOREIGN_ENTRY, FOREIGN_FRAME, SKIP_ENTRY, SKIP_LABEL)
     placed = place(recognizer, frames, labelled, gaps, lambda done, total: on_progress("aligning", done, total))
     if not placed.is_spoken.any():
         raise AnadilError(
-            f"{recording}: no word of the text is found in the recording\n"
+            f"{whole.audio_filepath}: no word of the text is found in the recording\n"
             "  next: check that they belong together, and that the model recognises this language: anadil transcribe"
         )
     return Found(whole, frames.log_probs, placed, placed.words(delay([placed.spikes])))
@@ -138,8 +153,13 @@ def segment_recording(
     channel: Channel = "mix",
     on_progress: Progress = lambda stage, done, total: None,
 ) -> Segmented:
-    """Align a recording of any length with its text, and cut it into segments. Errors: see `find_words`."""
-    found = find_words(recognizer, recording, text, channel, on_progress)
+    """Align a recording of any length with its text, and cut it into segments.
+
+    Raises AnadilError if the audio cannot be read, if the text cannot be aligned, or if no word of it is found.
+    """
+    labelled_text(recognizer.rules, text)  # whose errors should come before the network runs
+    whole, frames = read_speech(recognizer, recording, channel, on_progress)
+    found = find_words(recognizer, whole, frames, text, on_progress)
     labelled, words, duration = found.placed.text, found.words, found.whole.duration or 0.0
     result = Segmented(ignored=labelled.ignored, duration=duration, n_words=len(labelled.words))
     result.left_out += _foreign_speech(recognizer, found.placed, found.log_probs)

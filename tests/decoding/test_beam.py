@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from anadil.decoding import beam
+from anadil.decoding.alignment import align
 from anadil.decoding.beam import beam_search
-from anadil.decoding.ctc import align, best_path, ctc_log_prob
+from anadil.decoding.ctc import best_path, ctc_log_prob
 from anadil.decoding.decoder import Decoder
 from anadil.decoding.label_lm import LabelLM, LmWeights
 from anadil.lm.counts import count_ngrams, encode
