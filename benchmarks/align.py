@@ -112,10 +112,7 @@ def edited(
         elif owner in reference:
             boundaries += near(words, reference[owner], glued.starts[owner])
     covered = [
-        sum(
-            max(0.0, min(end, w[-1].end + start) - max(begin, w[0].start + start))
-            for _, begin, end in found.placed.foreign
-        )
+        sum(max(0.0, min(end, w[-1].end + start) - max(begin, w[0].start + start)) for _, begin, end in found.foreign)
         >= MOST_COVERED * (w[-1].end - w[0].start)
         for i in sorted(deleted & set(reference))
         for w, start in [(reference[i], glued.starts[i])]

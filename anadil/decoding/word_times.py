@@ -12,8 +12,8 @@ docs/align.md has the errors before and after, against synthetic speech whose ti
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -39,15 +39,16 @@ _ABOVE_DB, _LEAST_RANGE_DB, _BELOW_DB = 10.0, 15.0, 40.0
 
 @dataclass(frozen=True)
 class Spikes:
-    """The spikes of consecutive words in one stretch of audio, and where it is quiet. Seconds from the recording's start."""
+    """The spikes of consecutive words in one stretch of audio, and its level. Seconds from the recording's start.
+
+    Speech that is not in the text counts as a word: from its first recognised label to its last.
+    """
 
     starts: np.ndarray  # float64 (words,): start of the first frame of the first label
     ends: np.ndarray  # float64 (words,): end of the last frame of the last label
     levels: np.ndarray  # float32 (steps of STEP_S,): dBFS
     offset_s: float  # time of the first step
     end_s: float  # end of the stretch
-    foreign: Mapping[int, tuple[float, float]] = field(default_factory=dict)
-    """Other speech, from and to in seconds, by the number of words before it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,9 +95,6 @@ def corrected(spikes: Spikes, by: Delay) -> tuple[np.ndarray, np.ndarray]:
     starts = np.where(np.isnan(edges.onsets), np.maximum(spikes.starts - by.start_s, earliest), edges.onsets)
     starts = np.minimum(starts, spikes.starts)
     following = np.append(starts[1:], spikes.end_s)[:n]
-    for gap, (begin, _) in spikes.foreign.items():
-        if 0 < gap <= n:
-            following[gap - 1] = min(following[gap - 1], max(begin, spikes.ends[gap - 1]))
     # without a pause a word lasts until the next one, unless that is so far that there is one, in noise
     is_near = (following - spikes.ends <= _MOST_LATE_S) & (np.arange(n) < n - 1)
     ends = np.where(is_near, following, np.minimum(following, spikes.ends + by.end_s))
@@ -114,17 +112,13 @@ def _edges(spikes: Spikes) -> _Edges:
     for gap in range(n + 1):
         low = spikes.ends[gap - 1] - STEP_S if gap else spikes.offset_s
         high = spikes.starts[gap] + STEP_S if gap < n else spikes.end_s
-        is_edge = gap in (0, n) and gap not in spikes.foreign
-        least_s = (_LEAST_EDGE_S if is_edge else LEAST_PAUSE_S) - STEP_S / 2
-        until, since = spikes.foreign.get(gap, (high, low))
+        least_s = (LEAST_PAUSE_S if 0 < gap < n else _LEAST_EDGE_S) - STEP_S / 2
         if gap:
-            until = max(low, min(high, until))
-            begin, end = _quiet(spikes, low, until, low, min(until, low + _NEAR_S), low - _NEAR_S, low)
+            begin, end = _quiet(spikes, low, high, low, min(high, low + _NEAR_S), low - _NEAR_S, low)
             found = begin[(end - begin >= least_s) & (begin <= low + _MOST_LATE_S)]
             offsets[gap - 1] = found[0] if len(found) else np.nan
         if gap < n:
-            since = min(high, max(low, since))
-            begin, end = _quiet(spikes, since, high, max(since, high - _NEAR_S), high, high, high + _NEAR_S)
+            begin, end = _quiet(spikes, low, high, max(low, high - _NEAR_S), high, high, high + _NEAR_S)
             found = end[(end - begin >= least_s) & (end >= high - _MOST_EARLY_S)]
             onsets[gap] = found[-1] if len(found) else np.nan
     return _Edges(onsets, offsets)

@@ -78,10 +78,9 @@ class Placed:
     found: Alignment
     costs: np.ndarray  # float32 (frames,): by how much the path is less likely than the likeliest label, nats
     times: np.ndarray  # float64 (frames,)
-    frame_s: float
     labels: tuple[str, ...]  # of the model
-    spikes: Spikes  # of the words that are not omitted
-    foreign: tuple[tuple[int, float, float], ...]  # speech that is not in the text: gap, from and to in seconds
+    spikes: Spikes  # of the words that are not omitted, and of speech that is not in the text, in order
+    foreign: dict[int, int]  # the gap of such speech, by its index in `spikes`
 
     @property
     def is_spoken(self) -> np.ndarray:
@@ -99,14 +98,15 @@ class Placed:
         n_labels = int((self.text.ends[first:end] - self.text.firsts[first:end]).sum())
         return float(np.exp(-self.costs[frames].sum(dtype=np.float64) / n_labels))
 
-    def words(self, by: Delay) -> list[AlignedWord | None]:
-        """The words with corrected times; None for one that is omitted."""
-        starts, ends = corrected(self.spikes, by)
-        times = iter(zip(starts.tolist(), ends.tolist(), strict=True))
-        return [
+    def timed(self, by: Delay) -> tuple[list[AlignedWord | None], list[tuple[int, float, float]]]:
+        """Corrected times: the words, None for one that is omitted; and gap, start and end of speech that is not in the text."""
+        starts, ends = (times.tolist() for times in corrected(self.spikes, by))
+        times = ((starts[i], ends[i]) for i in range(len(starts)) if i not in self.foreign)
+        words = [
             self._word(number, *next(times), by.start_s) if is_spoken else None
             for number, is_spoken in enumerate(self.is_spoken.tolist())
         ]
+        return words, [(gap, starts[i], ends[i]) for i, gap in self.foreign.items()]
 
     def _word(self, number: int, start: float, end: float, delay_s: float) -> AlignedWord:
         written, first, last = self.text.words[number], self.text.firsts[number], self.text.ends[number]
@@ -166,7 +166,7 @@ def align_manifest(
         on_progress("aligning", done_s, all_s)
     result.delay = delay(one.spikes for one in placed.values())
     for index in sorted(placed):
-        words = [word for word in placed[index].words(result.delay) if word is not None]
+        words = [word for word in placed[index].timed(result.delay)[0] if word is not None]
         score = placed[index].score_of(slice(None), 0, len(words))
         result.utterances.append(_with_alignment(ready[index], words, score, recognizer.name))
         result.words.append(words)
@@ -206,28 +206,41 @@ def place(
     costs = frames.log_probs.max(axis=1, initial=-np.inf) - frames.log_probs[np.arange(len(path)), path]
     for _, start, end in found.foreign:
         costs[start:end] = 0.0
-    other = tuple(_without_silence(found, frames, recognizer))
     spoken = found.starts[text.firsts] >= 0
-    starts, ends = found.starts[text.firsts[spoken]], found.ends[text.ends[spoken] - 1]
-    frame_s = recognizer.frame_s
-    last_times = np.minimum(frames.times[ends - 1] + frame_s, frames.end_s)
-    n_before = np.concatenate(([0], np.cumsum(spoken)))
-    foreign: dict[int, tuple[float, float]] = {}
-    for gap, start_s, end_s in other:
-        number = int(n_before[gap])
-        foreign[number] = foreign.get(number, (start_s, end_s))[0], end_s
-    spikes = Spikes(frames.times[starts], last_times, frames.levels, frames.offset_s, frames.end_s, foreign)
-    return Placed(text, found, costs, frames.times, frame_s, recognizer.rules.labels, spikes, other)
+    runs = np.stack((found.starts[text.firsts[spoken]], found.ends[text.ends[spoken] - 1]), axis=1)
+    other = list(_other_speech(found, frames, recognizer))
+    if other:
+        runs = np.concatenate((runs, [(first, end) for _, first, end in other]))
+    order = np.argsort(runs[:, 0], kind="stable")
+    index_of = {int(run): index for index, run in enumerate(order)}
+    foreign = {index_of[int(spoken.sum()) + number]: gap for number, (gap, _, _) in enumerate(other)}
+    starts, ends = runs[order].T
+    end_times = np.minimum(frames.times[ends - 1] + recognizer.frame_s, frames.end_s)
+    spikes = Spikes(frames.times[starts], end_times, frames.levels, frames.offset_s, frames.end_s)
+    return Placed(text, found, costs, frames.times, recognizer.rules.labels, spikes, foreign)
 
 
-def _without_silence(
-    found: Alignment, frames: SpeechFrames, recognizer: Recognizer
-) -> Iterator[tuple[int, float, float]]:
-    """Yield gap, start and end in seconds of other speech, from its first to its last frame that is not blank."""
-    for gap, start, end in found.foreign:
-        loud = start + np.flatnonzero(frames.log_probs[start:end].argmax(axis=1) != recognizer.rules.blank_id)
+def _other_speech(found: Alignment, frames: SpeechFrames, recognizer: Recognizer) -> Iterator[tuple[int, int, int]]:
+    """Yield gap, first frame and the one after the last of speech that is not in the text.
+
+    It goes from the first to the last label that the model recognises between the two words; a label that touches a word is
+    that word's. (The path itself may pass over weak labels at both ends as if they were blank.)
+    """
+    blank = recognizer.rules.blank_id
+    best = frames.log_probs.argmax(axis=1)
+    silent = blank, *(i for i, label in enumerate(recognizer.rules.labels) if not label.strip())
+    spoken = np.flatnonzero(found.starts >= 0)
+    for gap, first, end in found.foreign:
+        after = np.searchsorted(found.starts[spoken], first)
+        low = int(found.ends[spoken[after - 1]]) if after else 0
+        high = int(found.starts[spoken[after]]) if after < len(spoken) else len(best)
+        while low < first and best[low] != blank:
+            low += 1
+        while high > end and best[high - 1] != blank:
+            high -= 1
+        loud = low + np.flatnonzero(~np.isin(best[low:high], silent))
         if len(loud):
-            yield gap, float(frames.times[loud[0]]), float(frames.times[loud[-1]] + recognizer.frame_s)
+            yield gap, int(loud[0]), int(loud[-1]) + 1
 
 
 def speech_frames(

@@ -103,6 +103,7 @@ class Found:
     log_probs: np.ndarray  # float32 (frames, labels + blank)
     placed: Placed
     words: list[AlignedWord | None]  # None for a word that is not spoken
+    foreign: list[tuple[int, float, float]]  # speech that is not in the text: gap, from and to in seconds
 
 
 def read_speech(
@@ -142,7 +143,8 @@ def find_words(
             f"{whole.audio_filepath}: no word of the text is found in the recording\n"
             "  next: check that they belong together, and that the model recognises this language: anadil transcribe"
         )
-    return Found(whole, frames.log_probs, placed, placed.words(delay([placed.spikes])))
+    words, foreign = placed.timed(delay([placed.spikes]))
+    return Found(whole, frames.log_probs, placed, words, foreign)
 
 
 def segment_recording(
@@ -162,20 +164,19 @@ def segment_recording(
     found = find_words(recognizer, whole, frames, text, on_progress)
     labelled, words, duration = found.placed.text, found.words, found.whole.duration or 0.0
     result = Segmented(ignored=labelled.ignored, duration=duration, n_words=len(labelled.words))
-    result.left_out += _foreign_speech(recognizer, found.placed, found.log_probs)
+    result.left_out += _foreign_speech(recognizer, found)
     result.left_out += _unspoken(labelled, words, duration)
-    for first, end in _stretches(words, {gap for gap, _, _ in found.placed.foreign}):
+    for first, end in _stretches(words, {gap for gap, _, _ in found.foreign}):
         _cut_stretch(result, found, recognizer.name, first, end, limits)
     result.left_out.sort(key=lambda one: (one.start, one.end))
     return result
 
 
-def _foreign_speech(recognizer: Recognizer, placed: Placed, log_probs: np.ndarray) -> Iterator[LeftOut]:
+def _foreign_speech(recognizer: Recognizer, found: Found) -> Iterator[LeftOut]:
     """Yield time and recognised text of each speech that is not in the text."""
-    for _, start_s, end_s in placed.foreign:
-        frames = slice(*np.searchsorted(placed.times, (start_s, end_s - placed.frame_s / 2)).tolist())
-        recognized = recognizer.decoder.decode(log_probs[frames]).text
-        yield LeftOut(NOT_IN_TEXT, start_s, end_s, recognized=recognized)
+    for _, start_s, end_s in found.foreign:
+        frames = slice(*np.searchsorted(found.placed.times, (start_s, end_s)).tolist())
+        yield LeftOut(NOT_IN_TEXT, start_s, end_s, recognized=recognizer.decoder.decode(found.log_probs[frames]).text)
 
 
 def _unspoken(labelled: LabelledText, words: Sequence[AlignedWord | None], duration: float) -> Iterator[LeftOut]:
@@ -205,7 +206,7 @@ def _cut_stretch(result: Segmented, found: Found, model: str, first: int, end: i
     """Add the segments of a stretch to the result, and what of it is left out."""
     whole, placed, words = found.whole, found.placed, found.words
     own = [word for word in words[first:end] if word is not None]
-    pauses = _pauses(placed, words, first, end, result.duration)
+    pauses = _pauses(found, first, end)
     # beside other speech or omitted words a segment begins and ends at a pause
     left, right = 0, len(own)
     if first > 0 and pauses[0] < LEAST_PAUSE_S:
@@ -247,15 +248,15 @@ def _left_out(
     return LeftOut(reason, words[0].start, words[-1].end, as_written(written), line=written[0].line, score=score)
 
 
-def _pauses(placed: Placed, words: Sequence[AlignedWord | None], first: int, end: int, duration: float) -> list[float]:
+def _pauses(found: Found, first: int, end: int) -> list[float]:
     """Seconds without speech before each word of a stretch, and after the last one; one more than there are words.
 
     Beside other speech they end where that speech begins.
     """
-    own = [word for word in words[first:end] if word is not None]
-    before = max([0.0, *(word.end for word in words[:first] if word is not None)][-1:])
-    after = next((word.start for word in words[end:] if word is not None), duration)
-    for _, start, stop in placed.foreign:
+    own = [word for word in found.words[first:end] if word is not None]
+    before = next((word.end for word in reversed(found.words[:first]) if word is not None), 0.0)
+    after = next((word.start for word in found.words[end:] if word is not None), found.whole.duration or 0.0)
+    for _, start, stop in found.foreign:
         if (start + stop) / 2 < own[0].start:
             before = max(before, stop)
         elif (start + stop) / 2 > own[-1].end:
@@ -277,7 +278,7 @@ def _parts(
 
     def weight(i: int) -> float:
         written, following = placed.text.words[first + i - 1], placed.text.words[first + i]
-        ends = written.line != following.line or written.text.rstrip("\"'”’»)")[-1:] in _SENTENCE_MARKS
+        ends = written.line != following.line or written.text.rstrip("\"'”’»)").endswith(tuple(_SENTENCE_MARKS))
         return pauses[i] + _SENTENCE_END_S * (ends and pauses[i] >= LEAST_PAUSE_S)
 
     found, waiting = [], [(left, right)] if left < right else []

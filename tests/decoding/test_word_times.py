@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -53,14 +52,6 @@ def test_a_pause_that_is_not_quiet_ends_no_word_late() -> None:
 def test_sound_that_is_far_from_the_spikes_belongs_to_no_word() -> None:
     spikes = stretch([(1.06, 1.4)], [(0.1, 0.4), (1.0, 1.5), (2.0, 2.5)])
     assert times(spikes) == [(1.0, 1.5)]
-
-
-def test_speech_that_is_not_in_the_text_belongs_to_no_word() -> None:
-    spikes = stretch([(0.56, 0.9), (2.06, 2.4)], [(0.5, 2.5)])
-    spikes = replace(spikes, foreign={1: (1.1, 1.9)})
-    assert times(spikes, Delay(0.05, 0.1))[0] == (0.5, 1.1)
-    pause_before = replace(stretch([(0.56, 0.9), (2.06, 2.4)], [(0.5, 1.0), (1.3, 2.5)]), foreign={1: (1.35, 1.9)})
-    assert times(pause_before, Delay(0.05, 0.1)) == [(0.5, 1.0), (2.01, 2.5)]
 
 
 def test_the_delay_is_measured_beside_pauses() -> None:
