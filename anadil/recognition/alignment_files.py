@@ -13,7 +13,8 @@ from typing import Any, Literal
 from anadil.audio import probe
 from anadil.corpora import ctm, elan, subtitles, textgrid
 from anadil.corpora.segments import DECIMALS, Segment
-from anadil.decoding.cues import cues, word_segments
+from anadil.decoding.cues import subtitles as subtitle_cues
+from anadil.decoding.cues import word_segments
 from anadil.decoding.transcript import Transcript, Word
 from anadil.errors import AnadilError
 from anadil.files import escape_surrogates
@@ -119,7 +120,7 @@ def _cues(passage: Passage, duration: float) -> list[Segment]:
     transcript = _transcript([Word(one.text, one.start, one.end, one.score) for one in passage.words], duration)
     if " ".join(one.text for one in passage.words) != " ".join(passage.utterance.text.split()):
         return [passage.segment()]  # a language without spaces
-    return cues(transcript)
+    return subtitle_cues(transcript)
 
 
 def _transcript(words: Sequence[Word], duration: float) -> Transcript:
