@@ -9,6 +9,7 @@ from typer.core import TyperGroup
 
 from anadil import __version__
 from anadil.cli import (
+    align,
     augment,
     check,
     compare,
@@ -86,6 +87,7 @@ for module in (
     export,
     convert,
     transcribe,
+    align,
 ):
     app.command(epilog=module.EXAMPLE)(module.command)
 app.add_typer(lm.app, name="lm", epilog=lm.EXAMPLE)

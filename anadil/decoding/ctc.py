@@ -1,4 +1,4 @@
-"""CTC without a language model: best path, alignment and probability of a label sequence. NumPy only."""
+"""CTC without a language model: best path, and probability of a label sequence. NumPy only."""
 
 from __future__ import annotations
 
@@ -68,8 +68,10 @@ def align_many(log_probs: Sequence[np.ndarray], labels: Sequence[Sequence[int]],
     For the labels of `best_path` these are its tokens. Viterbi's algorithm on the states of Graves et al. 2006,
     "Connectionist Temporal Classification", section 4.1, for many utterances at a time: a frame of 30 short ones costs twice as
     much as a frame of one. Time and memory grow with frames times labels.
-    Raises ValueError if no path of a probability above 0 has the labels of an utterance.
+    Raises ValueError if no path of a probability above 0 has the labels of an utterance, or for NaN.
     """
+    if any(np.isnan(one).any() for one in log_probs):
+        raise ValueError("log_probs hold NaN")
     order = sorted((i for i, one in enumerate(labels) if len(one)), key=lambda i: -len(log_probs[i]))
     found: list[list[Token]] = [[] for _ in labels]
     some: list[int] = []

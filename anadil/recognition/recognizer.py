@@ -190,6 +190,18 @@ class Recognizer:
             batch.append((index, samples))
         yield batch
 
+    def log_probs_by_length(self, waveforms: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """As `log_probs`, in batches of similar length; the results are in the order of the waveforms."""
+        found: dict[int, np.ndarray] = {}
+        some: list[int] = []
+        for number in sorted(range(len(waveforms)), key=lambda n: len(waveforms[n])):
+            if some and len(waveforms[number]) * (len(some) + 1) > BATCH_SECONDS * self.sample_rate:
+                found.update(zip(some, self.log_probs([waveforms[n] for n in some]), strict=True))
+                some = []
+            some.append(number)
+        found.update(zip(some, self.log_probs([waveforms[n] for n in some]), strict=True))
+        return [found[n] for n in range(len(waveforms))]
+
     def log_probs(self, waveforms: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Log-probs (frames, labels + blank) of each float32 (samples,) at the model's sample rate."""
         if not waveforms:
