@@ -43,6 +43,7 @@ class ExportedSettings(BaseModel):
     labels: list[str] = Field(min_length=1, max_length=100_000)  # the blank follows the last one
     text: dict[str, Any]  # TextRules.to_dict()
     subwords: bool = False  # whether the labels are the subwords of tokenizer.model
+    precision: Literal["float32", "int8", "float16"] = "float32"  # of the network; features are always float32
     longest_pause_s: Real = Field(NOT_MEASURED.longest_s, gt=0, le=60)  # of training; longer ones are cut out
     pause_margin_s: Real = Field(NOT_MEASURED.margin_s, ge=0, le=60)
 
