@@ -21,6 +21,7 @@ from anadil.cli import (
     lm,
     normalize,
     pseudo_label,
+    push,
     split,
     tokenizer,
     train,
@@ -77,6 +78,7 @@ for module in (
     evaluate,
     export,
     convert,
+    push,
     transcribe,
 ):
     app.command(epilog=module.EXAMPLE)(module.command)

@@ -72,6 +72,12 @@ def read_settings(folder: Path) -> ExportedSettings:
     return settings
 
 
+def is_onnx_asr(folder: Path) -> bool:
+    """Whether `config.json` is that of a folder for onnx-asr."""
+    with open(folder / CONFIG, "rb") as file:
+        return b'"model_type": "nemo-conformer-ctc"' in file.read(1000)
+
+
 def read_rules(folder: Path, settings: ExportedSettings) -> TextRules:
     """The text rules of an exported folder, with its subwords.
 

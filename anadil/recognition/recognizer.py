@@ -42,6 +42,7 @@ class Recognizer:
     longest_s: float = 20.0  # longer recordings are cut at pauses
     pauses: PauseLimits = NOT_MEASURED  # what the model knows of silence
     lm: LabelLM | None = None  # decoding is greedy without one
+    provider: str = "cpu"  # what computes: a name of recognition/providers.py
 
     @property
     def decoder(self) -> Decoder:
