@@ -80,7 +80,7 @@ def _session(graph: Path, name: str) -> Any:
 
 
 def _disagreement(session: Any, cpu: Any, sample_rate: int) -> str | None:
-    """How the log-probs of a padded batch differ from the CPU's, or None: OpenVINO 2026 computes small-2d wrongly."""
+    """How the log-probs of a padded batch differ from the CPU's, or None: onnxruntime-openvino 1.24 returns frame counts of 0."""
     rng = np.random.default_rng(0)
     counts = np.array([2 * sample_rate, sample_rate], dtype=np.int64)
     loudness = 0.2 * np.square(np.sin(np.arange(counts[0]) * (8.0 / sample_rate)))
