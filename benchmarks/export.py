@@ -70,8 +70,9 @@ def profile(graph: Path, inputs: dict[str, object]) -> list[tuple[str, float]]:
     for event in events:
         if event.get("cat") == "Node" and event["name"].endswith("_kernel_time"):
             kind, shapes = event["args"]["op_name"], event["args"].get("input_type_shape", [])
-            if kind.endswith("Conv") and len(shapes) > 1:
-                weights = next(iter(shapes[3 if kind == "QLinearConv" else 1].values()))
+            sizes = [size for one in shapes[1:] for size in one.values() if len(size) > 2]
+            if kind.endswith("Conv") and sizes:
+                weights = sizes[0]
                 kind += f" {'depthwise' if weights[1] == 1 < weights[0] else 'full'} {weights[2:]}"
             times[kind] += event["dur"]
     return [(name, spent / times.total()) for name, spent in times.most_common(12)]

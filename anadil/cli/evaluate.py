@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from anadil.cli.console import ConsoleReporter, rich_table, verb
+from anadil.cli.options import provider
 
 if TYPE_CHECKING:
     from anadil.evaluation.evaluate import Evaluation
@@ -30,6 +31,7 @@ def evaluate(
         str, typer.Option(help="plain, or what to ignore, joined by commas: no-case,no-punctuation,no-tone.")
     ] = "plain",
     no_lm: Annotated[bool, typer.Option("--no-lm", help="Leave out the model's language model.")] = False,
+    provider_name: Annotated[str, provider()] = "cpu",
     force: Annotated[bool, typer.Option("--force", help="Replace earlier results.")] = False,
 ) -> None:
     """Word and character error rates with 95 % intervals over all manifests together: greedy, and with the model's LM.
@@ -50,9 +52,9 @@ def evaluate(
     for path in filter(None, (hypotheses, json_file)):
         refuse_overwrite(path, force)
     utterances = read_manifests(manifests)
-    recognizer = load(model, lm=not no_lm)
-    lm = recognizer.lm
     with ConsoleReporter() as report:
+        recognizer = load(model, lm=not no_lm, provider=provider_name, warn=report.warn)
+        lm = recognizer.lm
         results = evaluate_decoders(
             recognizer,
             utterances,
@@ -77,6 +79,7 @@ def evaluate(
             figures = {
                 "model": str(model),
                 "manifests": [str(path) for path in manifests],
+                "provider": recognizer.provider,
                 "lm": {"order": lm.model.order} | lm.weights.model_dump(include=_SHOWN) if lm else None,
                 "scoring": scoring,
                 "pseudo_labels": n_pseudo,
@@ -85,6 +88,8 @@ def evaluate(
                 figures["greedy"] = results.greedy.to_dict()
             beside.write_text(json.dumps(figures, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
     scored = "" if scoring == "plain" else f", scoring {scoring}"
+    if provider_name != "cpu":
+        scored += f", on {recognizer.provider}"
     rows: list[tuple[str, Evaluation]] = [(f"with LM: {lm.describe()}" if lm else "greedy, no LM", result)]
     if results.greedy:
         rows.insert(0, ("greedy, no LM", results.greedy))

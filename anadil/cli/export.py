@@ -49,7 +49,9 @@ def export(
     if exported.choice:
         _print_choice(exported.choice)
     compared = f", on noise and on speech of {calibrate}" if calibrate else ""
-    following = f"; next: anadil transcribe {out} FILE" if layout == "anadil" else f"; how to use it: {out / 'README.md'}"
+    following = (
+        f"; next: anadil transcribe {out} FILE" if layout == "anadil" else f"; how to use it: {out / 'README.md'}"
+    )
     typer.echo(f"{size:.1f} MB, log-probs within {exported.difference:.1e} of PyTorch{compared}{following}", err=True)
     print(out)
 

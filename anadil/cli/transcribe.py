@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from anadil.cli.console import FAULT, ConsoleReporter, channel_option, verb
-from anadil.cli.options import number
+from anadil.cli.options import number, provider
 
 if TYPE_CHECKING:
     from anadil.audio import Channel
@@ -72,6 +72,7 @@ def transcribe(
             "(ray; of RAY_ADDRESS, or of this machine's cores). The same command goes on after an interruption."
         ),
     ] = None,
+    provider_name: Annotated[str, provider()] = "cpu",
     shard_size: Annotated[int, number(1, 1_000_000, "With --engine: utterances per shard.")] = 200,
     force: Annotated[bool, typer.Option("--force", help="Replace earlier transcripts.")] = False,
 ) -> None:
@@ -81,15 +82,19 @@ def transcribe(
     from anadil.recognition.load import load
 
     wanted = channel_option(channel)
+    if engine is not None and provider_name != "cpu":
+        raise typer.BadParameter("--engine runs on CPUs only", param_hint="--provider")
     if engine is not None:
         return _in_shards(model, audio, form, out, wanted, not no_lm, engine, shard_size, force)
     sources = find_audio(audio)
     jobs = split_channels(sources) if wanted == "split" else [Job(source, wanted) for source in sources]
     targets = plan_outputs(jobs, form, out, force)
-    recognizer = load(model, lm=not no_lm)
     notes: Counter[str] = Counter()
     failed: set[Path] = set()
     with ConsoleReporter() as report:
+        recognizer = load(model, lm=not no_lm, provider=provider_name, warn=report.warn)
+        if provider_name != "cpu":
+            report.say(f"provider: {recognizer.provider}")
         for done, job in enumerate(jobs, start=1):
             try:
                 notes.update(probe(job.source).notes_for(job.channel))

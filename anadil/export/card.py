@@ -22,9 +22,12 @@ _LICENCE = re.compile(r"(.+?) \([\d.,]+ h\)(?:, |$)")
 _FRONT_MATTER = re.compile(r"\A---\n(.*?)\n---\n", re.DOTALL)
 
 _HUB_LICENCES = frozenset(
-    "apache-2.0 mit cc0-1.0 cc-by-2.0 cc-by-3.0 cc-by-4.0 cc-by-sa-3.0 cc-by-sa-4.0 cc-by-nc-2.0 cc-by-nc-3.0 cc-by-nc-4.0 "
-    "cc-by-nc-sa-3.0 cc-by-nc-sa-4.0 cc-by-nc-nd-3.0 cc-by-nc-nd-4.0 cc-by-nd-4.0 gpl-3.0 lgpl-3.0 agpl-3.0 odbl pddl "
-    "bsd-2-clause bsd-3-clause unlicense".split()
+    [
+        *("apache-2.0", "mit", "cc0-1.0", "unlicense", "odbl", "pddl", "bsd-2-clause", "bsd-3-clause"),
+        *("cc-by-2.0", "cc-by-3.0", "cc-by-4.0", "cc-by-sa-3.0", "cc-by-sa-4.0", "cc-by-nd-4.0"),
+        *("cc-by-nc-2.0", "cc-by-nc-3.0", "cc-by-nc-4.0", "cc-by-nc-sa-3.0", "cc-by-nc-sa-4.0"),
+        *("cc-by-nc-nd-3.0", "cc-by-nc-nd-4.0", "gpl-3.0", "lgpl-3.0", "agpl-3.0"),
+    ]
 )
 """Licences that the hub knows by these names, of those that corpora have."""
 
@@ -147,15 +150,21 @@ def _error_rates(card: Card) -> str:
     if not card.results:
         return (
             "## Error rates\n\nNo test results were given with this export. "
-            "`anadil evaluate MODEL test.jsonl --json test.json`, then `anadil export ... --results test.json` writes them here.\n"
+            "`anadil evaluate MODEL test.jsonl --json test.json`,\nthen `anadil export ... --results test.json` writes\nthem here.\n"
         )
     rows = []
     for result in card.results:
         speakers = shared_speakers(card.training, result.manifests)
         for decoding, figures in result.rates:
-            hours = f"{figures['hours']:.2f} h" if isinstance(figures.get("hours"), int | float) else "duration not known"
-            cer, wer = (rate_with_interval(figures[name], _pair(figures.get(f"{name}_interval"))) for name in ("cer", "wer"))
-            rows.append([f"{result.name} ({figures['n_utterances']:,} utterances, {hours})", speakers, decoding, cer, wer])
+            hours = (
+                f"{figures['hours']:.2f} h" if isinstance(figures.get("hours"), int | float) else "duration not known"
+            )
+            cer, wer = (
+                rate_with_interval(figures[name], _pair(figures.get(f"{name}_interval"))) for name in ("cer", "wer")
+            )
+            rows.append(
+                [f"{result.name} ({figures['n_utterances']:,} utterances, {hours})", speakers, decoding, cer, wer]
+            )
     columns = ("test set", "speakers", "decoding", "CER (95 % interval)", "WER (95 % interval)")
     return f"## Error rates\n\n{_markdown(columns, rows)}"
 
@@ -180,13 +189,15 @@ def shared_speakers(training: Sequence[str], tests: Sequence[str]) -> str:
 def _exported(card: Card, size: float) -> str:
     settings = card.settings
     precision = {"float32": "", "int8": ", int8", "float16": ", float16"}[settings.precision]
+    width = len(settings.labels) + 1
     interface = {
-        "anadil": f"""`{MODEL}` computes, from waveforms (float32, batch x samples, {settings.sample_rate} Hz, mono, [-1, 1]) and sample
-counts (int64, batch), natural log-probs (float32, batch x frames x {len(settings.labels) + 1}, the blank last, a frame
-every {1000 * settings.frame_s:g} ms) and frame counts (int64, batch).""",
-        "sherpa-onnx": f"`{MODEL}` is for sherpa-onnx's loader of Omnilingual models: one waveform of {settings.sample_rate} Hz in, log-probs out.\n"
-        "sherpa-onnx sets its variance to 1; the graph scales it to an RMS of 0.1. Its timestamps are right only if a frame\n"
-        f"is what sherpa-onnx assumes; here it is {1000 * settings.frame_s:g} ms.",
+        "anadil": f"`{MODEL}` computes, from waveforms (float32, batch x samples, {settings.sample_rate} Hz, mono, "
+        f"[-1, 1]) and sample\ncounts (int64, batch), natural log-probs (float32, batch x frames x {width}, the blank last, a frame\n"
+        f"every {1000 * settings.frame_s:g} ms) and frame counts (int64, batch).",
+        "sherpa-onnx": f"`{MODEL}` is for sherpa-onnx's loader of Omnilingual models: one waveform of {settings.sample_rate} Hz in,\n"
+        "log-probs out. sherpa-onnx sets its variance to 1; the graph scales it to an RMS of 0.1, so a text may differ from\n"
+        "Anadil's by a few characters where the recording has another level. Its timestamps are right only if a frame is\n"
+        f"what sherpa-onnx assumes; here it is {1000 * settings.frame_s:g} ms.",
         "onnx-asr": f"`{MODEL}` is for onnx-asr's type `nemo-conformer-ctc`: features in, log-probs out.",
     }[card.layout]
     return f"""## Exported
@@ -235,9 +246,13 @@ def _limits(card: Card) -> str:
 - Recordings of more than about 20 s should be cut at pauses, as `anadil transcribe` does.
 """
     if "synthetic" in card.model_card.lower():
-        text += "- It was trained on synthetic speech. Its error rates on people's speech are not known, and much higher.\n"
+        text += (
+            "- It was trained on synthetic speech. Its error rates on people's speech are not known, and much higher.\n"
+        )
     if card.settings.precision == "int8":
-        text += "- int8 was measured on this processor. Processors without VNNI may clip products: measure there again.\n"
+        text += (
+            "- int8 was measured on this processor. Processors without VNNI may clip products: measure there again.\n"
+        )
     return text
 
 

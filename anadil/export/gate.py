@@ -158,11 +158,15 @@ def choose_int8(
         return compare.choose(graph, wish, max_increase, len(calibration))
 
 
-def choose_float16(graph: Path, settings: ExportedSettings, rules: TextRules, speech: Speech, max_increase: float) -> Choice:
+def choose_float16(
+    graph: Path, settings: ExportedSettings, rules: TextRules, speech: Speech, max_increase: float
+) -> Choice:
     """Replace `graph` by its float16 version. Raises AnadilError if that has more errors than allowed."""
     with tempfile.TemporaryDirectory(dir=graph.parent, prefix=".fp16-") as name:
         simple, half = Path(name) / "simple.onnx", Path(name) / "half.onnx"
-        simplified(graph, simple)  # the converter also halves constants that are nodes, those of the features among them
+        simplified(
+            graph, simple
+        )  # the converter also halves constants that are nodes, those of the features among them
         write_float16(simple, read_layers(simple), half)
         compare = _Comparison(graph, settings, rules, speech)
         version = compare.add("float16", "float16", half)

@@ -256,7 +256,9 @@ def _probes(acoustic: AcousticModel, speech: Speech | None) -> Iterator[tuple[np
     if speech is None:
         return
     rate, recording = acoustic.sample_rate, np.concatenate(speech.waveforms)
-    recording = np.tile(recording, 1 + int(_LENGTHS_S[-1] * rate) // len(recording))  # a small manifest has less than 60 s
+    recording = np.tile(
+        recording, 1 + int(_LENGTHS_S[-1] * rate) // len(recording)
+    )  # a small manifest has less than 60 s
     stretches = [recording[: round(length * rate)] for length in _LENGTHS_S]
     for one in (*([stretch] for stretch in stretches), stretches[:4]):
         inputs = feed(one, acoustic.min_samples)

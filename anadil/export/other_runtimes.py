@@ -125,7 +125,9 @@ def _require_same(before: Any, after: Any, settings: ExportedSettings) -> None:
         expected, frames = before.run(list(OUTPUTS), dict(zip(INPUTS, (waveform, counts), strict=True)))
         (found,) = after.run([OUTPUTS[0]], {"x": x})
         if found.shape[1] != frames[0] or not np.abs(found - expected[:, : frames[0]]).max(initial=0.0) <= 1e-3:
-            raise AnadilError("the graph for sherpa-onnx disagrees with Anadil's; nothing was written\n  next: report this")
+            raise AnadilError(
+                "the graph for sherpa-onnx disagrees with Anadil's; nothing was written\n  next: report this"
+            )
 
 
 class _Network(nn.Module):
@@ -171,7 +173,9 @@ def write_onnx_asr(folder: Path, settings: ExportedSettings, acoustic: AcousticM
             expected, frame_counts = network(features, counts)
         for row, wanted, count in zip(found, expected.numpy(), frame_counts, strict=True):
             if not np.abs(row[:count] - wanted[:count]).max(initial=0.0) <= 1e-3:
-                raise AnadilError("the graph for onnx-asr disagrees with PyTorch; nothing was written\n  next: report this")
+                raise AnadilError(
+                    "the graph for onnx-asr disagrees with PyTorch; nothing was written\n  next: report this"
+                )
     config = {"model_type": "nemo-conformer-ctc", "features_size": mels, "subsampling_factor": stride}
     (folder / CONFIG).write_text(json.dumps(config, indent=1), encoding="utf-8")
     (folder / VOCABULARY).write_text(vocabulary(settings.labels), encoding="utf-8")
@@ -198,7 +202,8 @@ def require_onnx_asr_features(acoustic: AcousticModel) -> None:
     if differ:
         raise AnadilError(
             "--layout onnx-asr: onnx-asr 0.12 computes NeMo's features itself, and cannot compute this model's: "
-            f"{', '.join(differ)}\n  next: use --layout sherpa-onnx or anadil, or train with features: {{mels: 80, window_size: 0.025}}"
+            f"{', '.join(differ)}\n  next: use --layout sherpa-onnx or anadil, or train with features.mels=80 "
+            "features.window_size=0.025"
         )
 
 

@@ -72,14 +72,12 @@ def _hub() -> tuple[Any, tuple[type[Exception], ...]]:
         from huggingface_hub import HfApi, get_token
         from huggingface_hub.errors import HfHubHTTPError, HFValidationError
     except ImportError as error:
-        raise AnadilError(
-            f"uploading needs huggingface-hub ({error})\n  next: pip install 'anadil[hf]'"
-        ) from error
+        raise AnadilError(f"uploading needs huggingface-hub ({error})\n  next: pip install 'anadil[hf]'") from error
     token = get_token()
     if not token:
         raise AnadilError(
             "no token for the hub was found\n"
-            "  next: make one with the right to write at https://huggingface.co/settings/tokens, then hf auth login, or set HF_TOKEN"
+            "  next: make one that may write at https://huggingface.co/settings/tokens, then hf auth login, or set HF_TOKEN"
         )
     api = HfApi(endpoint=os.environ.get("HF_ENDPOINT"), token=token)
     return api, (HfHubHTTPError, HFValidationError, OSError, *_transport_errors())

@@ -126,7 +126,9 @@ def feed(waveforms: Sequence[np.ndarray], min_samples: int) -> Feed:
     return dict(zip(INPUTS, (padded, counts), strict=True))
 
 
-def recognise(session: Any, speech: Speech, rules: TextRules, frame_s: float, min_samples: int, rate: int) -> Evaluation:
+def recognise(
+    session: Any, speech: Speech, rules: TextRules, frame_s: float, min_samples: int, rate: int
+) -> Evaluation:
     """Greedy texts of a graph (an ONNX Runtime session), scored."""
     decoder = Decoder(rules, frame_s)
     texts = [""] * len(speech.waveforms)

@@ -23,7 +23,9 @@ TRAINED = "# swahili\n\n| | |\n|---|---|\n| its licences | {} |\n"
 def figures(micro: Path, exported: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What `anadil evaluate --json` writes for a test set of one speaker."""
     folder = tmp_path_factory.mktemp("figures")
-    lines = [{"audio_filepath": str(micro / f"clips/{i % 8}.wav"), "text": TEXTS[i % 8], "speaker": "eve"} for i in range(16)]
+    lines = [
+        {"audio_filepath": str(micro / f"clips/{i % 8}.wav"), "text": TEXTS[i % 8], "speaker": "eve"} for i in range(16)
+    ]
     lines[0]["text"] = "abca"
     succeeds("evaluate", exported, write_lines(folder / "test.jsonl", lines), "--json", folder / "test.json")
     return folder / "test.json"
@@ -104,7 +106,14 @@ def test_files_without_figures_are_named(tmp_path: Path, micro: Path, content: s
 
 
 def test_with_a_language_model_both_ways_to_decode_are_there(tmp_path: Path, exported: Path) -> None:
-    rates = {"cer": 0.1, "wer": 0.2, "n_utterances": 5, "hours": 0.5, "cer_interval": [0.05, 0.15], "wer_interval": None}
+    rates = {
+        "cer": 0.1,
+        "wer": 0.2,
+        "n_utterances": 5,
+        "hours": 0.5,
+        "cer_interval": [0.05, 0.15],
+        "wer_interval": None,
+    }
     data = {"manifests": ["test.jsonl"], "lm": {"order": 3}, **rates, "greedy": rates | {"cer": 0.3}}
     (tmp_path / "f.json").write_text(json.dumps(data))
     text = write_card(card(exported, results=read_results([tmp_path / "f.json"])), exported)

@@ -86,7 +86,7 @@ def test_int8_is_written_smaller_and_recognises_the_same(tmp_path: Path, micro: 
 
 
 def test_features_and_head_stay_float(tmp_path: Path, exported: Path, micro: Path, valid: Path) -> None:
-    int8, layers, inputs = made(tmp_path, exported, valid)
+    int8, layers, _ = made(tmp_path, exported, valid)
     int8.write(tmp_path / "all.onnx")
     quantised = weights_in_int8(tmp_path / "all.onnx")
     assert set(layers.weighted) == quantised

@@ -164,7 +164,9 @@ def test_real_speech_of_all_lengths_is_compared_where_it_is_given(
 
     monkeypatch.setattr(module, "_same_text", remember)
     fault = False
-    exported = export_folder(micro / "run/best", tmp_path / "out", options=ExportOptions(calibrate=micro / "train.jsonl"))
+    exported = export_folder(
+        micro / "run/best", tmp_path / "out", options=ExportOptions(calibrate=micro / "train.jsonl")
+    )
     assert exported.n_utterances == len(TEXTS)
     assert seen[-10:] == [0.1, 0.5, 2.0, 7.0, 20.0, 60.0, 0.1, 0.5, 2.0, 7.0]
     fault = True

@@ -68,10 +68,14 @@ def test_the_javascript_example_of_the_card_writes_our_text(tmp_path: Path, expo
     modules = Path(os.environ.get("ANADIL_NODE_MODULES", ROOT / "node_modules"))
     node = shutil.which("node")
     if node is None or not (modules / "onnxruntime-web").is_dir():
-        pytest.skip("needs node and onnxruntime-web: npm install onnxruntime-web, and ANADIL_NODE_MODULES names the folder")
+        pytest.skip(
+            "needs node and onnxruntime-web: npm install onnxruntime-web, and ANADIL_NODE_MODULES names the folder"
+        )
     shutil.copytree(exported, tmp_path / "exported")
     (tmp_path / "exported/node_modules").symlink_to(modules)
-    (tmp_path / "exported/transcribe.mjs").write_text(code_block(exported / "README.md", "javascript"), encoding="utf-8")
+    (tmp_path / "exported/transcribe.mjs").write_text(
+        code_block(exported / "README.md", "javascript"), encoding="utf-8"
+    )
     samples = audio.read(micro / "clips/1.wav", 16000)
     soundfile.write(tmp_path / "clip.wav", samples, 16000, subtype="PCM_16")
     assert run_in(tmp_path / "exported", node, "transcribe.mjs", tmp_path / "clip.wav") == TEXTS[1]
@@ -148,7 +152,9 @@ def test_onnx_asr_writes_our_text(nemo_like: Path, tmp_path: Path) -> None:
 
 def test_features_that_onnx_asr_does_not_compute_are_listed(tmp_path: Path) -> None:
     model = untrained({"mels": 64})
-    with pytest.raises(AnadilError, match=r"mels 64 \(onnx-asr: 80 or 128\), window_size 0.02 \(onnx-asr: 0.025\)\n  next"):
+    with pytest.raises(
+        AnadilError, match=r"mels 64 \(onnx-asr: 80 or 128\), window_size 0.02 \(onnx-asr: 0.025\)\n  next"
+    ):
         export_model(model, tmp_path / "out", options=ExportOptions(layout="onnx-asr"))
     assert not (tmp_path / "out").exists()
     require_onnx_asr_features(untrained({"mels": 128, "window_size": 0.025, "pad_to": 16}).acoustic)

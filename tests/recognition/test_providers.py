@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -12,9 +13,12 @@ import onnxruntime
 import pytest
 
 import anadil
+from anadil.cli.options import PROVIDERS as OPTIONS
 from anadil.errors import AnadilError
 from anadil.recognition import providers
 from anadil.recognition.load import load
+from tests.support.command_line import anadil as run
+from tests.support.command_line import succeeds
 from tests.support.micro import TEXTS
 
 
@@ -110,3 +114,26 @@ def test_what_is_not_known_or_has_no_providers_is_refused(exported: Path, micro:
     with pytest.raises(AnadilError, match=r"for exported folders.*\n  next: anadil export"):
         load(micro / "run/best", provider="cuda")
     assert load(micro / "run/best", provider="auto").provider == "cpu"
+
+
+def test_the_verbs_take_a_provider_and_say_which_one_it_was(
+    exported: Path, micro: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install(monkeypatch, cuda=lambda log_probs: log_probs)
+    said = succeeds("transcribe", exported, micro / "clips/0.wav", "--provider", "cuda")
+    assert (said.stdout.strip(), said.stderr.strip()) == (TEXTS[0], "provider: cuda")
+    figures = tmp_path / "f.json"
+    succeeds("evaluate", exported, micro / "train.jsonl", "--provider", "auto", "--json", figures)
+    assert json.loads(figures.read_text())["provider"] == "cuda"
+    said = succeeds("transcribe", exported, micro / "clips/0.wav", "--provider", "coreml")
+    assert said.stderr.count("warning: ") == 1 and "coreml: this installation" in said.stderr
+    assert said.stderr.rstrip().endswith("provider: cpu")
+
+
+@pytest.mark.parametrize("options", ["--provider gpu", "--engine local --out x --provider cuda"])
+def test_wrong_providers_are_wrong_usage(exported: Path, micro: Path, options: str) -> None:
+    assert run("transcribe", exported, micro / "clips/0.wav", *options.split()).exit_code == 2
+
+
+def test_the_names_on_the_command_line_are_all() -> None:
+    assert set(OPTIONS) == set(providers.CHOICES)
