@@ -14,12 +14,11 @@ import yaml
 
 from anadil.errors import AnadilError, shortened
 from anadil.export.gate import COLUMNS, Choice, rate_with_interval
-from anadil.export.layout import MODEL, ExportedSettings
+from anadil.export.layout import FRONT_MATTER, MODEL, ExportedSettings
 from anadil.manifest import read_manifest
 
 _LICENCES = re.compile(r"^\| its licences \| (.*) \|$", re.MULTILINE)
 _LICENCE = re.compile(r"(.+?) \([\d.,]+ h\)(?:, |$)")
-_FRONT_MATTER = re.compile(r"\A---\n(.*?)\n---\n", re.DOTALL)
 
 _HUB_LICENCES = frozenset(
     [
@@ -83,7 +82,7 @@ def read_results(paths: Sequence[Path]) -> tuple[Result, ...]:
 
 def write_card(card: Card, folder: Path) -> str:
     """The card as Markdown with YAML front matter; sizes are those of the files in `folder`."""
-    body = _FRONT_MATTER.sub("", card.model_card) or f"# {card.settings.name}\n"
+    body = FRONT_MATTER.sub("", card.model_card) or f"# {card.settings.name}\n"
     size = (folder / MODEL).stat().st_size / 1e6
     sections = [
         front_matter(card),
@@ -125,16 +124,6 @@ def front_matter(card: Card) -> str:
     return f"---\n{yaml.safe_dump(data, allow_unicode=True, sort_keys=False)}---\n"
 
 
-def read_front_matter(text: str) -> dict[str, Any]:
-    """The metadata of a card; {} if it has none that can be read."""
-    found = _FRONT_MATTER.match(text)
-    try:
-        data = yaml.safe_load(found[1]) if found else {}
-    except yaml.YAMLError:
-        return {}
-    return data if isinstance(data, dict) else {}
-
-
 def _licence(model_card: str) -> dict[str, str]:
     """The licence of the training speech, if it has one that the hub knows. The model's own is for its owner to choose."""
     found = _LICENCES.search(model_card)
@@ -150,7 +139,8 @@ def _error_rates(card: Card) -> str:
     if not card.results:
         return (
             "## Error rates\n\nNo test results were given with this export. "
-            "`anadil evaluate MODEL test.jsonl --json test.json`,\nthen `anadil export ... --results test.json` writes\nthem here.\n"
+            "`anadil evaluate MODEL test.jsonl --json test.json`,\n"
+            "then `anadil export ... --results test.json` writes them here.\n"
         )
     rows = []
     for result in card.results:
@@ -192,11 +182,12 @@ def _exported(card: Card, size: float) -> str:
     width = len(settings.labels) + 1
     interface = {
         "anadil": f"`{MODEL}` computes, from waveforms (float32, batch x samples, {settings.sample_rate} Hz, mono, "
-        f"[-1, 1]) and sample\ncounts (int64, batch), natural log-probs (float32, batch x frames x {width}, the blank last, a frame\n"
+        "[-1, 1]) and sample\ncounts (int64, batch), natural log-probs "
+        f"(float32, batch x frames x {width}, the blank last, a frame\n"
         f"every {1000 * settings.frame_s:g} ms) and frame counts (int64, batch).",
         "sherpa-onnx": f"`{MODEL}` is for sherpa-onnx's loader of Omnilingual models: one waveform of {settings.sample_rate} Hz in,\n"
-        "log-probs out. sherpa-onnx sets its variance to 1; the graph scales it to an RMS of 0.1, so a text may differ from\n"
-        "Anadil's by a few characters where the recording has another level. Its timestamps are right only if a frame is\n"
+        "log-probs out. sherpa-onnx sets its variance to 1; the graph scales it to an RMS of 0.1, so a text may\ndiffer from "
+        "Anadil's by a few characters if the recording has another level. Its timestamps are right only if a frame\nis "
         f"what sherpa-onnx assumes; here it is {1000 * settings.frame_s:g} ms.",
         "onnx-asr": f"`{MODEL}` is for onnx-asr's type `nemo-conformer-ctc`: features in, log-probs out.",
     }[card.layout]

@@ -12,8 +12,7 @@ from typing import Any
 from anadil.decoding.label_lm import MODEL as LM
 from anadil.decoding.label_lm import SETTINGS as LM_SETTINGS
 from anadil.errors import AnadilError, shortened
-from anadil.export.card import read_front_matter
-from anadil.export.layout import CARD, CONFIG, MODEL, VOCABULARY
+from anadil.export.layout import CARD, CONFIG, MODEL, VOCABULARY, read_front_matter
 from anadil.text.tokenizer import MODEL as TOKENIZER
 
 WEIGHTS, MODEL_CONFIG, TOKENS = "model.safetensors", "config.yaml", "tokens.txt"

@@ -9,8 +9,8 @@ import pytest
 import yaml
 
 from anadil.errors import AnadilError
-from anadil.export.card import Card, read_front_matter, read_results, shared_speakers, write_card
-from anadil.export.layout import read_settings
+from anadil.export.card import Card, read_results, shared_speakers, write_card
+from anadil.export.layout import read_front_matter, read_settings
 from anadil.export.onnx import ExportOptions, export_folder
 from tests.support.command_line import fails, succeeds
 from tests.support.lines import write_lines
