@@ -21,24 +21,13 @@ from anadil.export.layout import vocabulary
 from anadil.export.onnx import ExportOptions, export_folder, export_model, probe_batch, trace, verify
 from anadil.models.acoustic import AcousticModel, LoadedModel, load_model, save_model
 from anadil.models.features import FeatureSettings
-from anadil.models.quartznet import QuartzNetSettings
 from anadil.recognition.load import load
 from anadil.text.rules import TextSettings, text_rules
 from tests.support.micro import BLOCKS, TEXTS
 from tests.support.nemo import read_golden
+from tests.support.untrained import untrained
 
 TR_LABELS = (" ", *"abcçdefgğhıijklmnoöpqrsştuüvwxyz'")
-
-
-def untrained(features: dict[str, Any], labels: tuple[str, ...] = (" ", "a", "b"), **model: Any) -> LoadedModel:
-    """A micro model with random weights and batch-norm statistics of noise."""
-    torch.manual_seed(0)
-    settings = QuartzNetSettings.model_validate(model or {"blocks": BLOCKS})
-    acoustic = AcousticModel(FeatureSettings.model_validate(features), settings, len(labels)).train()
-    waveforms, counts = probe_batch(acoustic.sample_rate, [1.0, 0.5])
-    for _ in range(20):
-        acoustic(torch.from_numpy(waveforms), torch.from_numpy(counts))
-    return LoadedModel("random", acoustic.eval(), text_rules("tr", TextSettings(), labels))
 
 
 def run_onnx(folder: Path, waveforms: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -22,8 +22,8 @@ from anadil.export.other_runtimes import require_onnx_asr_features
 from anadil.recognition.load import load
 from anadil.training.config import Config
 from anadil.training.train import train
-from tests.export.test_onnx import untrained
 from tests.support.micro import TEXTS, micro_data, write_corpus
+from tests.support.untrained import untrained
 
 ROOT = Path(__file__).parents[2]
 SPOKEN = ("abc", "cab ba", "acb a", "a b c")
