@@ -185,10 +185,11 @@ def _exported(card: Card, size: float) -> str:
         "[-1, 1]) and sample\ncounts (int64, batch), natural log-probs "
         f"(float32, batch x frames x {width}, the blank last, a frame\n"
         f"every {1000 * settings.frame_s:g} ms) and frame counts (int64, batch).",
-        "sherpa-onnx": f"`{MODEL}` is for sherpa-onnx's loader of Omnilingual models: one waveform of {settings.sample_rate} Hz in,\n"
-        "log-probs out. sherpa-onnx sets its variance to 1; the graph scales it to an RMS of 0.1, so a text may\ndiffer from "
-        "Anadil's by a few characters if the recording has another level. Its timestamps are right only if a frame\nis "
-        f"what sherpa-onnx assumes; here it is {1000 * settings.frame_s:g} ms.",
+        "sherpa-onnx": f"`{MODEL}` is for sherpa-onnx's loader of Omnilingual models: one waveform of "
+        f"{settings.sample_rate} Hz in, log-probs out.\n"
+        "sherpa-onnx sets its variance to 1; the graph scales it to an RMS of 0.1, so a text may differ from Anadil's by a few\n"
+        "characters if the recording has another level. Its timestamps are right only if a frame is what sherpa-onnx\n"
+        f"assumes; here it is {1000 * settings.frame_s:g} ms.",
         "onnx-asr": f"`{MODEL}` is for onnx-asr's type `nemo-conformer-ctc`: features in, log-probs out.",
     }[card.layout]
     return f"""## Exported

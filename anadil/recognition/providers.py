@@ -72,6 +72,8 @@ def _session(graph: Path, name: str) -> Any:
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
+    # threads that spin while they wait for each other take twice the processor time, from reading and decoding
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     wanted = [PROVIDERS[name]] if name == CPU else [PROVIDERS[name], PROVIDERS[CPU]]
     session = onnxruntime.InferenceSession(str(graph), options, providers=wanted)
     if session.get_providers()[0] != PROVIDERS[name]:  # ONNX Runtime falls back in silence
