@@ -105,7 +105,7 @@ def transcribe(
     force: Annotated[bool, typer.Option("--force", help="Replace earlier transcripts.")] = False,
 ) -> None:
     """Recognise recordings of any length. One that cannot be read is named, the others are still recognised (exit status 1)."""
-    if provider_name != "cpu" and (engine is not None or stream or mic):
+    if provider_name != "cpu" and (engine is not None or live or mic):
         raise typer.BadParameter("--engine, --stream and --mic run on the CPU only", param_hint="--provider")
     wanted = channel_option(channel)
     given = audio or []
