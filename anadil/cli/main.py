@@ -26,6 +26,7 @@ from anadil.cli import (
     next_clips,
     normalize,
     pseudo_label,
+    push,
     split,
     tokenizer,
     train,
@@ -86,6 +87,7 @@ for module in (
     next_clips,
     export,
     convert,
+    push,
     transcribe,
     align,
 ):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 import typer
 
 from anadil.cli.console import FAULT, ConsoleReporter, channel_option, verb
-from anadil.cli.options import number
+from anadil.cli.options import number, provider
 from anadil.cli.transcribe_live import STDIN, parse_latency, stream_file, stream_microphone, stream_stdin
 
 if TYPE_CHECKING:
@@ -113,10 +113,13 @@ def transcribe(
             "(ray; of RAY_ADDRESS, or of this machine's cores). The same command goes on after an interruption."
         ),
     ] = None,
+    provider_name: Annotated[str, provider()] = "cpu",
     shard_size: Annotated[int, number(1, 1_000_000, "With --engine: utterances per shard.")] = 200,
     force: Annotated[bool, typer.Option("--force", help="Replace earlier transcripts.")] = False,
 ) -> None:
     """Recognise recordings of any length. One that cannot be read is named, the others are still recognised (exit status 1)."""
+    if provider_name != "cpu" and (engine is not None or live or mic):
+        raise typer.BadParameter("--engine, --stream and --mic run on the CPU only", param_hint="--provider")
     wanted = channel_option(channel)
     given = audio or []
     if n_best and form is not Format.JSON:
@@ -147,7 +150,10 @@ def transcribe(
     sources = find_audio(given)
     jobs = split_channels(sources) if wanted == "split" else [Job(source, wanted) for source in sources]
     targets = plan_outputs(jobs, form, out, force)
-    recognizer = load(model, lm=not no_lm)
+    with ConsoleReporter() as report:
+        recognizer = load(model, lm=not no_lm, provider=provider_name, warn=report.warn)
+        if provider_name != "cpu":
+            report.say(f"provider: {recognizer.provider}")
     decoder = recognizer.decoder_with(n_best, expected)
     failed = _transcribe_all(
         recognizer,

@@ -254,7 +254,7 @@ class _Lattice:
             origin[1:] = np.where(reached[1:] > here[1:], source[:-1], numbers[1:])
             pointers.origin[frame] = np.where(reached > after, origin, -1)
         blank[starts] = np.maximum(after, reached)
-        return new
+        return np.asarray(new)
 
     def _emitted(self, first: int, end: int) -> tuple[np.ndarray, list[float]]:
         """Log-probs (frames, labels + blank) less the highest of each frame, and what foreign speech costs in each frame."""

@@ -104,7 +104,8 @@ def _align(
     leap[(states[:, 2:] == blank) | (states[:, 2:] == states[:, :-2])] = -np.inf
     emitted = np.full((max(n_frames[0], 1), *states.shape), -np.inf, log_probs[0].dtype)
     for i, (one, row) in enumerate(zip(log_probs, states, strict=True)):
-        emitted[: len(one), i] = one[:, row]
+        if len(one):
+            emitted[: len(one), i] = one[:, row]
     steps = np.zeros(emitted.shape, np.int8)  # by how many states the path came on: 0, 1, 2
     reached = np.full(states.shape, -np.inf)
     reached[:, :2] = emitted[0, :, :2]

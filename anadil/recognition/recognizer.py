@@ -51,6 +51,7 @@ class Recognizer:
     pauses: PauseLimits = NOT_MEASURED  # what the model knows of silence
     lm: LanguageModel | None = None  # decoding is greedy without one
     greedy_confidence: ConfidenceMap | None = None  # of words found without it
+    provider: str = "cpu"  # what computes: a name of recognition/providers.py
 
     @cached_property
     def decoder(self) -> Decoder:
