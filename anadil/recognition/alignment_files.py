@@ -77,7 +77,7 @@ def format_recording(form: str, recording: str, passages: Sequence[Passage], mor
     # subtitles and tiers have whole milliseconds, and a passage may end with the recording
     duration = max(probe(recording).duration, max((one.end for one in passages), default=0.0))
     if form in ("srt", "vtt"):
-        shown = [cue for one in passages for cue in _cues(one, duration)]
+        shown = _cues(passages, duration)
         return subtitles.format_srt(shown) if form == "srt" else subtitles.format_vtt(shown)
     tiers = _tiers(passages, duration, recording)
     return elan.format_eaf(tiers, Path(recording)) if form == "eaf" else textgrid.format_textgrid(tiers, duration)
@@ -114,11 +114,12 @@ def _content(passages: Sequence[Passage]) -> dict[str, Any]:
     return {"segments": found}
 
 
-def _cues(passage: Passage, duration: float) -> list[Segment]:
-    transcript = _transcript([Word(one.text, one.start, one.end, one.score) for one in passage.words], duration)
-    if " ".join(one.text for one in passage.words) != " ".join(passage.utterance.text.split()):
-        return [passage.segment()]  # a language without spaces
-    return subtitle_cues(transcript)
+def _cues(passages: Sequence[Passage], duration: float) -> list[Segment]:
+    """Cues of all words of a recording; in a language without spaces, one for each passage."""
+    if any(" ".join(word.text for word in one.words) != " ".join(one.utterance.text.split()) for one in passages):
+        return [one.segment() for one in passages]
+    words = [Word(word.text, word.start, word.end, word.score) for one in passages for word in one.words]
+    return subtitle_cues(_transcript(words, duration))
 
 
 def _transcript(words: Sequence[Word], duration: float) -> Transcript:
