@@ -73,12 +73,13 @@ def export(model: str | Path, out: str | Path, *, force: bool = False) -> Path:
     return Path(out)
 
 
-def load(model: str | Path, *, lm: bool = True) -> Recognizer:
+def load(model: str | Path, *, lm: bool = True, provider: str = "cpu") -> Recognizer:
     """Load a recogniser from an exported folder (fast, without PyTorch), a model folder or a .nemo file.
 
-    `lm`: with the language model in the folder, if there is one.
+    `lm`: with the language model in the folder, if there is one. `provider`: auto, cpu, cuda, tensorrt, directml, coreml,
+    openvino or xnnpack, for an exported folder; `Recognizer.provider` says which one it is.
     `anadil.load("exported").transcribe("clip.wav").text`. Raises AnadilError if it is none of these.
     """
     from anadil.recognition.load import load as load_recognizer
 
-    return load_recognizer(model, lm)
+    return load_recognizer(model, lm, provider)

@@ -9,6 +9,7 @@ from typer.core import TyperGroup
 
 from anadil import __version__
 from anadil.cli import (
+    align,
     augment,
     check,
     compare,
@@ -25,6 +26,7 @@ from anadil.cli import (
     next_clips,
     normalize,
     pseudo_label,
+    push,
     split,
     tokenizer,
     train,
@@ -85,7 +87,9 @@ for module in (
     next_clips,
     export,
     convert,
+    push,
     transcribe,
+    align,
 ):
     app.command(epilog=module.EXAMPLE)(module.command)
 app.add_typer(lm.app, name="lm", epilog=lm.EXAMPLE)

@@ -42,6 +42,7 @@ VERBS = [
     "export",
     "convert",
     "transcribe",
+    "align",
 ]
 
 
@@ -112,6 +113,11 @@ sys.exit(" ".join(sorted(heavy & set(sys.modules))) or 0)
         "pseudo-label model speech --out out.jsonl --min-confidence nan",
         "export model",
         "transcribe model",
+        "align model",
+        "align model --segment talk.wav",
+        "align model train.jsonl --min-score 0.5",
+        "align model train.jsonl --format eaf",
+        "align model --segment talk.wav talk.txt --channel split",
         "transcribe model a.wav --format docx",
         "demo --minutes soon",
     ],
