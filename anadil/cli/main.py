@@ -11,6 +11,7 @@ from anadil import __version__
 from anadil.cli import (
     augment,
     check,
+    compare,
     convert,
     corpora,
     crossval,
@@ -78,6 +79,7 @@ for module in (
     pseudo_label,
     train,
     evaluate,
+    compare,
     crossval,
     curve,
     next_clips,

@@ -50,7 +50,10 @@ def _load_exported(folder: Path) -> Recognizer:
     settings, where = layout.read_settings(folder), str(folder / layout.MODEL)
     rules = layout.read_rules(folder, settings)
     try:
-        session = onnxruntime.InferenceSession(str(folder / layout.MODEL), providers=["CPUExecutionProvider"])
+        options = onnxruntime.SessionOptions()
+        # threads that spin while they wait for each other take twice the processor time, from reading and decoding
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        session = onnxruntime.InferenceSession(str(folder / layout.MODEL), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime raises a dozen classes of its own
         raise AnadilError(
             f"{where}: ONNX Runtime cannot read it: {shortened(str(error), 300)}\n  next: export the model again"

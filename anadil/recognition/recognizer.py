@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
 from anadil import audio
-from anadil.data.pauses import NOT_MEASURED, PauseLimits, pauses_within, speech_pieces
+from anadil.data.pauses import NOT_MEASURED, WHOLE_S, PauseLimits, pauses_within
 from anadil.decoding.confidence import ConfidenceMap
 from anadil.decoding.decoder import Decoder
 from anadil.decoding.language_model import LanguageModel
@@ -19,15 +19,15 @@ from anadil.decoding.transcript import Alternative, Transcript, Word, best_of_pa
 from anadil.decoding.word_lm import checked_hotwords
 from anadil.errors import AnadilError
 from anadil.manifest import Utterance, read_audio
+from anadil.recognition.pipeline import Blocks, Observe, recognize
+from anadil.recognition.second_look import gap_ids, labelled_parts
 from anadil.text.rules import TextRules
 
-BATCH_SECONDS = 60.0
-"""Audio per batch: enough to keep two cores busy; takes 0.3 GB with QuartzNet 15x5."""
+if TYPE_CHECKING:
+    from anadil.recognition.stream import Latency, Stream
 
-DECODED_TOGETHER = 64
-"""Pieces that are decoded at a time."""
-_MOST_LOG_PROBS = 1 << 25
-"""Log-probs that wait to be decoded, at most and about: 128 MB."""
+BATCH_SECONDS = 30.0
+"""Audio per batch, with padding. Batches of 8 to 60 s take the same time per second of audio, and memory grows with them."""
 
 _ABOVE_0 = 0.01
 """A log-prob above 0 by more than rounding (1e-6 in float32, 4e-3 in bfloat16) is none."""
@@ -35,6 +35,11 @@ _ABOVE_0 = 0.01
 Forward = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
 """Waveforms float32 (batch, samples) and sample counts int64 (batch,) to log-probs (batch, frames, labels + blank)
 and frame counts (batch,)."""
+
+HeardPiece = tuple[np.ndarray, np.ndarray, int]
+"""Log-probs (frames, labels + blank) and samples (samples,) of a piece of a recording, and its first sample there."""
+
+DecodedPiece = tuple[tuple[Word, ...], tuple[Alternative, ...]]
 
 
 @dataclass(frozen=True)
@@ -103,28 +108,35 @@ class Recognizer:
         An array is mono float (samples,) in [-1, 1] at `sample_rate` (default: the model's own). Recordings may have any
         length. `n_best`, `hotwords`: see `decoder_with`. Raises AnadilError if a file is missing or no audio.
         """
+        alone = isinstance(source, str | Path | np.ndarray)
+        sources = [source] if isinstance(source, str | Path | np.ndarray) else source
+        found: dict[int, Transcript] = {}
         decoder = self.decoder_with(n_best, hotwords) if n_best or hotwords else self.decoder
-        if isinstance(source, str | Path | np.ndarray):
-            return self.transcribe_samples([self._samples(source, sample_rate)], decoder)[0]
-        found: list[Transcript] = []
-        waiting: list[np.ndarray] = []
-        for one in source:
-            waiting.append(self._samples(one, sample_rate))
-            if self.is_a_batch(waiting):
-                found += self.transcribe_samples(waiting, decoder)
-                waiting = []
-        return found + self.transcribe_samples(waiting, decoder)
+        for index, outcome in self.transcribe_each([self._blocks(one, sample_rate) for one in sources], decoder):
+            if isinstance(outcome, AnadilError):
+                raise outcome
+            found[index] = outcome
+        return found[0] if alone else [found[index] for index in range(len(sources))]
 
-    def transcribe_samples(self, many: Sequence[np.ndarray], decoder: Decoder) -> list[Transcript]:
-        """Recognise recordings, float32 (samples,) each at the model's sample rate, with one of its decoders.
+    def transcribe_files(
+        self, files: Sequence[tuple[str | Path, audio.Channel]], decoder: Decoder | None = None
+    ) -> Iterator[tuple[int, Transcript | AnadilError]]:
+        """Recognise (file, channel); yields (index, transcript), or the error of a file that cannot be read, roughly in order.
 
-        Short ones together take less time than one by one (`is_a_batch`).
+        Files are read while others are recognised, in batches of like length. Memory depends neither on their number nor on their
+        length. `decoder`: one of `decoder_with`.
         """
-        return [transcript for _, (transcript,) in self._recognize_batch(list(enumerate(many)), [decoder])]
+        yield from self.transcribe_each(
+            [partial(audio.read_blocks, path, self.sample_rate, channel, whole_s=WHOLE_S) for path, channel in files],
+            decoder,
+        )
 
-    def is_a_batch(self, many: Sequence[np.ndarray]) -> bool:
-        """Whether more recordings at a time would not be faster."""
-        return sum(map(len, many)) >= BATCH_SECONDS * self.sample_rate
+    def transcribe_each(
+        self, recordings: Sequence[Blocks], decoder: Decoder | None = None
+    ) -> Iterator[tuple[int, Transcript | AnadilError]]:
+        """As `transcribe_files`, of recordings that are functions: each opens its blocks of float32 (samples,)."""
+        for index, outcome in recognize(self, recordings, [decoder or self.decoder], BATCH_SECONDS):
+            yield index, outcome if isinstance(outcome, AnadilError) else outcome[0]
 
     def transcribe_utterances(self, utterances: Sequence[Utterance]) -> Iterator[tuple[int, Transcript]]:
         """Recognise a manifest's utterances in batches, shortest first; yields (index, transcript).
@@ -135,11 +147,24 @@ class Recognizer:
             yield index, transcript
 
     def transcribe_by(
-        self, utterances: Sequence[Utterance], decoders: Sequence[Decoder]
+        self, utterances: Sequence[Utterance], decoders: Sequence[Decoder], observe: Observe | None = None
     ) -> Iterator[tuple[int, tuple[Transcript, ...]]]:
-        """As `transcribe_utterances`, with a transcript by each of several decoders; the network runs once."""
-        for batch in self._batches(utterances, None):
-            yield from self._recognize_batch(batch, decoders)
+        """As `transcribe_utterances`, with a transcript by each of several decoders; the network runs once.
+
+        `observe` is called for each utterance before its transcripts are yielded.
+        """
+        order = sorted(range(len(utterances)), key=lambda i: utterances[i].duration or 0.0)
+        readers = [partial(_utterance_blocks, utterances[i], self.sample_rate) for i in order]
+
+        def at_its_place(place: int, samples: np.ndarray, log_probs: np.ndarray) -> None:
+            if observe is not None:
+                observe(order[place], samples, log_probs)
+
+        for place, outcome in recognize(self, readers, decoders, BATCH_SECONDS, observe and at_its_place):
+            utterance = utterances[order[place]]
+            if isinstance(outcome, AnadilError):
+                raise AnadilError(f"{utterance.source}: {outcome}") from outcome
+            yield order[place], outcome
 
     def log_probs_of_utterances(
         self, utterances: Sequence[Utterance], reject: Callable[[int, AnadilError], None]
@@ -153,7 +178,7 @@ class Recognizer:
             yield from zip((index for index, _ in batch), found, strict=True)
 
     def _batches(
-        self, utterances: Sequence[Utterance], reject: Callable[[int, AnadilError], None] | None
+        self, utterances: Sequence[Utterance], reject: Callable[[int, AnadilError], None]
     ) -> Iterator[list[tuple[int, np.ndarray]]]:
         order = sorted(range(len(utterances)), key=lambda i: utterances[i].duration or 0.0)
         batch: list[tuple[int, np.ndarray]] = []
@@ -162,8 +187,6 @@ class Recognizer:
             try:
                 samples = read_audio(utterance, self.sample_rate)
             except AnadilError as error:
-                if reject is None:
-                    raise AnadilError(f"{utterance.source}: {error}") from error
                 reject(index, error)
                 continue
             if batch and len(samples) * (len(batch) + 1) > BATCH_SECONDS * self.sample_rate:
@@ -171,58 +194,6 @@ class Recognizer:
                 batch = []
             batch.append((index, samples))
         yield batch
-
-    def _recognize_batch(
-        self, batch: list[tuple[int, np.ndarray]], decoders: Sequence[Decoder]
-    ) -> Iterator[tuple[int, tuple[Transcript, ...]]]:
-        """Recognise the speech of each recording; the pieces of all of them are recognised in batches."""
-        pieces = [
-            (n, start, end)
-            for n, (_, samples) in enumerate(batch)
-            for start, end in speech_pieces(samples, self.sample_rate, self.longest_s, self.pauses)
-        ]
-        found: list[list[list[tuple[int, tuple[Word, ...], tuple[Alternative, ...]]]]] = [
-            [[] for _ in decoders] for _ in batch
-        ]
-        for some, log_probs in self._groups(batch, pieces):
-            starts_s = [start / self.sample_rate for _, start, _ in some]
-            pauses = [
-                [(at + one, at + other) for one, other in pauses_within(batch[n][1][start:end], self.sample_rate)]
-                for at, (n, start, end) in zip(starts_s, some, strict=True)
-            ]
-            for which, decoder in enumerate(decoders):
-                decoded = decoder.decode_many(log_probs, starts_s, pauses)
-                for (n, start, end), one in zip(some, decoded, strict=True):
-                    if end > start:
-                        found[n][which].append((start, _within(one.words, end / self.sample_rate), one.alternatives))
-        for (index, samples), of_each in zip(batch, found, strict=True):
-            yield index, tuple(self._transcript(parts, len(samples)) for parts in of_each)
-
-    def _groups(
-        self, batch: list[tuple[int, np.ndarray]], pieces: list[tuple[int, int, int]]
-    ) -> Iterator[tuple[list[tuple[int, int, int]], list[np.ndarray]]]:
-        """Pieces with their log-probs, as many as are decoded at a time."""
-        waiting: list[tuple[int, int, int]] = []
-        log_probs: list[np.ndarray] = []
-        for some in self._by_length(pieces):
-            waiting += some
-            log_probs += self.log_probs([batch[n][1][start:end] for n, start, end in some])
-            if len(waiting) >= DECODED_TOGETHER or sum(one.size for one in log_probs) >= _MOST_LOG_PROBS:
-                yield waiting, log_probs
-                waiting, log_probs = [], []
-        if waiting:
-            yield waiting, log_probs
-
-    def _by_length(self, pieces: list[tuple[int, int, int]]) -> Iterator[list[tuple[int, int, int]]]:
-        """Batches of at most BATCH_SECONDS with padding, shortest pieces first."""
-        some: list[tuple[int, int, int]] = []
-        for piece in sorted(pieces, key=lambda piece: piece[2] - piece[1]):
-            if some and (piece[2] - piece[1]) * (len(some) + 1) > BATCH_SECONDS * self.sample_rate:
-                yield some
-                some = []
-            some.append(piece)
-        if some:
-            yield some
 
     def log_probs(self, waveforms: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Log-probs (frames, labels + blank) of each float32 (samples,) at the model's sample rate."""
@@ -243,28 +214,95 @@ class Recognizer:
                 )
         return rows
 
-    def _samples(self, source: str | Path | np.ndarray, sample_rate: int | None) -> np.ndarray:
-        if not isinstance(source, np.ndarray):
-            return audio.read(source, self.sample_rate)
-        if source.ndim != 1 or not np.issubdtype(source.dtype, np.floating):
-            raise AnadilError(
-                f"expected mono floats (samples,) in [-1, 1], found {source.dtype} {source.shape}\n"
-                "  next: average the channels, and divide 16-bit integers by 32768"
-            )
-        return audio.resample(source.astype(np.float32), sample_rate or self.sample_rate, self.sample_rate)
+    def stream(
+        self,
+        sample_rate: int = 16000,
+        latency: Latency | float = "medium",
+        hop_s: float | None = None,
+        partial: bool = True,
+    ) -> Stream:
+        """Recognise audio while it comes: a Stream that takes chunks at `sample_rate` and returns partial and final results.
 
-    def _transcript(
-        self, parts: Sequence[tuple[int, tuple[Word, ...], tuple[Alternative, ...]]], n_samples: int
-    ) -> Transcript:
-        """The transcript of a recording from those of its pieces, which start at samples, in any order."""
-        in_order = sorted(parts, key=lambda part: part[0])
-        words = tuple(word for _, own, _ in in_order for word in own)
-        joined = joiner(self.rules.labels)
-        text = joined.join(word.text for word in words)
-        alternatives = best_of_parts([own for _, _, own in in_order], joined)
-        return Transcript(text, words, n_samples / self.sample_rate, self.rules.language, alternatives)
+        `latency`: how long a word waits for later audio until it is final: "low", "medium", "high" (until the next pause, as
+        `transcribe` does) or seconds. `hop_s`: seconds from one recognition to the next. Without `partial` only final
+        results are returned, which at "high" takes less time. Raises AnadilError if one of these is out of range.
+        """
+        from anadil.recognition.stream import Stream
+
+        return Stream(self, sample_rate, latency, hop_s, partial)
+
+    def _blocks(self, source: str | Path | np.ndarray, sample_rate: int | None) -> Blocks:
+        if not isinstance(source, np.ndarray):
+            return partial(audio.read_blocks, source, self.sample_rate, whole_s=WHOLE_S)
+        check_samples(source)
+        return lambda: [audio.resample(source.astype(np.float32), sample_rate or self.sample_rate, self.sample_rate)]
+
+    def words_of_piece(
+        self, decoders: Sequence[Decoder], log_probs: np.ndarray, waveform: np.ndarray, start: int
+    ) -> list[tuple[Word, ...]]:
+        """Words by each decoder of the piece that starts at sample `start` and has log_probs (frames, labels + blank)."""
+        return [words for words, _ in self.decode_pieces(decoders, [(log_probs, waveform, start)])[0]]
+
+    def decode_pieces(self, decoders: Sequence[Decoder], pieces: Sequence[HeardPiece]) -> list[list[DecodedPiece]]:
+        """Of each piece the words and alternatives by each decoder. Many at a time are decoded faster.
+
+        What has no labels for long, such as music, is cut out, and the rest recognised again (`second_look.py`).
+        """
+        parts: list[HeardPiece] = []
+        whose: list[int] = []
+        for n, piece in enumerate(pieces):
+            own = self._second_look(*piece)
+            parts += own
+            whose += [n] * len(own)
+        starts_s = [start / self.sample_rate for _, _, start in parts]
+        pauses = [
+            [(at + one, at + other) for one, other in pauses_within(waveform, self.sample_rate)]
+            for at, (_, waveform, _) in zip(starts_s, parts, strict=True)
+        ]
+        found: list[list[DecodedPiece]] = [[] for _ in pieces]
+        for decoder in decoders:
+            of_each: list[list[DecodedPiece]] = [[] for _ in pieces]
+            decoded = decoder.decode_many([log_probs for log_probs, _, _ in parts], starts_s, pauses)
+            for n, one, (_, waveform, start) in zip(whose, decoded, parts, strict=True):
+                end_s = (start + len(waveform)) / self.sample_rate
+                of_each[n].append((_within(one.words, end_s), one.alternatives))
+            for own_parts, result in zip(of_each, found, strict=True):
+                words = tuple(word for own_words, _ in own_parts for word in own_words)
+                result.append((words, best_of_parts([own for _, own in own_parts], joiner(self.rules.labels))))
+        return found
+
+    def _second_look(self, log_probs: np.ndarray, waveform: np.ndarray, start: int) -> list[HeardPiece]:
+        if not len(waveform):
+            return []
+        parts = labelled_parts(log_probs, gap_ids(self.rules), self.frame_s, self.pauses)
+        if not parts or parts == [(0, len(log_probs))]:
+            return [(log_probs, waveform, start)]
+        frame = self.frame_s * self.sample_rate
+        cuts = [(round(first * frame), min(round(last * frame), len(waveform))) for first, last in parts]
+        waveforms = [waveform[first:last] for first, last in cuts]
+        return [
+            (own, samples, start + first)
+            for own, samples, (first, _) in zip(self.log_probs(waveforms), waveforms, cuts, strict=True)
+            if len(samples)
+        ]
 
 
 def _within(words: tuple[Word, ...], end_s: float) -> tuple[Word, ...]:
     """The words of a piece that ends at `end_s`: the last frame may reach past it, a word does not."""
     return tuple(replace(word, start=min(word.start, end_s), end=min(word.end, end_s)) for word in words)
+
+
+def _utterance_blocks(utterance: Utterance, sample_rate: int) -> list[np.ndarray]:
+    return [read_audio(utterance, sample_rate)]
+
+
+def check_samples(samples: np.ndarray) -> None:
+    """Raise AnadilError if these are not finite mono floats (samples,)."""
+    if not isinstance(samples, np.ndarray) or samples.ndim != 1 or not np.issubdtype(samples.dtype, np.floating):
+        what = f"{samples.dtype} {samples.shape}" if isinstance(samples, np.ndarray) else type(samples).__name__
+        raise AnadilError(
+            f"expected mono floats (samples,) in [-1, 1], found {what}\n"
+            "  next: average the channels, and divide 16-bit integers by 32768"
+        )
+    if not np.isfinite(samples).all():
+        raise AnadilError("the samples contain values that are not numbers (NaN or infinity)")

@@ -523,7 +523,7 @@ def path_cases(paths: tuple[str, ...] = PATHS) -> Iterator[Case]:
         "check": ("PATH",), "split": ("PATH", "--out", "out"), "normalize": ("PATH", "--lang", "en", "--out", "out.jsonl"),
         "augment": ("PATH", "--out", "out"), "tokenizer": ("PATH", "--lang", "en", "--kind", "char", "--out", "out"),
         "train": ("PATH", "--out", "out"), "export": ("PATH", "--out", "out"), "convert": ("PATH", "--out", "out"),
-        "transcribe": ("PATH", "in/talk.wav"), "evaluate": ("PATH", "in/train.jsonl"),
+        "transcribe": ("PATH", "in/talk.wav"), "evaluate": ("PATH", "in/train.jsonl"), "compare": ("PATH", "in/train.jsonl"),
         "pseudo-label": ("PATH", "in/talk.wav", "--min-confidence", "0", "--out", "out.jsonl"),
         "import": ("table", "PATH", "--out", "out"), "demo": ("--data", "PATH", "--out", "out"),
         "download": ("mls", "--lang", "PATH", "--out", "out"), "corpora": ("PATH",),
