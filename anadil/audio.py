@@ -159,6 +159,24 @@ def read(
     return resample(np.ascontiguousarray(mono), rate, sample_rate)
 
 
+def read_blocks(path: str | Path, sample_rate: int, channel: Channel = "mix") -> Iterator[np.ndarray]:
+    """Decode a whole file as `read` does, in blocks of mono float32 (samples,): memory does not grow with its length.
+
+    Nothing is decoded ahead of what is taken, but for files whose samples are floats or whose channels may cancel. Raises
+    AnadilError as `read` does.
+    """
+    with open_recording(path) as recording:
+        rate, chosen, peak = recording.sample_rate, chosen_channel(recording, channel), full_scale(recording)
+        resampler = soxr.ResampleStream(rate, sample_rate, 1, quality="HQ") if rate != sample_rate else None
+        for block in recording.blocks():
+            if not np.isfinite(block).all():
+                raise AnadilError(f"audio contains values that are not numbers (NaN or infinity): {path}")
+            mono = np.ascontiguousarray(take_channel(block, chosen) / np.float32(peak))
+            yield np.clip(resampler.resample_chunk(mono) if resampler else mono, -1.0, 1.0, dtype=np.float32)
+        if resampler:
+            yield np.clip(resampler.resample_chunk(np.zeros(0, np.float32), last=True), -1.0, 1.0, dtype=np.float32)
+
+
 def parse_channel(value: object) -> Channel:
     """Return the channel that "mix", "left", "right" or a number from 1, also written as text, means.
 

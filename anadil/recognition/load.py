@@ -17,17 +17,18 @@ from anadil.recognition.recognizer import Recognizer
 WEIGHTS, CONFIG = "model.safetensors", "config.yaml"  # of a model folder; anadil.models needs PyTorch to be imported
 
 
-def load(path: str | Path, lm: bool = True) -> Recognizer:
+def load(path: str | Path, lm: bool = True, threads: int | None = None) -> Recognizer:
     """Load an exported folder (ONNX Runtime), a model folder, a NeMo archive or a folder of transformers (PyTorch).
 
-    `lm`: with the language model that the folder holds, if it holds one. Raises AnadilError if it is none of these.
+    `lm`: with the language model that the folder holds, if it holds one. `threads`: of the network, by default one per core.
+    Raises AnadilError if it is none of these.
     """
     folder = Path(path)
     recover_folder(folder)
     if (folder / layout.MODEL).is_file() and (folder / layout.CONFIG).is_file():
-        recognizer = _load_exported(folder)
+        recognizer = _load_exported(folder, threads)
     elif _is_model_folder(folder) or folder.is_file():
-        recognizer = _load_with_pytorch(folder)
+        recognizer = _load_with_pytorch(folder, threads)
     else:
         raise AnadilError(_not_a_model(folder))
     return replace(recognizer, lm=read_label_lm(folder, recognizer.rules.labels)) if lm else recognizer
@@ -39,13 +40,17 @@ def _is_model_folder(path: Path) -> bool:
     return ours or path.is_file() or (is_hugging_face(path) and not (path / layout.MODEL).is_file())
 
 
-def _load_exported(folder: Path) -> Recognizer:
+def _load_exported(folder: Path, threads: int | None) -> Recognizer:
     import onnxruntime  # 0.1 s
 
     settings, where = layout.read_settings(folder), str(folder / layout.MODEL)
     rules = layout.read_rules(folder, settings)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads or 0
     try:
-        session = onnxruntime.InferenceSession(str(folder / layout.MODEL), providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(
+            str(folder / layout.MODEL), options, providers=["CPUExecutionProvider"]
+        )
     except Exception as error:  # onnxruntime raises a dozen classes of its own
         raise AnadilError(
             f"{where}: ONNX Runtime cannot read it: {shortened(str(error), 300)}\n  next: export the model again"
@@ -76,7 +81,7 @@ def _load_exported(folder: Path) -> Recognizer:
     )
 
 
-def _load_with_pytorch(path: Path) -> Recognizer:
+def _load_with_pytorch(path: Path, threads: int | None) -> Recognizer:
     try:
         import torch
 
@@ -94,6 +99,8 @@ def _load_with_pytorch(path: Path) -> Recognizer:
             f"{path} has no CTC head, so it cannot recognise speech yet\n  next: anadil train with init.from={path}"
         )
     model, acoustic = found.loaded, found.loaded.acoustic
+    if threads:
+        torch.set_num_threads(threads)
 
     def log_probs(waveforms: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         with torch.inference_mode():
@@ -109,6 +116,13 @@ def _load_with_pytorch(path: Path) -> Recognizer:
         log_probs,
         pauses=model.pauses,
     )
+
+
+def refuse_other_folders(path: Path) -> None:
+    """Raise AnadilError if `path` is no model, by the files that are there; nothing is loaded."""
+    recover_folder(path)
+    if not ((path / layout.MODEL).is_file() and (path / layout.CONFIG).is_file()) and not _is_model_folder(path):
+        raise AnadilError(_not_a_model(path))
 
 
 def _not_a_model(folder: Path) -> str:

@@ -151,6 +151,19 @@ class Recognizer:
         if some:
             yield some
 
+    def words_of_pieces(self, pieces: Sequence[tuple[np.ndarray, int]]) -> list[tuple[Word, ...]]:
+        """Words of pieces of recordings, recognised in one batch, with the model's own decoder.
+
+        A piece is float32 (samples,), short enough for the model (`longest_s`), and the sample of its recording at which it
+        starts; `speech_pieces` cuts them. Times are those of the recording.
+        """
+        found = self.log_probs([waveform for waveform, _ in pieces])
+        decoder = self.decoder
+        return [
+            self._words(decoder, log_probs, waveform, start)
+            for (waveform, start), log_probs in zip(pieces, found, strict=True)
+        ]
+
     def _assemble(self, samples: np.ndarray) -> Transcript:
         ((_, (transcript,)),) = self._recognize_batch([(0, samples)], [self.decoder])
         return transcript

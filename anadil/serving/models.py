@@ -1,0 +1,371 @@
+"""Models by name, each in processes of its own, and the queues from which these take batches.
+
+Short recordings and long ones wait in different queues. The process for long ones runs at a low priority, so an hour of speech
+does not hold up a sentence. Streams have a third process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import os
+import time
+import uuid
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from anadil.decoding.transcript import Transcript, Word
+from anadil.errors import AnadilError
+from anadil.serving.child import Child, ChildDied
+
+LONG_S = 60.0
+"""Recordings above this are long."""
+
+BATCH_S = 24.0
+"""Audio with its padding in a batch: long enough to be efficient, short enough not to wait for."""
+
+_LOW_PRIORITY = 15
+_LOAD_S, _BATCH_LIMIT_S = 300.0, 300.0
+
+
+class LaneClosed(Exception):
+    """The model was loaded again; its new version takes the job."""
+
+
+class Busy(Exception):
+    """The queue is full; `retry_s` is when a place may be free."""
+
+    def __init__(self, retry_s: float) -> None:
+        super().__init__(f"the queue is full; try again in {retry_s:.0f} s")
+        self.retry_s = retry_s
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the server needs to know of a model."""
+
+    name: str
+    language: str | None
+    sample_rate: int
+    longest_s: float
+    pauses: tuple[float, float]
+    joiner: str
+    labels: tuple[str, ...]
+
+
+@dataclass(eq=False)
+class Job:
+    """A recording to recognise: float32 samples in a file, and the pieces (start, end) of it with speech."""
+
+    samples: Path
+    pieces: Sequence[tuple[int, int]]
+    sample_rate: int
+    on_words: Callable[[int, list[Word]], None] = lambda index, words: None
+    done: asyncio.Future[None] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+    words: dict[int, list[Word]] = field(default_factory=dict)
+    arrived: float = field(default_factory=time.monotonic)
+
+
+@dataclass(eq=False)
+class Piece:
+    job: Job
+    index: int
+    tried: int = 0  # how many processes died over a batch that it was in
+
+    @property
+    def seconds(self) -> float:
+        start, end = self.job.pieces[self.index]
+        return (end - start) / self.job.sample_rate
+
+
+class Lane:
+    """A queue of pieces, and the processes that take batches from it."""
+
+    def __init__(self, children: Sequence[Child], in_turns: bool) -> None:
+        self._waiting: deque[Piece] = deque()
+        self._changed = asyncio.Condition()
+        self._in_turns, self._n_working, self._closed = in_turns, 0, False
+        self.children = children
+        self._workers = [asyncio.create_task(self._work(child)) for child in children]
+
+    @property
+    def n_waiting(self) -> int:
+        """Pieces that no process has taken yet."""
+        return len(self._waiting)
+
+    async def recognize(self, job: Job) -> list[Word]:
+        """The words of a job, in order. Raises ChildDied if processes died over it, AnadilError if the model fails.
+
+        If the caller is cancelled, what is left of the job is not done.
+        """
+        async with self._changed:
+            if self._closed:
+                raise LaneClosed
+            self._waiting.extend(Piece(job, index) for index in range(len(job.pieces)))
+            self._changed.notify_all()
+        try:
+            if job.pieces:
+                await job.done
+        finally:
+            if len(job.words) < len(job.pieces):
+                self._drop(job)
+        return [word for index in range(len(job.pieces)) for word in job.words[index]]
+
+    async def close(self) -> None:
+        """Finish what is in the queue, then end the processes."""
+        async with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+        await asyncio.gather(*self._workers)
+        await asyncio.gather(*(child.close() for child in self.children))
+
+    def _drop(self, job: Job) -> None:
+        self._waiting = deque(piece for piece in self._waiting if piece.job is not job)
+
+    async def _work(self, child: Child) -> None:
+        while True:
+            async with self._changed:
+                await self._changed.wait_for(lambda: self._waiting or self._closed)
+                if not self._waiting:
+                    return
+                batch = take_in_turns(self._waiting) if self._in_turns else take_by_length(self._waiting)
+            question = {
+                "op": "recognize",
+                "pieces": [[str(piece.job.samples), *piece.job.pieces[piece.index]] for piece in batch],
+            }
+            try:
+                answer = await child.ask(question, _BATCH_LIMIT_S)
+            except ChildDied as death:
+                await self._try_again(batch, death)
+            except Exception as error:  # each asker gets it; the lane goes on
+                for piece in batch:
+                    _fail(piece.job, error)
+            else:
+                for piece, words in zip(batch, answer["words"], strict=True):
+                    _give(piece, [Word(*word) for word in words])
+
+    async def _try_again(self, batch: Sequence[Piece], death: ChildDied) -> None:
+        """Put pieces back whose process died; one that is alone in a batch the second time is given up."""
+        async with self._changed:
+            for piece in reversed(batch):
+                piece.tried += 1
+                if piece.tried > 1 and len(batch) == 1:
+                    _fail(piece.job, death)
+                elif not piece.job.done.done():
+                    self._waiting.appendleft(piece)
+            self._changed.notify_all()
+
+
+def take_by_length(waiting: deque[Piece]) -> list[Piece]:
+    """Take the piece that came first, and those nearest to it in length, up to BATCH_S with padding.
+
+    A piece over which a process died is taken alone.
+    """
+    first = waiting.popleft()
+    batch, longest = [first], first.seconds
+    if first.tried:
+        return batch
+    for piece in sorted(waiting, key=lambda piece: abs(piece.seconds - first.seconds)):
+        longest_then = max(longest, piece.seconds)
+        if longest_then * (len(batch) + 1) > BATCH_S:
+            break
+        if not piece.tried:
+            batch.append(piece)
+            longest = longest_then
+    taken = set(map(id, batch))
+    rest = [piece for piece in waiting if id(piece) not in taken]
+    waiting.clear()
+    waiting.extend(rest)
+    return batch
+
+
+def take_in_turns(waiting: deque[Piece]) -> list[Piece]:
+    """Take the next pieces of the recording that is first, up to BATCH_S with padding; then it is another's turn."""
+    job, batch, longest = waiting[0].job, [waiting.popleft()], 0.0
+    if batch[0].tried:
+        return batch
+    longest = batch[0].seconds
+    rest: list[Piece] = []
+    mine: list[Piece] = []
+    for piece in waiting:
+        if piece.job is not job:
+            rest.append(piece)
+        elif mine or piece.tried or max(longest, piece.seconds) * (len(batch) + 1) > BATCH_S:
+            mine.append(piece)
+        else:
+            batch.append(piece)
+            longest = max(longest, piece.seconds)
+    waiting.clear()
+    waiting.extend([*rest, *mine])
+    return batch
+
+
+def _give(piece: Piece, words: list[Word]) -> None:
+    job = piece.job
+    if job.done.done():
+        return
+    job.words[piece.index] = words
+    job.on_words(piece.index, words)
+    if len(job.words) == len(job.pieces):
+        job.done.set_result(None)
+
+
+def _fail(job: Job, error: BaseException) -> None:
+    if not job.done.done():
+        job.done.set_exception(error)
+
+
+class Model:
+    """A model that is served: loaded when it is first asked, loaded again by `reload`."""
+
+    def __init__(self, name: str, folder: Path, n_workers: int, on_death: Callable[[str, str], None]) -> None:
+        self.name, self.folder = name, folder
+        self._n_workers, self._on_death = n_workers, on_death
+        self._loading = asyncio.Lock()
+        self._loaded: _Loaded | None = None
+        self._closing: set[asyncio.Task[None]] = set()  # earlier versions that still have something to do
+        self.failure = ""  # why it could not be loaded the last time
+
+    async def facts(self) -> Facts:
+        """What it is. Raises AnadilError if it cannot be loaded, ChildDied if its process dies."""
+        return (await self._get()).facts
+
+    async def recognize(self, job: Job, is_long: bool) -> Transcript:
+        """The transcript of a job whose pieces cover `n_samples` of a recording; see `Lane.recognize`."""
+        while True:
+            loaded = await self._get()
+            if job.sample_rate != loaded.facts.sample_rate:
+                raise ChildDied("the model was replaced by one with another sample rate")
+            try:
+                found = await (loaded.long if is_long else loaded.short).recognize(job)
+                break
+            except LaneClosed:
+                continue
+        words = tuple(sorted(found, key=lambda word: word.start))
+        n_samples = os.path.getsize(job.samples) // 4
+        text = loaded.facts.joiner.join(word.text for word in words)
+        return Transcript(text, words, n_samples / job.sample_rate, loaded.facts.language)
+
+    async def stream(self, sample_rate: int) -> Stream:
+        """Open a stream of samples at `sample_rate`."""
+        loaded = await self._get()
+        stream = Stream(loaded, uuid.uuid4().hex)
+        loaded.open_streams.add(stream.name)
+        try:
+            await loaded.streams.ask({"op": "open", "stream": stream.name, "sample_rate": sample_rate}, _LOAD_S)
+        except BaseException:
+            loaded.open_streams.discard(stream.name)
+            raise
+        return stream
+
+    @property
+    def n_waiting(self) -> int:
+        """Pieces that wait for a process."""
+        return self._loaded.short.n_waiting + self._loaded.long.n_waiting if self._loaded else 0
+
+    @property
+    def is_loaded(self) -> bool:
+        return self._loaded is not None
+
+    def pids(self) -> list[int]:
+        """Of the running processes."""
+        return [child.pid for child in self._loaded.children() if child.pid] if self._loaded else []
+
+    async def reload(self) -> None:
+        """Load the folder again, if it was loaded; requests that wait are still answered by the earlier version.
+
+        Raises AnadilError or ChildDied if it cannot be loaded; then the earlier version stays.
+        """
+        async with self._loading:
+            if self._loaded is None:
+                return
+            fresh = await self._load()
+            old, self._loaded = self._loaded, fresh
+        closing = asyncio.create_task(old.close())
+        self._closing.add(closing)
+        closing.add_done_callback(self._closing.discard)
+
+    async def close(self) -> None:
+        """End the processes when they have finished what waits."""
+        async with self._loading:
+            if self._loaded is not None:
+                await self._loaded.close()
+                self._loaded = None
+        await asyncio.gather(*self._closing)
+
+    async def _get(self) -> _Loaded:
+        async with self._loading:
+            if self._loaded is None:
+                self._loaded = await self._load()
+            return self._loaded
+
+    async def _load(self) -> _Loaded:
+        threads = max(1, (os.cpu_count() or 1) // self._n_workers)
+        short = [self._child(threads, 0) for _ in range(self._n_workers)]
+        try:
+            described = await short[0].ask({"op": "describe"}, _LOAD_S)
+        except (AnadilError, ChildDied) as error:
+            self.failure = str(error)
+            raise
+        self.failure = ""
+        facts = Facts(**{name: tuple(value) if isinstance(value, list) else value for name, value in described.items()})
+        long, streams = self._child(os.cpu_count() or 1, _LOW_PRIORITY), self._child(threads, 0)
+        return _Loaded(facts, Lane(short, in_turns=False), Lane([long], in_turns=True), streams)
+
+    def _child(self, threads: int, priority: int) -> Child:
+        return Child(
+            "anadil.serving.model_child",
+            [str(self.folder), str(threads), str(priority)],
+            lambda reason: self._on_death("model", reason),
+        )
+
+
+@dataclass
+class _Loaded:
+    facts: Facts
+    short: Lane
+    long: Lane
+    streams: Child
+    open_streams: set[str] = field(default_factory=set)
+
+    def children(self) -> Iterator[Child]:
+        yield from (*self.short.children, *self.long.children, self.streams)
+
+    async def close(self) -> None:
+        await asyncio.gather(self.short.close(), self.long.close())
+        while self.open_streams:
+            await asyncio.sleep(0.1)
+        await self.streams.close()
+
+
+@dataclass(frozen=True)
+class Stream:
+    """A stream of samples to a model, and the results that come back as JSON-ready mappings."""
+
+    loaded: _Loaded
+    name: str
+
+    async def feed(self, samples: np.ndarray) -> list[dict[str, Any]]:
+        """Results of float32 (samples,). Raises ChildDied; the stream is lost then."""
+        return await self._ask({"op": "feed", "samples": base64.b64encode(samples.tobytes()).decode()})
+
+    async def finish(self) -> list[dict[str, Any]]:
+        """The last results."""
+        return await self._ask({"op": "finish"})
+
+    async def forget(self) -> None:
+        """Free the stream, whether it was finished or its client has gone."""
+        self.loaded.open_streams.discard(self.name)
+        with contextlib.suppress(ChildDied):
+            await self.loaded.streams.ask({"op": "forget", "stream": self.name}, _BATCH_LIMIT_S)
+
+    async def _ask(self, question: dict[str, Any]) -> list[dict[str, Any]]:
+        answer = await self.loaded.streams.ask(question | {"stream": self.name}, _BATCH_LIMIT_S)
+        found: list[dict[str, Any]] = answer["results"]
+        return found
