@@ -17,7 +17,7 @@ FRAME_S = 0.02
 BLOCK_S = 300.0  # decoded at a time
 SMOOTH_FRAMES = 11  # 0.2 s: a pause between words, not the closure of a stop
 
-DIGITAL_PAUSE_S, _DIGITAL_MARGIN_S, _DIGITAL_DB = 0.3, 0.04, 60.0
+DIGITAL_PAUSE_S, DIGITAL_MARGIN_S, _DIGITAL_DB = 0.3, 0.04, 60.0
 """A level so far below the speech is digital silence. It moves the normalisation of features most, and no training
 utterance has it, so it is cut out whatever `PauseLimits` say."""
 
@@ -79,34 +79,27 @@ def pauses_within(samples: np.ndarray, sample_rate: int) -> list[tuple[float, fl
     frame = max(1, int(FRAME_S * sample_rate))
     if len(samples) < 2 * frame:
         return []
-    loud = _levels(samples, frame).loud
+    loud = measure_levels(frame_powers(samples, frame)).loud
     gaps = np.flatnonzero(np.diff(loud) > round(BOUNDARY_S / FRAME_S))
     return [(float(loud[i] + 1) * frame / sample_rate, float(loud[i + 1]) * frame / sample_rate) for i in gaps]
 
 
 def _without_digital_silence(samples: np.ndarray, frame: int) -> list[tuple[int, int]]:
     """Stretches (start, end) between digital silence, with a short margin of it on each side."""
-    levels = _levels(samples, frame)
-    loud = float(np.percentile(levels.smoothed, _LOUD))
-    sounding = np.flatnonzero(levels.smoothed > loud - _DIGITAL_DB)
-    return _stretches(sounding, len(samples), frame, DIGITAL_PAUSE_S, _DIGITAL_MARGIN_S)
+    sounding = measure_levels(frame_powers(samples, frame)).sounding
+    return _stretches(sounding, len(samples), frame, DIGITAL_PAUSE_S, DIGITAL_MARGIN_S)
 
 
 def _speech(samples: np.ndarray, frame: int, limits: PauseLimits) -> list[tuple[int, int]]:
     """Stretches (start, end) of speech between pauses longer than `limits`, without clicks and steady noise."""
     if len(samples) < 2 * frame:
         return []
-    levels = _levels(samples, frame)
-    found = []
-    for start, end in _stretches(levels.loud, len(samples), frame, limits.longest_s, limits.margin_s):
-        within = levels.loud[(levels.loud >= start // frame) & (levels.loud < -(-end // frame))]
-        own = slice(int(within[0]), int(within[-1]) + 1)
-        spread = np.ptp(np.percentile(levels.smoothed[own], (10, 90)))
-        is_noise = (own.stop - own.start) * FRAME_S >= _NOISE_S and spread < _NOISE_RANGE_DB
-        run_s = _longest_run(levels.power[own] > 10 ** (levels.limit_db / 10)) * FRAME_S
-        if not is_noise and run_s >= _LEAST_VOICE_S:
-            found.append((start, end))
-    return found
+    levels = measure_levels(frame_powers(samples, frame))
+    return [
+        (start, end)
+        for start, end in _stretches(levels.loud, len(samples), frame, limits.longest_s, limits.margin_s)
+        if levels.has_voice(start // frame, -(-end // frame))
+    ]
 
 
 def _stretches(
@@ -139,7 +132,7 @@ def pause_limits(clips: Iterable[np.ndarray], sample_rate: int) -> PauseLimits |
         n_frames = len(clip) // frame
         if n_frames < LEAST_PAUSE_S / FRAME_S:
             continue
-        levels = _levels(clip, frame)
+        levels = measure_levels(frame_powers(clip, frame))
         loud = levels.loud
         if len(loud) and np.ptp(np.percentile(levels.smoothed, (_BACKGROUND, _LOUD))) >= _NOISE_RANGE_DB:
             edges.append(max(int(loud[0]), n_frames - 1 - int(loud[-1])) * FRAME_S)
@@ -151,21 +144,45 @@ def pause_limits(clips: Iterable[np.ndarray], sample_rate: int) -> PauseLimits |
 
 
 @dataclass(frozen=True, slots=True)
-class _Levels:
+class Levels:
+    """Levels of a stretch in frames of FRAME_S, and which of them have speech."""
+
     power: np.ndarray  # of each frame
     smoothed: np.ndarray  # dBFS
     limit_db: float  # frames above it are loud
     loud: np.ndarray  # indices of the frames with speech
+    sounding: np.ndarray  # indices of the frames that are no digital silence
+
+    def has_voice(self, first: int, last: int, noise_s: float = _NOISE_S) -> bool:
+        """Whether the loud frames from `first` to before `last` are more than clicks and, from `noise_s` on, steady noise."""
+        within = self.loud[(self.loud >= first) & (self.loud < last)]
+        if not len(within):
+            return False
+        own = slice(int(within[0]), int(within[-1]) + 1)
+        spread = np.ptp(np.percentile(self.smoothed[own], (10, 90)))
+        is_noise = (own.stop - own.start) * FRAME_S >= noise_s and spread < _NOISE_RANGE_DB
+        run_s = _longest_run(self.power[own] > 10 ** (self.limit_db / 10)) * FRAME_S
+        return not is_noise and run_s >= _LEAST_VOICE_S
 
 
-def _levels(samples: np.ndarray, frame: int) -> _Levels:
+def frame_powers(samples: np.ndarray, frame: int) -> np.ndarray:
+    """Mean power of each whole frame of `frame` samples."""
     n_frames = len(samples) // frame
-    power = np.square(samples[: n_frames * frame].reshape(n_frames, frame)).mean(axis=1)
+    return np.asarray(np.square(samples[: n_frames * frame].reshape(n_frames, frame)).mean(axis=1))
+
+
+def measure_levels(power: np.ndarray, n_before: int = 0) -> Levels:
+    """The levels of frames with these powers. `power` must not be empty.
+
+    The first `n_before` frames count for the levels of background and speech only; all that is returned is of the others.
+    """
     level = 10 * np.log10(_smoothed(power) + _FLOOR)
     background, loud = np.percentile(level, (_BACKGROUND, _LOUD)).tolist()
     limit = max(min(background + _ABOVE_BACKGROUND_DB, loud - _LEAST_RANGE_DB), loud - _BELOW_SPEECH_DB)
-    is_loud = (level > limit) & ~((level < loud - _STEADY_BELOW_DB) & _is_steady(level))
-    return _Levels(power, level, limit, np.flatnonzero(is_loud))
+    own = level[n_before:]
+    is_loud = (own > limit) & ~((own < loud - _STEADY_BELOW_DB) & _is_steady(own))
+    sounding = np.flatnonzero(own > loud - _DIGITAL_DB)
+    return Levels(power[n_before:], own, limit, np.flatnonzero(is_loud), sounding)
 
 
 def _longest_run(flags: np.ndarray) -> int:
@@ -184,12 +201,11 @@ def _smoothed(power: np.ndarray) -> np.ndarray:
 def _is_steady(level: np.ndarray) -> np.ndarray:
     """Which frames lie in a window whose level hardly changes: background, whatever its level; speech has syllables."""
     size = round(_STEADY_WINDOW_S / FRAME_S)
-    steady = np.zeros(len(level), dtype=bool)
-    if len(level) >= size:
-        windows = np.lib.stride_tricks.sliding_window_view(level, size)
-        for start in np.flatnonzero(np.ptp(windows, axis=1) < _STEADY_RANGE_DB).tolist():
-            steady[start : start + size] = True
-    return steady
+    if len(level) < size:
+        return np.zeros(len(level), dtype=bool)
+    windows = np.lib.stride_tricks.sliding_window_view(level, size)
+    is_start = np.ptp(windows, axis=1) < _STEADY_RANGE_DB
+    return np.asarray(np.convolve(is_start, np.ones(size)) > 0.5)
 
 
 def cut_at_pauses(samples: np.ndarray, sample_rate: int, longest_s: float = 20.0) -> list[tuple[int, int]]:

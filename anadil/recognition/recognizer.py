@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
@@ -17,6 +17,9 @@ from anadil.decoding.transcript import Transcript, Word, joiner
 from anadil.errors import AnadilError
 from anadil.manifest import Utterance, read_audio
 from anadil.text.rules import TextRules
+
+if TYPE_CHECKING:
+    from anadil.recognition.stream import Latency, Stream
 
 BATCH_SECONDS = 60.0
 """Audio per batch: enough to keep two cores busy; takes 0.3 GB with QuartzNet 15x5."""
@@ -131,7 +134,7 @@ class Recognizer:
             waveforms = [batch[n][1][start:end] for n, start, end in some]
             for (n, start, _), waveform, log_probs in zip(some, waveforms, self.log_probs(waveforms), strict=True):
                 for own, decoder in zip(words[n], decoders, strict=True):
-                    own.extend(self._words(decoder, log_probs, waveform, start))
+                    own.extend(self.words_of(decoder, log_probs, waveform, start))
         for (index, samples), of_each in zip(batch, words, strict=True):
             yield (
                 index,
@@ -187,17 +190,30 @@ class Recognizer:
                 )
         return rows
 
+    def stream(
+        self,
+        sample_rate: int = 16000,
+        latency: Latency | float = "medium",
+        hop_s: float | None = None,
+        partial: bool = True,
+    ) -> Stream:
+        """Recognise audio while it comes: a Stream that takes chunks at `sample_rate` and returns partial and final results.
+
+        `latency`: how long a word waits for later audio until it is final: "low", "medium", "high" (until the next pause, as
+        `transcribe` does) or seconds. `hop_s`: seconds from one recognition to the next. Without `partial` only final results
+        are returned, which at "high" takes less time. Raises AnadilError if one of these is out of range.
+        """
+        from anadil.recognition.stream import Stream
+
+        return Stream(self, sample_rate, latency, hop_s, partial)
+
     def _samples(self, source: str | Path | np.ndarray, sample_rate: int | None) -> np.ndarray:
         if not isinstance(source, np.ndarray):
             return audio.read(source, self.sample_rate)
-        if source.ndim != 1 or not np.issubdtype(source.dtype, np.floating):
-            raise AnadilError(
-                f"expected mono floats (samples,) in [-1, 1], found {source.dtype} {source.shape}\n"
-                "  next: average the channels, and divide 16-bit integers by 32768"
-            )
+        check_samples(source)
         return audio.resample(source.astype(np.float32), sample_rate or self.sample_rate, self.sample_rate)
 
-    def _words(self, decoder: Decoder, log_probs: np.ndarray, waveform: np.ndarray, start: int) -> tuple[Word, ...]:
+    def words_of(self, decoder: Decoder, log_probs: np.ndarray, waveform: np.ndarray, start: int) -> tuple[Word, ...]:
         """Words of the piece that starts at sample `start`; the last frame may reach past it, a word does not."""
         if not len(waveform):
             return ()
@@ -209,3 +225,15 @@ class Recognizer:
     def _transcript(self, words: tuple[Word, ...], n_samples: int) -> Transcript:
         text = joiner(self.rules.labels).join(word.text for word in words)
         return Transcript(text, words, n_samples / self.sample_rate, self.rules.language)
+
+
+def check_samples(samples: np.ndarray) -> None:
+    """Raise AnadilError if these are not finite mono floats (samples,)."""
+    if not isinstance(samples, np.ndarray) or samples.ndim != 1 or not np.issubdtype(samples.dtype, np.floating):
+        what = f"{samples.dtype} {samples.shape}" if isinstance(samples, np.ndarray) else type(samples).__name__
+        raise AnadilError(
+            f"expected mono floats (samples,) in [-1, 1], found {what}\n"
+            "  next: average the channels, and divide 16-bit integers by 32768"
+        )
+    if not np.isfinite(samples).all():
+        raise AnadilError("the samples contain values that are not numbers (NaN or infinity)")
