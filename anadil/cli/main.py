@@ -21,6 +21,7 @@ from anadil.cli import (
     lm,
     normalize,
     pseudo_label,
+    serve,
     split,
     tokenizer,
     train,
@@ -78,6 +79,7 @@ for module in (
     export,
     convert,
     transcribe,
+    serve,
 ):
     app.command(epilog=module.EXAMPLE)(module.command)
 app.add_typer(lm.app, name="lm", epilog=lm.EXAMPLE)

@@ -48,9 +48,7 @@ def _load_exported(folder: Path, threads: int | None) -> Recognizer:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads or 0
     try:
-        session = onnxruntime.InferenceSession(
-            str(folder / layout.MODEL), options, providers=["CPUExecutionProvider"]
-        )
+        session = onnxruntime.InferenceSession(str(folder / layout.MODEL), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime raises a dozen classes of its own
         raise AnadilError(
             f"{where}: ONNX Runtime cannot read it: {shortened(str(error), 300)}\n  next: export the model again"

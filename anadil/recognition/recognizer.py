@@ -163,7 +163,7 @@ class Recognizer:
         found = self.log_probs([waveform for waveform, _ in pieces])
         decoder = self.decoder
         return [
-            self._words(decoder, log_probs, waveform, start)
+            self.words_of(decoder, log_probs, waveform, start)
             for (waveform, start), log_probs in zip(pieces, found, strict=True)
         ]
 

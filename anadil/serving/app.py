@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +20,15 @@ from starlette.middleware.cors import CORSMiddleware
 from anadil import __version__
 from anadil.errors import AnadilError
 from anadil.serving import live, project, transcriptions
-from anadil.serving.child import ChildDied
+from anadil.serving.child import ChildDiedError
 from anadil.serving.guard import Guard, accepted_hosts
 from anadil.serving.keys import Keys, RateLimit
 from anadil.serving.limits import Limits
 from anadil.serving.metrics import Metrics
-from anadil.serving.models import Busy
-from anadil.serving.service import ClientGone, Service
+from anadil.serving.models import BusyError
+from anadil.serving.service import ClientGoneError, Service
 from anadil.serving.transcriptions import answer_error, service_of
-from anadil.serving.uploads import BadUpload
+from anadil.serving.uploads import BadUploadError
 
 PAGE = Path(__file__).parent / "page"
 
@@ -49,7 +49,7 @@ class ServerSettings:
     models: Mapping[str, Path]  # by name; the first is the default one
     data: Path
     host: str = "127.0.0.1"
-    limits: Limits = Limits()
+    limits: Limits = field(default_factory=Limits)
     n_workers: int = 1
     origins: frozenset[str] = frozenset()
 
@@ -69,7 +69,17 @@ def make_app(settings: ServerSettings, keys: Keys) -> Guard:
         title="Anadil", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None, description=_DESCRIPTION
     )
     app.state.keys = keys
-    for kind in (HTTPException, RequestValidationError, AnadilError, BadUpload, Busy, ChildDied, ClientGone, OSError, TimeoutError):
+    for kind in (
+        HTTPException,
+        RequestValidationError,
+        AnadilError,
+        BadUploadError,
+        BusyError,
+        ChildDiedError,
+        ClientGoneError,
+        OSError,
+        TimeoutError,
+    ):
         app.add_exception_handler(kind, answer_error)
     app.include_router(transcriptions.router)
     app.include_router(live.router)

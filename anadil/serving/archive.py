@@ -45,7 +45,7 @@ _BEFORE_S, _AFTER_S = 0.15, 0.3
 _OPEN_RECORDINGS = 16
 
 
-class Conflict(Exception):
+class ConflictError(Exception):
     """Somebody else changed the segment; `current` is how it is now."""
 
     def __init__(self, current: Segment) -> None:
@@ -242,7 +242,7 @@ class Archive:
     ) -> Segment:
         """Change a segment, or add one, if its revision is still `base`; it is on the disk when this returns.
 
-        Raises KeyError if there is no such recording, Conflict if the segment has changed, AnadilError if the change is not
+        Raises KeyError if there is no such recording, ConflictError if the segment has changed, AnadilError if the change is not
         possible, OSError if the disk is full (nothing has changed then).
         """
         one = self.get(id)
@@ -250,7 +250,7 @@ class Archive:
         text = " ".join(text.split())
         _check(one, segment, start, end, text, state)
         if (before.revision if before else 0) != base:
-            raise Conflict(before or Segment(segment, start, end, "", "deleted"))
+            raise ConflictError(before or Segment(segment, start, end, "", "deleted"))
         after = replace(
             before or Segment(segment, start, end, text),
             **{"start": start, "end": end, "text": text, "state": state},  # type: ignore[arg-type]
@@ -355,11 +355,13 @@ def _check(one: Recording, segment: str, start: float, end: float, text: str, st
     """Raise AnadilError if a segment cannot be so."""
     if not _ID.fullmatch(segment):
         raise AnadilError("a segment's id has letters a to z, digits and hyphens, at most 40")
-    if not (math.isfinite(start) and math.isfinite(end) and 0 <= start and end <= one.duration + 0.01):
+    if not (math.isfinite(start) and math.isfinite(end) and start >= 0 and end <= one.duration + 0.01):
         raise AnadilError(f"the segment is outside of the recording (0 to {one.duration:.2f} s)")
     if not _SHORTEST_S <= end - start <= _LONGEST_S:
         raise AnadilError(f"a segment is between {_SHORTEST_S:g} and {_LONGEST_S:g} s long")
-    if len(text) > _MOST_CHARACTERS or any(ord(c) < 32 or 0xD800 <= ord(c) < 0xE000 or c in "\ufffe\uffff" for c in text):
+    if len(text) > _MOST_CHARACTERS or any(
+        ord(c) < 32 or 0xD800 <= ord(c) < 0xE000 or c in "\ufffe\uffff" for c in text
+    ):
         raise AnadilError(f"a text has at most {_MOST_CHARACTERS:,} characters, and no control characters")
     if state == "deleted":
         return
@@ -375,16 +377,24 @@ def _write(one: Recording) -> None:
         for s in one.segments.values()
         if s.revision == 0 or s.words
     ]
-    data = {key: value for key, value in vars(one).items() if key not in ("folder", "segments", "n_torn", "peaks", "version")}
+    data = {
+        key: value
+        for key, value in vars(one).items()
+        if key not in ("folder", "segments", "n_torn", "peaks", "version")
+    }
     with whole_file(one.folder / "recording.json") as beside:
-        beside.write_text(json.dumps(data | {"segments": heard, "peaks": one.peaks}, ensure_ascii=False), encoding="utf-8")
+        beside.write_text(
+            json.dumps(data | {"segments": heard, "peaks": one.peaks}, ensure_ascii=False), encoding="utf-8"
+        )
 
 
 def _read(folder: Path) -> Recording:
     """Read a recording with its edits. Raises OSError, ValueError, KeyError or TypeError if it is damaged."""
     data = json.loads((folder / "recording.json").read_text(encoding="utf-8"))
     heard = data.pop("segments")
-    if not re.fullmatch(r"audio(\.[a-z0-9]+)?", data["audio"]) or data["id"] != folder.name.strip(".").removesuffix(".partial"):
+    if not re.fullmatch(r"audio(\.[a-z0-9]+)?", data["audio"]) or data["id"] != folder.name.strip(".").removesuffix(
+        ".partial"
+    ):
         raise ValueError(f"{folder}: it is not what a server wrote")
     one = Recording(folder=folder, **data)
     for id, text, words, start, end in heard:

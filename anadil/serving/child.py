@@ -25,7 +25,7 @@ _FINISH_S = 1.0
 """A question whose asker has gone may take so long; then the child is killed."""
 
 
-class ChildDied(Exception):
+class ChildDiedError(Exception):
     """The child ended, or was killed because it took too long, before it answered."""
 
     def __init__(self, reason: str, timed_out: bool = False) -> None:
@@ -60,7 +60,7 @@ class Child:
         return self._process.pid if running and self._process else None
 
     async def ask(self, question: Question, timeout_s: float) -> Answer:
-        """The answer. Raises ChildDied if the process ends or takes longer, AnadilError if the answer is an error of the input.
+        """The answer. Raises ChildDiedError if the process ends or takes longer, AnadilError if the answer is an error of the input.
 
         If the asker is cancelled, the child has a second to finish; then it is killed. Other questions wait meanwhile.
         """
@@ -94,7 +94,7 @@ class Child:
     async def _exchange(self, question: Question, timeout_s: float) -> Answer:
         async with self._busy:
             if self._closed:
-                raise ChildDied("it was closed")
+                raise ChildDiedError("it was closed")
             process = await self._running()
             assert process.stdin is not None and process.stdout is not None
             try:
@@ -109,11 +109,11 @@ class Child:
             except TimeoutError:
                 reason = f"no answer in {timeout_s:.0f} s"
                 await self._lose(process, reason)
-                raise ChildDied(reason, timed_out=True) from None
+                raise ChildDiedError(reason, timed_out=True) from None
             except (OSError, ValueError) as error:  # ValueError: a line beyond all limits, or none of JSON
                 status = await self._lose(process, "")
                 timed_out = status == -getattr(signal, "SIGALRM", 0)
-                raise ChildDied(f"its exit status is {status}", timed_out) from error
+                raise ChildDiedError(f"its exit status is {status}", timed_out) from error
             except asyncio.CancelledError:
                 await asyncio.shield(self._lose(process, "its client has gone"))
                 raise
@@ -155,7 +155,9 @@ def answer_questions(answer: Callable[[Question], Answer]) -> None:
         except AnadilError as error:
             reply = {"error": str(error)}
         except MemoryError:
-            reply = {"error": "the recording needs more memory than is allowed\n  next: send a shorter one, or fewer channels"}
+            reply = {
+                "error": "the recording needs more memory than is allowed\n  next: send a shorter one, or fewer channels"
+            }
         try:
             answers.write(json.dumps(reply).encode() + b"\n")
             answers.flush()

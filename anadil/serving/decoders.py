@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import os
 from collections.abc import AsyncIterator, Callable
@@ -13,7 +14,7 @@ from typing import Any
 
 from anadil.audio import Channel
 from anadil.errors import AnadilError
-from anadil.serving.child import Child, ChildDied
+from anadil.serving.child import Child, ChildDiedError
 from anadil.serving.models import LONG_S, Facts
 
 _SHORT_S = 30.0
@@ -58,7 +59,7 @@ class Decoders:
     ) -> Decoded:
         """Decode a file to `samples`, and for the page to `flac`; `name` stands for the file in messages.
 
-        Raises AnadilError if it is no audio, too long, or kills the decoder; ChildDied if the decoder died of something else;
+        Raises AnadilError if it is no audio, too long, or kills the decoder; ChildDiedError if the decoder died of something else;
         OSError if the disk is full.
         """
         question: dict[str, Any] = {
@@ -72,7 +73,9 @@ class Decoders:
             "pauses": facts.pauses,
             "flac": None if flac is None else str(flac),
         }
-        answer = await self._ask(self._short, question | {"long_s": min(LONG_S, self._max_s + 1), "time_s": _SHORT_S}, name)
+        answer = await self._ask(
+            self._short, question | {"long_s": min(LONG_S, self._max_s + 1), "time_s": _SHORT_S}, name
+        )
         is_long = answer.get("long", False)
         if is_long:
             time_s = _SHORT_S + 0.2 * self._max_s
@@ -80,9 +83,12 @@ class Decoders:
         if "errno" in answer:
             raise OSError(answer["errno"], os.strerror(answer["errno"] or 0))
         pieces = [(start, end) for start, end in answer["pieces"]]
-        return Decoded(
-            samples, answer["n_samples"], pieces, is_long, answer.get("peaks", []), answer.get("notes", [])
-        )
+        return Decoded(samples, answer["n_samples"], pieces, is_long, answer.get("peaks", []), answer.get("notes", []))
+
+    async def start(self) -> None:
+        """Start the processes, which takes a second each; otherwise the first requests do."""
+        with contextlib.suppress(ChildDiedError, AnadilError):
+            await asyncio.gather(*(child.ask({"op": "start"}, _SHORT_S) for child in self._children))
 
     async def close(self) -> None:
         await asyncio.gather(*(child.close() for child in self._children))
@@ -97,7 +103,7 @@ class Decoders:
             try:
                 async with _taken(queue) as child:
                     return await child.ask(question, question["time_s"] + 5)
-            except ChildDied as death:
+            except ChildDiedError as death:
                 if death.timed_out:
                     raise AnadilError(
                         f"{name} takes longer to decode than the allowed {question['time_s']:.0f} s\n"

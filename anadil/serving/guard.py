@@ -103,10 +103,17 @@ class Guard:
             raise HTTPException(403, "a page of another site may not use this server; see --cors")
         name = ""
         path: str = scope["path"]
-        if self.keys.required and path not in _OPEN and not path.startswith("/page/") and scope.get("method") != "OPTIONS":
+        if (
+            self.keys.required
+            and path not in _OPEN
+            and not path.startswith("/page/")
+            and scope.get("method") != "OPTIONS"
+        ):
             found = self.keys.name_of(presented_key(headers))
             if found is None:
-                raise HTTPException(401, "no valid API key; send it as: Authorization: Bearer KEY", {"WWW-Authenticate": "Bearer"})
+                raise HTTPException(
+                    401, "no valid API key; send it as: Authorization: Bearer KEY", {"WWW-Authenticate": "Bearer"}
+                )
             name = found
         if path.startswith("/v1/"):
             client = scope.get("client") or ("?",)
@@ -138,7 +145,9 @@ class Guard:
             is_whole = not message.get("more_body", False)
             elapsed = time.monotonic() - begun - self.limits.idle_s
             if n_bytes > most:
-                raise HTTPException(413, f"the request is larger than the allowed {most:,} bytes", {"Connection": "close"})
+                raise HTTPException(
+                    413, f"the request is larger than the allowed {most:,} bytes", {"Connection": "close"}
+                )
             if not is_whole and elapsed > 0 and n_bytes < elapsed * self.limits.least_bytes_per_s:
                 raise HTTPException(408, "the body comes too slowly", {"Connection": "close"})
             return message
@@ -184,7 +193,9 @@ def _route(scope: Scope) -> str:
 async def _refuse(scope: Scope, receive: Receive, send: Send, refusal: HTTPException) -> None:
     if scope["type"] == "websocket":
         await receive()
-        await send({"type": "websocket.close", "code": 1008, "reason": refusal.detail[:100]})  # before it is accepted: 403
+        await send(
+            {"type": "websocket.close", "code": 1008, "reason": refusal.detail[:100]}
+        )  # before it is accepted: 403
         return
     body = error_body(refusal.status_code, refusal.detail)
     headers = [(name.lower().encode(), value.encode()) for name, value in (refusal.headers or {}).items()]

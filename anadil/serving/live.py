@@ -12,8 +12,8 @@ from fastapi import APIRouter, WebSocket, WebSocketDisconnect
 from starlette.exceptions import HTTPException
 
 from anadil.errors import AnadilError
-from anadil.serving.child import ChildDied
-from anadil.serving.models import Busy, Stream
+from anadil.serving.child import ChildDiedError
+from anadil.serving.models import BusyError, Stream
 from anadil.serving.service import Service
 from anadil.serving.transcriptions import find_model
 
@@ -24,7 +24,7 @@ _BAD_DATA, _TOO_MUCH, _TRY_AGAIN, _LOST = 1003, 1009, 1013, 1011
 """Codes of WebSocket's close (RFC 6455, 7.4)."""
 
 
-class _Refused(Exception):
+class _RefusedError(Exception):
     def __init__(self, code: int, message: str) -> None:
         super().__init__(message)
         self.code = code
@@ -48,15 +48,15 @@ async def stream(
         try:
             with service.streams.place(), service.metrics.streams.track_inprogress():
                 await _converse(socket, service, model or service.default, sample_rate, encoding)
-        except Busy as busy:
-            raise _Refused(_TRY_AGAIN, str(busy)) from busy
+        except BusyError as busy:
+            raise _RefusedError(_TRY_AGAIN, str(busy)) from busy
         except (AnadilError, HTTPException) as error:
-            raise _Refused(_BAD_DATA, getattr(error, "detail", str(error))) from error
-        except ChildDied as death:
-            raise _Refused(_LOST, "the process of this stream died; open another one") from death
+            raise _RefusedError(_BAD_DATA, getattr(error, "detail", str(error))) from error
+        except ChildDiedError as death:
+            raise _RefusedError(_LOST, "the process of this stream died; open another one") from death
         except TimeoutError as late:
-            raise _Refused(_TRY_AGAIN, f"nothing came for {_IDLE_S:.0f} s") from late
-    except _Refused as refusal:
+            raise _RefusedError(_TRY_AGAIN, f"nothing came for {_IDLE_S:.0f} s") from late
+    except _RefusedError as refusal:
         with contextlib.suppress(WebSocketDisconnect, RuntimeError):
             await socket.send_json({"type": "error", "message": str(refusal)})
             await socket.close(refusal.code)
@@ -76,7 +76,7 @@ async def _converse(socket: WebSocket, service: Service, name: str, sample_rate:
                 samples = _samples(message["bytes"], encoding)
                 n_samples += len(samples)
                 if n_samples > service.limits.max_s * sample_rate:
-                    raise _Refused(_TOO_MUCH, f"longer than the allowed {service.limits.max_s:,.0f} s")
+                    raise _RefusedError(_TOO_MUCH, f"longer than the allowed {service.limits.max_s:,.0f} s")
                 for result in await opened.feed(samples):
                     await socket.send_json(result)
             elif _is_finish(message.get("text")):
@@ -94,21 +94,21 @@ async def _finish(socket: WebSocket, opened: Stream) -> None:
 
 
 def _samples(data: bytes, encoding: str) -> np.ndarray:
-    """float32 (samples,) in [-1, 1]. Raises _Refused."""
+    """float32 (samples,) in [-1, 1]. Raises _RefusedError."""
     kind = np.dtype("<i2" if encoding == "pcm16" else "<f4")
     if len(data) % kind.itemsize:
-        raise _Refused(_BAD_DATA, f"{len(data)} bytes are no whole number of samples in {encoding}")
+        raise _RefusedError(_BAD_DATA, f"{len(data)} bytes are no whole number of samples in {encoding}")
     samples = np.frombuffer(data, dtype=kind)
     if encoding == "pcm16":
         return np.asarray(samples.astype(np.float32) / 32768)
     if not np.isfinite(samples).all():
-        raise _Refused(_BAD_DATA, "samples that are not numbers")
+        raise _RefusedError(_BAD_DATA, "samples that are not numbers")
     return np.asarray(np.clip(samples, -1, 1), dtype=np.float32)
 
 
 def _is_finish(text: str | None) -> bool:
-    """Whether a text message ends the stream. Raises _Refused for any other."""
+    """Whether a text message ends the stream. Raises _RefusedError for any other."""
     with contextlib.suppress(ValueError):
         if json.loads(text or "") == {"type": "finish"}:
             return True
-    raise _Refused(_BAD_DATA, 'expected samples as binary messages, or {"type": "finish"}')
+    raise _RefusedError(_BAD_DATA, 'expected samples as binary messages, or {"type": "finish"}')

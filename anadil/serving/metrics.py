@@ -17,10 +17,14 @@ class Metrics:
             "anadil_request_seconds", "Time to answer.", ["route"], buckets=_BUCKETS, registry=self.registry
         )
         self.open_requests = Gauge("anadil_open_requests", "Requests being answered.", registry=self.registry)
-        self.audio_seconds = Counter("anadil_audio_seconds", "Seconds of audio recognised.", ["model"], registry=self.registry)
+        self.audio_seconds = Counter(
+            "anadil_audio_seconds", "Seconds of audio recognised.", ["model"], registry=self.registry
+        )
         self.waiting = Gauge("anadil_waiting_pieces", "Pieces of speech that wait.", ["model"], registry=self.registry)
         self.streams = Gauge("anadil_streams", "Open WebSocket streams.", registry=self.registry)
-        self.deaths = Counter("anadil_process_deaths", "Processes that died or were killed.", ["kind"], registry=self.registry)
+        self.deaths = Counter(
+            "anadil_process_deaths", "Processes that died or were killed.", ["kind"], registry=self.registry
+        )
         for kind in ("model", "decoder"):
             self.deaths.labels(kind)
 

@@ -22,7 +22,7 @@ import numpy as np
 
 from anadil.decoding.transcript import Transcript, Word
 from anadil.errors import AnadilError
-from anadil.serving.child import Child, ChildDied
+from anadil.serving.child import Child, ChildDiedError
 
 LONG_S = 60.0
 """Recordings above this are long."""
@@ -34,11 +34,11 @@ _LOW_PRIORITY = 15
 _LOAD_S, _BATCH_LIMIT_S = 300.0, 300.0
 
 
-class LaneClosed(Exception):
+class LaneClosedError(Exception):
     """The model was loaded again; its new version takes the job."""
 
 
-class Busy(Exception):
+class BusyError(Exception):
     """The queue is full; `retry_s` is when a place may be free."""
 
     def __init__(self, retry_s: float) -> None:
@@ -100,13 +100,13 @@ class Lane:
         return len(self._waiting)
 
     async def recognize(self, job: Job) -> list[Word]:
-        """The words of a job, in order. Raises ChildDied if processes died over it, AnadilError if the model fails.
+        """The words of a job, in order. Raises ChildDiedError if processes died over it, AnadilError if the model fails.
 
         If the caller is cancelled, what is left of the job is not done.
         """
         async with self._changed:
             if self._closed:
-                raise LaneClosed
+                raise LaneClosedError
             self._waiting.extend(Piece(job, index) for index in range(len(job.pieces)))
             self._changed.notify_all()
         try:
@@ -141,7 +141,7 @@ class Lane:
             }
             try:
                 answer = await child.ask(question, _BATCH_LIMIT_S)
-            except ChildDied as death:
+            except ChildDiedError as death:
                 await self._try_again(batch, death)
             except Exception as error:  # each asker gets it; the lane goes on
                 for piece in batch:
@@ -150,7 +150,7 @@ class Lane:
                 for piece, words in zip(batch, answer["words"], strict=True):
                     _give(piece, [Word(*word) for word in words])
 
-    async def _try_again(self, batch: Sequence[Piece], death: ChildDied) -> None:
+    async def _try_again(self, batch: Sequence[Piece], death: ChildDiedError) -> None:
         """Put pieces back whose process died; one that is alone in a batch the second time is given up."""
         async with self._changed:
             for piece in reversed(batch):
@@ -233,7 +233,7 @@ class Model:
         self.failure = ""  # why it could not be loaded the last time
 
     async def facts(self) -> Facts:
-        """What it is. Raises AnadilError if it cannot be loaded, ChildDied if its process dies."""
+        """What it is. Raises AnadilError if it cannot be loaded, ChildDiedError if its process dies."""
         return (await self._get()).facts
 
     async def recognize(self, job: Job, is_long: bool) -> Transcript:
@@ -241,14 +241,14 @@ class Model:
         while True:
             loaded = await self._get()
             if job.sample_rate != loaded.facts.sample_rate:
-                raise ChildDied("the model was replaced by one with another sample rate")
+                raise ChildDiedError("the model was replaced by one with another sample rate")
             try:
                 found = await (loaded.long if is_long else loaded.short).recognize(job)
                 break
-            except LaneClosed:
+            except LaneClosedError:
                 continue
         words = tuple(sorted(found, key=lambda word: word.start))
-        n_samples = os.path.getsize(job.samples) // 4
+        n_samples = job.samples.stat().st_size // 4
         text = loaded.facts.joiner.join(word.text for word in words)
         return Transcript(text, words, n_samples / job.sample_rate, loaded.facts.language)
 
@@ -280,7 +280,7 @@ class Model:
     async def reload(self) -> None:
         """Load the folder again, if it was loaded; requests that wait are still answered by the earlier version.
 
-        Raises AnadilError or ChildDied if it cannot be loaded; then the earlier version stays.
+        Raises AnadilError or ChildDiedError if it cannot be loaded; then the earlier version stays.
         """
         async with self._loading:
             if self._loaded is None:
@@ -310,7 +310,7 @@ class Model:
         short = [self._child(threads, 0) for _ in range(self._n_workers)]
         try:
             described = await short[0].ask({"op": "describe"}, _LOAD_S)
-        except (AnadilError, ChildDied) as error:
+        except (AnadilError, ChildDiedError) as error:
             self.failure = str(error)
             raise
         self.failure = ""
@@ -352,7 +352,7 @@ class Stream:
     name: str
 
     async def feed(self, samples: np.ndarray) -> list[dict[str, Any]]:
-        """Results of float32 (samples,). Raises ChildDied; the stream is lost then."""
+        """Results of float32 (samples,). Raises ChildDiedError; the stream is lost then."""
         return await self._ask({"op": "feed", "samples": base64.b64encode(samples.tobytes()).decode()})
 
     async def finish(self) -> list[dict[str, Any]]:
@@ -362,7 +362,7 @@ class Stream:
     async def forget(self) -> None:
         """Free the stream, whether it was finished or its client has gone."""
         self.loaded.open_streams.discard(self.name)
-        with contextlib.suppress(ChildDied):
+        with contextlib.suppress(ChildDiedError):
             await self.loaded.streams.ask({"op": "forget", "stream": self.name}, _BATCH_LIMIT_S)
 
     async def _ask(self, question: dict[str, Any]) -> list[dict[str, Any]]:

@@ -5,21 +5,23 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import shlex
+from collections.abc import Sequence
+from functools import partial
 from typing import Annotated, Any, Literal
 from urllib.parse import quote
 
+import regex
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import FileResponse, JSONResponse, Response
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
-from anadil.serving.archive import Conflict, Recording
+from anadil.serving.archive import ConflictError, Recording
 from anadil.serving.downloads import SUFFIXES, download
 from anadil.serving.guard import COOKIE
 from anadil.serving.service import Service
 from anadil.serving.transcriptions import find_model, receive_file, service_of
-from anadil.serving.uploads import BadUpload
-from anadil.text.alphabet import letters_of_labels
+from anadil.serving.uploads import BadUploadError
 
 router = APIRouter(tags=["page"])
 
@@ -102,9 +104,9 @@ async def add(request: Request) -> dict[str, Any]:
     with contextlib.ExitStack() as stack:
         upload = await receive_file(request, stack)
         if not upload.n_bytes:
-            raise BadUpload(400, "the file is empty")
+            raise BadUploadError(400, "the file is empty")
         model = find_model(service, (upload.fields.get("model") or [service.default])[0] or service.default)
-        one = service.archive.add(upload.path, upload.name, model.name)
+        one = await service.write(service.archive.add, upload.path, upload.name, model.name)
     service.recognize_kept(one.id)
     return one.summary()
 
@@ -124,7 +126,7 @@ async def delete(request: Request, id: str) -> None:
     """Move a recording into the folder `deleted` of the project."""
     _find(request, id)
     service = service_of(request)
-    service.archive.delete(id)
+    await service.write(service.archive.delete, id)
     service.manifests_soon()
 
 
@@ -134,24 +136,23 @@ async def recognize(request: Request, id: str) -> dict[str, Any]:
     service, one = service_of(request), _find(request, id)
     if one.state != "failed":
         raise HTTPException(409, "it did not fail")
-    service.archive.wait_again(id)
+    await service.write(service.archive.wait_again, id)
     service.recognize_kept(id)
     return one.summary()
 
 
 @router.put("/v1/recordings/{id}/segments/{segment}", response_model=None)
-async def change(request: Request, id: str, segment: str, body: Change) -> Any:
+async def put_segment(request: Request, id: str, segment: str, body: Change) -> Any:
     """Change a segment, or add one. Status 409, with the segment as it is, if somebody else changed it since `base`."""
     service = service_of(request)
     _find(request, id)
     who, key = " ".join(body.who.split()), request.state.who
     who = f"{who} ({key})" if key and who and who != key else who or key
     try:
-        # in the event loop and not in a thread: changes come one after the other, and each waits for the disk
-        after = service.archive.change(
-            id, segment, body.base, who, start=body.start, end=body.end, text=body.text, state=body.state
-        )
-    except Conflict as conflict:
+        times = {"start": body.start, "end": body.end}
+        change = partial(service.archive.change, **times, text=body.text, state=body.state)
+        after = await service.write(change, id, segment, body.base, who)
+    except ConflictError as conflict:
         return JSONResponse(conflict.current.to_dict(), 409)
     service.manifests_soon()
     return after.to_dict()
@@ -194,6 +195,12 @@ async def corrections(request: Request) -> dict[str, Any]:
             "data.valid=corrections-split/valid.jsonl --out runs/corrected",
         ]
     }
+
+
+def letters_of_labels(labels: Sequence[str]) -> list[str]:
+    """What a person may have to type: the grapheme clusters of a model's labels, those beyond ASCII first."""
+    found = {cluster for label in labels for cluster in regex.findall(r"\X", label) if not cluster.isspace()}
+    return sorted(found, key=lambda cluster: (cluster.isascii(), cluster))
 
 
 def _find(request: Request, id: str) -> Recording:

@@ -15,11 +15,11 @@ from anadil.audio import Channel
 from anadil.decoding.transcript import Transcript, Word
 from anadil.errors import AnadilError
 from anadil.serving.archive import Archive
-from anadil.serving.child import ChildDied
+from anadil.serving.child import ChildDiedError
 from anadil.serving.decoders import DISK_FULL, Decoded, Decoders
 from anadil.serving.limits import Limits
 from anadil.serving.metrics import Metrics
-from anadil.serving.models import Busy, Facts, Job, Model
+from anadil.serving.models import BusyError, Facts, Job, Model
 from anadil.serving.uploads import Spool
 
 log = logging.getLogger("anadil.serve")
@@ -39,13 +39,13 @@ class Queue:
         self._seconds = 1.0  # that a request takes, averaged
 
     def refuse_if_full(self) -> None:
-        """Raises Busy."""
+        """Raises BusyError."""
         if self.n >= self._size:
-            raise Busy(min(60, max(1, math.ceil(self._seconds))))
+            raise BusyError(min(60, max(1, math.ceil(self._seconds))))
 
     @contextlib.contextmanager
     def place(self) -> Iterator[None]:
-        """A place until the block ends. Raises Busy if there is none."""
+        """A place until the block ends. Raises BusyError if there is none."""
         self.refuse_if_full()
         self.n += 1
         begun = time.monotonic()
@@ -59,7 +59,9 @@ class Queue:
 class Service:
     """Everything that a running server holds. Made inside the event loop."""
 
-    def __init__(self, folders: Mapping[str, Path], data: Path, limits: Limits, n_workers: int, metrics: Metrics) -> None:
+    def __init__(
+        self, folders: Mapping[str, Path], data: Path, limits: Limits, n_workers: int, metrics: Metrics
+    ) -> None:
         """`folders`: models by name, the first is the default one. Raises AnadilError if `data` cannot be used."""
         self.limits, self.metrics = limits, metrics
         self.archive = Archive(data)
@@ -73,9 +75,13 @@ class Service:
         self.problem = ""  # of the disk, since the last time that it worked
         self._tasks: set[asyncio.Task[None]] = set()
         self._kept: set[str] = set()  # ids of recordings that a task recognises
-        self._manifests = asyncio.Lock()
+        self._writing = asyncio.Lock()
+        self._are_manifests_due = False
         if self.archive.unreadable:
-            log.warning("%d recordings cannot be read: %s", len(self.archive.unreadable), ", ".join(self.archive.unreadable))
+            log.warning(
+                "%d recordings cannot be read: %s", len(self.archive.unreadable), ", ".join(self.archive.unreadable)
+            )
+        self.in_background(self.decoders.start())
         for id in self.archive.waiting():
             self.recognize_kept(id)
 
@@ -94,8 +100,8 @@ class Service:
     ) -> Transcript:
         """Decode and recognise an uploaded file, with samples in `folder`.
 
-        `on_words` gets the words of each piece when they are known. Raises Busy if too many wait, AnadilError if the file or
-        the model is at fault, ChildDied if a process died twice, OSError if the disk is full, TimeoutError.
+        `on_words` gets the words of each piece when they are known. Raises BusyError if too many wait, AnadilError if the file or
+        the model is at fault, ChildDiedError if a process died twice, OSError if the disk is full, TimeoutError.
         """
         async with asyncio.timeout(self.limits.answer_s):
             with self.queue.place():
@@ -137,19 +143,20 @@ class Service:
                     one.folder / one.audio, one.name, folder / "samples", facts, flac=one.folder / "playback.flac"
                 )
                 transcript = await self._recognize(decoded, facts, model)
-            self.archive.recognized(id, transcript, facts.joiner, decoded.peaks, decoded.notes)
+            result = (transcript, facts.joiner, decoded.peaks, decoded.notes)
+            await self.write(self.archive.recognized, id, *result)
         except AnadilError as error:
-            self._keep_failure(id, str(error))
-        except ChildDied:
-            self._keep_failure(id, "the process that recognises it died; try again")
+            await self._keep_failure(id, str(error))
+        except ChildDiedError:
+            await self._keep_failure(id, "the process that recognises it died; try again")
         except OSError as error:
-            self._keep_failure(id, f"it could not be written: {error.strerror}; free disk space and try again")
+            await self._keep_failure(id, f"it could not be written: {error.strerror}; free disk space and try again")
         finally:
             self._kept.discard(id)
 
-    def _keep_failure(self, id: str, message: str) -> None:
+    async def _keep_failure(self, id: str, message: str) -> None:
         try:
-            self.archive.failed(id, message)
+            await self.write(self.archive.failed, id, message)
         except (AnadilError, OSError, KeyError) as error:  # the disk is full, or the recording was deleted
             log.warning("the state of a recording could not be kept: %s", type(error).__name__)
 
@@ -158,23 +165,28 @@ class Service:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
+    async def write(self, function: Callable[..., T], *arguments: Any) -> T:
+        """Call a method of the archive that writes, in a thread: one after the other, as each waits for the disk."""
+        async with self._writing:
+            return await asyncio.to_thread(function, *arguments)
+
     async def write_manifests(self) -> None:
         """Bring the manifests up to date. Raises AnadilError if the disk is full."""
-        async with self._manifests:
-            self.archive.write_manifests()
+        await self.write(self.archive.write_manifests)
 
     def manifests_soon(self) -> None:
         """The same within two seconds, once for all changes until then."""
-        if not self._manifests.locked():
+        if not self._are_manifests_due:
+            self._are_manifests_due = True
             self.in_background(self._write_soon())
 
     async def _write_soon(self) -> None:
-        async with self._manifests:
-            await asyncio.sleep(2.0)
-            try:
-                self.archive.write_manifests()
-            except AnadilError:
-                log.warning("the manifests could not be written: is the disk full?")
+        await asyncio.sleep(2.0)
+        self._are_manifests_due = False
+        try:
+            await self.write_manifests()
+        except AnadilError:
+            log.warning("the manifests could not be written: is the disk full?")
 
     async def reload(self) -> None:
         """Load all models again; one that cannot be loaded stays as it is."""
@@ -182,7 +194,7 @@ class Service:
             try:
                 await model.reload()
                 log.info("model %s: loaded again", model.name)
-            except (AnadilError, ChildDied) as error:
+            except (AnadilError, ChildDiedError) as error:
                 log.warning("model %s: could not be loaded again, the earlier version stays: %s", model.name, error)
 
     def is_ready(self) -> tuple[bool, str]:
@@ -209,14 +221,14 @@ class Service:
 
 
 async def while_connected(receive: Receive, work: Coroutine[Any, Any, T]) -> T:
-    """The result of `work`, which is cancelled when the client goes away. Raises ClientGone then."""
+    """The result of `work`, which is cancelled when the client goes away. Raises ClientGoneError then."""
     task = asyncio.ensure_future(work)
     gone = asyncio.ensure_future(_disconnected(receive))
     try:
         await asyncio.wait((task, gone), return_when=asyncio.FIRST_COMPLETED)
         if task.done():
             return task.result()
-        raise ClientGone
+        raise ClientGoneError
     finally:
         gone.cancel()
         if not task.done():
@@ -229,10 +241,9 @@ async def _disconnected(receive: Receive) -> None:
         pass
 
 
-class ClientGone(Exception):
+class ClientGoneError(Exception):
     """Nobody waits for the answer."""
 
 
 def is_disk_full(error: OSError) -> bool:
     return error.errno in DISK_FULL
-

@@ -16,11 +16,11 @@ from starlette.exceptions import HTTPException
 from anadil.audio import Channel, parse_channel
 from anadil.decoding.transcript import Word
 from anadil.errors import AnadilError
-from anadil.serving.child import ChildDied
-from anadil.serving.models import Busy, Model
+from anadil.serving.child import ChildDiedError
+from anadil.serving.models import BusyError, Model
 from anadil.serving.replies import FORMS, Form, error_body, event, transcription
-from anadil.serving.service import ClientGone, Service, is_disk_full, while_connected
-from anadil.serving.uploads import BadUpload, Upload, receive_upload
+from anadil.serving.service import ClientGoneError, Service, is_disk_full, while_connected
+from anadil.serving.uploads import BadUploadError, Upload, receive_upload
 
 log = logging.getLogger("anadil.serve")
 router = APIRouter()
@@ -50,7 +50,11 @@ _FORM = {
                         },
                         "stream": {"type": "boolean", "default": False, "description": "Server-sent events."},
                         "language": {"type": "string", "description": "Must be the model's own."},
-                        "channel": {"type": "string", "default": "mix", "description": "mix, left, right or a number from 1."},
+                        "channel": {
+                            "type": "string",
+                            "default": "mix",
+                            "description": "mix, left, right or a number from 1.",
+                        },
                     },
                 }
             }
@@ -84,8 +88,14 @@ async def transcriptions(request: Request) -> Response:
         upload = await receive_file(request, stack)
         options = _options(upload, service)
         facts = await options.model.facts()
-        if options.language and facts.language and options.language.partition("-")[0] != facts.language.partition("-")[0]:
-            raise BadUpload(400, f"the language of this model is {facts.language!r}, not {options.language[:50]!r}")
+        if (
+            options.language
+            and facts.language
+            and options.language.partition("-")[0] != facts.language.partition("-")[0]
+        ):
+            raise BadUploadError(
+                400, f"the language of this model is {facts.language!r}, not {options.language[:50]!r}"
+            )
         if options.stream:
             return _EventResponse(_events(service, upload, options, facts.joiner), stack.pop_all())
         work = service.transcribe(upload.path, upload.name, upload.path.parent, options.model, options.channel)
@@ -95,7 +105,7 @@ async def transcriptions(request: Request) -> Response:
 
 
 async def receive_file(request: Request, stack: contextlib.ExitStack) -> Upload:
-    """The form of a request, with its file in a folder that is deleted with `stack`. Raises BadUpload, OSError."""
+    """The form of a request, with its file in a folder that is deleted with `stack`. Raises BadUploadError, OSError."""
     service = service_of(request)
     folder = stack.enter_context(service.spool.place())
     reservation = stack.enter_context(service.spool.reserved())
@@ -127,42 +137,42 @@ class _Options:
 
 
 def _options(upload: Upload, service: Service) -> _Options:
-    """Raises BadUpload for a value that is not possible or would have no effect."""
+    """Raises BadUploadError for a value that is not possible or would have no effect."""
     fields = upload.fields
     for name in fields:
         if name in _OTHER_FIELDS and any(fields[name]):
-            raise BadUpload(400, f"{name!r} has no effect on a model of Anadil; leave it out")
+            raise BadUploadError(400, f"{name!r} has no effect on a model of Anadil; leave it out")
         if name not in _FIELDS | _OTHER_FIELDS:
-            raise BadUpload(400, f"unknown field {name[:50]!r}; known are: file, {', '.join(sorted(_FIELDS))}")
+            raise BadUploadError(400, f"unknown field {name[:50]!r}; known are: file, {', '.join(sorted(_FIELDS))}")
     form = _one(fields, "response_format", "json")
     if form not in FORMS:
-        raise BadUpload(400, f"response_format {form[:50]!r} is not one of {', '.join(FORMS)}")
+        raise BadUploadError(400, f"response_format {form[:50]!r} is not one of {', '.join(FORMS)}")
     stream = _one(fields, "stream", "false").lower()
     if stream not in ("true", "false"):
-        raise BadUpload(400, "stream is true or false")
+        raise BadUploadError(400, "stream is true or false")
     if stream == "true" and form not in ("json", "text"):
-        raise BadUpload(400, "a stream has the response_format json or text")
+        raise BadUploadError(400, "a stream has the response_format json or text")
     granularities = fields.get("timestamp_granularities", ["segment"])
     if not set(granularities) <= {"word", "segment"}:
-        raise BadUpload(400, "timestamp_granularities are word and segment")
+        raise BadUploadError(400, "timestamp_granularities are word and segment")
     if "timestamp_granularities" in fields and form != "verbose_json":
-        raise BadUpload(400, "timestamp_granularities need the response_format verbose_json")
+        raise BadUploadError(400, "timestamp_granularities need the response_format verbose_json")
     if _one(fields, "temperature", "0") not in ("0", "0.0"):
-        raise BadUpload(400, "temperature has no effect on a model of Anadil; leave it out")
+        raise BadUploadError(400, "temperature has no effect on a model of Anadil; leave it out")
     if _one(fields, "chunking_strategy", "auto") != "auto":
-        raise BadUpload(400, "chunking_strategy can only be auto: recordings are cut at pauses")
+        raise BadUploadError(400, "chunking_strategy can only be auto: recordings are cut at pauses")
     model = find_model(service, _one(fields, "model", service.default))
     try:
         channel = parse_channel(_one(fields, "channel", "mix"))
     except ValueError as error:
-        raise BadUpload(400, f"channel: {error}") from None
+        raise BadUploadError(400, f"channel: {error}") from None
     return _Options(model, cast(Form, form), granularities, stream == "true", channel, _one(fields, "language", ""))
 
 
 def _one(fields: dict[str, list[str]], name: str, default: str) -> str:
     values = fields.get(name, [])
     if len(values) > 1:
-        raise BadUpload(400, f"{name!r} is there {len(values)} times")
+        raise BadUploadError(400, f"{name!r} is there {len(values)} times")
     return values[0] if values and values[0] else default
 
 
@@ -218,19 +228,19 @@ def find_model(service: Service, name: str) -> Model:
 
 def explain(error: BaseException) -> tuple[int, str]:
     """The HTTP status and the message of what went wrong."""
-    if isinstance(error, BadUpload):
+    if isinstance(error, BadUploadError):
         return error.status, str(error)
-    if isinstance(error, Busy):
+    if isinstance(error, BusyError):
         return 429, str(error)
     if isinstance(error, AnadilError):
         return 422, str(error)
-    if isinstance(error, ChildDied):
+    if isinstance(error, ChildDiedError):
         return 503, "the process that was to answer died; try again"
     if isinstance(error, TimeoutError):
         return 503, "it took too long"
     if isinstance(error, OSError) and is_disk_full(error):
         return 507, "the disk of the server is full"
-    if isinstance(error, ClientGone):
+    if isinstance(error, ClientGoneError):
         return 499, "the client has gone"
     log.error("an error of the server", exc_info=error)
     return 500, "an error of the server; its log says more"
@@ -243,10 +253,9 @@ async def answer_error(request: Request, error: Exception) -> Response:
             error_body(error.status_code, str(error.detail)), error.status_code, error.headers, "application/json"
         )
     status, message = explain(error)
-    headers = {"Retry-After": str(round(error.retry_s))} if isinstance(error, Busy) else {}
+    headers = {"Retry-After": str(round(error.retry_s))} if isinstance(error, BusyError) else {}
     if status == 503:
         headers["Retry-After"] = "2"
     if status in (429, 413, 408):
         headers["Connection"] = "close"  # the body may not have been read
     return Response(error_body(status, message), status, headers, "application/json")
-

@@ -22,7 +22,7 @@ _BLOCK_BYTES = 2**20
 """Larger writes go to a thread, so that a slow disk does not stop the server."""
 
 
-class BadUpload(Exception):
+class BadUploadError(Exception):
     """What is wrong with a request, and the HTTP status that says so."""
 
     def __init__(self, status: int, message: str) -> None:
@@ -59,7 +59,7 @@ class Spool:
 
     def take(self, n_bytes: int) -> None:
         if self.n_bytes + n_bytes > self._max_bytes:
-            raise BadUpload(503, "too many uploads at a time; try again in a minute")
+            raise BadUploadError(503, "too many uploads at a time; try again in a minute")
         self.n_bytes += n_bytes
 
     def remove(self) -> None:
@@ -72,7 +72,7 @@ class Reservation:
     n_bytes: int = 0
 
     def add(self, n_bytes: int) -> None:
-        """Raises BadUpload if all uploads together would be too large."""
+        """Raises BadUploadError if all uploads together would be too large."""
         self.spool.take(n_bytes)
         self.n_bytes += n_bytes
 
@@ -87,16 +87,18 @@ class Upload:
     n_bytes: int
 
 
-async def receive_upload(chunks: AsyncIterator[bytes], content_type: str, folder: Path, reservation: Reservation) -> Upload:
+async def receive_upload(
+    chunks: AsyncIterator[bytes], content_type: str, folder: Path, reservation: Reservation
+) -> Upload:
     """Parse a multipart body with one file, `file`, which is written into `folder` as it arrives.
 
-    Raises BadUpload for another kind of body, OSError if the disk is full.
+    Raises BadUploadError for another kind of body, OSError if the disk is full.
     """
     form = _Form(folder)
     try:
         kind, options = parse_options_header(content_type)
         if kind != b"multipart/form-data" or not options.get(b"boundary"):
-            raise BadUpload(415, "expected a form with a file: Content-Type multipart/form-data")
+            raise BadUploadError(415, "expected a form with a file: Content-Type multipart/form-data")
         parser = MultipartParser(options[b"boundary"], form.callbacks())
         async for chunk in chunks:
             if chunk:
@@ -106,13 +108,13 @@ async def receive_upload(chunks: AsyncIterator[bytes], content_type: str, folder
         parser.finalize()
         await form.write(at_least=0)
     except FormParserError as error:
-        raise BadUpload(400, f"the form is malformed: {error}") from error
+        raise BadUploadError(400, f"the form is malformed: {error}") from error
     finally:
         form.close()
     if not form.is_complete:
-        raise BadUpload(400, "the form ends before its last boundary: part of the upload is missing")
+        raise BadUploadError(400, "the form ends before its last boundary: part of the upload is missing")
     if form.path is None:
-        raise BadUpload(400, "the form has no file: its field must be called 'file' and have a file name")
+        raise BadUploadError(400, "the form has no file: its field must be called 'file' and have a file name")
     return Upload(form.fields, form.path, form.name, form.n_bytes)
 
 
@@ -172,7 +174,7 @@ class _Form:
         self._headers, self._field = {}, None
         self._n_fields += 1
         if self._n_fields > _MOST_FIELDS:
-            raise BadUpload(400, f"the form has more than {_MOST_FIELDS} fields")
+            raise BadUploadError(400, f"the form has more than {_MOST_FIELDS} fields")
 
     def _end_header(self) -> None:
         name, value = self._header
@@ -187,9 +189,9 @@ class _Form:
             self._field, self._value = name, bytearray()
             return
         if name != "file" or self.path is not None:
-            raise BadUpload(400, f"one file is expected, in the field 'file'; found another in {name[:50]!r}")
+            raise BadUploadError(400, f"one file is expected, in the field 'file'; found another in {name[:50]!r}")
         self.name = plain_name(options[b"filename"].decode("utf-8", "replace"))
-        suffix = os.path.splitext(self.name)[1].lower()
+        suffix = PurePosixPath(self.name).suffix.lower()
         self.path = self.folder / ("upload" + (suffix if suffix in EXTENSIONS | MEDIA_EXTENSIONS else ""))
         self._file = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o600)
 
@@ -201,7 +203,7 @@ class _Form:
             return
         self._value += data[start:end]
         if len(self._value) > _FIELD_BYTES:
-            raise BadUpload(413, f"the field {self._field[:50]!r} has more than {_FIELD_BYTES:,} bytes")
+            raise BadUploadError(413, f"the field {self._field[:50]!r} has more than {_FIELD_BYTES:,} bytes")
 
     def _end(self) -> None:
         if self._field is not None:
