@@ -3,18 +3,13 @@
 import { ask, getJson, upload } from "./api.js";
 import { closeEditor, openEditor } from "./editor.js";
 import { Microphone } from "./microphone.js";
-import { LANGUAGES, clock, preferredLanguage, t, useLanguage } from "./strings.js";
+import { LANGUAGES, clock, preferredLanguage, say, t, useLanguage } from "./strings.js";
 
 const $ = (id) => document.getElementById(id);
 const LIST_S = 3;
 
 let facts = null;
 let microphone = null;
-
-export function say(text, isBad = false) {
-  $("status").textContent = text;
-  $("status").classList.toggle("bad", isBad);
-}
 
 async function start() {
   for (const [code, name] of Object.entries(LANGUAGES)) $("language").add(new Option(name, code));

@@ -35,3 +35,10 @@ export function clock(seconds) {
   const shown = parts[0] ? parts : parts.slice(1);
   return shown.map((part, i) => (i ? String(part).padStart(2, "0") : part)).join(":");
 }
+
+// The line at the top of the page that tells what happened.
+export function say(text, isBad = false) {
+  const line = document.getElementById("status");
+  line.textContent = text;
+  line.classList.toggle("bad", isBad);
+}
