@@ -85,12 +85,17 @@ class Running:
 
 @contextlib.contextmanager
 def running(
-    *arguments: str | Path, data: Path, env: dict[str, str] | None = None, prepare: Callable[[], None] | None = None
+    *arguments: str | Path,
+    data: Path,
+    env: dict[str, str] | None = None,
+    prepare: Callable[[], None] | None = None,
+    code: str = "",
 ) -> Iterator[Running]:
-    """A server with these arguments, on a port of its own."""
-    command = [sys.executable, "-m", "anadil.cli.main", "serve", *map(str, arguments)]
+    """A server with these arguments, on a port of its own. `code` runs instead of the command line, which it may prepare."""
+    start = ["-c", code] if code else ["-m", "anadil.cli.main"]
+    command = [sys.executable, *start, "serve", *map(str, arguments)]
     process = subprocess.Popen(
-        [*command, "--data", str(data), "--port", "0", "--no-browser"],
+        [*command, "--data", str(data), "--no-browser", *(() if "--port" in command else ("--port", "0"))],
         stderr=subprocess.PIPE,
         text=True,
         env=os.environ | {"OMP_NUM_THREADS": "1"} | (env or {}),

@@ -339,11 +339,12 @@ class Row {
       return false;
     }
     this.isSaving = false;
-    if (answer.status === 409) {
-      this.showConflict(await answer.json(), state);
+    const after = answer.ok || answer.status === 409 ? await answer.json() : null;
+    if (answer.status === 409 && !isSameChange(after, sent)) {
+      this.showConflict(after, state);
       return false;
     }
-    if (!answer.ok) {
+    if (!after) {
       say(await reason(answer), true);
       if (answer.status >= 500 || answer.status === 429) this.timer = setTimeout(() => this.save(this.wanted ?? state), RETRY_MS);
       return false;
@@ -351,7 +352,7 @@ class Row {
     const wanted = this.wanted;
     this.wanted = null;
     const isSame = this.field.value === sent.text && !wanted;
-    this.segment = { ...(await answer.json()) };
+    this.segment = after;
     this.base = this.segment.revision;
     if (!isSame) {
       if (wanted) return this.save(wanted);
@@ -408,6 +409,11 @@ class Row {
     box.append(line, mine, " ", other);
     this.element.append(box);
   }
+}
+
+// Whether the server has a change already: its answer was lost, because the page was left or the server was killed.
+function isSameChange(theirs, sent) {
+  return ["text", "state", "start", "end"].every((key) => theirs[key] === sent[key]);
 }
 
 function button(kind, text, action) {

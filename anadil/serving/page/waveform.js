@@ -1,5 +1,6 @@
 // The waveform and the sound: wavesurfer.js with its regions, on the peaks that the server computed.
 
+import { t } from "./strings.js";
 import WaveSurfer from "./vendor/wavesurfer.esm.js";
 import Regions from "./vendor/wavesurfer.regions.esm.js";
 
@@ -29,6 +30,10 @@ export class Waveform {
       this.end = null;
       onSeek(seconds);
     });
+    const scroll = container.lastElementChild?.shadowRoot?.querySelector(".scroll");
+    scroll?.setAttribute("tabindex", "0"); // so that the arrow keys scroll it
+    scroll?.setAttribute("role", "group");
+    scroll?.setAttribute("aria-label", t("waveform"));
     this.regions.enableDragSelection({ color: "rgba(90, 150, 160, 0.35)" });
     this.regions.on("region-created", (region) => {
       if (region === this.region || this.isMarking) return;
