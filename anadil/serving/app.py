@@ -20,6 +20,7 @@ from starlette.middleware.cors import CORSMiddleware
 from anadil import __version__
 from anadil.errors import AnadilError
 from anadil.serving import live, project, transcriptions
+from anadil.serving.archive import Archive
 from anadil.serving.child import ChildDiedError
 from anadil.serving.guard import Guard, accepted_hosts
 from anadil.serving.keys import Keys, RateLimit
@@ -54,13 +55,13 @@ class ServerSettings:
     origins: frozenset[str] = frozenset()
 
 
-def make_app(settings: ServerSettings, keys: Keys) -> Guard:
+def make_app(settings: ServerSettings, keys: Keys, archive: Archive) -> Guard:
     """The ASGI application of a server. What it needs is made when it starts up."""
     metrics = Metrics()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        service = Service(settings.models, settings.data, settings.limits, settings.n_workers, metrics)
+        service = Service(settings.models, archive, settings.limits, settings.n_workers, metrics)
         app.state.service = service
         yield
         await service.close()

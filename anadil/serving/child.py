@@ -60,7 +60,7 @@ class Child:
         return self._process.pid if running and self._process else None
 
     async def ask(self, question: Question, timeout_s: float) -> Answer:
-        """The answer. Raises ChildDiedError if the process ends or takes longer, AnadilError if the answer is an error of the input.
+        """The answer. Raises ChildDiedError if the process ends or takes longer, AnadilError if the input is at fault.
 
         If the asker is cancelled, the child has a second to finish; then it is killed. Other questions wait meanwhile.
         """
@@ -119,6 +119,10 @@ class Child:
                 raise
 
     async def _running(self) -> asyncio.subprocess.Process:
+        if (
+            self._process is not None and self._process.returncode is not None
+        ):  # it was killed while it had nothing to do
+            self._on_death(f"exit status {self._process.returncode}")
         if self._process is None or self._process.returncode is not None:
             self._process = await asyncio.create_subprocess_exec(
                 *self._command,

@@ -43,7 +43,8 @@ def limit_memory(max_s: float, sample_rate: int) -> None:
 def decode(question: Question) -> Answer:
     """Decode question["path"] to float32 samples in question["pcm"], and cut them to pieces with speech.
 
-    {"op": "start"} has no file: the process is only started. Answers {"long": true} if the recording is longer than question["long_s"]: another process takes long ones.
+    {"op": "start"} has no file: the process is only started.
+    Answers {"long": true} if the recording is longer than question["long_s"]: another process takes long ones.
     """
     if question.get("op") == "start":
         return {}

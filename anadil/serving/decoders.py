@@ -59,7 +59,7 @@ class Decoders:
     ) -> Decoded:
         """Decode a file to `samples`, and for the page to `flac`; `name` stands for the file in messages.
 
-        Raises AnadilError if it is no audio, too long, or kills the decoder; ChildDiedError if the decoder died of something else;
+        Raises AnadilError if it is no audio, too long, or kills the decoder; ChildDiedError if the decoder is being closed;
         OSError if the disk is full.
         """
         question: dict[str, Any] = {

@@ -36,8 +36,8 @@ _UPLOADS = {"/v1/audio/transcriptions", "/v1/recordings"}
 _LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 
 _POLICY = (
-    "default-src 'self'; connect-src 'self' ws: wss:; media-src 'self' blob:; img-src 'self' data:; style-src 'self' 'unsafe-inline'; "
-    "frame-ancestors 'none'; base-uri 'none'; form-action 'self'"
+    "default-src 'self'; connect-src 'self' ws: wss:; media-src 'self' blob:; img-src 'self' data:; "
+    "style-src 'self' 'unsafe-inline'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'"
 )
 """Styles may be inline, because wavesurfer.js and Swagger UI set some; scripts may not."""
 

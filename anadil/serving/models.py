@@ -54,9 +54,9 @@ class Facts:
     language: str | None
     sample_rate: int
     longest_s: float
-    pauses: tuple[float, float]
+    pauses: list[float]  # of PauseLimits
     joiner: str
-    labels: tuple[str, ...]
+    labels: list[str]
 
 
 @dataclass(eq=False)
@@ -314,7 +314,7 @@ class Model:
             self.failure = str(error)
             raise
         self.failure = ""
-        facts = Facts(**{name: tuple(value) if isinstance(value, list) else value for name, value in described.items()})
+        facts = Facts(**described)
         long, streams = self._child(os.cpu_count() or 1, _LOW_PRIORITY), self._child(threads, 0)
         return _Loaded(facts, Lane(short, in_turns=False), Lane([long], in_turns=True), streams)
 

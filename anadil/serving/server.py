@@ -15,6 +15,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from anadil.errors import AnadilError
 from anadil.serving.app import ServerSettings, make_app
+from anadil.serving.archive import Archive
 from anadil.serving.guard import is_loopback
 from anadil.serving.keys import VARIABLE, Keys
 
@@ -37,12 +38,21 @@ def serve(settings: ServerSettings, keys: Keys, port: int, on_start: Callable[[s
             f"  next: --api-key-file FILE with a line for each: NAME KEY; or {VARIABLE}='NAME KEY'"
         )
     _raise_file_limit()
-    listening = _listen(settings.host, port)
+    with (
+        contextlib.closing(_listen(settings.host, port)) as listening,
+        contextlib.closing(Archive(settings.data)) as archive,
+    ):
+        _run(settings, keys, archive, listening, on_start)
+
+
+def _run(
+    settings: ServerSettings, keys: Keys, archive: Archive, listening: socket.socket, on_start: Callable[[str], None]
+) -> None:
     shown = "localhost" if settings.host == "127.0.0.1" else settings.host
     address = f"http://{f'[{shown}]' if ':' in shown else shown}:{listening.getsockname()[1]}/"
     protocol = _protocol(settings.limits.header_s)
     config = uvicorn.Config(
-        make_app(settings, keys),
+        make_app(settings, keys, archive),
         http=protocol,
         ws="websockets-sansio",
         ws_max_size=2**20,
@@ -54,11 +64,10 @@ def serve(settings: ServerSettings, keys: Keys, port: int, on_start: Callable[[s
         timeout_graceful_shutdown=_FINISH_S,
         lifespan="on",
     )
-    with contextlib.closing(listening):
-        try:
-            _Server(config, lambda: on_start(address)).run(sockets=[listening])
-        except SystemExit as failure:
-            raise AnadilError(_start_failure(settings)) from failure
+    try:
+        _Server(config, lambda: on_start(address)).run(sockets=[listening])
+    except SystemExit as failure:  # uvicorn's, after its messages
+        raise AnadilError("the server could not start\n  next: see the messages above") from failure
 
 
 class _Server(uvicorn.Server):
@@ -144,10 +153,6 @@ def _raise_file_limit() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
     if most < _OWN_FILES:
         logging.getLogger("anadil.serve").warning("only %d open files are allowed (ulimit -n)", most)
-
-
-def _start_failure(settings: ServerSettings) -> str:
-    return f"the server could not start\n  next: see the messages above; check --data {settings.data}"
 
 
 def log_to(handler: logging.Handler) -> None:

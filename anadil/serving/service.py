@@ -60,12 +60,12 @@ class Service:
     """Everything that a running server holds. Made inside the event loop."""
 
     def __init__(
-        self, folders: Mapping[str, Path], data: Path, limits: Limits, n_workers: int, metrics: Metrics
+        self, folders: Mapping[str, Path], archive: Archive, limits: Limits, n_workers: int, metrics: Metrics
     ) -> None:
-        """`folders`: models by name, the first is the default one. Raises AnadilError if `data` cannot be used."""
+        """`folders`: models by name, the first is the default one."""
         self.limits, self.metrics = limits, metrics
-        self.archive = Archive(data)
-        self.spool = Spool(data / ".spool", limits.spool_bytes)
+        self.archive = archive
+        self.spool = Spool(archive.folder / ".spool", limits.spool_bytes)
         self.decoders = Decoders(limits.max_s, self._died)
         self.models = {name: Model(name, folder, n_workers, self._died) for name, folder in folders.items()}
         self.default = next(iter(self.models))

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from fastapi import APIRouter, Request
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response, StreamingResponse
 from starlette.exceptions import HTTPException
 
@@ -252,6 +253,9 @@ async def answer_error(request: Request, error: Exception) -> Response:
         return Response(
             error_body(error.status_code, str(error.detail)), error.status_code, error.headers, "application/json"
         )
+    if isinstance(error, RequestValidationError):
+        message = "; ".join(f"{'.'.join(map(str, one['loc'][1:]))}: {one['msg']}" for one in error.errors())
+        return Response(error_body(422, message), 422, media_type="application/json")
     status, message = explain(error)
     headers = {"Retry-After": str(round(error.retry_s))} if isinstance(error, BusyError) else {}
     if status == 503:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-
 import resource
 import signal
 from pathlib import Path
@@ -29,7 +28,9 @@ def add(archive: Archive, name: str = "köy.wav") -> Recording:
     return archive.recognized(one.id, TRANSCRIPT, " ", [0.1, 0.5], [])
 
 
-def change(archive: Archive, one: Recording, segment: str, base: int, text: str, state: str = "confirmed", **times: float) -> None:
+def change(
+    archive: Archive, one: Recording, segment: str, base: int, text: str, state: str = "confirmed", **times: float
+) -> None:
     now = one.segments.get(segment)
     start, end = times.get("start", now.start if now else 0.0), times.get("end", now.end if now else 0.0)
     archive.change(one.id, segment, base, "ayşe", start=start, end=end, text=text, state=state)  # type: ignore[arg-type]
@@ -132,7 +133,9 @@ def test_a_change_of_an_older_revision_is_refused(archive: Archive) -> None:
         ("n-1", 0.0, 0.5, "a" * 5001, "at most 5,000"),
     ],
 )
-def test_a_segment_that_cannot_be(archive: Archive, segment: str, start: float, end: float, text: str, message: str) -> None:
+def test_a_segment_that_cannot_be(
+    archive: Archive, segment: str, start: float, end: float, text: str, message: str
+) -> None:
     one = add(archive)
     with pytest.raises(AnadilError, match=message):
         change(archive, one, segment, 0, text, start=start, end=end)
@@ -205,7 +208,7 @@ def test_downloads_hold_the_present_text(archive: Archive, form: str, tmp_path: 
         path.write_text(content, encoding="utf-8")
         found = {}
         for tier in ("utterances", "words"):
-            found[tier] = [one.text for one in readers[form].utterances(path, Options(tier=[tier]), lambda problem: None)]
+            found[tier] = [
+                one.text for one in readers[form].utterances(path, Options(tier=[tier]), lambda problem: None)
+            ]
         assert found == {"utterances": ["bir 2", "üç"], "words": ["üç"]}  # corrected words have no times
-
-

@@ -11,7 +11,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx2 as httpx
@@ -22,7 +22,7 @@ import soundfile
 from tests.support.micro import speak
 from tests.support.server import Running, encoded, running, sound
 
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="Linux's /proc and limits")]
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="Linux's /proc and limits")]
 
 TEXT = "abc cab"
 
@@ -67,7 +67,16 @@ def raw(server: Running, data: bytes) -> socket.socket:
 def test_random_bytes(sturdy: Running) -> None:
     generator = np.random.default_rng(0)
     with others_are_served(sturdy):
-        for head in (b"", b"RIFF", b"fLaC", b"OggS", b"ID3\x04", b"\xff\xfb\x90", b"\x1aE\xdf\xa3", b"\0\0\0\x20ftypM4A "):
+        for head in (
+            b"",
+            b"RIFF",
+            b"fLaC",
+            b"OggS",
+            b"ID3\x04",
+            b"\xff\xfb\x90",
+            b"\x1aE\xdf\xa3",
+            b"\0\0\0\x20ftypM4A ",
+        ):
             for suffix in ("wav", "mp3", "m4a", "bin"):
                 answer = sturdy.transcribe(head + generator.bytes(20_000), f"a.{suffix}")
                 assert answer.status_code in (200, 422), answer.text
@@ -137,11 +146,19 @@ def test_slow_clients(exported: Path, tmp_path: Path) -> None:
         "limits.Limits = functools.partial(limits.Limits, idle_s=1.0, header_s=2.0); "
         "from anadil.cli.main import main; main()"
     )
-    with running(exported, "--workers", "1", data=tmp_path / "data", code=code) as server, contextlib.ExitStack() as stack:
-        headers = [stack.enter_context(contextlib.closing(raw(server, b"POST /v1/x HTTP/1.1\r\nX-A: 1\r\n"))) for _ in range(50)]
+    with (
+        running(exported, "--workers", "1", data=tmp_path / "data", code=code) as server,
+        contextlib.ExitStack() as stack,
+    ):
+        headers = [
+            stack.enter_context(contextlib.closing(raw(server, b"POST /v1/x HTTP/1.1\r\nX-A: 1\r\n")))
+            for _ in range(50)
+        ]
         bodies = [
             stack.enter_context(
-                contextlib.closing(raw(server, f"POST /v1/audio/transcriptions HTTP/1.1\r\nHost: 127.0.0.1\r\n{form}\r\n--x".encode()))
+                contextlib.closing(
+                    raw(server, f"POST /v1/audio/transcriptions HTTP/1.1\r\nHost: 127.0.0.1\r\n{form}\r\n--x".encode())
+                )
             )
             for _ in range(50)
         ]
@@ -200,14 +217,14 @@ def test_processes_killed_while_they_work(sturdy: Running, module: str) -> None:
     assert sturdy.transcribe(sound(TEXT)).json()["text"] == TEXT
 
 
-def limit_files(n_bytes: int) -> Callable[[], None]:
-    """What makes every file beyond so many bytes fail to grow, as a full disk does."""
-    return lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, n_bytes))
+LIMITED = (  # every file beyond so many bytes fails to grow, as on a full disk
+    "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000)); from anadil.cli.main import main; main()"
+)
 
 
 def test_a_full_disk(exported: Path, tmp_path: Path) -> None:
     small, large = encoded(speak("ab")[:12_000]), encoded(np.tile(speak(TEXT), 20))
-    with running(exported, "--workers", "1", data=tmp_path / "data", prepare=limit_files(100_000)) as server:
+    with running(exported, "--workers", "1", data=tmp_path / "data", code=LIMITED) as server:
         text = server.transcribe(small).json()["text"]
         for _ in range(2):
             answer = server.transcribe(large)

@@ -38,7 +38,9 @@ FINISH = json.dumps({"type": "finish"})
 
 @pytest.mark.parametrize("encoding", ["pcm16", "float32"])
 @pytest.mark.parametrize("rate", [16000, 48000])
-def test_final_results_are_those_of_the_recognisers_stream(server: Running, exported: Any, encoding: str, rate: int) -> None:
+def test_final_results_are_those_of_the_recognisers_stream(
+    server: Running, exported: Any, encoding: str, rate: int
+) -> None:
     samples = speak(TEXT, rate)
     stream = anadil.load(exported).stream(rate)
     expected = " ".join(one.text for one in [*stream.feed(samples), *stream.finish()] if one.final and one.text)

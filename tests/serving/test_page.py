@@ -111,7 +111,11 @@ def test_words_are_played_and_coloured(page: Any, sound: Path, heard: list[str])
     open_new(page, sound)
     word = page.locator(".words button").nth(1)
     start = float(word.get_attribute("data-from"))
-    assert word.inner_text() == " ".join(heard).split()[1] and word.get_attribute("class") in ("sure", "unsure", "doubtful")
+    assert word.inner_text() == " ".join(heard).split()[1] and word.get_attribute("class") in (
+        "sure",
+        "unsure",
+        "doubtful",
+    )
     page.evaluate(
         "() => {window.times = []; const play = Audio.prototype.play; "
         "Audio.prototype.play = function () {window.times.push([this.currentTime, this.playbackRate]); return play.call(this)}}"
@@ -256,7 +260,9 @@ def test_languages_letters_and_colours(page: Any, sound: Path) -> None:
 )
 def test_scripts(page: Any, font: str, text: str, is_rtl: bool) -> None:
     """Each bundled font loads and has the letters; the direction of a text is that of its script."""
-    loaded = page.evaluate("([font, text]) => document.fonts.load(`16px '${font}'`, text).then((found) => found.length)", [font, text])
+    loaded = page.evaluate(
+        "([font, text]) => document.fonts.load(`16px '${font}'`, text).then((found) => found.length)", [font, text]
+    )
     assert loaded >= 1
     page.evaluate(
         "(text) => {const field = document.createElement('textarea'); field.id = 'try'; field.dir = 'auto'; field.value = text; "
@@ -268,7 +274,9 @@ def test_scripts(page: Any, font: str, text: str, is_rtl: bool) -> None:
 
 @pytest.mark.parametrize("width", [360, 1100])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_accessible_and_within_the_screen(chromium: Any, page_server: Running, sound: Path, width: int, scheme: str) -> None:
+def test_accessible_and_within_the_screen(
+    chromium: Any, page_server: Running, sound: Path, width: int, scheme: str
+) -> None:
     from axe_playwright_python.sync_playwright import Axe
 
     size = {"width": width, "height": 800}
@@ -281,7 +289,9 @@ def test_accessible_and_within_the_screen(chromium: Any, page_server: Running, s
         page.wait_for_function("() => document.getElementById('progress').textContent.startsWith('1 of')")
         page.click("#letters-button")
         found += Axe().run(page).response["violations"]
-        serious = [f"{one['id']}: {one['nodes'][0]['html'][:200]}" for one in found if one["impact"] in ("serious", "critical")]
+        serious = [
+            f"{one['id']}: {one['nodes'][0]['html'][:200]}" for one in found if one["impact"] in ("serious", "critical")
+        ]
         assert serious == []
         assert page.evaluate("document.documentElement.scrollWidth") <= width
 
@@ -293,6 +303,7 @@ def test_how_much_was_corrected_and_how_to_train_on_it(page: Any, sound: Path) -
     page.wait_for_function("() => document.getElementById('progress').textContent.startsWith('1 of')")
     page.click("h1 a")
     page.click("#corrections")
+    page.wait_for_selector("#corrections-dialog[open]")
     assert "minutes of confirmed speech" in page.inner_text("#corrections-text")
     assert "anadil train" in page.inner_text("#corrections-commands")
 

@@ -10,7 +10,9 @@ import pytest
 
 from anadil.serving.app import PAGE
 
-STRINGS = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted((PAGE / "strings").glob("*.json"))}
+STRINGS = {
+    path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted((PAGE / "strings").glob("*.json"))
+}
 OURS = [path for path in sorted(PAGE.iterdir()) if path.suffix in (".js", ".html", ".css")]
 
 
@@ -23,7 +25,9 @@ def test_the_languages() -> None:
 def test_each_has_all_strings(code: str) -> None:
     assert list(STRINGS[code]) == list(STRINGS["en"])
     for key, text in STRINGS[code].items():
-        assert text.strip() and set(re.findall(r"\{\w+\}", text)) == set(re.findall(r"\{\w+\}", STRINGS["en"][key])), key
+        assert text.strip() and set(re.findall(r"\{\w+\}", text)) == set(re.findall(r"\{\w+\}", STRINGS["en"][key])), (
+            key
+        )
 
 
 def test_what_the_page_names_is_there_and_is_used() -> None:

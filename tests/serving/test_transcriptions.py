@@ -58,7 +58,9 @@ def test_words_and_segments_are_those_of_the_recogniser(server: Running, exporte
     assert answer["text"] == expected.text and answer["language"] == "en" and answer["task"] == "transcribe"
     assert answer["duration"] == pytest.approx(expected.duration, abs=1e-3)
     found = [(word["word"], word["start"], word["end"]) for word in answer["words"]]
-    assert found == [(word.text, pytest.approx(word.start, abs=1e-3), pytest.approx(word.end, abs=1e-3)) for word in expected.words]
+    assert found == [
+        (word.text, pytest.approx(word.start, abs=1e-3), pytest.approx(word.end, abs=1e-3)) for word in expected.words
+    ]
     assert all(0 < word["confidence"] <= 1 for word in answer["words"])
     (segment,) = answer["segments"]
     assert segment["text"] == TEXT and segment["end"] > segment["start"] and segment["avg_logprob"] <= 0
@@ -87,7 +89,10 @@ def test_the_client_of_openai(client: openai.OpenAI) -> None:
     found = client.audio.transcriptions.create(model="micro", file=("a.wav", sound(TEXT)))
     assert found.text == TEXT
     verbose = client.audio.transcriptions.create(
-        model="micro", file=("a.wav", sound(TEXT)), response_format="verbose_json", timestamp_granularities=["word", "segment"]
+        model="micro",
+        file=("a.wav", sound(TEXT)),
+        response_format="verbose_json",
+        timestamp_granularities=["word", "segment"],
     )
     assert [word.word for word in verbose.words or []] == TEXT.split()
     assert verbose.segments is not None and verbose.segments[0].text == TEXT

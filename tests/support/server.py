@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -88,7 +88,6 @@ def running(
     *arguments: str | Path,
     data: Path,
     env: dict[str, str] | None = None,
-    prepare: Callable[[], None] | None = None,
     code: str = "",
 ) -> Iterator[Running]:
     """A server with these arguments, on a port of its own. `code` runs instead of the command line, which it may prepare."""
@@ -99,7 +98,6 @@ def running(
         stderr=subprocess.PIPE,
         text=True,
         env=os.environ | {"OMP_NUM_THREADS": "1"} | (env or {}),
-        preexec_fn=prepare,
     )
     server = None
     try:
