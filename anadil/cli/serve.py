@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from anadil.cli.console import verb
 from anadil.cli.options import number
+
+if TYPE_CHECKING:
+    import logging
 
 EXAMPLE = "Example: anadil serve exported/mdw --data archive, then open http://localhost:8321/ in a browser"
 
@@ -106,7 +109,7 @@ def named_models(arguments: list[str]) -> dict[str, Path]:
     return found
 
 
-def _handler():  # type: ignore[no-untyped-def]
+def _handler() -> logging.Handler:
     import logging
     import sys
 

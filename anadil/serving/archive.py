@@ -1,6 +1,7 @@
 """The folder of a project: recordings, what the model heard in them, and what people made of it.
 
     DIR/corrections.jsonl                the manifest of all confirmed segments, for training
+    DIR/fine-tune.yaml                   a config that trains on it
     DIR/recordings/ID/recording.json     name, state, and the segments that the model found
     DIR/recordings/ID/audio.EXT          the file as it was sent
     DIR/recordings/ID/playback.flac      what the page plays
@@ -21,19 +22,22 @@ import re
 import secrets
 import shutil
 import sys
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from shlex import quote
+from typing import Any, BinaryIO, Literal
 
 from anadil.decoding.transcript import Transcript, Word
 from anadil.errors import AnadilError
 from anadil.files import sweep, whole_file
 from anadil.manifest import Utterance, write_manifest
 from anadil.serving.replies import with_words
+from anadil.settings import dump_mapping
 
 MANIFEST, RECORDINGS, DELETED = "corrections.jsonl", "recordings", "deleted"
+CONFIG, SPLIT = "fine-tune.yaml", "corrections-split"  # of the training on the corrections
 State = Literal["heard", "draft", "confirmed", "deleted"]
 """heard: as the model wrote it; draft: changed, not finished; deleted: not to be transcribed."""
 
@@ -118,6 +122,7 @@ class Recording:
             "name": self.name,
             "created": self.created,
             "model": self.model,
+            "language": self.language,
             "state": self.state,
             "error": self.error,
             "duration": round(self.duration, 3),
@@ -280,12 +285,28 @@ class Archive:
             self._manifest_is_stale = False
 
     def corrections(self) -> dict[str, Any]:
-        """How much speech has been confirmed, and the manifest that holds it."""
-        chosen = self._summaries.values()
+        """How much speech has been confirmed, the manifest that holds it, and the commands that fine-tune a model on it.
+
+        The config that they name is written if it is not there. Raises AnadilError if the disk is full.
+        """
+        chosen = [one for one in self._summaries.values() if one["n_confirmed"]]
+        languages = Counter(one["language"] or "und" for one in chosen)
+        folder = self.folder.resolve()
+        if not (folder / CONFIG).exists():  # a person may have changed it
+            language = languages.most_common(1)[0][0] if languages else "und"
+            data = {"train": [f"{folder / SPLIT}/train.jsonl"], "valid": [f"{folder / SPLIT}/valid.jsonl"]}
+            training = {"lr": 0.003}  # as configs/transfer.yaml
+            settings = {"name": "corrected", "language": language, "data": data, "training": training}
+            with whole_file(folder / CONFIG) as beside:
+                beside.write_text(dump_mapping(settings), encoding="utf-8")
         return {
             "n_segments": sum(one["n_confirmed"] for one in chosen),
             "seconds": round(sum(one["confirmed_s"] for one in chosen), 1),
-            "manifest": str((self.folder / MANIFEST).resolve()),
+            "manifest": str(folder / MANIFEST),
+            "commands": [
+                f"anadil split {quote(str(folder / MANIFEST))} --out {quote(str(folder / SPLIT))}",
+                f"anadil train {quote(str(folder / CONFIG))} init.from=MODEL --out runs/corrected",
+            ],
         }
 
     def _peek(self, id: str) -> Recording:
@@ -457,7 +478,7 @@ def _sync_folder(folder: Path) -> None:
             os.close(handle)
 
 
-def _lock(path: Path):  # type: ignore[no-untyped-def]
+def _lock(path: Path) -> BinaryIO:
     """An open file that no other process has locked. Raises OSError if one has."""
     file = open(path, "a+b")  # noqa: SIM115 - open as long as the archive
     try:

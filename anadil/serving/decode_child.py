@@ -9,6 +9,7 @@ import contextlib
 import os
 import signal
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -50,7 +51,7 @@ def decode(question: Question) -> Answer:
         return {}
     path, target, name = question["path"], Path(question["pcm"]), question["name"]
     try:
-        with _alarm(question["time_s"]), contextlib.ExitStack() as stack:
+        with _alarm(question["time_s"]):
             _refuse_long(path, name, question)
             n_samples = 0
             with open(target, "wb") as file:
@@ -63,8 +64,7 @@ def decode(question: Question) -> Answer:
                     file.write(block.tobytes())
             if not n_samples:
                 raise AnadilError(f"{name} has no samples")
-            samples = np.memmap(target, dtype=np.float32, mode="r")
-            stack.callback(samples._mmap.close)
+            samples = np.memmap(target, dtype=np.float32, mode="r")  # an hour is read from the disk as it is needed
             limits = PauseLimits(*question["pauses"])
             answer: Answer = {
                 "n_samples": n_samples,
@@ -74,7 +74,6 @@ def decode(question: Question) -> Answer:
                 _write_flac(Path(question["flac"]), samples, question["rate"])
                 answer["peaks"] = peaks(samples, question["rate"])
                 answer["notes"] = list(audio.probe(path).notes_for(question["channel"]))
-            del samples
             return answer
     except AnadilError as error:
         raise AnadilError(str(error).replace(str(path), name)) from error
@@ -111,7 +110,7 @@ def _write_flac(target: Path, samples: np.ndarray, sample_rate: int) -> None:
 
 
 @contextlib.contextmanager
-def _alarm(seconds: float):  # type: ignore[no-untyped-def]
+def _alarm(seconds: float) -> Iterator[None]:
     """SIGALRM ends this process if the block takes longer, even if the server is gone."""
     if hasattr(signal, "setitimer"):
         signal.setitimer(signal.ITIMER_REAL, seconds)

@@ -6,6 +6,7 @@ Pure ASGI, so that bodies of hundreds of megabytes pass through without being he
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
@@ -34,6 +35,9 @@ _OPEN = {"/", "/health", "/ready", "/favicon.ico", "/v1/session"}
 
 _UPLOADS = {"/v1/audio/transcriptions", "/v1/recordings"}
 _LOOPBACK = {"localhost", "127.0.0.1", "::1"}
+
+_DROPPED_S, _DROPPED_BYTES = 1.0, 16 * 2**20
+"""How much is read of a body that nobody wants, so that its client sees the answer."""
 
 _POLICY = (
     "default-src 'self'; connect-src 'self' ws: wss:; media-src 'self' blob:; img-src 'self' data:; "
@@ -65,33 +69,25 @@ class Guard:
             await self.app(scope, receive, send)
             return
         headers = dict(scope["headers"])
-        try:
-            name = self._admit(scope, headers)
-        except HTTPException as refusal:
-            await _refuse(scope, receive, send, refusal)
-            self.metrics.count(_route(scope), refusal.status_code)
-            return
-        scope.setdefault("state", {})["who"] = name
-        if scope["type"] == "websocket":
-            await self.app(scope, receive, send)
-            return
-        begun, status = time.monotonic(), 500
-
-        async def watched(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-                message = {**message, "headers": [*message.get("headers", []), *_HEADERS]}
-            await send(message)
-
+        exchange = _Exchange(receive, send, self.limits, self._most_bytes(scope), _has_body(headers))
+        begun, name = time.monotonic(), ""
         self.metrics.open_requests.inc()
         try:
-            await self.app(scope, self._limited(scope, receive), watched)
+            name = self._admit(scope, headers)
+            scope.setdefault("state", {})["who"] = name
+            if scope["type"] == "websocket":
+                await self.app(scope, receive, send)
+            else:
+                await self.app(scope, exchange.receive, exchange.send)
+        except HTTPException as refusal:
+            await _refuse(scope, exchange, receive, send, refusal)
         finally:
             self.metrics.open_requests.dec()
-            seconds, route = time.monotonic() - begun, _route(scope)
-            self.metrics.count(route, status, seconds)
-            log.info("%s %s %d %.3f s%s", scope["method"], route, status, seconds, f" key {name}" if name else "")
+            if scope["type"] == "http":
+                seconds, route = time.monotonic() - begun, _route(scope)
+                self.metrics.count(route, exchange.status, seconds)
+                key = f" key {name}" if name else ""
+                log.info("%s %s %d %.3f s%s", scope["method"], route, exchange.status, seconds, key)
 
     def _admit(self, scope: Scope, headers: dict[bytes, bytes]) -> str:
         """The name of the request's key; "" if none is needed. Raises HTTPException."""
@@ -123,36 +119,66 @@ class Guard:
         most = self._most_bytes(scope)
         length = headers.get(b"content-length", b"0")
         if not length.isdigit() or int(length[:20]) > most:
-            raise HTTPException(413, f"the request is larger than the allowed {most:,} bytes", {"Connection": "close"})
+            raise HTTPException(413, f"the request is larger than the allowed {most:,} bytes")
         return name
 
     def _most_bytes(self, scope: Scope) -> int:
         return self.limits.max_bytes + 2**20 if scope["path"] in _UPLOADS else self.limits.body_bytes
 
-    def _limited(self, scope: Scope, receive: Receive) -> Receive:
-        """`receive`, which refuses bodies that are too large or come too slowly."""
-        most, n_bytes, begun, is_whole = self._most_bytes(scope), 0, time.monotonic(), False
 
-        async def limited() -> Message:
-            nonlocal n_bytes, is_whole
-            if is_whole:  # what is left is whether the client goes away
-                return await receive()
-            try:
-                message = await asyncio.wait_for(receive(), self.limits.idle_s)
-            except TimeoutError:
-                raise HTTPException(408, "the body comes too slowly", {"Connection": "close"}) from None
-            n_bytes += len(message.get("body", b""))
-            is_whole = not message.get("more_body", False)
-            elapsed = time.monotonic() - begun - self.limits.idle_s
-            if n_bytes > most:
-                raise HTTPException(
-                    413, f"the request is larger than the allowed {most:,} bytes", {"Connection": "close"}
-                )
-            if not is_whole and elapsed > 0 and n_bytes < elapsed * self.limits.least_bytes_per_s:
-                raise HTTPException(408, "the body comes too slowly", {"Connection": "close"})
-            return message
+class _Exchange:
+    """`receive` and `send` of a request, whose body may neither be too large nor come too slowly.
 
-        return limited
+    An answer that comes before the body has ended closes the connection; first some of the rest is read and dropped, because
+    a system that closes a connection with unread data tells the client to forget the answer.
+    """
+
+    def __init__(self, receive: Receive, send: Send, limits: Limits, most_bytes: int, has_body: bool) -> None:
+        self._receive, self._send, self._limits, self._most_bytes = receive, send, limits, most_bytes
+        self._n_bytes, self._begun, self._is_whole = 0, time.monotonic(), not has_body
+        self.status = 500
+
+    async def receive(self) -> Message:
+        """The next message. Raises HTTPException."""
+        if self._is_whole:  # what is left is whether the client goes away
+            return await self._receive()
+        try:
+            message = await asyncio.wait_for(self._receive(), self._limits.idle_s)
+        except TimeoutError:
+            raise HTTPException(408, "the body comes too slowly") from None
+        self._n_bytes += len(message.get("body", b""))
+        self._is_whole = message["type"] == "http.disconnect" or not message.get("more_body", False)
+        elapsed = time.monotonic() - self._begun - self._limits.idle_s
+        if self._n_bytes > self._most_bytes:
+            raise HTTPException(413, f"the request is larger than the allowed {self._most_bytes:,} bytes")
+        if not self._is_whole and self._n_bytes < elapsed * self._limits.least_bytes_per_s:
+            raise HTTPException(408, "the body comes too slowly")
+        return message
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            closing = [] if self._is_whole else [(b"connection", b"close")]
+            message = {**message, "headers": [*message.get("headers", []), *_HEADERS, *closing]}
+        elif not self._is_whole and not message.get("more_body", False):
+            await self._send({**message, "more_body": True})
+            await self._drop_rest()
+            message = {"type": "http.response.body", "body": b""}
+        await self._send(message)
+
+    async def _drop_rest(self) -> None:
+        n_bytes = 0
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_DROPPED_S):
+                while n_bytes < _DROPPED_BYTES:
+                    message = await self._receive()
+                    n_bytes += len(message.get("body", b""))
+                    if message["type"] == "http.disconnect" or not message.get("more_body", False):
+                        return
+
+
+def _has_body(headers: dict[bytes, bytes]) -> bool:
+    return b"transfer-encoding" in headers or headers.get(b"content-length", b"0") != b"0"
 
 
 def accepted_hosts(host: str) -> frozenset[str]:
@@ -190,17 +216,13 @@ def _route(scope: Scope) -> str:
     return path if isinstance(path, str) else "(other)"
 
 
-async def _refuse(scope: Scope, receive: Receive, send: Send, refusal: HTTPException) -> None:
-    if scope["type"] == "websocket":
+async def _refuse(scope: Scope, exchange: _Exchange, receive: Receive, send: Send, refusal: HTTPException) -> None:
+    if scope["type"] == "websocket":  # before it is accepted: the client sees status 403
         await receive()
-        await send(
-            {"type": "websocket.close", "code": 1008, "reason": refusal.detail[:100]}
-        )  # before it is accepted: 403
+        await send({"type": "websocket.close", "code": 1008, "reason": refusal.detail[:100]})
         return
     body = error_body(refusal.status_code, refusal.detail)
     headers = [(name.lower().encode(), value.encode()) for name, value in (refusal.headers or {}).items()]
-    headers += [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode()), *_HEADERS]
-    if not any(name == b"connection" for name, _ in headers) and scope.get("method") in ("POST", "PUT"):
-        headers.append((b"connection", b"close"))  # its body is not read
-    await send({"type": "http.response.start", "status": refusal.status_code, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
+    headers += [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+    await exchange.send({"type": "http.response.start", "status": refusal.status_code, "headers": headers})
+    await exchange.send({"type": "http.response.body", "body": body})

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import shlex
 from collections.abc import Sequence
 from functools import partial
 from typing import Annotated, Any, Literal
@@ -149,8 +148,7 @@ async def put_segment(request: Request, id: str, segment: str, body: Change) -> 
     who, key = " ".join(body.who.split()), request.state.who
     who = f"{who} ({key})" if key and who and who != key else who or key
     try:
-        times = {"start": body.start, "end": body.end}
-        change = partial(service.archive.change, **times, text=body.text, state=body.state)
+        change = partial(service.archive.change, start=body.start, end=body.end, text=body.text, state=body.state)
         after = await service.write(change, id, segment, body.base, who)
     except ConflictError as conflict:
         return JSONResponse(conflict.current.to_dict(), 409)
@@ -186,15 +184,7 @@ async def corrections(request: Request) -> dict[str, Any]:
     """How much speech is confirmed, its manifest, and the command that trains on it."""
     service = service_of(request)
     await service.write_manifests()
-    found = service.archive.corrections()
-    manifest = found["manifest"]
-    return found | {
-        "commands": [
-            f"anadil split {shlex.quote(manifest)} --out corrections-split",
-            "anadil train configs/transfer.yaml init.from=MODEL data.train=corrections-split/train.jsonl "
-            "data.valid=corrections-split/valid.jsonl --out runs/corrected",
-        ]
-    }
+    return await service.write(service.archive.corrections)
 
 
 def letters_of_labels(labels: Sequence[str]) -> list[str]:

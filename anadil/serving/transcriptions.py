@@ -7,7 +7,7 @@ import contextlib
 import logging
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 from fastapi import APIRouter, Request
 from fastapi.exceptions import RequestValidationError
@@ -167,7 +167,7 @@ def _options(upload: Upload, service: Service) -> _Options:
         channel = parse_channel(_one(fields, "channel", "mix"))
     except ValueError as error:
         raise BadUploadError(400, f"channel: {error}") from None
-    return _Options(model, cast(Form, form), granularities, stream == "true", channel, _one(fields, "language", ""))
+    return _Options(model, form, granularities, stream == "true", channel, _one(fields, "language", ""))
 
 
 def _one(fields: dict[str, list[str]], name: str, default: str) -> str:
@@ -260,6 +260,4 @@ async def answer_error(request: Request, error: Exception) -> Response:
     headers = {"Retry-After": str(round(error.retry_s))} if isinstance(error, BusyError) else {}
     if status == 503:
         headers["Retry-After"] = "2"
-    if status in (429, 413, 408):
-        headers["Connection"] = "close"  # the body may not have been read
     return Response(error_body(status, message), status, headers, "application/json")

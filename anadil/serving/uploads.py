@@ -10,6 +10,7 @@ import uuid
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from python_multipart import MultipartParser
 from python_multipart.exceptions import FormParserError
@@ -143,7 +144,8 @@ class _Form:
     _n_fields: int = 0
     _file: int | None = None
 
-    def callbacks(self):  # type: ignore[no-untyped-def]
+    def callbacks(self) -> Any:
+        """For MultipartParser."""
         return {
             "on_part_begin": self._begin,
             "on_header_field": lambda data, start, end: self._header[0].extend(data[start:end]),

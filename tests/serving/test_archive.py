@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import resource
+import shlex
 import signal
 from pathlib import Path
 
 import pytest
 
+from anadil import audio
 from anadil.corpora import elan, textgrid
 from anadil.corpora.reader import Options
 from anadil.decoding.transcript import Transcript, Word
@@ -140,6 +142,27 @@ def test_a_segment_that_cannot_be(
     with pytest.raises(AnadilError, match=message):
         change(archive, one, segment, 0, text, start=start, end=end)
     assert (one.folder / "edits.jsonl").read_bytes() == b""
+
+
+@pytest.mark.slow
+def test_the_commands_that_are_shown_train_on_the_corrections(archive: Archive, micro: Path) -> None:
+    """The button's commands, as they are, but for MODEL and a dry run."""
+    from tests.support.command_line import succeeds
+    from tests.support.micro import TEXTS, speak
+
+    for number, text in enumerate(TEXTS * 3):
+        upload = archive.folder / "upload.wav"
+        samples = speak(text, seed=number)
+        audio.write(upload, samples, 16000)
+        one = archive.add(upload, f"{number}.wav", "micro")
+        archive.recognized(one.id, Transcript("", (), len(samples) / 16000, "en"), " ", [], [])
+        change(archive, one, "n-1", 0, text, start=0.0, end=len(samples) / 16000 - 0.001)
+    archive.write_manifests()
+    found = archive.corrections()
+    assert found["n_segments"] == 24
+    split, train = (shlex.split(command)[1:] for command in found["commands"])
+    succeeds(*split)
+    succeeds(*(part.replace("MODEL", str(micro / "run/best")) for part in train), "--dry-run")
 
 
 def test_two_servers_cannot_have_a_project_open(archive: Archive) -> None:
