@@ -35,10 +35,10 @@ from anadil.manifest import Utterance
 recognizer = anadil.load(sys.argv[1])
 clips = [Utterance(path, 3.0) for path in json.load(open(sys.argv[2]))]
 list(recognizer.transcribe_utterances(clips[:20]))
-begun, n = time.perf_counter(), 0
+begun, used, n = time.perf_counter(), time.process_time(), 0
 while time.perf_counter() - begun < float(sys.argv[3]):
     n += sum(1 for _ in recognizer.transcribe_utterances(clips))
-print(n / (time.perf_counter() - begun))
+print(n / (time.perf_counter() - begun), (time.process_time() - used) / n)
 """
 
 
@@ -59,16 +59,26 @@ class Server:
             sys.exit("the server did not start")
         threading.Thread(target=self.process.stderr.read, daemon=True).start()
 
+    def processes(self) -> Iterator[tuple[Path, list[str]]]:
+        """Its processes in /proc, with the fields of `stat` from the state on."""
+        for folder in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                fields = (folder / "stat").read_text().rsplit(")", 1)[1].split()
+                if self.process.pid in (int(folder.name), int(fields[1])):
+                    yield folder, fields
+
     def memory_mb(self) -> float:
         """PSS of its processes."""
         total = 0
-        for folder in Path("/proc").glob("[0-9]*"):
-            with contextlib.suppress(OSError):
-                parent = int((folder / "stat").read_text().rsplit(")", 1)[1].split()[1])
-                if int(folder.name) == self.process.pid or parent == self.process.pid:
-                    rollup = (folder / "smaps_rollup").read_text()
-                    total += int(re.search(r"^Pss:\s+(\d+)", rollup, re.MULTILINE)[1])  # type: ignore[index]
+        for folder, _ in self.processes():
+            rollup = (folder / "smaps_rollup").read_text()
+            total += int(re.search(r"^Pss:\s+(\d+)", rollup, re.MULTILINE)[1])  # type: ignore[index]
         return total / 1024
+
+    def processor_s(self) -> float:
+        """Processor time of its processes, user and system."""
+        ticks = sum(int(fields[11]) + int(fields[12]) for _, fields in self.processes())
+        return ticks / os.sysconf("SC_CLK_TCK")
 
 
 class Client:
@@ -98,11 +108,12 @@ def clips_of(manifest: Path) -> list[Path]:
     return found[:300]
 
 
-def offline(model: Path, clips: list[Path], folder: Path, seconds: float) -> float:
-    """Clips per second."""
+def offline(model: Path, clips: list[Path], folder: Path, seconds: float) -> tuple[float, float]:
+    """Clips per second, and processor seconds per clip."""
     (folder / "clips.json").write_text(json.dumps([str(clip) for clip in clips]))
     command = [sys.executable, "-c", OFFLINE, str(model), str(folder / "clips.json"), str(seconds)]
-    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    speed, used = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
+    return float(speed), float(used)
 
 
 def load(port: int, contents: list[bytes], n_clients: int, seconds: float) -> tuple[list[int], list[float]]:
@@ -200,15 +211,17 @@ def main() -> None:
     clips, only, missed = clips_of(options.manifest), options.only.split(","), []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        before = offline(options.model, clips, folder, options.seconds / 3) if "load" in only else 0.0
+        before = offline(options.model, clips, folder, options.seconds / 3) if "load" in only else (0.0, 0.0)
         server = Server(options.model, folder)
         contents = [clip.read_bytes() for clip in clips]
         Client(server.port).send(contents[0])
         try:
             if "load" in only:
+                used = server.processor_s()
                 statuses, times = load(server.port, contents, options.clients, options.seconds)
                 speed, n_errors = len(times) / options.seconds, sum(status != 200 for status in statuses)
                 print(f"{options.clients} clients: {speed:.1f} clips/s, {n_errors} errors of {len(times)}")
+                used = (server.processor_s() - used) / len(times)
                 p50, p95 = percentile(times, 50), percentile(times, 95)
                 print(f"p50 {p50:.3f} s, p95 {p95:.3f} s, memory {server.memory_mb():.0f} MB", flush=True)
                 if n_errors:
@@ -222,17 +235,19 @@ def main() -> None:
                 if beside > MOST_DELAY * alone:
                     missed.append("delay")
             if "memory" in only:
-                used = list(memory(server, clips[0], options.requests))
-                print("memory in MB: " + ", ".join(f"{one:.0f}" for one in used))
-                if used[-1] > MOST_GROWTH * used[0]:
+                sizes = list(memory(server, clips[0], options.requests))
+                print("memory in MB: " + ", ".join(f"{one:.0f}" for one in sizes))
+                if sizes[-1] > MOST_GROWTH * sizes[0]:
                     missed.append("memory")
         finally:
             server.process.terminate()
             server.process.wait()
         if "load" in only:
             after = offline(options.model, clips, folder, options.seconds / 3)
-            share = speed / ((before + after) / 2)
-            print(f"offline {before:.1f} and {after:.1f} clips/s; the server reaches {100 * share:.0f} %")
+            share = speed / ((before[0] + after[0]) / 2)
+            print(f"offline {before[0]:.1f} and {after[0]:.1f} clips/s; the server reaches {100 * share:.0f} %")
+            own, theirs = 1000 * used, 500 * (before[1] + after[1])
+            print(f"processor time of a clip {own:.0f} ms, offline {theirs:.0f} ms: {own / theirs:.2f} times")
             if share < LEAST_OF_OFFLINE:
                 missed.append("throughput")
     print(f"cores: {os.cpu_count()}")
