@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 ROAD = [
     *("text", "corpora", "lm", "decoding", "evaluation", "splitting", "doctor", "data", "models"),
-    *("training", "export", "recognition", "serving", "cli"),
+    *("training", "export", "recognition", "studies", "serving", "cli"),
 ]
 """Each package may import from those before it."""
 FREE = {"errors", "files", "settings", "sound_headers", "sound_files", "audio", "manifest"}

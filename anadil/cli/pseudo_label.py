@@ -73,7 +73,7 @@ def pseudo_label(
     rejected = _plan_rejected(out, [*speech, *(calibrate or ()), *(exclude or ())], force)
     valid, known = read_manifests(calibrate or ()), read_manifests(exclude or ())
     recognizer = load(model)
-    utterances = _read_speech(speech, recognizer.rules.language)
+    utterances = read_speech(speech, recognizer.rules.language)
     limits = DurationLimits(min_duration, max_duration)
     with ConsoleReporter() as report:
         least = min_confidence
@@ -119,7 +119,7 @@ def _plan_rejected(out: Path, inputs: Sequence[Path], force: bool) -> Path:
     return rejected
 
 
-def _read_speech(paths: Sequence[Path], language: str | None) -> list[Utterance]:
+def read_speech(paths: Sequence[Path], language: str | None) -> list[Utterance]:
     """Return the utterances of manifests, and one per audio file; these get the model's language."""
     from anadil.cli.transcribe import find_audio
     from anadil.errors import AnadilError

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from anadil.cli.console import FAULT, ConsoleReporter, channel_option, verb
+from anadil.cli.options import number
 
 if TYPE_CHECKING:
     from anadil.audio import Channel
@@ -28,6 +29,11 @@ class Format(enum.StrEnum):
     EAF = "eaf"
     AUDACITY = "audacity"
     CTM = "ctm"
+
+
+class Engine(enum.StrEnum):
+    LOCAL = "local"
+    RAY = "ray"
 
 
 _SUFFIXES = {Format.TEXT: ".txt", Format.TEXTGRID: ".TextGrid", Format.AUDACITY: ".txt"}
@@ -59,6 +65,14 @@ def transcribe(
         ),
     ] = "mix",
     no_lm: Annotated[bool, typer.Option("--no-lm", help="Decode without the model's language model.")] = False,
+    engine: Annotated[
+        Engine | None,
+        typer.Option(
+            help="For much speech: manifests and recordings to OUT/shards/*.jsonl, on this machine (local) or on a cluster "
+            "(ray; of RAY_ADDRESS, or of this machine's cores). The same command goes on after an interruption."
+        ),
+    ] = None,
+    shard_size: Annotated[int, number(1, 1_000_000, "With --engine: utterances per shard.")] = 200,
     force: Annotated[bool, typer.Option("--force", help="Replace earlier transcripts.")] = False,
 ) -> None:
     """Recognise recordings of any length. One that cannot be read is named, the others are still recognised (exit status 1)."""
@@ -67,6 +81,8 @@ def transcribe(
     from anadil.recognition.load import load
 
     wanted = channel_option(channel)
+    if engine is not None:
+        return _in_shards(model, audio, form, out, wanted, not no_lm, engine, shard_size, force)
     sources = find_audio(audio)
     jobs = split_channels(sources) if wanted == "split" else [Job(source, wanted) for source in sources]
     targets = plan_outputs(jobs, form, out, force)
@@ -219,6 +235,42 @@ def _format(transcript: Transcript, job: Job, form: Format) -> str:
     if form is Format.EAF:
         return elan.format_eaf(tiers, job.source)
     return textgrid.format_textgrid(tiers, transcript.duration)
+
+
+def _in_shards(
+    model: Path,
+    inputs: list[Path],
+    form: Format,
+    out: Path | None,
+    channel: Channel | str,
+    lm: bool,
+    engine: Engine,
+    shard_size: int,
+    force: bool,
+) -> None:
+    """Transcribe into shards of JSONL; what an earlier run has done is kept."""
+    from anadil.recognition.bulk import SHARDS, plan, transcribe_here, transcribe_on_ray
+
+    if out is None:
+        raise typer.BadParameter("--engine writes shards: give --out DIR")
+    if form not in (Format.TEXT, Format.JSON) or channel != "mix" or force:
+        raise typer.BadParameter(
+            "--engine writes JSONL and goes on with what is there: leave out --format, --force and --channel (the key channel of "
+            "a manifest chooses one)"
+        )
+    manifests = [path for path in inputs if path.suffix == ".jsonl" and path.is_file()]
+    others = [path for path in inputs if path not in manifests]
+    run = transcribe_on_ray if engine is Engine.RAY else transcribe_here
+    with ConsoleReporter() as report:
+        shards = plan(model, manifests, find_audio(others) if others else [], out, shard_size)
+        report.say(f"{sum(shard.n_lines for shard in shards):,} utterances in {len(shards):,} shards")
+        counts = run(model, shards, out, lm, lambda done, of: report.progress("transcribing", done, of))
+        kept = f", {counts.kept:,} were done before" if counts.kept else ""
+        report.say(f"{counts.done:,} transcribed{kept}; in {out / SHARDS}")
+        print(out / SHARDS)
+        if counts.failed:
+            report.warn(f'{counts.failed:,} could not be transcribed: their lines have the key "error"')
+            raise typer.Exit(FAULT)
 
 
 command = transcribe

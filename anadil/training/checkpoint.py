@@ -62,6 +62,10 @@ COUNTS = (
 """Fields of `Run` that a checkpoint holds unchanged."""
 
 
+class RunCompleteError(AnadilError):
+    """There is nothing to go on with: the epochs, the time or the patience of the run are used up."""
+
+
 @dataclass(frozen=True)
 class Resumable:
     """Everything of a run that has a state."""
@@ -110,7 +114,7 @@ def save_checkpoint(state_of: Resumable) -> None:
 def restore_checkpoint(state_of: Resumable) -> list[str]:
     """Restore the newest readable checkpoint. Returns notes for the user.
 
-    Raises AnadilError if there is none, if the run is complete, or if the data or a setting that matters has changed.
+    Raises AnadilError if there is none, RunCompleteError, or AnadilError if the data or a setting that matters has changed.
     """
     run, learner, settings = state_of.run, state_of.learner, state_of.learner.settings
     state, notes = _newest(run.out / CHECKPOINTS)
@@ -134,7 +138,7 @@ def restore_checkpoint(state_of: Resumable) -> list[str]:
     run.tick()
     notes += _restore_generators(learner, state["generators"], run.step)
     if run.finished(settings):
-        raise AnadilError(
+        raise RunCompleteError(
             f"the run in {run.out} is complete ({run.epoch} epochs, {run.minutes:.1f} minutes)\n"
             "  next: use its best, or give it more time with training.epochs, training.max_minutes or training.patience"
         )

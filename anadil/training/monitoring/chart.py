@@ -32,6 +32,7 @@ class Chart:
     log_x: bool = False
     percent: bool = False
     marks: Mapping[str, float] = field(default_factory=dict)  # vertical lines: name to x
+    dots: Mapping[str, Points] = field(default_factory=dict)  # points without a line
 
 
 def svg(charts: Sequence[Chart]) -> str:
@@ -67,6 +68,9 @@ def _draw(axes: Axes, chart: Chart) -> None:
         line.set_gid(f"{chart.title}: {name}")  # the id of its <g>
         ys = [y for _, y in finite]
         lowest, highest = min(lowest, *ys), max(highest, *ys)
+    for name, points in chart.dots.items():
+        axes.plot(*zip(*points, strict=True), label=name, marker="o", markersize=5, linestyle="", color="#000000")
+        highest = max(highest, *(y for _, y in points))
     if not axes.lines:
         axes.text(0.5, 0.5, "nothing yet", transform=axes.transAxes, ha="center")
         axes.set(xticks=[], yticks=[])
