@@ -135,46 +135,62 @@ def read(
     missing or no audio, or has no such channel.
     """
     with open_recording(path) as recording:
-        rate, first = recording.sample_rate, round(offset * recording.sample_rate)
-        require_channel(path, recording.channels, channel)
-        recording.seek(first)
-        wanted = None if duration is None else round(duration * rate)
-        blocks = list(recording.blocks(wanted))
-        if not blocks:
-            return np.zeros(0, dtype=np.float32)
-        samples = np.concatenate(blocks)
-        if not np.isfinite(samples).all():
-            raise AnadilError(f"audio contains values that are not numbers (NaN or infinity): {path}")
-        # of a whole file, both are known without decoding it once more
-        is_whole = first == 0 and (wanted is None or len(samples) < wanted or len(samples) == recording.n_frames)
-        is_looked_at = is_whole and len(samples) <= _PHASE_STRETCHES * round(_PHASE_STRETCH_S * rate)
-        if channel == "mix" and recording.channels > 1 and is_looked_at:
-            chosen = _cancelled(blocks)[0]
-        else:
-            chosen = chosen_channel(recording, channel)
-        mono = take_channel(samples, chosen)
-        if recording.is_float:
-            peak = max(1.0, float(np.abs(samples).max())) if is_whole else full_scale(recording)
-            mono = mono / np.float32(peak) if peak > 1 else mono
+        return _read(recording, path, sample_rate, offset, duration, channel)
+
+
+def _read(
+    recording: Recording, path: str | Path, sample_rate: int, offset: float, duration: float | None, channel: Channel
+) -> np.ndarray:
+    rate, first = recording.sample_rate, round(offset * recording.sample_rate)
+    require_channel(path, recording.channels, channel)
+    recording.seek(first)
+    wanted = None if duration is None else round(duration * rate)
+    blocks = list(recording.blocks(wanted))
+    if not blocks:
+        return np.zeros(0, dtype=np.float32)
+    samples = np.concatenate(blocks)
+    if not np.isfinite(samples).all():
+        raise AnadilError(f"audio contains values that are not numbers (NaN or infinity): {path}")
+    # of a whole file, both are known without decoding it once more
+    is_whole = first == 0 and (wanted is None or len(samples) < wanted or len(samples) == recording.n_frames)
+    is_looked_at = is_whole and len(samples) <= _PHASE_STRETCHES * round(_PHASE_STRETCH_S * rate)
+    if channel == "mix" and recording.channels > 1 and is_looked_at:
+        chosen = _cancelled(blocks)[0]
+    else:
+        chosen = chosen_channel(recording, channel)
+    mono = take_channel(samples, chosen)
+    if recording.is_float:
+        peak = max(1.0, float(np.abs(samples).max())) if is_whole else full_scale(recording)
+        mono = mono / np.float32(peak) if peak > 1 else mono
     return resample(np.ascontiguousarray(mono), rate, sample_rate)
 
 
-def read_blocks(path: str | Path, sample_rate: int, channel: Channel = "mix") -> Iterator[np.ndarray]:
-    """Decode a whole file as `read` does, in blocks of mono float32 (samples,): memory does not grow with its length.
+def read_blocks(
+    path: str | Path, sample_rate: int, channel: Channel = "mix", block_s: float = 10.0, whole_s: float = 0.0
+) -> Iterator[np.ndarray]:
+    """Decode a file to mono blocks, float32 (samples,) at `sample_rate`, of about `block_s` seconds: memory is constant.
 
-    Nothing is decoded ahead of what is taken, but for files whose samples are floats or whose channels may cancel. Raises
-    AnadilError as `read` does.
+    A file that is not longer than `whole_s` is one block, the one that `read` returns. Those of a longer one are the samples of
+    `read` to rounding: channels and full scale are treated alike. Raises AnadilError as `read` does.
     """
     with open_recording(path) as recording:
-        rate, chosen, peak = recording.sample_rate, chosen_channel(recording, channel), full_scale(recording)
-        resampler = soxr.ResampleStream(rate, sample_rate, 1, quality="HQ") if rate != sample_rate else None
-        for block in recording.blocks():
+        rate = recording.sample_rate
+        if recording.n_frames is not None and recording.n_frames <= whole_s * rate:
+            yield _read(recording, path, sample_rate, 0.0, None, channel)
+            return
+        chosen, scale = chosen_channel(recording, channel), full_scale(recording)
+        resampler = None if rate == sample_rate else soxr.ResampleStream(rate, sample_rate, 1, "float32", "HQ")
+        recording.seek(0)
+        for block in recording.blocks(size=max(1, round(block_s * rate))):
             if not np.isfinite(block).all():
                 raise AnadilError(f"audio contains values that are not numbers (NaN or infinity): {path}")
-            mono = np.ascontiguousarray(take_channel(block, chosen) / np.float32(peak))
-            yield np.clip(resampler.resample_chunk(mono) if resampler else mono, -1.0, 1.0, dtype=np.float32)
-        if resampler:
-            yield np.clip(resampler.resample_chunk(np.zeros(0, np.float32), last=True), -1.0, 1.0, dtype=np.float32)
+            mono = take_channel(block, chosen)
+            mono = mono / np.float32(scale) if scale > 1 else mono
+            if resampler is not None:
+                mono = resampler.resample_chunk(np.ascontiguousarray(mono))
+            yield np.clip(mono, -1.0, 1.0, dtype=np.float32)
+        if resampler is not None:
+            yield np.clip(resampler.resample_chunk(np.zeros(0, np.float32), last=True), -1.0, 1.0)
 
 
 def parse_channel(value: object) -> Channel:

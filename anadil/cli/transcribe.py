@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import enum
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 
 import typer
 
 from anadil.cli.console import FAULT, ConsoleReporter, channel_option, verb
 from anadil.cli.options import number
+from anadil.cli.transcribe_live import STDIN, parse_latency, stream_file, stream_microphone, stream_stdin
 
 if TYPE_CHECKING:
     from anadil.audio import Channel
     from anadil.decoding.transcript import Transcript
+
+T = TypeVar("T")
 
 EXAMPLE = "Example: anadil transcribe exported/mdw recordings/ --format json --out transcripts"
 
@@ -45,7 +49,10 @@ _ONE_RECORDING = (Format.SRT, Format.VTT, Format.TEXTGRID, Format.EAF, Format.AU
 @verb
 def transcribe(
     model: Annotated[Path, typer.Argument(help="Exported folder (fast, without PyTorch), model folder or .nemo.")],
-    audio: Annotated[list[Path], typer.Argument(help="Audio files, and folders to search for them.")],
+    audio: Annotated[
+        list[Path] | None,
+        typer.Argument(help="Audio files, and folders to search for them; - for raw samples from stdin (--stream)."),
+    ] = None,
     form: Annotated[
         Format,
         typer.Option(
@@ -64,6 +71,27 @@ def transcribe(
             help="mix averages the channels of a recording, split transcribes each by itself, N is a number from 1.",
         ),
     ] = "mix",
+    live: Annotated[
+        bool,
+        typer.Option(
+            "--stream", help="Recognise one recording, or stdin, bit by bit as if it were live; text or json."
+        ),
+    ] = False,
+    mic: Annotated[bool, typer.Option("--mic", help="Recognise the microphone until Ctrl-C (extra mic).")] = False,
+    device: Annotated[
+        str | None, typer.Option(help="With --mic: number of the input device, or part of its name.")
+    ] = None,
+    rate: Annotated[
+        int | None,
+        number(4000, 384_000, "With -: samples per second; they are 16-bit signed little-endian, mono. Default 16000."),
+    ] = None,
+    latency: Annotated[
+        str | None,
+        typer.Option(
+            metavar="low|medium|high|SECONDS",
+            help="With --stream or --mic: how long a word waits for later audio until it is final. Default medium.",
+        ),
+    ] = None,
     no_lm: Annotated[bool, typer.Option("--no-lm", help="Decode without the model's language model.")] = False,
     engine: Annotated[
         Engine | None,
@@ -76,27 +104,41 @@ def transcribe(
     force: Annotated[bool, typer.Option("--force", help="Replace earlier transcripts.")] = False,
 ) -> None:
     """Recognise recordings of any length. One that cannot be read is named, the others are still recognised (exit status 1)."""
-    from anadil.audio import probe, read
+    wanted = channel_option(channel)
+    given = audio or []
+    if mic or live or STDIN in given:
+        _check_live(given, form, out, wanted, live, mic, device, rate)
+        run_live(model, given, form, wanted, mic, device, rate, latency or "medium", lm=not no_lm)
+        return
+    unused = {"--device": device, "--rate": rate, "--latency": latency}
+    for option, value in unused.items():
+        if value is not None:
+            raise typer.BadParameter(f"{option} is for {'--mic' if option == '--device' else '--stream'}")
+    if not given:
+        raise typer.BadParameter("give audio files or folders, or --mic", param_hint="AUDIO")
+    from anadil.audio import probe
     from anadil.errors import AnadilError
     from anadil.recognition.load import load
 
-    wanted = channel_option(channel)
     if engine is not None:
-        return _in_shards(model, audio, form, out, wanted, not no_lm, engine, shard_size, force)
-    sources = find_audio(audio)
+        return _in_shards(model, given, form, out, wanted, not no_lm, engine, shard_size, force)
+    sources = find_audio(given)
     jobs = split_channels(sources) if wanted == "split" else [Job(source, wanted) for source in sources]
     targets = plan_outputs(jobs, form, out, force)
     recognizer = load(model, lm=not no_lm)
     notes: Counter[str] = Counter()
     failed: set[Path] = set()
     with ConsoleReporter() as report:
-        for done, job in enumerate(jobs, start=1):
+        found = recognizer.transcribe_files([(job.source, job.channel) for job in jobs])
+        for done, (index, outcome) in enumerate(_in_order(found), start=1):
+            job = jobs[index]
             try:
-                notes.update(probe(job.source).notes_for(job.channel))
-                samples = read(job.source, recognizer.sample_rate, channel=job.channel)
-                if not len(samples):
+                if isinstance(outcome, AnadilError):
+                    raise outcome
+                if outcome.duration == 0:
                     raise AnadilError(f"audio has no samples: {job.source}")
-                _deliver(recognizer.transcribe(samples), job, form, targets.get(job), alone=len(jobs) == 1)
+                notes.update(probe(job.source).notes_for(job.channel))
+                _deliver(outcome, job, form, targets.get(job), alone=len(jobs) == 1)
             except AnadilError as error:
                 failed.add(job.source)
                 report.warn(str(error) if str(job.source) in str(error) else f"{job.source}: {error}")
@@ -106,6 +148,62 @@ def transcribe(
     if failed:
         report.warn(f"{len(failed):,} of {len(sources):,} recordings could not be read")
         raise typer.Exit(FAULT)
+
+
+def _check_live(
+    audio: list[Path],
+    form: Format,
+    out: Path | None,
+    channel: Channel | Literal["split"],
+    live: bool,
+    mic: bool,
+    device: str | None,
+    rate: int | None,
+) -> None:
+    """Raise BadParameter for options that do not belong together."""
+    if STDIN in audio and not live:
+        raise typer.BadParameter("- (stdin) needs --stream")
+    if mic and (audio or live):
+        raise typer.BadParameter("--mic takes no audio files and no --stream: it recognises live as it is")
+    if not mic and len(audio) != 1:
+        raise typer.BadParameter(f"--stream takes one recording, found {len(audio)}")
+    if audio and audio[0].is_dir():
+        raise typer.BadParameter(f"--stream takes one recording, and {audio[0]} is a folder")
+    if form not in (Format.TEXT, Format.JSON):
+        raise typer.BadParameter(f"results that come live are text or json, not {form}")
+    if out is not None:
+        raise typer.BadParameter("results that come live go to stdout: redirect it with > FILE instead of --out")
+    if channel == "split" or (channel != "mix" and (mic or STDIN in audio)):
+        raise typer.BadParameter(f"--channel {channel} is for files, and split for files without --stream")
+    if device is not None and not mic:
+        raise typer.BadParameter("--device is for --mic")
+    if rate is not None and STDIN not in audio:
+        raise typer.BadParameter("--rate is for raw samples from stdin (-); files and devices tell theirs")
+
+
+def run_live(
+    model: Path,
+    audio: list[Path],
+    form: Format,
+    channel: Channel | Literal["split"],
+    mic: bool,
+    device: str | None,
+    rate: int | None,
+    latency: str,
+    lm: bool,
+) -> None:
+    """Recognise the microphone, stdin or one file, and print results while it goes on."""
+    from anadil.recognition.load import load
+
+    wait = parse_latency(latency)
+    recognizer, as_json = load(model, lm=lm), form is Format.JSON
+    if mic:
+        stream_microphone(recognizer, device, wait, as_json)
+    elif audio[0] == STDIN:
+        stream_stdin(recognizer, rate or 16000, wait, as_json)
+    else:
+        assert channel != "split"
+        stream_file(recognizer, audio[0], channel, wait, as_json)
 
 
 @dataclass(frozen=True)
@@ -135,6 +233,17 @@ def split_channels(sources: list[Path]) -> list[Job]:
             n_channels = 1
         jobs += [Job(source, n, is_split=n_channels > 1) for n in range(1, n_channels + 1)]
     return jobs
+
+
+def _in_order(found: Iterator[tuple[int, T]]) -> Iterator[tuple[int, T]]:
+    """The same in the order of the indices, which are all from 0 on."""
+    waiting: dict[int, T] = {}
+    following = 0
+    for index, one in found:
+        waiting[index] = one
+        while following in waiting:
+            yield following, waiting.pop(following)
+            following += 1
 
 
 def find_audio(paths: list[Path]) -> list[Path]:
@@ -213,6 +322,7 @@ def _format(transcript: Transcript, job: Job, form: Format) -> str:
         return json.dumps(about | transcript.to_dict(), ensure_ascii=False) + "\n"
     from anadil.corpora import audacity, ctm, elan, subtitles, textgrid
     from anadil.decoding.cues import cues, word_segments
+    from anadil.decoding.cues import subtitles as subtitle_cues
 
     if form is Format.CTM:
         channel = "1" if job.channel == "mix" else str(job.channel)
@@ -223,14 +333,11 @@ def _format(transcript: Transcript, job: Job, form: Format) -> str:
                 for word, length in words
             ]
         )
+    if form in (Format.SRT, Format.VTT):
+        return (subtitles.format_srt if form is Format.SRT else subtitles.format_vtt)(subtitle_cues(transcript))
     utterances = cues(transcript)
-    cue_formats = {
-        Format.SRT: subtitles.format_srt,
-        Format.VTT: subtitles.format_vtt,
-        Format.AUDACITY: audacity.format_audacity,
-    }
-    if form in cue_formats:
-        return cue_formats[form](utterances)
+    if form is Format.AUDACITY:
+        return audacity.format_audacity(utterances)
     tiers = {"utterances": utterances, "words": word_segments(transcript)}
     if form is Format.EAF:
         return elan.format_eaf(tiers, job.source)

@@ -107,22 +107,27 @@ def _webvtt(text: str, file: Path, reject: Reject) -> Iterator[Segment]:
 
 
 def format_srt(segments: Sequence[Segment]) -> str:
-    """Format segments as SubRip, each a cue of one line. SubRip has no speakers. Write it as UTF-8."""
+    """Format segments as SubRip, each a cue with the lines of its text. SubRip has no speakers. Write it as UTF-8."""
     cues = [
-        f"{number}\n{_timestamp(segment.start, ',')} --> {_timestamp(segment.end, ',')}\n{collapse_whitespace(segment.text)}\n"
+        f"{number}\n{_timestamp(segment.start, ',')} --> {_timestamp(segment.end, ',')}\n{_lines(segment.text)}\n"
         for number, segment in enumerate(segments, start=1)
     ]
     return "\n".join(cues)
 
 
 def format_vtt(segments: Sequence[Segment]) -> str:
-    """Format segments as WebVTT, each a cue of one line with its speaker as voice. Write it as UTF-8."""
+    """Format segments as WebVTT, each a cue with the lines of its text and its speaker as voice. Write it as UTF-8."""
     cues = ["WEBVTT\n"]
     for segment in segments:
         voice = f"<v {html.escape(collapse_whitespace(segment.speaker), quote=False)}>" if segment.speaker else ""
-        text = html.escape(collapse_whitespace(segment.text), quote=False)
+        text = html.escape(_lines(segment.text), quote=False)
         cues.append(f"{_timestamp(segment.start, '.')} --> {_timestamp(segment.end, '.')}\n{voice}{text}\n")
     return "\n".join(cues)
+
+
+def _lines(text: str) -> str:
+    """The lines that are not empty: an empty one would end the cue."""
+    return "\n".join(filter(None, map(collapse_whitespace, text.splitlines())))
 
 
 def _timestamp(seconds: float, point: str) -> str:

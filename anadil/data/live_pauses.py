@@ -5,8 +5,6 @@ The levels of background and speech are those of the last five minutes, not of t
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from anadil.data.pauses import (
@@ -17,6 +15,7 @@ from anadil.data.pauses import (
     NOT_MEASURED,
     Levels,
     PauseLimits,
+    Piece,
     cut_at_pauses,
     frame_powers,
     measure_levels,
@@ -24,19 +23,6 @@ from anadil.data.pauses import (
 
 HISTORY_S = 300.0
 """So much of the past counts for the levels of background and speech."""
-
-
-@dataclass(frozen=True, slots=True)
-class LivePiece:
-    """A stretch of speech, float32 (samples,), that starts at sample `start` of the recording."""
-
-    start: int
-    samples: np.ndarray
-
-    @property
-    def end(self) -> int:
-        """The sample after its last one."""
-        return self.start + len(self.samples)
 
 
 class LivePieces:
@@ -56,9 +42,9 @@ class LivePieces:
         self._history = np.zeros(0)  # powers of the frames before it
         self._is_after_pause = False  # the pause before it was cut out but for a margin
         self._is_open = False  # its start was reported as speech, and stays
-        self._found: list[LivePiece] = []
+        self._found: list[Piece] = []
 
-    def push(self, samples: np.ndarray) -> list[LivePiece]:
+    def push(self, samples: np.ndarray) -> list[Piece]:
         """Take the next float32 (samples,); return the pieces that ended."""
         self._samples = np.concatenate([self._samples, samples])
         new = frame_powers(self._samples[len(self._power) * self._frame :], self._frame)
@@ -67,25 +53,25 @@ class LivePieces:
             pass
         return self._take()
 
-    def finish(self) -> list[LivePiece]:
+    def finish(self) -> list[Piece]:
         """Return the last pieces; the recording has ended."""
         if self._start == 0 and len(self._power) < LEAST_PAUSE_S / FRAME_S:  # too short to tell pauses
-            self._found.append(LivePiece(0, self._samples))
+            self._found.append(Piece(0, self._samples))
             self._samples, self._power = self._samples[:0], self._power[:0]
         while len(self._power) and self._advance(is_last=True):
             pass
         return self._take()
 
     @property
-    def speech(self) -> LivePiece | None:
+    def speech(self) -> Piece | None:
         """The piece that has not ended, up to the last sample; None if there is no speech. Its start does not change."""
         if len(self._power) < LEAST_PAUSE_S / FRAME_S:
             return None
         if not self._is_open:
             self._is_open = self._levels().has_voice(0, len(self._power), noise_s=0.0)
-        return LivePiece(self._start, self._samples) if self._is_open else None
+        return Piece(self._start, self._samples) if self._is_open else None
 
-    def _take(self) -> list[LivePiece]:
+    def _take(self) -> list[Piece]:
         found, self._found = self._found, []
         return found
 
@@ -144,7 +130,7 @@ class LivePieces:
     def _end(self, levels: Levels, n_samples: int, is_after_pause: bool) -> None:
         """End a piece after `n_samples`; clicks and steady noise are none."""
         if levels.has_voice(0, -(-n_samples // self._frame)):
-            self._found.append(LivePiece(self._start, self._samples[:n_samples].copy()))
+            self._found.append(Piece(self._start, self._samples[:n_samples].copy()))
         self._drop_samples(levels, n_samples)
         self._is_after_pause, self._is_open = is_after_pause, False
 

@@ -6,7 +6,7 @@ normalisation of its features (docs/robustness.md has the error rates with and w
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,6 +23,12 @@ utterance has it, so it is cut out whatever `PauseLimits` say."""
 
 BOUNDARY_S = 0.5
 """No word has so long a pause, in any text or format, whatever the model writes."""
+
+WHOLE_S = 600.0
+"""A recording of this length or less is looked at as a whole."""
+
+OVERLAP_S = 1.0
+"""Longer than nearly all words, so that there is a gap between two words in the overlap of two pieces."""
 
 LEAST_PAUSE_S = 0.25  # the closures of stops and geminates are shorter
 
@@ -72,6 +78,80 @@ def speech_pieces(
             cuts = cut_at_pauses(part[start:end], sample_rate, longest_s)
             pieces += [(first + start + inner, first + start + outer) for inner, outer in cuts]
     return pieces
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A stretch of speech, float32 (samples,), that starts at sample `start` of the recording.
+
+    Its first `lead` and last `tail` samples belong to the pieces before and after it: where nobody pauses, pieces overlap.
+    """
+
+    start: int
+    samples: np.ndarray
+    lead: int = 0
+    tail: int = 0
+
+    @property
+    def end(self) -> int:
+        """The sample after its last one."""
+        return self.start + len(self.samples)
+
+
+def pieces_of_blocks(
+    blocks: Iterable[np.ndarray], sample_rate: int, longest_s: float = 20.0, limits: PauseLimits = NOT_MEASURED
+) -> Iterator[Piece]:
+    """The pieces of `speech_pieces` of a recording of any length, which comes in blocks of float32 (samples,).
+
+    A recording of more than WHOLE_S seconds is looked at in windows of that length, each half of which was seen before. So the
+    levels of background and speech are those of the minutes around a piece, and memory is constant. Where a cut is not quiet,
+    both pieces reach OVERLAP_S past it.
+    """
+    whole, overlap = round(WHOLE_S * sample_rate), round(OVERLAP_S * sample_rate)
+    rest = iter(blocks)
+    samples, start = np.zeros(0, dtype=np.float32), 0  # the window, and its place in the recording
+    n_before = 0  # samples of the window that were in pieces already: what the first piece may reach back to
+    is_joined = False  # the last piece ended there, and not at a pause
+    is_last = False
+    while not is_last:
+        samples, is_last = _filled(samples, rest, n_before + whole)
+        found = speech_pieces(samples[n_before:], sample_rate, longest_s, limits)
+        found = [(n_before + first, n_before + last) for first, last in found]
+        middle = n_before + whole // 2
+        n_done = len(found) if is_last else sum(last <= middle for _, last in found)
+        for i, (first, last) in enumerate(found[:n_done]):
+            is_joined = is_joined if i == 0 else found[i - 1][1] == first
+            follows = i + 1 < len(found) and found[i + 1][0] == last
+            lead = overlap if is_joined and not _is_quiet(samples, first, sample_rate) else 0
+            tail = overlap if follows and not _is_quiet(samples, last, sample_rate) else 0
+            lead, tail = min(lead, first), min(tail, len(samples) - last)
+            yield Piece(start + first - lead, samples[first - lead : last + tail].copy(), lead, tail)
+        reached = found[n_done - 1][1] if n_done else n_before
+        following = found[n_done][0] if n_done < len(found) else max(reached, middle)
+        is_joined = following == reached and (n_done > 0 or is_joined)
+        n_before = min(following, overlap)
+        samples, start = samples[following - n_before :], start + following - n_before
+
+
+def _filled(samples: np.ndarray, rest: Iterator[np.ndarray], n_samples: int) -> tuple[np.ndarray, bool]:
+    """The samples and those that follow, until there are more than `n_samples`; and whether all are there."""
+    parts, n_there = [samples], len(samples)
+    for block in rest:
+        parts.append(block)
+        n_there += len(block)
+        if n_there > n_samples:
+            return np.concatenate(parts), False
+    return np.concatenate(parts), True
+
+
+def _is_quiet(samples: np.ndarray, cut: int, sample_rate: int) -> bool:
+    """Whether the tenths of a second around a cut are 15 dB below the loud frames around it."""
+    frame = max(1, int(FRAME_S * sample_rate))
+    near = samples[max(0, cut - 5 * frame) : cut + 5 * frame]
+    around = samples[max(0, cut - round(5 * sample_rate)) : cut + round(5 * sample_rate)]
+    level = 10 * np.log10(np.mean(np.square(near)) + _FLOOR)
+    loud = np.percentile(10 * np.log10(frame_powers(around, frame) + _FLOOR), _LOUD)
+    return bool(level <= loud - _LEAST_RANGE_DB)
 
 
 def pauses_within(samples: np.ndarray, sample_rate: int) -> list[tuple[float, float]]:

@@ -4,25 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
 from anadil import audio
-from anadil.data.pauses import NOT_MEASURED, PauseLimits, pauses_within, speech_pieces
+from anadil.data.pauses import NOT_MEASURED, WHOLE_S, PauseLimits, pauses_within
 from anadil.decoding.decoder import Decoder
 from anadil.decoding.label_lm import LabelLM
-from anadil.decoding.transcript import Transcript, Word, joiner
+from anadil.decoding.transcript import Transcript, Word
 from anadil.errors import AnadilError
 from anadil.manifest import Utterance, read_audio
+from anadil.recognition.pipeline import Blocks, recognize
 from anadil.text.rules import TextRules
 
 if TYPE_CHECKING:
     from anadil.recognition.stream import Latency, Stream
 
-BATCH_SECONDS = 60.0
-"""Audio per batch: enough to keep two cores busy; takes 0.3 GB with QuartzNet 15x5."""
+BATCH_SECONDS = 30.0
+"""Audio per batch, with padding. Batches of 8 to 60 s take the same time per second of audio, and memory grows with them."""
 
 _ABOVE_0 = 0.01
 """A log-prob above 0 by more than rounding (1e-6 in float32, 4e-3 in bfloat16) is none."""
@@ -70,9 +72,31 @@ class Recognizer:
         An array is mono float (samples,) in [-1, 1] at `sample_rate` (default: the model's own). Recordings may have any
         length. Raises AnadilError if a file is missing or no audio.
         """
-        if isinstance(source, str | Path | np.ndarray):
-            return self._assemble(self._samples(source, sample_rate))
-        return [self._assemble(self._samples(one, sample_rate)) for one in source]
+        alone = isinstance(source, str | Path | np.ndarray)
+        sources = [source] if isinstance(source, str | Path | np.ndarray) else source
+        found: dict[int, Transcript] = {}
+        for index, outcome in self.transcribe_each([self._blocks(one, sample_rate) for one in sources]):
+            if isinstance(outcome, AnadilError):
+                raise outcome
+            found[index] = outcome
+        return found[0] if alone else [found[index] for index in range(len(sources))]
+
+    def transcribe_files(
+        self, files: Sequence[tuple[str | Path, audio.Channel]]
+    ) -> Iterator[tuple[int, Transcript | AnadilError]]:
+        """Recognise (file, channel); yields (index, transcript), or the error of a file that cannot be read, roughly in order.
+
+        Files are read while others are recognised, in batches of like length. Memory depends neither on their number nor on their
+        length.
+        """
+        yield from self.transcribe_each(
+            [partial(audio.read_blocks, path, self.sample_rate, channel, whole_s=WHOLE_S) for path, channel in files]
+        )
+
+    def transcribe_each(self, recordings: Sequence[Blocks]) -> Iterator[tuple[int, Transcript | AnadilError]]:
+        """As `transcribe_files`, of recordings that are functions: each opens its blocks of float32 (samples,)."""
+        for index, outcome in recognize(self, recordings, [self.decoder], BATCH_SECONDS):
+            yield index, outcome if isinstance(outcome, AnadilError) else outcome[0]
 
     def transcribe_utterances(self, utterances: Sequence[Utterance]) -> Iterator[tuple[int, Transcript]]:
         """Recognise a manifest's utterances in batches, shortest first; yields (index, transcript).
@@ -86,8 +110,13 @@ class Recognizer:
         self, utterances: Sequence[Utterance], decoders: Sequence[Decoder]
     ) -> Iterator[tuple[int, tuple[Transcript, ...]]]:
         """As `transcribe_utterances`, with a transcript by each of several decoders; the network runs once."""
-        for batch in self._batches(utterances, None):
-            yield from self._recognize_batch(batch, decoders)
+        order = sorted(range(len(utterances)), key=lambda i: utterances[i].duration or 0.0)
+        readers = [partial(_utterance_blocks, utterances[i], self.sample_rate) for i in order]
+        for place, outcome in recognize(self, readers, decoders, BATCH_SECONDS):
+            utterance = utterances[order[place]]
+            if isinstance(outcome, AnadilError):
+                raise AnadilError(f"{utterance.source}: {outcome}") from outcome
+            yield order[place], outcome
 
     def log_probs_of_utterances(
         self, utterances: Sequence[Utterance], reject: Callable[[int, AnadilError], None]
@@ -101,7 +130,7 @@ class Recognizer:
             yield from zip((index for index, _ in batch), found, strict=True)
 
     def _batches(
-        self, utterances: Sequence[Utterance], reject: Callable[[int, AnadilError], None] | None
+        self, utterances: Sequence[Utterance], reject: Callable[[int, AnadilError], None]
     ) -> Iterator[list[tuple[int, np.ndarray]]]:
         order = sorted(range(len(utterances)), key=lambda i: utterances[i].duration or 0.0)
         batch: list[tuple[int, np.ndarray]] = []
@@ -110,8 +139,6 @@ class Recognizer:
             try:
                 samples = read_audio(utterance, self.sample_rate)
             except AnadilError as error:
-                if reject is None:
-                    raise AnadilError(f"{utterance.source}: {error}") from error
                 reject(index, error)
                 continue
             if batch and len(samples) * (len(batch) + 1) > BATCH_SECONDS * self.sample_rate:
@@ -120,45 +147,11 @@ class Recognizer:
             batch.append((index, samples))
         yield batch
 
-    def _recognize_batch(
-        self, batch: list[tuple[int, np.ndarray]], decoders: Sequence[Decoder]
-    ) -> Iterator[tuple[int, tuple[Transcript, ...]]]:
-        """Recognise the speech of each recording; the pieces of all of them are recognised in batches."""
-        pieces = [
-            (n, start, end)
-            for n, (_, samples) in enumerate(batch)
-            for start, end in speech_pieces(samples, self.sample_rate, self.longest_s, self.pauses)
-        ]
-        words: list[list[list[Word]]] = [[[] for _ in decoders] for _ in batch]
-        for some in self._by_length(pieces):
-            waveforms = [batch[n][1][start:end] for n, start, end in some]
-            for (n, start, _), waveform, log_probs in zip(some, waveforms, self.log_probs(waveforms), strict=True):
-                for own, decoder in zip(words[n], decoders, strict=True):
-                    own.extend(self.words_of(decoder, log_probs, waveform, start))
-        for (index, samples), of_each in zip(batch, words, strict=True):
-            yield (
-                index,
-                tuple(
-                    self._transcript(tuple(sorted(own, key=lambda word: word.start)), len(samples)) for own in of_each
-                ),
-            )
-
-    def _by_length(self, pieces: list[tuple[int, int, int]]) -> Iterator[list[tuple[int, int, int]]]:
-        """Batches of at most BATCH_SECONDS with padding, shortest pieces first."""
-        some: list[tuple[int, int, int]] = []
-        for piece in sorted(pieces, key=lambda piece: piece[2] - piece[1]):
-            if some and (piece[2] - piece[1]) * (len(some) + 1) > BATCH_SECONDS * self.sample_rate:
-                yield some
-                some = []
-            some.append(piece)
-        if some:
-            yield some
-
     def words_of_pieces(self, pieces: Sequence[tuple[np.ndarray, int]]) -> list[tuple[Word, ...]]:
         """Words of pieces of recordings, recognised in one batch, with the model's own decoder.
 
         A piece is float32 (samples,), short enough for the model (`longest_s`), and the sample of its recording at which it
-        starts; `speech_pieces` cuts them. Times are those of the recording.
+        starts; `pieces_of_blocks` cuts them, `joined` puts their words together. Times are those of the recording.
         """
         found = self.log_probs([waveform for waveform, _ in pieces])
         decoder = self.decoder
@@ -166,10 +159,6 @@ class Recognizer:
             self.words_of(decoder, log_probs, waveform, start)
             for (waveform, start), log_probs in zip(pieces, found, strict=True)
         ]
-
-    def _assemble(self, samples: np.ndarray) -> Transcript:
-        ((_, (transcript,)),) = self._recognize_batch([(0, samples)], [self.decoder])
-        return transcript
 
     def log_probs(self, waveforms: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Log-probs (frames, labels + blank) of each float32 (samples,) at the model's sample rate."""
@@ -200,18 +189,18 @@ class Recognizer:
         """Recognise audio while it comes: a Stream that takes chunks at `sample_rate` and returns partial and final results.
 
         `latency`: how long a word waits for later audio until it is final: "low", "medium", "high" (until the next pause, as
-        `transcribe` does) or seconds. `hop_s`: seconds from one recognition to the next. Without `partial` only final results
-        are returned, which at "high" takes less time. Raises AnadilError if one of these is out of range.
+        `transcribe` does) or seconds. `hop_s`: seconds from one recognition to the next. Without `partial` only final
+        results are returned, which at "high" takes less time. Raises AnadilError if one of these is out of range.
         """
         from anadil.recognition.stream import Stream
 
         return Stream(self, sample_rate, latency, hop_s, partial)
 
-    def _samples(self, source: str | Path | np.ndarray, sample_rate: int | None) -> np.ndarray:
+    def _blocks(self, source: str | Path | np.ndarray, sample_rate: int | None) -> Blocks:
         if not isinstance(source, np.ndarray):
-            return audio.read(source, self.sample_rate)
+            return partial(audio.read_blocks, source, self.sample_rate, whole_s=WHOLE_S)
         check_samples(source)
-        return audio.resample(source.astype(np.float32), sample_rate or self.sample_rate, self.sample_rate)
+        return lambda: [audio.resample(source.astype(np.float32), sample_rate or self.sample_rate, self.sample_rate)]
 
     def words_of(self, decoder: Decoder, log_probs: np.ndarray, waveform: np.ndarray, start: int) -> tuple[Word, ...]:
         """Words of the piece that starts at sample `start`; the last frame may reach past it, a word does not."""
@@ -222,9 +211,9 @@ class Recognizer:
         words = decoder.decode(log_probs, start_s, pauses).words
         return tuple(replace(word, start=min(word.start, end_s), end=min(word.end, end_s)) for word in words)
 
-    def _transcript(self, words: tuple[Word, ...], n_samples: int) -> Transcript:
-        text = joiner(self.rules.labels).join(word.text for word in words)
-        return Transcript(text, words, n_samples / self.sample_rate, self.rules.language)
+
+def _utterance_blocks(utterance: Utterance, sample_rate: int) -> list[np.ndarray]:
+    return [read_audio(utterance, sample_rate)]
 
 
 def check_samples(samples: np.ndarray) -> None:

@@ -2,7 +2,7 @@
 
 Works with every model, also those that were not made for streaming: the last seconds are recognised again and again. The
 log-probs of a frame are kept once `look_ahead_s` of later audio has been seen, so windows overlap and are joined frame by frame,
-at frames of blanks: no word is lost or doubled. docs/streaming.md has what that costs.
+at blanks and spaces: no word is lost or doubled. docs/streaming.md has what that costs.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import soxr
 
-from anadil.data.live_pauses import LivePiece, LivePieces
-from anadil.data.pauses import BOUNDARY_S, pauses_within
+from anadil.data.live_pauses import LivePieces
+from anadil.data.pauses import BOUNDARY_S, Piece, pauses_within
 from anadil.decoding.decoder import Decoded
-from anadil.decoding.transcript import Word, joiner, words_from_tokens
+from anadil.decoding.transcript import BOUNDARY, Word, joiner, words_from_tokens
 from anadil.errors import AnadilError
 
 if TYPE_CHECKING:
@@ -104,7 +104,8 @@ class Stream:
         self._waiting = np.zeros(0, dtype=np.float32)
         self._n_samples = 0  # that were looked at
         self._pieces = LivePieces(recognizer.sample_rate, recognizer.longest_s, recognizer.pauses)
-        self._piece = _OpenPiece(0, recognizer.rules.blank_id)
+        self._gaps = _gap_ids(recognizer)
+        self._piece = _OpenPiece(0, self._gaps)
         self._earlier = np.zeros(0, dtype=np.float32)  # the last speech before the piece
         self._settled_s = 0.0  # words up to here are final
         self._rest: tuple[Word, ...] = ()  # words of the piece that are not final
@@ -175,7 +176,7 @@ class Stream:
         words, self._rest = self._decode(speech, is_ended=False)
         return found + self._final(words)
 
-    def _recognize(self, speech: LivePiece, look_ahead_s: float) -> None:
+    def _recognize(self, speech: Piece, look_ahead_s: float) -> None:
         """Run the network on the last seconds of a piece."""
         rate, piece = self._recognizer.sample_rate, self._piece
         if piece.start != speech.start:
@@ -190,7 +191,7 @@ class Stream:
         seam = round(_SEAM_S / self._recognizer.frame_s)
         piece.keep(math.floor(n_frames - look_ahead_s / self._recognizer.frame_s), seam)
 
-    def _end(self, piece: LivePiece) -> list[Result]:
+    def _end(self, piece: Piece) -> list[Result]:
         """The final results of a piece that has ended."""
         if self.look_ahead_s == math.inf:
             (log_probs,) = self._recognizer.log_probs([piece.samples])
@@ -200,12 +201,12 @@ class Stream:
             words, _ = self._decode(piece, is_ended=True)
         rate = self._recognizer.sample_rate
         self._earlier = np.concatenate([self._earlier, piece.samples])[-round(CONTEXT_S * rate) :].copy()
-        self._piece, self._rest = _OpenPiece(piece.end, self._recognizer.rules.blank_id), ()
+        self._piece, self._rest = _OpenPiece(piece.end, self._gaps), ()
         found = self._final(words)
         self._settled_s = max(self._settled_s, piece.end / rate)
         return found
 
-    def _decode(self, speech: LivePiece, is_ended: bool) -> tuple[tuple[Word, ...], tuple[Word, ...]]:
+    def _decode(self, speech: Piece, is_ended: bool) -> tuple[tuple[Word, ...], tuple[Word, ...]]:
         """The words of the open piece that become final, and those after them that do not."""
         rate, frame_s = self._recognizer.sample_rate, self._recognizer.frame_s
         start_s = self._piece.start / rate
@@ -263,8 +264,8 @@ class Stream:
 class _OpenPiece:
     """The log-probs of a piece that has not ended: those that are kept, and those after them that are found anew each hop."""
 
-    def __init__(self, start: int, blank: int, kept: np.ndarray | None = None) -> None:
-        self.start, self._blank = start, blank
+    def __init__(self, start: int, gaps: Sequence[int], kept: np.ndarray | None = None) -> None:
+        self.start, self._gaps = start, gaps
         self.kept = np.zeros((0, 0), dtype=np.float32) if kept is None else kept  # (frames, labels + blank)
         self._open = self.kept[:0]
 
@@ -277,21 +278,21 @@ class _OpenPiece:
         """The piece from another start on; its frames are kept if they still lie in it."""
         n_frames, rest = divmod(start - self.start, frame)
         kept = self.kept[n_frames:] if rest == 0 and 0 <= n_frames < len(self.kept) else None
-        return _OpenPiece(start, self._blank, kept)
+        return _OpenPiece(start, self._gaps, kept)
 
     def put(self, log_probs: np.ndarray, first: int) -> None:
         """Take the newest log-probs, which begin at frame `first` of the piece."""
         self._open = log_probs[len(self.kept) - first :]
 
     def keep(self, n_frames: int, seam: int) -> None:
-        """Keep the first `n_frames`, or up to `seam` fewer, so that the last is in the middle of blanks."""
+        """Keep the first `n_frames`, or up to `seam` fewer, so that the last is in the middle of blanks or spaces."""
         n_new = min(n_frames - len(self.kept), len(self._open))
         if n_new <= 0:
             return
-        is_blank = np.concatenate([self._open[: n_new + 1].argmax(axis=1) == self._blank, [True]])
-        lowest = max(0, n_new - seam)
-        three = [n for n in range(n_new, lowest, -1) if is_blank[n - 1 : n + 2].all() and is_blank[max(0, n - 2)]]
-        n_new = three[0] if three else next((n for n in range(n_new, lowest, -1) if is_blank[n - 1]), lowest)
+        is_gap = np.isin(self._open[: n_new + 2].argmax(axis=1), self._gaps)
+        candidates = range(n_new, max(0, n_new - seam), -1)
+        among = [n for n in candidates if is_gap[max(0, n - 2) : n + 2].all()]
+        n_new = next(iter(among or [n for n in candidates if is_gap[n - 1]]), max(0, n_new - seam))
         fresh, self._open = self._open[:n_new], self._open[n_new:]
         self.kept = np.concatenate([self.kept, fresh]) if len(self.kept) else fresh.copy()
 
@@ -302,6 +303,12 @@ def _n_final(words: Sequence[Word], kept_s: float, needs_next: bool) -> int:
     if not needs_next or n_ended == 0 or (n_ended < len(words) and words[n_ended].start < kept_s):
         return n_ended
     return n_ended if kept_s - words[n_ended - 1].end >= BOUNDARY_S else n_ended - 1
+
+
+def _gap_ids(recognizer: Recognizer) -> list[int]:
+    """The columns of log-probs for no sound: the blank, and the space that parts two words."""
+    rules = recognizer.rules
+    return [rules.blank_id, *(i for i, label in enumerate(rules.labels) if label == BOUNDARY)]
 
 
 def _look_ahead(latency: Latency | float, longest_s: float) -> float:

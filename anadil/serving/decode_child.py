@@ -11,12 +11,13 @@ import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import soundfile
 
 from anadil import audio
-from anadil.data.pauses import PauseLimits, speech_pieces
+from anadil.data.pauses import WHOLE_S, PauseLimits, pieces_of_blocks
 from anadil.errors import AnadilError
 from anadil.serving.child import Answer, Question, answer_questions
 from anadil.sound_files import open_recording
@@ -53,32 +54,46 @@ def decode(question: Question) -> Answer:
     try:
         with _alarm(question["time_s"]):
             _refuse_long(path, name, question)
-            n_samples = 0
+            limits, rate = PauseLimits(*question["pauses"]), question["rate"]
             with open(target, "wb") as file:
-                for block in audio.read_blocks(path, question["rate"], question["channel"]):
-                    n_samples += len(block)
-                    if n_samples > question["long_s"] * question["rate"]:
-                        return {"long": True}
-                    if n_samples > question["max_s"] * question["rate"]:
-                        raise _too_long(name, question["max_s"], "more than")
-                    file.write(block.tobytes())
+                blocks = _written(
+                    audio.read_blocks(path, rate, question["channel"], whole_s=WHOLE_S), file, name, question
+                )
+                found = pieces_of_blocks(blocks, rate, question["longest_s"], limits)
+                pieces = [(piece.start, piece.end, piece.lead) for piece in found]
+                n_samples = file.tell() // 4
             if not n_samples:
                 raise AnadilError(f"{name} has no samples")
-            samples = np.memmap(target, dtype=np.float32, mode="r")  # an hour is read from the disk as it is needed
-            limits = PauseLimits(*question["pauses"])
-            answer: Answer = {
-                "n_samples": n_samples,
-                "pieces": speech_pieces(samples, question["rate"], question["longest_s"], limits),
-            }
+            answer: Answer = {"n_samples": n_samples, "pieces": pieces}
             if question.get("flac"):
+                samples = np.memmap(target, dtype=np.float32, mode="r")  # an hour is read from the disk as it is needed
                 _write_flac(Path(question["flac"]), samples, question["rate"])
                 answer["peaks"] = peaks(samples, question["rate"])
                 answer["notes"] = list(audio.probe(path).notes_for(question["channel"]))
             return answer
+    except _LongError:
+        return {"long": True}
     except AnadilError as error:
         raise AnadilError(str(error).replace(str(path), name)) from error
     except OSError as error:  # a full disk
         return {"errno": error.errno}
+
+
+class _LongError(Exception):
+    """The recording is for the process that takes long ones."""
+
+
+def _written(blocks: Iterator[np.ndarray], file: BinaryIO, name: str, question: Question) -> Iterator[np.ndarray]:
+    """The blocks, which are also written to a file. Raises _LongError, and AnadilError if they are too long."""
+    n_samples = 0
+    for block in blocks:
+        n_samples += len(block)
+        if n_samples > question["long_s"] * question["rate"]:
+            raise _LongError
+        if n_samples > question["max_s"] * question["rate"]:
+            raise _too_long(name, question["max_s"], "more than")
+        file.write(block.tobytes())
+        yield block
 
 
 def peaks(samples: np.ndarray, sample_rate: int) -> list[float]:

@@ -15,7 +15,7 @@ from typing import Any
 from anadil.audio import Channel
 from anadil.errors import AnadilError
 from anadil.serving.child import Child, ChildDiedError
-from anadil.serving.models import LONG_S, Facts
+from anadil.serving.models import LONG_S, Facts, Stretch
 
 _SHORT_S = 30.0
 """Time for LONG_S seconds of audio: a slow machine takes 1 s for them, and 1 s to start the process."""
@@ -30,7 +30,7 @@ class Decoded:
 
     samples: Path
     n_samples: int
-    pieces: list[tuple[int, int]]  # with speech, in samples
+    pieces: list[Stretch]  # with speech
     is_long: bool
     peaks: list[float]  # of the waveform, if it is kept for the page
     notes: list[str]  # what a user should know of how the file was read
@@ -82,7 +82,7 @@ class Decoders:
             answer = await self._ask(self._long, question | {"long_s": 2 * self._max_s, "time_s": time_s}, name)
         if "errno" in answer:
             raise OSError(answer["errno"], os.strerror(answer["errno"] or 0))
-        pieces = [(start, end) for start, end in answer["pieces"]]
+        pieces = [(start, end, lead) for start, end, lead in answer["pieces"]]
         return Decoded(samples, answer["n_samples"], pieces, is_long, answer.get("peaks", []), answer.get("notes", []))
 
     async def start(self) -> None:

@@ -10,7 +10,6 @@ import asyncio
 import base64
 import contextlib
 import os
-import time
 import uuid
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -22,6 +21,7 @@ import numpy as np
 
 from anadil.decoding.transcript import Transcript, Word
 from anadil.errors import AnadilError
+from anadil.recognition.pipeline import joined
 from anadil.serving.child import Child, ChildDiedError
 
 LONG_S = 60.0
@@ -59,17 +59,58 @@ class Facts:
     labels: list[str]
 
 
+Stretch = tuple[int, int, int]
+"""A piece of a recording: its first sample, the one after its last, and how many it shares with the piece before."""
+
+
 @dataclass(eq=False)
 class Job:
-    """A recording to recognise: float32 samples in a file, and the pieces (start, end) of it with speech."""
+    """A recording to recognise: float32 samples in a file, and the pieces of it with speech.
+
+    `on_words` gets words as soon as they are settled: in order, each once.
+    """
 
     samples: Path
-    pieces: Sequence[tuple[int, int]]
+    pieces: Sequence[Stretch]
     sample_rate: int
-    on_words: Callable[[int, list[Word]], None] = lambda index, words: None
+    on_words: Callable[[Sequence[Word]], None] = lambda words: None
     done: asyncio.Future[None] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
-    words: dict[int, list[Word]] = field(default_factory=dict)
-    arrived: float = field(default_factory=time.monotonic)
+    n_answered: int = 0
+    _words: dict[int, list[Word]] = field(default_factory=dict)  # of pieces after one that is not answered yet
+    _joined: list[Word] = field(default_factory=list)
+    _n_joined: int = 0
+    _n_settled: int = 0
+
+    def give(self, index: int, words: list[Word]) -> None:
+        """Take the words of a piece."""
+        if self.done.done():
+            return
+        self._words[index] = words
+        self.n_answered += 1
+        while self._n_joined in self._words:
+            start, _, lead = self.pieces[self._n_joined]
+            following = self._words.pop(self._n_joined)
+            self._joined = joined(
+                self._joined, following, start / self.sample_rate, (start + 2 * lead) / self.sample_rate
+            )
+            self._n_joined += 1
+        settled = self._settled()
+        self.on_words(self._joined[self._n_settled : settled])
+        self._n_settled = max(settled, self._n_settled)
+        if self.n_answered == len(self.pieces):
+            self.done.set_result(None)
+
+    def _settled(self) -> int:
+        """How many of the joined words the next piece cannot change: those before what it shares."""
+        if self._n_joined == len(self.pieces) or not self.pieces[self._n_joined][2]:
+            return len(self._joined)
+        start_s = self.pieces[self._n_joined][0] / self.sample_rate
+        return sum(word.end <= start_s for word in self._joined)
+
+    @property
+    def words(self) -> list[Word]:
+        """In order, when it is done."""
+        return self._joined
 
 
 @dataclass(eq=False)
@@ -80,7 +121,7 @@ class Piece:
 
     @property
     def seconds(self) -> float:
-        start, end = self.job.pieces[self.index]
+        start, end, _ = self.job.pieces[self.index]
         return (end - start) / self.job.sample_rate
 
 
@@ -113,9 +154,9 @@ class Lane:
             if job.pieces:
                 await job.done
         finally:
-            if len(job.words) < len(job.pieces):
+            if job.n_answered < len(job.pieces):
                 self._drop(job)
-        return [word for index in range(len(job.pieces)) for word in job.words[index]]
+        return job.words
 
     async def close(self) -> None:
         """Finish what is in the queue, then end the processes."""
@@ -137,7 +178,7 @@ class Lane:
                 batch = take_in_turns(self._waiting) if self._in_turns else take_by_length(self._waiting)
             question = {
                 "op": "recognize",
-                "pieces": [[str(piece.job.samples), *piece.job.pieces[piece.index]] for piece in batch],
+                "pieces": [[str(piece.job.samples), *piece.job.pieces[piece.index][:2]] for piece in batch],
             }
             try:
                 answer = await child.ask(question, _BATCH_LIMIT_S)
@@ -148,7 +189,7 @@ class Lane:
                     _fail(piece.job, error)
             else:
                 for piece, words in zip(batch, answer["words"], strict=True):
-                    _give(piece, [Word(*word) for word in words])
+                    piece.job.give(piece.index, [Word(*word) for word in words])
 
     async def _try_again(self, batch: Sequence[Piece], death: ChildDiedError) -> None:
         """Put pieces back whose process died; one that is alone in a batch the second time is given up."""
@@ -206,16 +247,6 @@ def take_in_turns(waiting: deque[Piece]) -> list[Piece]:
     return batch
 
 
-def _give(piece: Piece, words: list[Word]) -> None:
-    job = piece.job
-    if job.done.done():
-        return
-    job.words[piece.index] = words
-    job.on_words(piece.index, words)
-    if len(job.words) == len(job.pieces):
-        job.done.set_result(None)
-
-
 def _fail(job: Job, error: BaseException) -> None:
     if not job.done.done():
         job.done.set_exception(error)
@@ -243,11 +274,10 @@ class Model:
             if job.sample_rate != loaded.facts.sample_rate:
                 raise ChildDiedError("the model was replaced by one with another sample rate")
             try:
-                found = await (loaded.long if is_long else loaded.short).recognize(job)
+                words = tuple(await (loaded.long if is_long else loaded.short).recognize(job))
                 break
             except LaneClosedError:
                 continue
-        words = tuple(sorted(found, key=lambda word: word.start))
         n_samples = job.samples.stat().st_size // 4
         text = loaded.facts.joiner.join(word.text for word in words)
         return Transcript(text, words, n_samples / job.sample_rate, loaded.facts.language)

@@ -7,7 +7,7 @@ import contextlib
 import logging
 import math
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -96,11 +96,11 @@ class Service:
         folder: Path,
         model: Model,
         channel: Channel = "mix",
-        on_words: Callable[[int, list[Word]], None] | None = None,
+        on_words: Callable[[Sequence[Word]], None] | None = None,
     ) -> Transcript:
         """Decode and recognise an uploaded file, with samples in `folder`.
 
-        `on_words` gets the words of each piece when they are known. Raises BusyError if too many wait, AnadilError if the file or
+        `on_words` gets the words as they are settled. Raises BusyError if too many wait, AnadilError if the file or
         the model is at fault, ChildDiedError if a process died twice, OSError if the disk is full, TimeoutError.
         """
         async with asyncio.timeout(self.limits.answer_s):
@@ -117,7 +117,7 @@ class Service:
         decoded: Decoded,
         facts: Facts,
         model: Model,
-        on_words: Callable[[int, list[Word]], None] | None = None,
+        on_words: Callable[[Sequence[Word]], None] | None = None,
     ) -> Transcript:
         job = Job(decoded.samples, decoded.pieces, facts.sample_rate)
         if on_words is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -180,19 +180,14 @@ def _one(fields: dict[str, list[str]], name: str, default: str) -> str:
 async def _events(service: Service, upload: Upload, options: _Options, joiner: str) -> AsyncIterator[bytes]:
     """Events of a stream: what is added to the text, in order, then the whole text."""
     queue = asyncio.Queue[bytes | None]()
-    found: dict[int, list[Word]] = {}
-    n_sent, is_first = 0, True
+    is_first = True
 
-    def on_words(index: int, words: list[Word]) -> None:
-        nonlocal n_sent, is_first
-        found[index] = words
-        while n_sent in found:
-            text = joiner.join(word.text for word in found.pop(n_sent))
-            n_sent += 1
-            if text:
-                delta = text if is_first else joiner + text
-                queue.put_nowait(event({"type": "transcript.text.delta", "delta": delta}))
-                is_first = False
+    def on_words(words: Sequence[Word]) -> None:
+        nonlocal is_first
+        if words:
+            delta = joiner.join(word.text for word in words)
+            queue.put_nowait(event({"type": "transcript.text.delta", "delta": delta if is_first else joiner + delta}))
+            is_first = False
 
     async def work() -> None:
         try:

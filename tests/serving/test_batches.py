@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from anadil.decoding.transcript import Word
 from anadil.errors import AnadilError
 from anadil.serving.child import ChildDiedError
 from anadil.serving.models import BATCH_S, Job, Lane, LaneClosedError, Piece, take_by_length, take_in_turns
@@ -18,7 +19,7 @@ RATE = 1000
 
 def job(*seconds: float) -> Job:
     ends = [round(sum(seconds[: i + 1]) * RATE) for i in range(len(seconds))]
-    pieces = list(zip([0, *ends[:-1]], ends, strict=True))
+    pieces = [(start, end, 0) for start, end in zip([0, *ends[:-1]], ends, strict=True)]
     return Job(Path("samples"), pieces, RATE, done=asyncio.Future(loop=asyncio.new_event_loop()))
 
 
@@ -83,7 +84,7 @@ class FakeChild:
 def make(path: str, *seconds: float) -> Job:
     pieces, start = [], 0
     for one in seconds:
-        pieces.append((start, start + round(one * RATE)))
+        pieces.append((start, start + round(one * RATE), 0))
         start = pieces[-1][1]
     return Job(Path(path), pieces, RATE)
 
@@ -159,3 +160,21 @@ def test_a_closed_lane_finishes_and_takes_no_more() -> None:
             await lane.recognize(make("a", 1.0))
 
     asyncio.run(run())
+
+
+def test_words_are_given_once_they_are_settled() -> None:
+    """The second piece shares a second with the first: words there come from the one or the other, and not twice."""
+
+    async def run() -> tuple[list[list[str]], list[str]]:
+        given: list[list[str]] = []
+        one = Job(Path("a"), [(0, 5000, 0), (4000, 9000, 500), (9000, 10_000, 0)], RATE)
+        one.on_words = lambda words: given.append([word.text for word in words])
+        one.give(2, [Word("e", 9.1, 9.5, 1.0)])
+        one.give(0, [Word("a", 0.5, 1.0, 1.0), Word("b", 4.1, 4.3, 1.0), Word("c", 4.7, 4.9, 1.0)])
+        one.give(1, [Word("b", 4.1, 4.3, 1.0), Word("c", 4.7, 5.0, 1.0), Word("d", 6.0, 6.5, 1.0)])
+        await one.done
+        return given, [word.text for word in one.words]
+
+    given, words = asyncio.run(run())
+    assert words == ["a", "b", "c", "d", "e"]
+    assert given == [[], ["a"], ["b", "c", "d", "e"]]
