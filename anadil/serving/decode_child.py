@@ -138,6 +138,6 @@ def _alarm(seconds: float) -> Iterator[None]:
 
 if __name__ == "__main__":
     limit_memory(float(sys.argv[1]), 48_000)
-    if len(sys.argv) > 2:
+    if len(sys.argv) > 2 and hasattr(os, "nice"):
         os.nice(int(sys.argv[2]))
     answer_questions(decode)

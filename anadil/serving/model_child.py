@@ -85,5 +85,6 @@ def _results(found: Sequence[Result]) -> list[dict[str, Any]]:
 
 
 if __name__ == "__main__":
-    os.nice(int(sys.argv[3]))
+    if hasattr(os, "nice"):  # not on Windows
+        os.nice(int(sys.argv[3]))
     answer_questions(ModelChild(Path(sys.argv[1]), int(sys.argv[2])))

@@ -342,6 +342,7 @@ class Model:
             described = await short[0].ask({"op": "describe"}, _LOAD_S)
         except (AnadilError, ChildDiedError) as error:
             self.failure = str(error)
+            await short[0].close()
             raise
         self.failure = ""
         facts = Facts(**described)

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from anadil.audio import Channel
 from anadil.decoding.transcript import Transcript, Word
 from anadil.errors import AnadilError
-from anadil.serving.archive import Archive
+from anadil.serving.archive import Archive, Recording
 from anadil.serving.child import ChildDiedError
 from anadil.serving.decoders import DISK_FULL, Decoded, Decoders
 from anadil.serving.limits import Limits
@@ -26,6 +26,9 @@ log = logging.getLogger("anadil.serve")
 
 T = TypeVar("T")
 Receive = Callable[[], Awaitable[Any]]
+
+_KEPT_AT_A_TIME = 2
+"""Recordings of the project that are recognised at a time: the samples of each are on the disk meanwhile."""
 
 _SPEED = 0.2
 """Of the moving average of how long requests take, for Retry-After."""
@@ -74,6 +77,7 @@ class Service:
         self.is_closing = False
         self.problem = ""  # of the disk, since the last time that it worked
         self._tasks: set[asyncio.Task[None]] = set()
+        self._few_kept = asyncio.Semaphore(_KEPT_AT_A_TIME)
         self._kept: set[str] = set()  # ids of recordings that a task recognises
         self._writing = asyncio.Lock()
         self._are_manifests_due = False
@@ -134,7 +138,16 @@ class Service:
         self.in_background(self._recognize_kept(id))
 
     async def _recognize_kept(self, id: str) -> None:
-        one = self.archive.get(id)
+        try:
+            async with self._few_kept:
+                await self._recognize_one(self.archive.get(id))
+        except KeyError:  # it was deleted
+            pass
+        finally:
+            self._kept.discard(id)
+
+    async def _recognize_one(self, one: Recording) -> None:
+        id = one.id
         try:
             model = self.models.get(one.model) or self.models[self.default]
             with self.spool.place() as folder:
@@ -151,8 +164,6 @@ class Service:
             await self._keep_failure(id, "the process that recognises it died; try again")
         except OSError as error:
             await self._keep_failure(id, f"it could not be written: {error.strerror}; free disk space and try again")
-        finally:
-            self._kept.discard(id)
 
     async def _keep_failure(self, id: str, message: str) -> None:
         try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import resource
 import shlex
 import signal
 from pathlib import Path
@@ -98,6 +97,7 @@ def test_a_full_disk_changes_nothing(archive: Archive) -> None:
     one = add(archive)
     change(archive, one, "s0", 0, "bir")
     before = (one.folder / "edits.jsonl").read_bytes()
+    resource = pytest.importorskip("resource", reason="limits of Unix")
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + 20, hard))

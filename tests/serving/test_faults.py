@@ -6,7 +6,6 @@ import concurrent.futures
 import contextlib
 import io
 import os
-import resource
 import signal
 import socket
 import threading
@@ -21,6 +20,8 @@ import soundfile
 
 from tests.support.micro import speak
 from tests.support.server import Running, encoded, running, sound
+
+resource = pytest.importorskip("resource", reason="limits of Unix")
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="Linux's /proc and limits")]
 

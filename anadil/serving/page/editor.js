@@ -136,7 +136,11 @@ class Editor {
 
   showTime(seconds) {
     $("time").textContent = `${clock(seconds)} / ${clock(this.recording.duration)}`;
-    for (const row of this.rows.values()) row.showPlaying(seconds);
+    const isIn = (row) => row && row.segment.start <= seconds && seconds < row.segment.end;
+    const row = isIn(this.sounding) ? this.sounding : [...this.rows.values()].find(isIn);
+    if (this.sounding && this.sounding !== row) this.sounding.showPlaying(-1);
+    this.sounding = row;
+    row?.showPlaying(seconds);
   }
 
   showProgress() {
