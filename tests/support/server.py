@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,13 @@ class Running:
     @property
     def log(self) -> str:
         return "".join(self._lines)
+
+    def has_logged(self, text: str) -> bool:
+        """Whether the log has a text; a line may come after the answer that it is about."""
+        end = time.monotonic() + 30
+        while text not in self.log and time.monotonic() < end:
+            time.sleep(0.05)
+        return text in self.log
 
     def get(self, path: str, **options: Any) -> httpx.Response:
         return self.client.get(path, **options)
