@@ -11,7 +11,7 @@ MODEL is an exported folder. Each row is measured in a process of its own, on th
 
 NeMo, a peer that reads and batches too, is measured in the same way if it is installed (its own model of the same family, given
 with --nemo FILE); without it the row says so. Other work on the machine lengthens the clock's time, hardly the processor's.
-With --long, pauses of 1 s with faint noise are between the clips, and the text is compared with that of the single clips.
+With --long, the text is compared with that of the single clips and with the references.
 """
 
 from __future__ import annotations
@@ -35,6 +35,10 @@ def main() -> None:
     parser.add_argument("manifest", type=Path)
     parser.add_argument("--clips", type=int, default=200)
     parser.add_argument("--long", type=float, help="seconds of one recording")
+    parser.add_argument("--pause", type=float, default=1.0, help="seconds between the clips of --long")
+    parser.add_argument(
+        "--between", default="silence", help="what is there: silence, zeros, applause, music, or several"
+    )
     parser.add_argument("--no-lm", action="store_true")
     parser.add_argument("--nemo", type=Path)
     parser.add_argument("--way", choices=sorted(WAYS), help=argparse.SUPPRESS)
@@ -56,6 +60,10 @@ def main() -> None:
             )
             if "wer" in found:
                 print(f"words that differ from those of the single clips: {100 * found['wer']:.2f} %")
+                print(
+                    f"WER against the references: {100 * found['long_wer']:.2f} % in one recording, "
+                    f"{100 * found['single_wer']:.2f} % clip by clip"
+                )
     if not given.long:
         print("NeMo: " + nemo(given))
 
@@ -118,10 +126,11 @@ def graph_alone(given: argparse.Namespace) -> dict[str, float]:
 
 def long(given: argparse.Namespace) -> dict[str, float]:
     """One long recording: written first, by another process, so that its memory does not count."""
-    path, expected = Path(given.files) / "long.flac", Path(given.files) / "expected.txt"
+    path, expected, reference = (Path(given.files) / name for name in ("long.flac", "expected.txt", "reference.txt"))
     if not path.exists():
         command = [sys.executable, "-c", GLUE, str(given.model), str(given.manifest), str(path), str(expected)]
-        subprocess.run([*command, str(given.long), str(int(given.no_lm))], check=True)
+        command += [str(reference), str(given.long), str(given.pause), given.between, str(int(given.no_lm))]
+        subprocess.run(command, check=True)
     from anadil.evaluation.errors import word_errors
     from anadil.recognition.load import load
 
@@ -133,7 +142,9 @@ def long(given: argparse.Namespace) -> dict[str, float]:
         return transcript.duration
 
     found = measured(run)
-    return found | {"wer": word_errors(expected.read_text(encoding="utf-8"), texts[0]).rate}
+    single, wanted = (file.read_text(encoding="utf-8") for file in (expected, reference))
+    rates = {"long_wer": word_errors(wanted, texts[0]).rate, "single_wer": word_errors(wanted, single).rate}
+    return found | rates | {"wer": word_errors(single, texts[0]).rate}
 
 
 GLUE = """
@@ -141,24 +152,39 @@ import sys
 import numpy as np, soundfile
 from anadil.manifest import read_audio, read_manifest
 from anadil.recognition.load import load
-model, manifest, path, expected, seconds, no_lm = sys.argv[1:]
+model, manifest, path, expected, reference, seconds, pause_s, between, no_lm = sys.argv[1:]
 every = read_manifest(manifest)
 recognizer = load(model, lm=no_lm == "0")
-rate, rng, texts = recognizer.sample_rate, np.random.default_rng(0), []
+rate, rng, texts, references = recognizer.sample_rate, np.random.default_rng(0), [], []
 clips = {}
-pause = (1e-3 * rng.standard_normal(rate)).astype(np.float32)
+n_pause = round(float(pause_s) * rate)
+time = np.arange(n_pause) / rate
+noise = rng.standard_normal(n_pause)
+notes = 220 * 2 ** (np.repeat(rng.integers(0, 24, n_pause // 4000 + 1), 4000)[:n_pause] / 12)
+envelope = np.exp(-(np.arange(n_pause) % 4000) / 3000)
+sounds = {
+    "silence": 1e-3 * noise,
+    "zeros": 0 * noise,
+    "applause": 0.1 * noise * (1 + 0.3 * np.sin(2 * np.pi * 0.5 * time)),
+    "music": 0.1 * envelope * sum(np.sin(2 * np.pi * k * np.cumsum(notes) / rate) / k for k in (1, 2, 3)),
+}
+pauses = [sounds[name].astype(np.float32) for name in between.split(",")]
 with soundfile.SoundFile(path, "w", rate, 1) as file:
-    while file.tell() < float(seconds) * rate:
+    n = 0
+    while n < float(seconds) * rate:
         for i in rng.permutation(len(every)):
             if i not in clips:
                 samples = read_audio(every[i], rate)
                 clips[i] = samples, recognizer.transcribe(samples).text
             file.write(clips[i][0])
-            file.write(pause)
+            file.write(pauses[len(texts) % len(pauses)])
             texts.append(clips[i][1])
-            if file.tell() >= float(seconds) * rate:
+            references.append(recognizer.rules.normalize(every[i].text))
+            n += len(clips[i][0]) + n_pause
+            if n >= float(seconds) * rate:
                 break
 open(expected, "w", encoding="utf-8").write(" ".join(filter(None, texts)))
+open(reference, "w", encoding="utf-8").write(" ".join(references))
 """
 
 

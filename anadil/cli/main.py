@@ -9,8 +9,10 @@ from typer.core import TyperGroup
 
 from anadil import __version__
 from anadil.cli import (
+    align,
     augment,
     check,
+    compare,
     convert,
     corpora,
     crossval,
@@ -24,6 +26,7 @@ from anadil.cli import (
     next_clips,
     normalize,
     pseudo_label,
+    push,
     serve,
     split,
     tokenizer,
@@ -79,12 +82,15 @@ for module in (
     pseudo_label,
     train,
     evaluate,
+    compare,
     crossval,
     curve,
     next_clips,
     export,
     convert,
+    push,
     transcribe,
+    align,
     serve,
 ):
     app.command(epilog=module.EXAMPLE)(module.command)

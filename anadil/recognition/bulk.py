@@ -11,11 +11,17 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from anadil import audio
+from anadil.data.pauses import WHOLE_S
+from anadil.decoding.transcript import Transcript
 from anadil.errors import AnadilError, shortened
 from anadil.files import whole_file
 from anadil.manifest import MAX_LINE_BYTES, Utterance, parse_line, read_audio, write_manifest, write_manifest_to
@@ -151,7 +157,12 @@ def transcribe_shard(recognizer: Recognizer, shard: Shard, out: Path) -> Counts:
     target = shard.output(out)
     if target.is_file():
         return Counts(kept=shard.n_lines)
-    lines = [_transcribed(recognizer, one) for one in _utterances(shard)]
+    lines = list(_utterances(shard))
+    audible = [number for number, one in enumerate(lines) if "error" not in one.extra]
+    readers = [partial(_blocks, lines[number], recognizer.sample_rate) for number in audible]
+    for place, outcome in recognizer.transcribe_each(readers):
+        number = audible[place]
+        lines[number] = _with_outcome(lines[number], outcome)
     with whole_file(target) as beside:
         write_manifest_to(beside, target.parent, lines)
     failed = sum("error" in one.extra for one in lines)
@@ -207,13 +218,16 @@ def _utterances(shard: Shard) -> Iterator[Utterance]:
                 yield Utterance(shard.manifest, extra={"line": number, "error": str(error)})
 
 
-def _transcribed(recognizer: Recognizer, one: Utterance) -> Utterance:
-    if "error" in one.extra:
-        return one
-    try:
-        found = recognizer.transcribe(read_audio(one, recognizer.sample_rate)).to_dict()
-    except AnadilError as error:
-        return replace(one, extra=one.extra | {"error": str(error)})
+def _blocks(one: Utterance, sample_rate: int) -> Iterable[np.ndarray]:
+    if one.offset == 0 and one.duration is None:  # of any length
+        return audio.read_blocks(one.audio_filepath, sample_rate, one.channel, whole_s=WHOLE_S)
+    return [read_audio(one, sample_rate)]
+
+
+def _with_outcome(one: Utterance, outcome: Transcript | AnadilError) -> Utterance:
+    if isinstance(outcome, AnadilError):
+        return replace(one, extra=one.extra | {"error": str(outcome)})
+    found = outcome.to_dict()
     return replace(
         one,
         duration=found["duration"] if one.duration is None else one.duration,

@@ -19,8 +19,9 @@ import soxr
 from anadil.data.live_pauses import LivePieces
 from anadil.data.pauses import BOUNDARY_S, Piece, pauses_within
 from anadil.decoding.decoder import Decoded
-from anadil.decoding.transcript import BOUNDARY, Word, joiner, words_from_tokens
+from anadil.decoding.transcript import Word, joiner, words_from_tokens
 from anadil.errors import AnadilError
+from anadil.recognition.second_look import gap_ids
 
 if TYPE_CHECKING:
     from anadil.recognition.recognizer import Recognizer
@@ -104,7 +105,7 @@ class Stream:
         self._waiting = np.zeros(0, dtype=np.float32)
         self._n_samples = 0  # that were looked at
         self._pieces = LivePieces(recognizer.sample_rate, recognizer.longest_s, recognizer.pauses)
-        self._gaps = _gap_ids(recognizer)
+        self._gaps = gap_ids(recognizer.rules)
         self._piece = _OpenPiece(0, self._gaps)
         self._earlier = np.zeros(0, dtype=np.float32)  # the last speech before the piece
         self._settled_s = 0.0  # words up to here are final
@@ -195,7 +196,8 @@ class Stream:
         """The final results of a piece that has ended."""
         if self.look_ahead_s == math.inf:
             (log_probs,) = self._recognizer.log_probs([piece.samples])
-            words = self._recognizer.words_of(self._decoder, log_probs, piece.samples, piece.start)
+            ((text,),) = self._recognizer.decode_pieces([self._decoder], [log_probs], [(piece.samples, piece.start)])
+            words = text.words
         else:
             self._recognize(piece, look_ahead_s=0.0)
             words, _ = self._decode(piece, is_ended=True)
@@ -303,12 +305,6 @@ def _n_final(words: Sequence[Word], kept_s: float, needs_next: bool) -> int:
     if not needs_next or n_ended == 0 or (n_ended < len(words) and words[n_ended].start < kept_s):
         return n_ended
     return n_ended if kept_s - words[n_ended - 1].end >= BOUNDARY_S else n_ended - 1
-
-
-def _gap_ids(recognizer: Recognizer) -> list[int]:
-    """The columns of log-probs for no sound: the blank, and the space that parts two words."""
-    rules = recognizer.rules
-    return [rules.blank_id, *(i for i, label in enumerate(rules.labels) if label == BOUNDARY)]
 
 
 def _look_ahead(latency: Latency | float, longest_s: float) -> float:

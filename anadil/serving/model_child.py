@@ -57,7 +57,9 @@ class ModelChild:
             with open(path, "rb") as file:
                 file.seek(4 * start)
                 pieces.append((np.frombuffer(file.read(4 * (end - start)), dtype=np.float32), start))
-        return {"words": [_plain(words) for words in self._recognizer.words_of_pieces(pieces)]}
+        one = self._recognizer
+        log_probs = one.log_probs([samples for samples, _ in pieces])
+        return {"words": [_plain(text.words) for (text,) in one.decode_pieces([one.decoder], log_probs, pieces)]}
 
     def _open(self, question: Question) -> Answer:
         self._streams[question["stream"]] = self._recognizer.stream(question["sample_rate"])
@@ -76,7 +78,7 @@ class ModelChild:
         return {}
 
 
-def _plain(words: tuple[Word, ...]) -> list[list[Any]]:
+def _plain(words: Sequence[Word]) -> list[list[Any]]:
     return [[word.text, word.start, word.end, word.confidence] for word in words]
 
 

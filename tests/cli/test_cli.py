@@ -35,12 +35,14 @@ VERBS = [
     "train",
     "lm",
     "evaluate",
+    "compare",
     "crossval",
     "curve",
     "next",
     "export",
     "convert",
     "transcribe",
+    "align",
 ]
 
 
@@ -101,6 +103,9 @@ sys.exit(" ".join(sorted(heavy & set(sys.modules))) or 0)
         "train",
         "train config.yaml --epochs 3",
         "evaluate model",
+        "compare a",
+        "compare a b c",
+        "compare a against",
         "pseudo-label model speech --out out.jsonl",
         "pseudo-label model speech --out out.jsonl --calibrate valid.jsonl",
         "pseudo-label model speech --out out.jsonl --max-cer 0.1",
@@ -108,6 +113,11 @@ sys.exit(" ".join(sorted(heavy & set(sys.modules))) or 0)
         "pseudo-label model speech --out out.jsonl --min-confidence nan",
         "export model",
         "transcribe model",
+        "align model",
+        "align model --segment talk.wav",
+        "align model train.jsonl --min-score 0.5",
+        "align model train.jsonl --format eaf",
+        "align model --segment talk.wav talk.txt --channel split",
         "transcribe model a.wav --format docx",
         "demo --minutes soon",
     ],
@@ -257,7 +267,8 @@ def test_evaluate_names_what_is_wrong_with_its_manifest(corpus: Path, exported: 
     change(corpus, {})
     before = files(corpus)
     out, figures = corpus / "out", corpus / "figures.json"
-    error = fails("evaluate", exported, corpus / "train.jsonl", "--out", out, "--json", figures)
+    refuse = ("--empty-references", "refuse")
+    error = fails("evaluate", exported, corpus / "train.jsonl", "--out", out, "--json", figures, *refuse)
     assert re.search(message, error), error
     assert files(corpus) == before
 
@@ -271,6 +282,8 @@ def test_evaluate_names_what_is_wrong_with_its_manifest(corpus: Path, exported: 
         ("train config.yaml training.min_lr=1 --out new", "min_lr 1.0 is above lr"),
         ("evaluate clips train.jsonl --out new", "clips is no model"),
         ("evaluate none train.jsonl --out new", "model not found: none"),
+        ("compare none none", "manifest not found: none"),
+        ("compare clips clips", "clips has no hypotheses.jsonl"),
         ("export clips --out new", "clips is no model folder"),
         ("transcribe none clips/0.wav --out new", "model not found: none"),
         ("transcribe EXPORTED empty --out new", "no audio in empty"),

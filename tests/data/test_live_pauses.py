@@ -9,9 +9,8 @@ from hypothesis import strategies as st
 
 from anadil.data.live_pauses import HISTORY_S, LivePieces
 from anadil.data.pauses import FRAME_S, PauseLimits, speech_pieces
-from tests.data.test_pauses import background, clip
+from tests.support.syllables import RATE, background, clip
 
-RATE = 8000
 SHORT = PauseLimits(0.3, 0.15)
 
 

@@ -11,9 +11,8 @@ from hypothesis import strategies as st
 
 from anadil.data import pauses
 from anadil.data.pauses import PauseLimits, Piece, pieces_of_blocks, speech_pieces
-from tests.data.test_pauses import background, clip
+from tests.support.syllables import RATE, background, clip
 
-RATE = 8000
 SHORT = PauseLimits(0.3, 0.15)
 
 

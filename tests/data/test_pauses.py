@@ -8,8 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from anadil.data.pauses import PauseLimits, cut_at_pauses, pause_limits, pauses_within, speech_pieces
-
-RATE = 8000
+from tests.support.syllables import RATE, background, clip
 
 
 def speech_with_gaps(gaps: list[tuple[float, float]], duration_s: float, floor: float = 0.01) -> np.ndarray:
@@ -57,19 +56,6 @@ def test_pieces_cover_the_recording_in_order_and_none_is_too_long(
 # --- speech and what is around it
 
 SHORT = PauseLimits(0.3, 0.15)
-
-
-def clip(seconds: float = 2.0, seed: int = 0) -> np.ndarray:
-    """Syllables of noise, four a second, 30 dB above what is between them."""
-    rng = np.random.default_rng(seed)
-    time = np.arange(round(seconds * RATE)) / RATE
-    envelope = 0.01 + 0.3 * np.clip(np.sin(2 * np.pi * 4 * time), 0, 1)
-    return (envelope * rng.standard_normal(len(time))).astype(np.float32)
-
-
-def background(seconds: float, level_db: float) -> np.ndarray:
-    noise = np.random.default_rng(7).standard_normal(round(seconds * RATE)) * 10 ** (level_db / 20)
-    return noise.astype(np.float32)
 
 
 @pytest.mark.parametrize("level_db", [-np.inf, -80, -60, -40])

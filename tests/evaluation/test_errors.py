@@ -8,7 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from anadil.evaluation.errors import ErrorCounts, character_errors, count_errors, total, word_errors
+from anadil.evaluation.errors import (
+    ErrorCounts,
+    aligned,
+    character_errors,
+    count_errors,
+    grapheme_errors,
+    total,
+    word_errors,
+)
 
 units = st.lists(st.sampled_from(["a", "b", "c", "", "\0", "ab"]), max_size=12)
 texts = st.text(alphabet="ab é\t\n\u00a0", max_size=20)
@@ -94,6 +102,55 @@ def test_total_of_nothing_is_zero() -> None:
     assert total([ErrorCounts(1, 2, 3, 4), ErrorCounts(10, 20, 30, 40)]) == ErrorCounts(11, 22, 33, 44)
 
 
+def test_rates_of_one_alignment() -> None:
+    """a b c d against a x c d e: three hits, one substitution, one insertion."""
+    counts = count_errors(["a", "b", "c", "d"], ["a", "x", "c", "d", "e"])
+    assert counts == ErrorCounts(1, 0, 1, 4)
+    assert (counts.hits, counts.hypothesis, counts.errors) == (3, 5, 2)
+    assert (counts.rate, counts.match_error_rate) == (2 / 4, 2 / 5)
+    assert counts.information_lost == 1 - 3 / 4 * (3 / 5)
+
+
+def test_empty_texts_have_rates() -> None:
+    inserted, deleted, nothing = ErrorCounts(0, 0, 2, 0), ErrorCounts(0, 2, 0, 2), ErrorCounts(0, 0, 0, 0)
+    assert [one.match_error_rate for one in (inserted, deleted, nothing)] == [1.0, 1.0, 0.0]
+    assert [one.information_lost for one in (inserted, deleted, nothing)] == [1.0, 1.0, 0.0]
+
+
+@pytest.mark.parametrize(
+    ("reference", "hypothesis", "pairs"),
+    [
+        ("a b", "a b", [("a", "a"), ("b", "b")]),
+        ("ana", "ama x", [("ana", "ama"), (None, "x")]),
+        ("ana", "x ama", [(None, "x"), ("ana", "ama")]),
+        ("say ana dil x", "say dal x", [("say", "say"), ("ana", None), ("dil", "dal"), ("x", "x")]),
+        ("one two three", "ane x thre y", [("one", "ane"), ("two", "x"), ("three", "thre"), (None, "y")]),
+        ("", "x", [(None, "x")]),
+        ("x", "", [("x", None)]),
+        ("", "", []),
+    ],
+)
+def test_similar_words_are_aligned(reference: str, hypothesis: str, pairs: list[tuple[str | None, str | None]]) -> None:
+    assert aligned(reference.split(), hypothesis.split()) == pairs
+
+
+@given(units, units)
+def test_the_alignment_is_what_is_counted(reference: list[str], hypothesis: list[str]) -> None:
+    pairs = aligned(reference, hypothesis)
+    assert [a for a, _ in pairs if a is not None] == reference and [b for _, b in pairs if b is not None] == hypothesis
+    substitutions = sum(a != b for a, b in pairs if a is not None and b is not None)
+    deletions, insertions = sum(b is None for _, b in pairs), sum(a is None for a, _ in pairs)
+    assert ErrorCounts(substitutions, deletions, insertions, len(reference)) == count_errors(reference, hypothesis)
+
+
+def test_a_letter_with_its_marks_is_one_grapheme() -> None:
+    """mɔ̀ against mɔ́: no code point of its own for o-open with an accent; one letter of two is wrong, one of three code points."""
+    assert grapheme_errors("mɔ\u0300", "mɔ\u0301") == ErrorCounts(1, 0, 0, 2)
+    assert character_errors("mɔ\u0300", "mɔ\u0301") == ErrorCounts(1, 0, 0, 3)
+    assert grapheme_errors("mɔ\u0300", "m") == ErrorCounts(0, 1, 0, 2)
+    assert character_errors("mɔ\u0300", "m") == ErrorCounts(0, 2, 0, 3)
+
+
 def test_to_dict() -> None:
     assert ErrorCounts(2, 2, 1, 14).to_dict() == {
         "substitutions": 2,
@@ -101,7 +158,10 @@ def test_to_dict() -> None:
         "insertions": 1,
         "errors": 5,
         "reference": 14,
+        "hypothesis": 13,
         "rate": 5 / 14,
+        "match_error_rate": 5 / 15,
+        "information_lost": 1 - 10 / 14 * (10 / 13),
     }
     assert json.loads(json.dumps(ErrorCounts(0, 0, 1, 0).to_dict(), allow_nan=False))["rate"] is None
 

@@ -69,7 +69,8 @@ def test_what_was_not_measured_is_not_a_number() -> None:
 
 def test_to_dict() -> None:
     evaluation = score(utterances_of(2, duration=1800.0), ["a b c", "d"], ["a x", "d e"], elapsed_s=36.0)
-    words = {"substitutions": 1, "deletions": 1, "insertions": 1, "errors": 3, "reference": 4, "rate": 3 / 4}
+    words = evaluation.words.to_dict()
+    assert (words["errors"], words["match_error_rate"], words["information_lost"]) == (3, 3 / 5, 1 - 2 / 4 * (2 / 4))
     summary = evaluation.to_dict()
     assert summary.pop("characters") == evaluation.characters.to_dict()
     assert summary == {
@@ -81,6 +82,9 @@ def test_to_dict() -> None:
         "cer_interval": None,
         "interval_level": 0.95,
         "interval_resamples": None,
+        "n_speakers": None,
+        "wrong_sentences": 2,
+        "empty_references": 0,
         "words": words,
         "elapsed_s": 36.0,
         "real_time_factor": 1 / 100,

@@ -10,7 +10,7 @@ import anadil
 from anadil import audio
 from anadil.errors import AnadilError
 from anadil.manifest import Utterance, read_manifest
-from anadil.recognition.recognize_manifest import evaluate_manifest
+from anadil.recognition.recognize_manifest import evaluate_decoders, evaluate_manifest
 from anadil.recognition.recognizer import Recognizer
 from tests.support.micro import TEXTS, speak
 
@@ -87,7 +87,7 @@ def test_every_utterance_that_cannot_be_scored_is_listed(
         replace(utterances[4], duration=0.0, source="m:5"),  # not the whole recording: training refuses it too
     ]
     with pytest.raises(AnadilError) as caught:
-        evaluate_manifest(recognizer, [*bad, *utterances[5:]])
+        evaluate_decoders(recognizer, [*bad, *utterances[5:]], empty_references="refuse")
     lines = str(caught.value).splitlines()
     expected = [
         "m:1: audio file not found",
