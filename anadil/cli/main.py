@@ -27,6 +27,7 @@ from anadil.cli import (
     normalize,
     pseudo_label,
     push,
+    serve,
     split,
     tokenizer,
     train,
@@ -90,6 +91,7 @@ for module in (
     push,
     transcribe,
     align,
+    serve,
 ):
     app.command(epilog=module.EXAMPLE)(module.command)
 app.add_typer(lm.app, name="lm", epilog=lm.EXAMPLE)

@@ -21,25 +21,30 @@ WEIGHTS, CONFIG = "model.safetensors", "config.yaml"  # of a model folder; anadi
 
 
 def load(
-    path: str | Path, lm: bool = True, provider: str = CPU, warn: Callable[[str], None] = warnings.warn
+    path: str | Path,
+    lm: bool = True,
+    provider: str = CPU,
+    warn: Callable[[str], None] = warnings.warn,
+    threads: int | None = None,
 ) -> Recognizer:
     """Load an exported folder (ONNX Runtime), a model folder, a NeMo archive or a folder of transformers (PyTorch).
 
     `lm`: with the language model that the folder holds, if it holds one. `provider`: what runs an exported folder, a name of
-    recognition/providers.py or auto; `warn` gets the reason if the CPU runs it instead. Raises AnadilError if it is none of
+    recognition/providers.py or auto; `warn` gets the reason if the CPU runs it instead. `threads`: of
+    the network, by default one per core. Raises AnadilError if it is none of
     these, or if another provider than the CPU is asked for a model that is no exported folder.
     """
     folder = Path(path)
     recover_folder(folder)
     if (folder / layout.MODEL).is_file() and (folder / layout.CONFIG).is_file():
-        recognizer = _load_exported(folder, provider, warn)
+        recognizer = _load_exported(folder, provider, warn, threads)
     elif _is_model_folder(folder) or folder.is_file():
         if provider not in (CPU, "auto"):
             raise AnadilError(
                 f"provider {provider} is for exported folders, and {folder} is none\n"
                 f"  next: anadil export {folder} --out DIR, then use DIR"
             )
-        recognizer = _load_with_pytorch(folder)
+        recognizer = _load_with_pytorch(folder, threads)
     else:
         raise AnadilError(_not_a_model(folder))
     weights = read_weights(folder)
@@ -56,13 +61,13 @@ def _is_model_folder(path: Path) -> bool:
     return ours or path.is_file() or (is_hugging_face(path) and not (path / layout.MODEL).is_file())
 
 
-def _load_exported(folder: Path, provider: str, warn: Callable[[str], None]) -> Recognizer:
+def _load_exported(folder: Path, provider: str, warn: Callable[[str], None], threads: int | None) -> Recognizer:
     if layout.is_onnx_asr(folder):
         raise AnadilError(_of_another_runtime(folder, "onnx-asr"))
     settings, where = layout.read_settings(folder), str(folder / layout.MODEL)
     rules = layout.read_rules(folder, settings)
     try:
-        session, used = open_with_provider(folder / layout.MODEL, provider, settings.sample_rate, warn)
+        session, used = open_with_provider(folder / layout.MODEL, provider, settings.sample_rate, warn, threads)
     except AnadilError:
         raise
     except Exception as error:  # onnxruntime raises a dozen classes of its own
@@ -96,7 +101,7 @@ def _load_exported(folder: Path, provider: str, warn: Callable[[str], None]) -> 
     )
 
 
-def _load_with_pytorch(path: Path) -> Recognizer:
+def _load_with_pytorch(path: Path, threads: int | None) -> Recognizer:
     try:
         import torch
 
@@ -114,6 +119,8 @@ def _load_with_pytorch(path: Path) -> Recognizer:
             f"{path} has no CTC head, so it cannot recognise speech yet\n  next: anadil train with init.from={path}"
         )
     model, acoustic = found.loaded, found.loaded.acoustic
+    if threads:
+        torch.set_num_threads(threads)
 
     def log_probs(waveforms: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         with torch.inference_mode():
@@ -129,6 +136,13 @@ def _load_with_pytorch(path: Path) -> Recognizer:
         log_probs,
         pauses=model.pauses,
     )
+
+
+def refuse_other_folders(path: Path) -> None:
+    """Raise AnadilError if `path` is no model, by the files that are there; nothing is loaded."""
+    recover_folder(path)
+    if not ((path / layout.MODEL).is_file() and (path / layout.CONFIG).is_file()) and not _is_model_folder(path):
+        raise AnadilError(_not_a_model(path))
 
 
 def _not_a_model(folder: Path) -> str:

@@ -31,11 +31,14 @@ _MAY_DIFFER = 0.02
 """Share of such frames whose best label may differ, in float16 or bfloat16."""
 
 
-def open_with_provider(graph: Path, provider: str, sample_rate: int, warn: Callable[[str], None]) -> tuple[Any, str]:
+def open_with_provider(
+    graph: Path, provider: str, sample_rate: int, warn: Callable[[str], None], threads: int | None = None
+) -> tuple[Any, str]:
     """A session for `graph`, and the name of the provider that runs it.
 
     `provider` is a key of PROVIDERS, or auto. One that this installation lacks, that fails, or whose log-probs are not the
-    CPU's is replaced by the CPU, with one warning. Raises AnadilError for a name that is not known, or if the CPU fails.
+    CPU's is replaced by the CPU, with one warning. `threads`: of the CPU, by default one per core.
+    Raises AnadilError for a name that is not known, or if the CPU fails.
     """
     import onnxruntime  # 0.1 s
 
@@ -44,7 +47,7 @@ def open_with_provider(graph: Path, provider: str, sample_rate: int, warn: Calla
             f"provider {shortened(repr(provider))} is not known; known are {', '.join(CHOICES)}\n  next: choose one of them"
         )
     installed = onnxruntime.get_available_providers()
-    cpu = _session(graph, CPU)
+    cpu = _session(graph, CPU, threads)
     if provider == CPU:
         return cpu, CPU
     names = [name for name in PROVIDERS if name != CPU] if provider == "auto" else [provider]
@@ -55,7 +58,7 @@ def open_with_provider(graph: Path, provider: str, sample_rate: int, warn: Calla
                 faults.append(f"{name}: this installation of onnxruntime does not have it")
             continue
         try:
-            session = _session(graph, name)
+            session = _session(graph, name, threads)
             fault = _disagreement(session, cpu, sample_rate)
         except Exception as error:  # each provider raises classes of its own
             fault = f"{type(error).__name__}: {shortened(str(error), 200)}"
@@ -67,11 +70,12 @@ def open_with_provider(graph: Path, provider: str, sample_rate: int, warn: Calla
     return cpu, CPU
 
 
-def _session(graph: Path, name: str) -> Any:
+def _session(graph: Path, name: str, threads: int | None) -> Any:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
+    options.intra_op_num_threads = threads or 0
     # threads that spin while they wait for each other take twice the processor time, from reading and decoding
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     wanted = [PROVIDERS[name]] if name == CPU else [PROVIDERS[name], PROVIDERS[CPU]]
