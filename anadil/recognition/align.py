@@ -315,7 +315,8 @@ def _flush(
     found = iter(recognizer.log_probs_by_length([samples for block in blocks for _, samples in block.pieces]))
     n_outputs = len(recognizer.rules.labels) + 1
     for block in blocks:
-        log_probs, times = [np.zeros((0, n_outputs), np.float32)], [np.zeros(0)]
+        log_probs: list[np.ndarray] = [np.zeros((0, n_outputs), np.float32)]
+        times: list[np.ndarray] = [np.zeros(0)]
         for start, _ in block.pieces:
             log_probs.append(next(found))
             times.append(start + np.arange(len(log_probs[-1])) * recognizer.frame_s)

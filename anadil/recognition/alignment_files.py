@@ -8,7 +8,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from anadil.audio import probe
 from anadil.corpora import ctm, elan, subtitles, textgrid
@@ -22,11 +22,9 @@ from anadil.manifest import Utterance
 from anadil.recognition.align import ALIGNMENT, Aligned, AlignedWord
 from anadil.recognition.segment import Segmented
 
-Format = Literal["json", "ctm", "textgrid", "eaf", "srt", "vtt"]
 
-
-def suffix_of(form: Format) -> str:
-    """The file suffix of a format."""
+def suffix_of(form: str) -> str:
+    """The file suffix of a format: json, ctm, textgrid, eaf, srt or vtt."""
     return ".TextGrid" if form == "textgrid" else f".{form}"
 
 
@@ -64,7 +62,7 @@ def paths_of(recordings: Sequence[str], out: Path, suffix: str) -> dict[str, Pat
     return found
 
 
-def format_recording(form: Format, recording: str, passages: Sequence[Passage], more: dict[str, Any]) -> str:
+def format_recording(form: str, recording: str, passages: Sequence[Passage], more: dict[str, Any]) -> str:
     """All passages of one recording as the content of a file. `more` is added to JSON.
 
     Raises AnadilError if a format cannot hold them: passages of one speaker that overlap, a name with white space in CTM.

@@ -127,7 +127,8 @@ def _owners_in_whole(
     """For each unit of the whole line the first and the last token that it may come from."""
     if list(alone) == list(whole):
         return list(owners), list(owners)
-    first, last = [], []
+    first: list[int] = []
+    last: list[int] = []
     for step in Levenshtein.opcodes(alone, whole):
         n = step.dest_end - step.dest_start
         if step.tag == "equal":
