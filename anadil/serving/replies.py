@@ -9,7 +9,7 @@ from statistics import fmean
 from typing import Any, Literal
 
 from anadil.corpora.subtitles import format_srt, format_vtt
-from anadil.decoding.cues import cues
+from anadil.decoding.cues import cues, subtitles
 from anadil.decoding.transcript import Transcript, Word
 
 Form = Literal["json", "text", "srt", "vtt", "verbose_json"]
@@ -31,9 +31,9 @@ def transcription(transcript: Transcript, form: Form, granularities: list[str]) 
     if form == "text":
         return transcript.text + "\n", "text/plain; charset=utf-8"
     if form == "srt":
-        return format_srt(cues(transcript)), "application/x-subrip; charset=utf-8"
+        return format_srt(subtitles(transcript)), "application/x-subrip; charset=utf-8"
     if form == "vtt":
-        return format_vtt(cues(transcript)), "text/vtt; charset=utf-8"
+        return format_vtt(subtitles(transcript)), "text/vtt; charset=utf-8"
     usage = {"type": "duration", "seconds": math.ceil(transcript.duration)}
     answer: dict[str, Any] = {"text": transcript.text, "usage": usage}
     if form == "verbose_json":
