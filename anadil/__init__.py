@@ -50,7 +50,8 @@ def train(
 def evaluate(model: str | Path, manifests: str | Path | Sequence[str | Path]) -> Evaluation:
     """Recognise manifests and score them: `.cer`, `.wer` (fractions), their 95 % intervals, `.scored` utterances.
 
-    With the model's language model, if it has one. `model` is what `load` takes.
+    With the model's language model, if it has one. `model` is what `load` takes. Words recognised where the reference is
+    empty count as insertions.
     Raises AnadilError naming every utterance that cannot be scored.
     """
     from anadil.manifest import read_manifests
@@ -72,12 +73,13 @@ def export(model: str | Path, out: str | Path, *, force: bool = False) -> Path:
     return Path(out)
 
 
-def load(model: str | Path, *, lm: bool = True) -> Recognizer:
+def load(model: str | Path, *, lm: bool = True, provider: str = "cpu") -> Recognizer:
     """Load a recogniser from an exported folder (fast, without PyTorch), a model folder or a .nemo file.
 
-    `lm`: with the language model in the folder, if there is one.
+    `lm`: with the language model in the folder, if there is one. `provider`: auto, cpu, cuda, tensorrt, directml, coreml,
+    openvino or xnnpack, for an exported folder; `Recognizer.provider` says which one it is.
     `anadil.load("exported").transcribe("clip.wav").text`. Raises AnadilError if it is none of these.
     """
     from anadil.recognition.load import load as load_recognizer
 
-    return load_recognizer(model, lm)
+    return load_recognizer(model, lm, provider)

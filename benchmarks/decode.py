@@ -5,7 +5,8 @@
 
 The file holds "labels" and one array (frames, labels + blank) float32 per utterance. FOLDER is a model folder or exported
 folder; with a language model it is decoded with that as well. All run on one core, with one thread; processor time is what
-is compared, so that other work on the machine counts for little. Word times are included, except where "text" stands.
+is compared, so that other work on the machine counts for little. Word times are included, except where "text" stands. All
+utterances are given at once, as when a manifest is recognised, except in "one by one"; "cold" is the first time.
 PYTHON is an interpreter with pyctcdecode, which needs NumPy below 2: python -m venv peer && peer/bin/pip install pyctcdecode.
 It has language models of words only, so what is compared with it is the beam search without one, at two widths.
 """
@@ -68,7 +69,7 @@ def main() -> None:
     import numpy as np
 
     from anadil.decoding.decoder import Decoder
-    from anadil.decoding.label_lm import LabelLM, read_label_lm
+    from anadil.decoding.language_model import LanguageModel, read_language_model
     from anadil.evaluation.errors import character_errors, total, word_errors
     from anadil.recognition.load import load
 
@@ -86,25 +87,29 @@ def main() -> None:
             rates = f"CER {cer:7.2%}  WER {total(map(word_errors, references, texts)).rate:7.2%}"
         print(f"{name:42} {rate:12,.0f} frames/s  {rate * frame_s:10,.0f} x real time  {rates}", flush=True)
 
-    def measure(name: str, decode: Callable[[Any], str]) -> None:
+    def measure(name: str, decode: Callable[[], list[str]]) -> None:
         started = time.process_time()
-        texts = [decode(one) for one in log_probs]
+        texts = decode()
         show(name, n_frames / (time.process_time() - started), texts)
 
     greedy = Decoder(rules, frame_s)
     print(f"{len(log_probs):,} utterances, {n_frames:,} frames of {1000 * frame_s:g} ms, {len(rules.labels)} labels")
-    measure("greedy", lambda one: greedy.decode(one).text)
+    measure("greedy", lambda: [one.text for one in greedy.decode_many(log_probs)])
     for width in (given.beam, 100):
-        measure(f"beam {width}, no LM, text", lambda one, width=width: greedy.n_best(one, width)[0][0])  # type: ignore[misc]
+        search = Decoder(rules, frame_s, n_best=width)
+        measure(f"beam {width}, no LM, text", lambda search=search: search.texts(log_probs))  # type: ignore[misc]
     started = time.process_time()
-    lm = read_label_lm(given.model, rules.labels)
+    lm = read_language_model(given.model, rules.labels)
     if lm is not None:
         print(f"loading the language model: {time.process_time() - started:.3f} s")
-        decoder = Decoder(
-            rules, frame_s, LabelLM(lm.model, rules.labels, lm.weights.model_copy(update={"beam": given.beam}))
-        )
-        measure(f"beam {given.beam}, LM of order {lm.model.order}", lambda one: decoder.decode(one).text)
-        measure(f"beam {given.beam}, LM of order {lm.model.order}, text", decoder.text)
+        for width in (given.beam, 50):
+            model = LanguageModel(lm.alphabet, lm.weights.model_copy(update={"beam": width}), lm.labels, lm.words)
+            decoder = Decoder(rules, frame_s, model)
+            name = f"beam {width}, {'LM of labels' if lm.labels else ''}{' and words' if lm.words else ''}"
+            for warmth in ("cold", "warm"):
+                measure(f"{name}, {warmth}", lambda: [one.text for one in decoder.decode_many(log_probs)])  # noqa: B023
+            measure(f"{name}, text", lambda: decoder.texts(log_probs))  # noqa: B023
+            measure(f"{name}, one by one", lambda: [decoder.decode(one).text for one in log_probs])  # noqa: B023
     if given.peer:
         command = [given.peer, "-c", PEER, str(given.log_probs), str(given.beam), "100"]
         done = subprocess.run(command, capture_output=True, text=True, check=False, env={"OMP_NUM_THREADS": "1"})

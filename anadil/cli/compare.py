@@ -19,7 +19,9 @@ SCHEMA_VERSION = 1
 
 _AGAINST = "against"
 
-EXAMPLE = "Examples: anadil compare runs/a/test runs/b/test · anadil compare runs/a-*/ against runs/b-*/"
+EXAMPLE = (
+    "Example: anadil compare runs/a/test runs/b/test    or, several seeds: anadil compare runs/a-*/ against runs/b-*/"
+)
 
 
 @verb

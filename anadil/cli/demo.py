@@ -175,5 +175,6 @@ def _show_summary(out: Path, config: Config, run: Run, results: Results, tested:
         "Next:\n"
         f"  anadil transcribe {exported} YOUR.wav\n"
         f"  anadil evaluate {out / 'run' / 'best'} {tested} --out {out / 'evaluation'}\n"
-        f"  anadil train {out / 'config.yaml'} training.max_minutes=30 --out runs/longer"
+        f"  anadil train {out / 'config.yaml'} training.max_minutes=30 --out runs/longer\n"
+        f"  anadil serve {exported}"  # the last line, which starts the page on this model
     )

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from anadil.cli.console import ConsoleReporter, rich_table, verb
+from anadil.cli.options import provider
 
 if TYPE_CHECKING:
     from anadil.evaluation.analysis import Analysis
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 SCHEMA_VERSION = 1
 """Of the file of `--json`, which docs/evaluation.md describes. It is raised when a key changes its meaning or goes."""
 
-_SHOWN = {"lm_weight", "label_bonus", "beam"}
 _GROUPS_SHOWN = 6
 
 EXAMPLE = "Example: anadil evaluate runs/mdw/best test.jsonl --out runs/mdw/test --report runs/mdw/report"
@@ -73,6 +73,7 @@ def evaluate(
         str | None, typer.Option(help="For a hypotheses.jsonl: apply this language's text rules to both texts.")
     ] = None,
     no_lm: Annotated[bool, typer.Option("--no-lm", help="Leave out the model's language model.")] = False,
+    provider_name: Annotated[str, provider()] = "cpu",
     force: Annotated[bool, typer.Option("--force", help="Replace earlier results.")] = False,
 ) -> None:
     """Word and character error rates with 95 % intervals over all manifests together: greedy, and with the model's LM.
@@ -99,7 +100,7 @@ def evaluate(
         )
     with ConsoleReporter() as report:
         run = (_score_file if from_file else _recognise)(
-            model, manifests or [], scoring, cast("EmptyReferences", empty_references), not no_lm, lang, report
+            model, manifests or [], scoring, empty_references, not no_lm, lang, report, provider_name
         )
         leakage, notes = _compare_with_training(model, train, run, from_file, report)
         run.find(by or [])
@@ -130,6 +131,7 @@ class _Run:
         self.normalize: Callable[[str], str] = str
         self.unknown: dict[str, int] = {}
         self.n_skipped = 0
+        self.provider: str | None = None  # None: texts of a file
         self.analyses: list[Analysis] = []
         self.notes: list[str] = []
 
@@ -149,6 +151,7 @@ def _recognise(
     with_lm: bool,
     lang: str | None,
     report: ConsoleReporter,
+    provider_name: str,
 ) -> _Run:
     from anadil.manifest import read_manifests
     from anadil.recognition.load import load
@@ -156,7 +159,9 @@ def _recognise(
     from anadil.text.scoring import scoring_view
 
     utterances = read_manifests(manifests)
-    recognizer = load(model, lm=with_lm)
+    recognizer = load(model, lm=with_lm, provider=provider_name, warn=report.warn)
+    if provider_name != "cpu":
+        report.say(f"provider: {recognizer.provider}")
     view = scoring_view(recognizer.rules, scoring)
     results = evaluate_decoders(
         recognizer,
@@ -169,9 +174,8 @@ def _recognise(
     ways = [(f"with LM: {lm.describe()}" if lm else "greedy, no LM", results.evaluation)]
     if results.greedy:
         ways.insert(0, ("greedy, no LM", results.greedy))
-    run = _Run(
-        ways, recognizer.rules, {"order": lm.model.order} | lm.weights.model_dump(include=_SHOWN) if lm else None
-    )
+    run = _Run(ways, recognizer.rules, lm.to_dict() if lm else None)
+    run.provider = recognizer.provider
     run.unknown, run.n_skipped = dict(results.unknown.most_common()), results.n_skipped
     run.normalize = lambda text: view(recognizer.rules.normalize(text))
     return run
@@ -185,6 +189,7 @@ def _score_file(
     with_lm: bool,
     lang: str | None,
     report: ConsoleReporter,
+    provider_name: str,
 ) -> _Run:
     import unicodedata
 
@@ -282,6 +287,7 @@ def _write_figures(
         "schema_version": SCHEMA_VERSION,
         "model": str(model),
         "manifests": [str(manifest) for manifest in manifests],
+        "provider": run.provider,
         "lm": run.lm,
         "scoring": scoring,
         "pseudo_labels": sum(one.utterance.is_pseudo_label for one in main.evaluation.scored),

@@ -153,7 +153,8 @@ def tune(
     lm: Annotated[
         Path | None,
         typer.Option(
-            help="ARPA file of the model's labels (anadil lm build --model MODEL).", show_default="the model's own"
+            help="ARPA file of the model's labels or of words (anadil lm build --model MODEL).",
+            show_default="the model's own",
         ),
     ] = None,
     beam: Annotated[
@@ -165,24 +166,26 @@ def tune(
         bool, typer.Option("--force", help="Replace the language model of MODEL, or its weights.")
     ] = False,
 ) -> None:
-    """Choose the language model's weight and bonus on validation speech, and save both in MODEL.
+    """Choose the language model's weights on validation speech, and save it with them in MODEL.
 
-    The speech is recognised once, at most 20 minutes of it, and decoded with 11 or so pairs of weights. To test them
+    A model of words is added to MODEL's model of labels, if it has one, and can still write words that it does not know. The
+    speech is recognised once, at most 20 minutes of it, and decoded with a dozen choices of weights. To test them
     honestly, each half is scored with the weights that the other half chose. If the language model does not lower CER or WER
     beyond chance, nothing is saved, and the exit status is 1.
     """
     import json
 
-    from anadil.decoding.label_lm import SETTINGS, LabelLM, save_label_lm
+    from anadil.decoding.language_model import SETTINGS, save_language_model
     from anadil.errors import AnadilError
+    from anadil.evaluation.lm_tuning import add_to_card
     from anadil.files import refuse_overwrite, whole_file
     from anadil.manifest import read_manifests
     from anadil.recognition.load import load
-    from anadil.recognition.tune_lm import ngram_to_tune, tune_on_manifest
+    from anadil.recognition.tune_lm import ngrams_to_tune, tune_on_manifest
 
     if json_file:
         refuse_overwrite(json_file, force)
-    recognizer = load(model, lm=lm is None)
+    recognizer = load(model)
     if not model.is_dir():
         raise AnadilError(
             f"{model} is a file, and a language model needs a folder\n  next: anadil export {model} --out DIR"
@@ -190,18 +193,25 @@ def tune(
     if (model / SETTINGS).exists() and not force:
         raise AnadilError(f"{model} has a language model already\n  next: add --force to replace it or its weights")
     with ConsoleReporter() as report:
-        ngram = ngram_to_tune(recognizer, lm, report.warn)
-        tuned = tune_on_manifest(recognizer, ngram, read_manifests(manifests), beam, report.progress, report.say)
+        given = ngrams_to_tune(recognizer, lm, report.warn)
+        tuned, found, calibration = tune_on_manifest(
+            recognizer, given, read_manifests(manifests), beam, report.progress, report.say
+        )
     if json_file:
         with whole_file(json_file) as beside:
-            beside.write_text(json.dumps(tuned.to_dict(), ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+            figures = tuned.to_dict() | {"word_confidence": calibration.to_dict()}
+            beside.write_text(json.dumps(figures, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
     _print_tuned(tuned)
     if not tuned.helps:
         raise AnadilError(
             f"don't use this language model: it does not lower CER or WER beyond chance. {model} is as it was\n"
             "  next: make one of text that is closer to the speech, or give more validation speech"
         )
-    save_label_lm(model, LabelLM(ngram, recognizer.rules.labels, tuned.weights))
+    save_language_model(model, found)
+    add_to_card(model, found.describe(), tuned)
+    calibration.add_to_card(model)
+    if calibration.describe():
+        typer.echo(f"word confidence, {calibration.describe()}", err=True)
     typer.echo(f"saved in {model}; transcribe and evaluate use it, --no-lm does without", err=True)
 
 
@@ -209,20 +219,28 @@ def _print_tuned(tuned: Tuned) -> None:
     from rich.console import Console
 
     (cer, wer), (lm_cer, lm_wer) = tuned.rates
-    rows = [["greedy", "", "", f"{cer:.2%}", f"{wer:.2%}"]] + [
+    columns = {
+        "lm_weight": "LM weight",
+        "label_bonus": "label bonus",
+        "word_weight": "word weight",
+        "word_bonus": "word bonus",
+        "unknown_word": "unknown word",
+    }
+    used = [name for name in columns if any(getattr(weights, name) for weights, _, _ in tuned.tried)]
+    was = "greedy" if tuned.was == "greedy" else "without the model of words"
+    rows = [[was, *("" for _ in used), f"{cer:.2%}", f"{wer:.2%}"]] + [
         [
             "chosen" if weights == tuned.weights else "tried",
-            f"{weights.lm_weight:g}",
-            f"{weights.label_bonus:g}",
+            *(f"{getattr(weights, name):g}" for name in used),
             f"{one:.2%}",
             f"{other:.2%}",
         ]
         for weights, one, other in tuned.tried
     ]
-    rows.append(["each half with the weights of the other", "", "", f"{lm_cer:.2%}", f"{lm_wer:.2%}"])
+    rows.append(["each half with the weights of the other", *("" for _ in used), f"{lm_cer:.2%}", f"{lm_wer:.2%}"])
     console = Console(highlight=False, soft_wrap=True)
-    title = f"{len(tuned.greedy):,} utterances, beam {tuned.weights.beam}"
-    console.print(rich_table(title, ["", "LM weight", "label bonus", "CER", "WER"], rows))
+    title = f"{len(tuned.before):,} utterances, beam {tuned.weights.beam}"
+    console.print(rich_table(title, ["", *(columns[name] for name in used), "CER", "WER"], rows))
     console.print(tuned.describe())
 
 

@@ -9,6 +9,7 @@ from typer.core import TyperGroup
 
 from anadil import __version__
 from anadil.cli import (
+    align,
     augment,
     check,
     compare,
@@ -25,6 +26,8 @@ from anadil.cli import (
     next_clips,
     normalize,
     pseudo_label,
+    push,
+    serve,
     split,
     tokenizer,
     train,
@@ -85,7 +88,10 @@ for module in (
     next_clips,
     export,
     convert,
+    push,
     transcribe,
+    align,
+    serve,
 ):
     app.command(epilog=module.EXAMPLE)(module.command)
 app.add_typer(lm.app, name="lm", epilog=lm.EXAMPLE)

@@ -29,3 +29,23 @@ def number(lowest: float, highest: float, text: str, name: str | None = None, **
 def seed(text: str) -> Any:
     """The description of the option `--seed`."""
     return number(0, MAX_SEED, text)
+
+
+PROVIDERS = ("auto", "cuda", "tensorrt", "directml", "coreml", "openvino", "xnnpack", "cpu")
+"""As in recognition/providers.py, which takes 0.1 s to import; a test compares them."""
+
+
+def provider() -> Any:
+    """The description of the option `--provider`."""
+
+    def check(value: str) -> str:
+        if value not in PROVIDERS:
+            raise typer.BadParameter(f"expected one of {', '.join(PROVIDERS)}, found {value!r}")
+        return value
+
+    return typer.Option(
+        "--provider",
+        metavar="NAME",
+        callback=check,
+        help=f"What runs an exported folder: {', '.join(PROVIDERS)}. One that fails is replaced by the CPU, with a warning.",
+    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 import typer
 
 from anadil.cli.console import FAULT, ConsoleReporter, channel_option, verb
-from anadil.cli.options import number
+from anadil.cli.options import number, provider
 from anadil.cli.transcribe_live import STDIN, parse_latency, stream_file, stream_microphone, stream_stdin
 
 if TYPE_CHECKING:
     from anadil.audio import Channel
+    from anadil.decoding.decoder import Decoder
     from anadil.decoding.transcript import Transcript
+    from anadil.recognition.recognizer import Recognizer
 
 T = TypeVar("T")
 
@@ -92,6 +94,17 @@ def transcribe(
             help="With --stream or --mic: how long a word waits for later audio until it is final. Default medium.",
         ),
     ] = None,
+    n_best: Annotated[
+        int,
+        typer.Option("--n-best", min=0, max=1000, help="With --format json: so many alternatives with their scores."),
+    ] = 0,
+    hotword: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="WORD[:WEIGHT]", help="Word or phrase to expect; the weight is in nats, 4 by default. Repeatable."
+        ),
+    ] = None,
+    hotwords: Annotated[Path | None, typer.Option(help="File of hotwords, one WORD[:WEIGHT] per line.")] = None,
     no_lm: Annotated[bool, typer.Option("--no-lm", help="Decode without the model's language model.")] = False,
     engine: Annotated[
         Engine | None,
@@ -100,15 +113,27 @@ def transcribe(
             "(ray; of RAY_ADDRESS, or of this machine's cores). The same command goes on after an interruption."
         ),
     ] = None,
+    provider_name: Annotated[str, provider()] = "cpu",
     shard_size: Annotated[int, number(1, 1_000_000, "With --engine: utterances per shard.")] = 200,
     force: Annotated[bool, typer.Option("--force", help="Replace earlier transcripts.")] = False,
 ) -> None:
     """Recognise recordings of any length. One that cannot be read is named, the others are still recognised (exit status 1)."""
+    if provider_name != "cpu" and (engine is not None or live or mic):
+        raise typer.BadParameter("--engine, --stream and --mic run on the CPU only", param_hint="--provider")
     wanted = channel_option(channel)
     given = audio or []
+    if n_best and form is not Format.JSON:
+        raise typer.BadParameter(f"--n-best needs --format json; {form} has one text per recording")
+    expected = [*(hotword or ()), *(_lines(hotwords) if hotwords else ())]
+    if engine is not None and (n_best or expected):
+        raise typer.BadParameter("--engine takes neither --n-best nor hotwords; leave them out, or leave out --engine")
     if mic or live or STDIN in given:
         if engine is not None:
             raise typer.BadParameter("--engine is for recordings that are there, not for --stream and --mic")
+        if n_best or expected:
+            raise typer.BadParameter(
+                "--n-best and hotwords are for recordings that are there, not for --stream and --mic"
+            )
         _check_live(given, form, out, wanted, live, mic, device, rate)
         run_live(model, given, form, wanted, mic, device, rate, latency or "medium", lm=not no_lm)
         return
@@ -118,8 +143,6 @@ def transcribe(
             raise typer.BadParameter(f"{option} is for {'--mic' if option == '--device' else '--stream'}")
     if not given:
         raise typer.BadParameter("give audio files or folders, or --mic", param_hint="AUDIO")
-    from anadil.audio import probe
-    from anadil.errors import AnadilError
     from anadil.recognition.load import load
 
     if engine is not None:
@@ -127,11 +150,34 @@ def transcribe(
     sources = find_audio(given)
     jobs = split_channels(sources) if wanted == "split" else [Job(source, wanted) for source in sources]
     targets = plan_outputs(jobs, form, out, force)
-    recognizer = load(model, lm=not no_lm)
+    with ConsoleReporter() as report:
+        recognizer = load(model, lm=not no_lm, provider=provider_name, warn=report.warn)
+        if provider_name != "cpu":
+            report.say(f"provider: {recognizer.provider}")
+    decoder = recognizer.decoder_with(n_best, expected)
+    failed = _transcribe_all(
+        recognizer,
+        decoder,
+        jobs,
+        lambda transcript, job: _deliver(transcript, job, form, targets.get(job), alone=len(jobs) == 1),
+    )
+    if failed:
+        typer.echo(f"warning: {len(failed):,} of {len(sources):,} recordings could not be read", err=True)
+        raise typer.Exit(FAULT)
+
+
+def _transcribe_all(
+    recognizer: Recognizer, decoder: Decoder, jobs: list[Job], deliver: Callable[[Transcript, Job], None]
+) -> set[Path]:
+    """Recognise all jobs and deliver their transcripts in order. Returns the recordings that failed, which are named."""
+    from anadil.audio import probe
+    from anadil.errors import AnadilError
+
     notes: Counter[str] = Counter()
     failed: set[Path] = set()
+    n_without = 0
     with ConsoleReporter() as report:
-        found = recognizer.transcribe_files([(job.source, job.channel) for job in jobs])
+        found = recognizer.transcribe_files([(job.source, job.channel) for job in jobs], decoder)
         for done, (index, outcome) in enumerate(_in_order(found), start=1):
             job = jobs[index]
             try:
@@ -140,16 +186,31 @@ def transcribe(
                 if outcome.duration == 0:
                     raise AnadilError(f"audio has no samples: {job.source}")
                 notes.update(probe(job.source).notes_for(job.channel))
-                _deliver(outcome, job, form, targets.get(job), alone=len(jobs) == 1)
+                n_without += bool(decoder.n_best and outcome.words and not outcome.alternatives)
+                deliver(outcome, job)
             except AnadilError as error:
                 failed.add(job.source)
                 report.warn(str(error) if str(job.source) in str(error) else f"{job.source}: {error}")
             report.progress("transcribing", done, len(jobs), job.source.name)
         for note, count in notes.items():
             report.warn(f"{count:,} x {note}")
-    if failed:
-        report.warn(f"{len(failed):,} of {len(sources):,} recordings could not be read")
-        raise typer.Exit(FAULT)
+        if n_without:
+            report.warn(
+                f"{n_without:,} recordings have no alternatives: nobody pauses in them for {recognizer.longest_s:g} s"
+            )
+    return failed
+
+
+def _lines(path: Path) -> list[str]:
+    """The lines of a file of hotwords. Raises AnadilError if it is missing or no text."""
+    from anadil.errors import AnadilError
+    from anadil.lm.texts import read_lines
+
+    bad: list[object] = []
+    lines = [line for _, line in read_lines([str(path)], bad.append)]
+    if bad:
+        raise AnadilError(f"{bad[0]}\n  next: give a text file with a word per line")
+    return lines
 
 
 def _check_live(

@@ -284,7 +284,7 @@ def _synthesize_clip(
         text=" ".join(text.translate(_PUNCTUATION).split()),
         speaker=voice.variant,
         language=language,
-        extra={"raw_text": raw_text, "voice": voice.name, "rate": voice.rate, "pitch": voice.pitch},
+        extra={"raw_text": raw_text, "voice": voice.name, "rate": voice.rate, "pitch": voice.pitch, "synthetic": True},
     )
     return samples, utterance
 

@@ -164,6 +164,15 @@ def pauses_within(samples: np.ndarray, sample_rate: int) -> list[tuple[float, fl
     return [(float(loud[i] + 1) * frame / sample_rate, float(loud[i + 1]) * frame / sample_rate) for i in gaps]
 
 
+def step_levels(samples: np.ndarray, sample_rate: int, step_s: float) -> np.ndarray:
+    """The level of each step of `step_s` in dBFS, not smoothed: float32 (steps,)."""
+    step = max(1, round(step_s * sample_rate))
+    n = len(samples) // step
+    power = np.square(samples[: n * step].reshape(n, step)).mean(axis=1)
+    levels: np.ndarray = (10 * np.log10(power + _FLOOR)).astype(np.float32)
+    return levels
+
+
 def _without_digital_silence(samples: np.ndarray, frame: int) -> list[tuple[int, int]]:
     """Stretches (start, end) between digital silence, with a short margin of it on each side."""
     sounding = measure_levels(frame_powers(samples, frame)).sounding

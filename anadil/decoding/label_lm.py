@@ -1,116 +1,139 @@
-"""An n-gram model of a recogniser's labels, with the weights that a beam search gives it; its two files in a model folder."""
+"""An n-gram model of a recogniser's labels as the scorer of a beam search."""
 
 from __future__ import annotations
 
-import io
 import math
-import zipfile
-import zlib
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, Field
 
-from anadil.decoding.beam import BEAM
+from anadil.decoding.beam import Floats, Ints
 from anadil.errors import AnadilError
-from anadil.files import whole_file
 from anadil.lm.counts import SPECIAL
 from anadil.lm.model import NGramModel
 from anadil.lm.texts import SPACE
-from anadil.settings import SECTION, parse_json
 from anadil.text.units import is_sign
 
-MODEL, SETTINGS = "lm.npz", "decoder.json"
-MAX_BYTES = 1 << 30
-"""Largest size of the unpacked arrays of lm.npz, so that a hostile file cannot fill the memory."""
-
-_ROWS_KEPT = 20_000  # 30 MB with 35 labels
+_NUMBERS_KEPT = 1 << 22  # in the rows of a model: 64 MB
 _LOWEST = -200.0  # of a factor's logarithm, so that no mass becomes 0
 _SMALLEST = math.exp(_LOWEST)
-_COPY = "\n  next: copy the whole folder again, or make it again: anadil export, anadil lm tune"
-
-
-class LmWeights(BaseModel):
-    """`decoder.json`: how the search weighs the language model beside it."""
-
-    model_config = SECTION
-
-    format: Literal["anadil-decoder"] = "anadil-decoder"
-    version: Literal[1] = 1
-    lm_weight: float = Field(gt=0, le=10)  # factor of the LM's log-prob of a label
-    label_bonus: float = Field(0.0, ge=-20, le=20)  # nats added per label, against short texts
-    beam: int = Field(BEAM, ge=1, le=1024)  # prefixes kept
+_NONE, _WANTED = -1, -2  # instead of a row
 
 
 class LabelLM:
-    """Scores labels for `beam_search`. A word of the n-gram model is one label, with ▁ for a space in it."""
+    """Scores labels for `search_many`. A word of the n-gram model is one label, with ▁ for a space in it."""
 
-    def __init__(self, model: NGramModel, labels: Sequence[str], weights: LmWeights) -> None:
-        """Raises AnadilError if the model is not one of these labels (`check_alphabet`)."""
+    def __init__(self, model: NGramModel, labels: Sequence[str], weight: float, bonus: float) -> None:
+        """A label adds weight * log-prob + bonus, in nats. Raises AnadilError if the model is none of these labels."""
         check_alphabet(model, labels)
-        self.model, self.labels, self.weights = model, tuple(labels), weights
-        tokens = label_tokens(labels)
-        self._labels_of: list[list[int]] = [[] for _ in model.words]  # of each word; several labels may be <unk>
-        for label, token in enumerate(tokens):
-            self._labels_of[model.word_ids.get(token, model.unk)].append(label)
-        self._labels_of[model.eos].append(len(labels))  # rows have a last column for the end
-        weight, bonus = weights.lm_weight, weights.label_bonus
-        bounds, backoffs, suffixes, words, log_probs, next_states = model.trie()
-        factors = _factors(weight * log_probs.astype(np.float64) + bonus)
-        backoff_factors = _factors(weight * backoffs.astype(np.float64))
-        # an element of a memoryview is a number of Python, 40 ns; NumPy's take 100
-        columns: tuple[Any, ...] = (bounds, backoff_factors, suffixes, words, factors, next_states)
-        self._trie = [memoryview(column) for column in columns]
-        self._rows: dict[int, tuple[list[float], list[int], float]] = {}
+        self.model = model
+        # a row of factors has a last column for the end of the text; several labels may be <unk>
+        words = [model.word_ids.get(token, model.unk) for token in label_tokens(labels)]
+        self._rows = _Rows(model, np.array([*words, model.eos]), weight, bonus)
 
-    def with_weights(self, weights: LmWeights) -> LabelLM:
-        """The same model with other weights."""
-        return LabelLM(self.model, self.labels, weights)
-
-    @property
-    def start(self) -> int:
+    def begin(self) -> int:
         return self.model.start
 
-    def after(self, state: int) -> tuple[list[float], list[int], float]:
-        """Per label after `state`: the factor exp(lm_weight * log-prob + label_bonus), the next state; the highest factor.
-
-        A row is that of the next shorter context times the back-off weight, with the state's own n-grams in place. Lists take
-        a quarter of the time of NumPy's calls on rows this short.
-        """
-        found = self._rows.get(state)
-        if found is not None:
-            return found
-        bounds, backoff_factors, suffixes, words, own_factors, own_next = self._trie
-        if state == self.model.empty:
-            n = len(self.labels) + 1
-            factors, next_states = [_SMALLEST] * n, [state] * n
-        else:
-            shorter, next_states, _ = self.after(suffixes[state])
-            backoff = backoff_factors[state]
-            factors, next_states = [factor * backoff for factor in shorter], next_states.copy()
-        for i in range(bounds[state], bounds[state + 1]):
-            for label in self._labels_of[words[i]]:
-                factors[label] = own_factors[i]
-                next_states[label] = own_next[i]
-        if len(self._rows) >= _ROWS_KEPT:
-            self._rows.clear()
-        self._rows[state] = found = factors, next_states, max(factors)
+    def factors(self, states: Ints, labels: Ints) -> Floats:
+        """exp(weight * log-prob + bonus): (utterances, prefixes, m) of labels (utterances, m) after states."""
+        rows = self._rows.of(states)[:, :, None]
+        found: Floats = self._rows.factors[rows, labels[:, None, :]]
         return found
 
-    def end(self, state: int) -> float:
-        """exp(lm_weight * log-prob of the sentence's end)."""
-        return self.after(state)[0][-1] * math.exp(-self.weights.label_bonus)
+    def next_states(self, states: Ints, labels: Ints) -> Ints:
+        rows = self._rows.of(states)
+        found: Ints = self._rows.next_states[rows, labels]
+        return found
 
-    def describe(self) -> str:
-        """For titles and messages: order, weights and beam."""
-        w = self.weights
-        return f"{self.model.order}-gram of labels, weight {w.lm_weight:g}, bonus {w.label_bonus:g}, beam {w.beam}"
+    def ends(self, states: Ints) -> Floats:
+        """exp(weight * log-prob of the sentence's end), without a bonus."""
+        rows = self._rows.of(states)
+        found: Floats = self._rows.factors[rows, -1]
+        return found
 
 
-def _factors(exponents: np.ndarray) -> np.ndarray:
-    found: np.ndarray = np.exp(np.clip(exponents, _LOWEST, -_LOWEST))
+class _Rows:
+    """Factors and next states of all labels after a state, made when the state is first met.
+
+    A row is that of the next shorter context times the back-off weight, with the state's own n-grams in place.
+    """
+
+    def __init__(self, model: NGramModel, words: np.ndarray, weight: float, bonus: float) -> None:
+        self._empty, self._suffixes = model.empty, model.trie()[2]
+        bounds, backoffs, _, ngram_words, log_probs, next_states = model.trie()
+        order = np.argsort(words, kind="stable")
+        ends = np.searchsorted(words[order], np.arange(len(model.words) + 1))
+        n_labels = np.diff(ends)[ngram_words]  # of each n-gram; its last word may be several labels, or none
+        ngrams = np.repeat(np.arange(len(ngram_words)), n_labels)
+        within = np.arange(len(ngrams)) - np.repeat(np.cumsum(n_labels) - n_labels, n_labels)
+        self._labels = order[ends[ngram_words[ngrams]] + within]
+        self._own = _exp(weight * log_probs[ngrams].astype(np.float64) + bonus)
+        self._own[self._labels == len(words) - 1] *= math.exp(-bonus)  # the end has no bonus
+        self._own_next = next_states[ngrams].astype(np.int64)
+        self._bounds = np.concatenate([[0], np.cumsum(n_labels)])[bounds]
+        self._backoffs = _exp(weight * backoffs.astype(np.float64))
+        self._most = max(_NUMBERS_KEPT // len(words), 1)
+        self._row_of = np.empty(model.n_states, np.int64)
+        self.factors, self.next_states = np.empty((64, len(words))), np.empty((64, len(words)), np.int64)
+        self._forget()
+
+    def of(self, states: Ints) -> Ints:
+        """The rows of states, of any shape."""
+        found: Ints = self._row_of[states]
+        if found.min(initial=0) < 0:
+            if self._n > self._most:
+                self._forget()
+            self._make(np.unique(states[self._row_of[states] < 0]))
+            found = self._row_of[states]
+        return found
+
+    def _make(self, states: Ints) -> None:
+        """Make the rows of different states that have none, and those of their shorter contexts before."""
+        wanted = [states]
+        self._row_of[states] = _WANTED
+        while len(states):
+            shorter = self._suffixes[states]
+            states = np.unique(shorter[self._row_of[shorter] == _NONE])
+            self._row_of[states] = _WANTED
+            wanted.append(states)
+        states = np.concatenate(wanted)
+        while len(states):  # mostly once: the rows of all shorter contexts are there
+            is_next = self._row_of[self._suffixes[states]] >= 0
+            self._make_rows(states[is_next])
+            states = states[~is_next]
+
+    def _make_rows(self, states: Ints) -> None:
+        """Make the rows of states; those of their shorter contexts are there."""
+        rows = np.arange(self._n, self._n + len(states))
+        self._n += len(states)
+        if self._n > len(self.factors):
+            n_more = max(self._n, len(self.factors))
+            self.factors = np.concatenate([self.factors, np.empty((n_more, self.factors.shape[1]))])
+            self.next_states = np.concatenate([self.next_states, np.empty((n_more, self.factors.shape[1]), np.int64)])
+        shorter = self._row_of[self._suffixes[states]]
+        self.factors[rows] = self.factors[shorter] * self._backoffs[states, None]
+        self.next_states[rows] = self.next_states[shorter]
+        self._row_of[states] = rows
+        self._own_ngrams(states, rows)
+
+    def _own_ngrams(self, states: Ints, rows: Ints) -> None:
+        """Put the states' own n-grams into their rows."""
+        n_own = self._bounds[states + 1] - self._bounds[states]
+        own = np.arange(n_own.sum()) + np.repeat(self._bounds[states] - np.cumsum(n_own) + n_own, n_own)
+        at = np.repeat(rows, n_own), self._labels[own]
+        self.factors[at], self.next_states[at] = self._own[own], self._own_next[own]
+
+    def _forget(self) -> None:
+        """Drop all rows but that of the empty context, which has no shorter one."""
+        empty = np.array([self._empty])
+        self._row_of[:], self._n = _NONE, 1
+        self._row_of[empty] = 0
+        self.factors[0], self.next_states[0] = _SMALLEST, self._empty
+        self._own_ngrams(empty, np.zeros(1, np.int64))
+
+
+def _exp(exponents: np.ndarray) -> Floats:
+    found: Floats = np.exp(np.clip(exponents, _LOWEST, -_LOWEST))
     return found
 
 
@@ -148,47 +171,3 @@ def check_alphabet(model: NGramModel, labels: Sequence[str]) -> list[str]:
 def _some(words: Sequence[str] | set[str]) -> str:
     shown = sorted(words)[:5] if isinstance(words, set) else list(words[:5])
     return ", ".join(map(repr, shown)) + (", ..." if len(words) > 5 else "")
-
-
-def save_label_lm(folder: Path, lm: LabelLM) -> None:
-    """Write lm.npz and decoder.json into a model folder, in place of earlier ones. Raises AnadilError."""
-    remove_label_lm(folder)  # if this is killed half-way, the folder has no LM
-    for name, content in label_lm_files(lm).items():
-        with whole_file(folder / name) as beside:
-            beside.write_bytes(content)
-
-
-def remove_label_lm(folder: Path) -> None:
-    """Delete the LM of a model folder, if it has one."""
-    for name in (SETTINGS, MODEL):
-        (folder / name).unlink(missing_ok=True)
-
-
-def label_lm_files(lm: LabelLM) -> dict[str, bytes]:
-    """The content of the two files; decoder.json, which makes the LM count, is the last."""
-    packed = io.BytesIO()
-    np.savez_compressed(packed, **lm.model.to_arrays())  # type: ignore[arg-type]
-    return {MODEL: packed.getvalue(), SETTINGS: (lm.weights.model_dump_json(indent=1) + "\n").encode()}
-
-
-def read_label_lm(folder: Path, labels: Sequence[str]) -> LabelLM | None:
-    """The LM of a model folder or exported folder; None if it has none. Raises AnadilError if it is damaged or foreign."""
-    if not (folder / SETTINGS).is_file():
-        return None
-    weights = parse_json(LmWeights, folder / SETTINGS)
-    path = folder / MODEL
-    if not path.is_file():
-        raise AnadilError(f"{path} is missing, but {SETTINGS} is there{_COPY}")
-    try:
-        with zipfile.ZipFile(path) as archive:
-            size = sum(entry.file_size for entry in archive.infolist())
-        if size > MAX_BYTES:
-            raise AnadilError(f"{path}: {size:,} bytes unpacked, allowed are {MAX_BYTES:,}")
-        with np.load(path, allow_pickle=False) as arrays:
-            model = NGramModel.from_arrays({name: arrays[name] for name in arrays.files})
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
-        raise AnadilError(f"{path} is damaged: {error}{_COPY}") from error
-    try:
-        return LabelLM(model, labels, weights)
-    except AnadilError as error:
-        raise AnadilError(f"{path}: {error}") from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
@@ -24,6 +25,14 @@ class Word:
 
 
 @dataclass(frozen=True, slots=True)
+class Alternative:
+    """One of the best texts of a recording. `score`: natural log-prob of the text, plus what language models add."""
+
+    text: str
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
 class Transcript:
     """The hypothesis for one recording.
 
@@ -35,9 +44,10 @@ class Transcript:
     words: tuple[Word, ...]
     duration: float  # seconds of audio
     language: str | None = None
+    alternatives: tuple[Alternative, ...] = ()  # the best texts, the first is `text`; only if they were asked for
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready; times in seconds to 3 decimals, confidences to 4."""
+        """JSON-ready; times in seconds to 3 decimals, confidences and scores to 4. `alternatives` only if there are any."""
         words = [
             {
                 "text": word.text,
@@ -47,12 +57,34 @@ class Transcript:
             }
             for word in self.words
         ]
-        return {"text": self.text, "words": words, "duration": round(self.duration, 3), "language": self.language}
+        found = {"text": self.text, "words": words, "duration": round(self.duration, 3), "language": self.language}
+        if self.alternatives:
+            found["alternatives"] = [{"text": one.text, "score": round(one.score, 4)} for one in self.alternatives]
+        return found
 
 
 def joiner(labels: Sequence[str]) -> str:
     """What stands between two words of a text: nothing if no label has a space (Thai, Chinese), else one space."""
     return BOUNDARY if any(label.startswith(BOUNDARY) for label in labels) else ""
+
+
+def best_of_parts(parts: Sequence[Sequence[Alternative]], joined: str) -> tuple[Alternative, ...]:
+    """The best texts of a recording from those of its parts, which are independent: scores add up.
+
+    As many as the part with the most has. A part without any gives none.
+    """
+    if not parts or not all(parts):
+        return ()
+    n = max(map(len, parts))
+    found = {"": 0.0}
+    for part in parts:  # the best n of the first parts and this one begin with one of the best n of the first parts
+        longer: dict[str, float] = {}
+        for before, score in found.items():
+            for after in part:
+                text = joined.join(filter(None, (before, after.text)))
+                longer[text] = max(longer.get(text, -math.inf), score + after.score)
+        found = dict(sorted(longer.items(), key=lambda one: -one[1])[:n])
+    return tuple(Alternative(text, score) for text, score in found.items())
 
 
 def words_from_tokens(

@@ -8,7 +8,7 @@ import threading
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from anadil.evaluation.analysis import ConfidenceBin, Group
 
@@ -144,9 +144,14 @@ def _svg(title: str, draw: Callable[[Axes], None], height_in: float, width_in: f
 
     file = io.StringIO()
     ink = dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), _INK)
-    settings = {"svg.hashsalt": title, "svg.fonttype": "none", "font.size": 9, "axes.unicode_minus": False} | ink
+    settings: dict[Any, Any] = {
+        "svg.hashsalt": title,
+        "svg.fonttype": "none",
+        "font.size": 9,
+        "axes.unicode_minus": False,
+    } | ink
     # "$" starts a formula; names and letters of strangers are plain text
-    with _RC_LOCK, rc_context({**settings, "text.parse_math": False}):  # type: ignore[arg-type]
+    with _RC_LOCK, rc_context({**settings, "text.parse_math": False}):
         figure = Figure(figsize=(width_in, height_in), layout="constrained")
         figure.patch.set_alpha(0.0)
         axes = figure.add_subplot()

@@ -5,11 +5,13 @@ Nothing here needs PyTorch.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import yaml
 from pydantic import BaseModel, Field
 
 from anadil.data.pauses import NOT_MEASURED, PauseLimits
@@ -21,6 +23,7 @@ from anadil.text.tokenizer import MODEL as TOKENIZER
 from anadil.text.tokenizer import read_subwords_file
 
 MODEL, CONFIG, VOCABULARY, CARD = "model.onnx", "config.json", "vocab.txt", "README.md"
+FRONT_MATTER = re.compile(r"\A---\n(.*?)\n---\n", re.DOTALL)  # of a card: metadata for the hub of Hugging Face, YAML
 INPUTS = ("waveforms", "sample_counts")  # float32 (batch, samples), int64 (batch,)
 OUTPUTS = ("log_probs", "frame_counts")  # float32 (batch, frames, labels + blank), int64 (batch,)
 
@@ -43,6 +46,7 @@ class ExportedSettings(BaseModel):
     labels: list[str] = Field(min_length=1, max_length=100_000)  # the blank follows the last one
     text: dict[str, Any]  # TextRules.to_dict()
     subwords: bool = False  # whether the labels are the subwords of tokenizer.model
+    precision: Literal["float32", "int8", "float16"] = "float32"  # of the network; features are always float32
     longest_pause_s: Real = Field(NOT_MEASURED.longest_s, gt=0, le=60)  # of training; longer ones are cut out
     pause_margin_s: Real = Field(NOT_MEASURED.margin_s, ge=0, le=60)
 
@@ -69,6 +73,12 @@ def read_settings(folder: Path) -> ExportedSettings:
                     f"{folder / VOCABULARY}: its labels are not those of {CONFIG}\n  next: copy the whole folder again"
                 )
     return settings
+
+
+def is_onnx_asr(folder: Path) -> bool:
+    """Whether `config.json` is that of a folder for onnx-asr."""
+    with open(folder / CONFIG, "rb") as file:
+        return b'"model_type": "nemo-conformer-ctc"' in file.read(1000)
 
 
 def read_rules(folder: Path, settings: ExportedSettings) -> TextRules:
@@ -164,3 +174,13 @@ def vocabulary(labels: list[str]) -> str:
     """The content of `vocab.txt`, as other runtimes read it: `token id` per line, the space as ▁, the blank as <blk>."""
     tokens = [label.replace(" ", "▁") for label in labels] + ["<blk>"]
     return "".join(f"{token} {i}\n" for i, token in enumerate(tokens))
+
+
+def read_front_matter(text: str) -> dict[str, Any]:
+    """The metadata of a card; {} if it has none that can be read."""
+    found = FRONT_MATTER.match(text)
+    try:
+        data = yaml.safe_load(found[1]) if found else {}
+    except yaml.YAMLError:
+        return {}
+    return data if isinstance(data, dict) else {}

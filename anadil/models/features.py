@@ -192,6 +192,9 @@ class LogMel(nn.Module):
         mask = length_mask(frame_counts, features.shape[2]).unsqueeze(1).to(features.dtype)
         if self.settings.normalize == "none":
             return features * mask
+        # The mean of a constant row would have a rounding error, which the division by std would blow up to any size: the
+        # log-probs of digital silence then differed by 13 between a batch and alone. Less its first frame it is exactly 0.
+        features = features - (features[:, :, :1] if self.settings.normalize == "per_feature" else features[:, :1, :1])
         axes = 2 if self.settings.normalize == "per_feature" else (1, 2)
         per_frame = 1 if self.settings.normalize == "per_feature" else features.shape[1]
         n = (frame_counts * per_frame).view(-1, 1, 1).to(features.dtype)

@@ -19,11 +19,11 @@ import numpy as np
 
 from anadil.data.pauses import Piece, pieces_of_blocks
 from anadil.decoding.decoder import Decoder
-from anadil.decoding.transcript import Transcript, Word, joiner
+from anadil.decoding.transcript import Transcript, Word, best_of_parts, joiner
 from anadil.errors import AnadilError
 
 if TYPE_CHECKING:
-    from anadil.recognition.recognizer import Recognizer
+    from anadil.recognition.recognizer import PieceText, Recognizer
 
 Blocks = Callable[[], Iterable[np.ndarray]]
 """Opens a recording: its blocks of float32 (samples,) at the model's sample rate, in order."""
@@ -33,6 +33,7 @@ Observe = Callable[[int, np.ndarray, np.ndarray], None]
 
 _READERS = 2  # threads; libsndfile, soxr and NumPy release the interpreter's lock
 _AHEAD_BATCHES = 3  # of audio that waits for the network: among so many, pieces of like length are found
+DECODED_TOGETHER, _DECODED_BATCHES = 64, 4  # pieces, or batches of audio; a beam search of many at a time takes less
 _WAITING_RECORDINGS = 1000  # whose pieces may wait; without speech they fill no batch
 
 Outcome = tuple[Transcript, ...] | AnadilError
@@ -47,8 +48,8 @@ def recognize(
 ) -> Iterator[tuple[int, Outcome]]:
     """Recognise recordings; yields (index, a transcript by each decoder), roughly in order.
 
-    Instead of transcripts there is an AnadilError if a recording cannot be read. Other errors are raised. `observe` is called
-    before the transcripts are yielded; then the samples of a recording are kept until it is done.
+    Instead of transcripts there is an AnadilError if a recording cannot be read or recognised. Other errors are raised.
+    `observe` is called before the transcripts are yielded; then the samples of a recording are kept until it is done.
     """
     pool = _Pool(round(_AHEAD_BATCHES * batch_s * recognizer.sample_rate))
     numbers = iter(range(len(recordings)))
@@ -106,6 +107,8 @@ def _recognize(
     observe: Observe | None,
 ) -> Iterator[tuple[int, Outcome]]:
     running: deque[tuple[list[_Waiting], Future[list[np.ndarray]]]] = deque()
+    ready: list[tuple[_Waiting, np.ndarray | AnadilError]] = []  # log-probs that wait to be decoded together
+    is_greedy = all(decoder.is_greedy for decoder in decoders)
     open_: dict[int, _Recording] = {}
     while True:
         some, ends = pool.take(batch, wait=not running)
@@ -118,22 +121,58 @@ def _recognize(
         touched = [end.index for end in ends]
         if running and (len(running) > 1 or not some):
             done, future = running.popleft()
-            for one, log_probs in zip(done, future.result(), strict=True):
+            ready += zip(done, _results(recognizer, done, future), strict=True)
+        n_ready = sum(len(one.piece.samples) for one, _ in ready)
+        is_enough = is_greedy or len(ready) >= DECODED_TOGETHER or n_ready >= _DECODED_BATCHES * batch
+        if ready and (is_enough or not running):
+            for one, log_probs, found in _decoded(recognizer, decoders, ready):
                 recording = open_.setdefault(one.index, _Recording())
-                piece = one.piece
-                words = recognizer.words_of_piece(decoders, log_probs, piece.samples, piece.start)
-                recording.pieces[one.number] = (piece.start, piece.end, piece.lead, piece.tail, words)
-                if observe is not None:
-                    recording.log_probs[one.number] = _own_frames(log_probs, piece, recognizer)
-            touched += [one.index for one in done]
+                recording.pieces[one.number] = (one.piece.start, one.piece.lead, found)
+                if observe is not None and log_probs is not None:
+                    recording.log_probs[one.number] = _own_frames(log_probs, one.piece, recognizer)
+            touched += [one.index for one, _ in ready]
+            ready = []
         for index in dict.fromkeys(touched):
             if open_[index].is_complete:
                 recording = open_.pop(index)
                 if observe is not None:
                     recording.show_to(observe, index, recognizer)
                 yield index, recording.outcome(recognizer, len(decoders))
-        if not some and not running and pool.is_done:
+        if not some and not running and not ready and pool.is_done:
             return
+
+
+def _results(
+    recognizer: Recognizer, some: Sequence[_Waiting], future: Future[list[np.ndarray]]
+) -> list[np.ndarray | AnadilError]:
+    """The log-probs of a batch; if it fails, of each piece alone, so that one at fault costs its own recording."""
+    try:
+        return list(future.result())
+    except AnadilError as error:
+        return [error] if len(some) == 1 else [_log_probs_alone(recognizer, one) for one in some]
+
+
+def _log_probs_alone(recognizer: Recognizer, one: _Waiting) -> np.ndarray | AnadilError:
+    try:
+        return recognizer.log_probs([one.piece.samples])[0]
+    except AnadilError as error:
+        return error
+
+
+def _decoded(
+    recognizer: Recognizer, decoders: Sequence[Decoder], ready: Sequence[tuple[_Waiting, np.ndarray | AnadilError]]
+) -> list[tuple[_Waiting, np.ndarray | None, list[PieceText] | AnadilError]]:
+    """Each piece with its log-probs and what each decoder finds, or its error."""
+    good = [(one, found) for one, found in ready if not isinstance(found, AnadilError)]
+    failed = [(one, None, found) for one, found in ready if isinstance(found, AnadilError)]
+    pieces = [(one.piece.samples, one.piece.start) for one, _ in good]
+    try:
+        texts = recognizer.decode_pieces(decoders, [found for _, found in good], pieces)
+    except AnadilError as error:
+        if len(good) == 1:
+            return [*failed, (good[0][0], None, error)]
+        return [*failed, *(triple for one in good for triple in _decoded(recognizer, decoders, [one]))]
+    return [*failed, *((one, found, own) for (one, found), own in zip(good, texts, strict=True))]
 
 
 @dataclass(eq=False, slots=True)
@@ -158,9 +197,9 @@ class _End:
 
 @dataclass(slots=True)
 class _Recording:
-    """What is known of a recording so far: of each piece its start, end, lead and tail in samples, and words by each decoder."""
+    """What is known of a recording so far: start and lead of each piece in samples, and what each decoder found, or an error."""
 
-    pieces: dict[int, tuple[int, int, int, int, list[tuple[Word, ...]]]] = field(default_factory=dict)
+    pieces: dict[int, tuple[int, int, list[PieceText] | AnadilError]] = field(default_factory=dict)
     log_probs: dict[int, np.ndarray] = field(default_factory=dict)  # of each piece, if somebody observes
     end: _End | None = None
 
@@ -170,7 +209,7 @@ class _Recording:
 
     def show_to(self, observe: Observe, index: int, recognizer: Recognizer) -> None:
         assert self.end is not None
-        if self.end.error is None:
+        if self.end.error is None and len(self.log_probs) == self.end.n_pieces:
             samples = self.end.samples or [np.zeros(0, np.float32)]
             nothing = np.zeros((0, len(recognizer.rules.labels) + 1), np.float32)
             observe(
@@ -183,15 +222,25 @@ class _Recording:
         assert self.end is not None
         if isinstance(self.end.error, AnadilError):
             return self.end.error
+        in_order: list[tuple[int, int, list[PieceText]]] = []
+        for number in range(self.end.n_pieces):
+            start, lead, found = self.pieces[number]
+            if isinstance(found, AnadilError):
+                return found
+            in_order.append((start, lead, found))
         rate, rules = recognizer.sample_rate, recognizer.rules
+        between = joiner(rules.labels)
+        overlap = any(lead for _, lead, _ in in_order)
         transcripts = []
         for n in range(n_decoders):
             words: list[Word] = []
-            for number in range(self.end.n_pieces):
-                start, _, lead, _, of_each = self.pieces[number]
-                words = joined(words, of_each[n], start / rate, (start + 2 * lead) / rate)
-            text = joiner(rules.labels).join(word.text for word in words)
-            transcripts.append(Transcript(text, tuple(words), self.end.n_samples / rate, rules.language))
+            for start, lead, of_each in in_order:
+                words = joined(words, of_each[n].words, start / rate, (start + 2 * lead) / rate)
+            text = between.join(word.text for word in words)
+            # the texts of pieces that overlap cannot be put together: words would be there twice
+            parts = [] if overlap else [part for _, _, of_each in in_order for part in of_each[n].alternatives]
+            best = best_of_parts(parts, between)
+            transcripts.append(Transcript(text, tuple(words), self.end.n_samples / rate, rules.language, best))
         return tuple(transcripts)
 
 

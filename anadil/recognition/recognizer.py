@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
@@ -12,9 +12,11 @@ import numpy as np
 
 from anadil import audio
 from anadil.data.pauses import NOT_MEASURED, WHOLE_S, PauseLimits, pauses_within
+from anadil.decoding.confidence import ConfidenceMap
 from anadil.decoding.decoder import Decoder
-from anadil.decoding.label_lm import LabelLM
-from anadil.decoding.transcript import Transcript, Word
+from anadil.decoding.language_model import LanguageModel
+from anadil.decoding.transcript import Alternative, Transcript, Word
+from anadil.decoding.word_lm import checked_hotwords
 from anadil.errors import AnadilError
 from anadil.manifest import Utterance, read_audio
 from anadil.recognition.pipeline import Blocks, Observe, recognize
@@ -47,56 +49,89 @@ class Recognizer:
     forward: Forward
     longest_s: float = 20.0  # longer recordings are cut at pauses
     pauses: PauseLimits = NOT_MEASURED  # what the model knows of silence
-    lm: LabelLM | None = None  # decoding is greedy without one
+    lm: LanguageModel | None = None  # decoding is greedy without one
+    greedy_confidence: ConfidenceMap | None = None  # of words found without it
+    provider: str = "cpu"  # what computes: a name of recognition/providers.py
 
-    @property
+    @cached_property
     def decoder(self) -> Decoder:
         """From this model's log-probs to words, with its language model if it has one."""
-        return Decoder(self.rules, self.frame_s, self.lm)
+        confidence = self.lm.weights.confidence if self.lm else self.greedy_confidence
+        return Decoder(self.rules, self.frame_s, self.lm, word_confidence=confidence)
+
+    def decoder_with(self, n_best: int = 0, hotwords: Iterable[str] | Mapping[str, float] = ()) -> Decoder:
+        """The same with `n_best` alternatives, and with hotwords: lines `word` or `word:weight`, or weights by word.
+
+        Raises AnadilError if a hotword has a character that the model has no label for.
+        """
+        if isinstance(hotwords, Mapping):
+            hotwords = [f"{word}:{weight}" for word, weight in hotwords.items()]
+        given = list(hotwords)
+        return replace(self.decoder, n_best=n_best, hotwords=checked_hotwords(given, self.rules) if given else None)
 
     @property
     def greedy(self) -> Decoder:
         """The same without a language model."""
-        return Decoder(self.rules, self.frame_s)
+        return Decoder(self.rules, self.frame_s, word_confidence=self.greedy_confidence)
 
     @overload
-    def transcribe(self, source: str | Path | np.ndarray, sample_rate: int | None = None) -> Transcript: ...
+    def transcribe(
+        self,
+        source: str | Path | np.ndarray,
+        sample_rate: int | None = None,
+        n_best: int = 0,
+        hotwords: Iterable[str] | Mapping[str, float] = (),
+    ) -> Transcript: ...
 
     @overload
-    def transcribe(self, source: list[Any], sample_rate: int | None = None) -> list[Transcript]: ...
+    def transcribe(
+        self,
+        source: list[Any],
+        sample_rate: int | None = None,
+        n_best: int = 0,
+        hotwords: Iterable[str] | Mapping[str, float] = (),
+    ) -> list[Transcript]: ...
 
     def transcribe(
-        self, source: str | Path | np.ndarray | list[Any], sample_rate: int | None = None
+        self,
+        source: str | Path | np.ndarray | list[Any],
+        sample_rate: int | None = None,
+        n_best: int = 0,
+        hotwords: Iterable[str] | Mapping[str, float] = (),
     ) -> Transcript | list[Transcript]:
         """Recognise a file, an array, or a list of these.
 
         An array is mono float (samples,) in [-1, 1] at `sample_rate` (default: the model's own). Recordings may have any
-        length. Raises AnadilError if a file is missing or no audio.
+        length. `n_best`, `hotwords`: see `decoder_with`. Raises AnadilError if a file is missing or no audio.
         """
+        decoder = self.decoder_with(n_best, hotwords) if n_best or hotwords else self.decoder
         alone = isinstance(source, str | Path | np.ndarray)
         sources = [source] if isinstance(source, str | Path | np.ndarray) else source
         found: dict[int, Transcript] = {}
-        for index, outcome in self.transcribe_each([self._blocks(one, sample_rate) for one in sources]):
+        for index, outcome in self.transcribe_each([self._blocks(one, sample_rate) for one in sources], decoder):
             if isinstance(outcome, AnadilError):
                 raise outcome
             found[index] = outcome
         return found[0] if alone else [found[index] for index in range(len(sources))]
 
     def transcribe_files(
-        self, files: Sequence[tuple[str | Path, audio.Channel]]
+        self, files: Sequence[tuple[str | Path, audio.Channel]], decoder: Decoder | None = None
     ) -> Iterator[tuple[int, Transcript | AnadilError]]:
         """Recognise (file, channel); yields (index, transcript), or the error of a file that cannot be read, roughly in order.
 
         Files are read while others are recognised, in batches of like length. Memory depends neither on their number nor on their
-        length.
+        length. `decoder`: another than the model's own.
         """
         yield from self.transcribe_each(
-            [partial(audio.read_blocks, path, self.sample_rate, channel, whole_s=WHOLE_S) for path, channel in files]
+            [partial(audio.read_blocks, path, self.sample_rate, channel, whole_s=WHOLE_S) for path, channel in files],
+            decoder,
         )
 
-    def transcribe_each(self, recordings: Sequence[Blocks]) -> Iterator[tuple[int, Transcript | AnadilError]]:
+    def transcribe_each(
+        self, recordings: Sequence[Blocks], decoder: Decoder | None = None
+    ) -> Iterator[tuple[int, Transcript | AnadilError]]:
         """As `transcribe_files`, of recordings that are functions: each opens its blocks of float32 (samples,)."""
-        for index, outcome in recognize(self, recordings, [self.decoder], BATCH_SECONDS):
+        for index, outcome in recognize(self, recordings, [decoder or self.decoder], BATCH_SECONDS):
             yield index, outcome if isinstance(outcome, AnadilError) else outcome[0]
 
     def transcribe_utterances(self, utterances: Sequence[Utterance]) -> Iterator[tuple[int, Transcript]]:
@@ -156,6 +191,18 @@ class Recognizer:
             batch.append((index, samples))
         yield batch
 
+    def log_probs_by_length(self, waveforms: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """As `log_probs`, in batches of similar length; the results are in the order of the waveforms."""
+        found: dict[int, np.ndarray] = {}
+        some: list[int] = []
+        for number in sorted(range(len(waveforms)), key=lambda n: len(waveforms[n])):
+            if some and len(waveforms[number]) * (len(some) + 1) > BATCH_SECONDS * self.sample_rate:
+                found.update(zip(some, self.log_probs([waveforms[n] for n in some]), strict=True))
+                some = []
+            some.append(number)
+        found.update(zip(some, self.log_probs([waveforms[n] for n in some]), strict=True))
+        return [found[n] for n in range(len(waveforms))]
+
     def log_probs(self, waveforms: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Log-probs (frames, labels + blank) of each float32 (samples,) at the model's sample rate."""
         if not waveforms:
@@ -198,37 +245,51 @@ class Recognizer:
         check_samples(source)
         return lambda: [audio.resample(source.astype(np.float32), sample_rate or self.sample_rate, self.sample_rate)]
 
-    def words_of_piece(
-        self, decoders: Sequence[Decoder], log_probs: np.ndarray, waveform: np.ndarray, start: int
-    ) -> list[tuple[Word, ...]]:
-        """Words by each decoder of the piece that starts at sample `start`; log_probs (frames, labels + blank) are those of it.
+    def decode_pieces(
+        self, decoders: Sequence[Decoder], log_probs: Sequence[np.ndarray], pieces: Sequence[tuple[np.ndarray, int]]
+    ) -> list[list[PieceText]]:
+        """What each decoder finds in each piece: float32 (samples,) that start at a sample, and log_probs of them.
 
         What has no labels for long, such as music, is cut out, and the rest recognised again (`second_look.py`).
         """
-        parts = labelled_parts(log_probs, gap_ids(self.rules), self.frame_s, self.pauses)
-        if not parts or parts == [(0, len(log_probs))]:
-            return [self.words_of(decoder, log_probs, waveform, start) for decoder in decoders]
-        frame = self.frame_s * self.sample_rate
-        cuts = [(round(first * frame), min(round(last * frame), len(waveform))) for first, last in parts]
-        waveforms = [waveform[first:last] for first, last in cuts]
-        found = list(zip(self.log_probs(waveforms), waveforms, cuts, strict=True))
-        return [
-            tuple(
-                word
-                for own, samples, (first, _) in found
-                for word in self.words_of(decoder, own, samples, start + first)
-            )
-            for decoder in decoders
+        gaps, frame = gap_ids(self.rules), self.frame_s * self.sample_rate
+        parts: list[tuple[int, np.ndarray, np.ndarray, int]] = []  # piece, log-probs, samples, first sample
+        for n, (own, (samples, start)) in enumerate(zip(log_probs, pieces, strict=True)):
+            found = labelled_parts(own, gaps, self.frame_s, self.pauses)
+            if not found or found == [(0, len(own))]:
+                parts.append((n, own, samples, start))
+                continue
+            cuts = [(round(first * frame), min(round(last * frame), len(samples))) for first, last in found]
+            again = self.log_probs([samples[first:last] for first, last in cuts])
+            parts += [
+                (n, part, samples[first:last], start + first) for part, (first, last) in zip(again, cuts, strict=True)
+            ]
+        parts = [part for part in parts if len(part[2])]
+        starts_s = [start / self.sample_rate for *_, start in parts]
+        pauses = [
+            [(at_s + one, at_s + other) for one, other in pauses_within(samples, self.sample_rate)]
+            for at_s, (_, _, samples, _) in zip(starts_s, parts, strict=True)
         ]
+        texts = [[PieceText() for _ in decoders] for _ in pieces]
+        for which, decoder in enumerate(decoders):
+            decoded = decoder.decode_many([part for _, part, _, _ in parts], starts_s, pauses)
+            for at_s, (n, _, samples, _), one in zip(starts_s, parts, decoded, strict=True):
+                texts[n][which].words += _within(one.words, at_s + len(samples) / self.sample_rate)
+                texts[n][which].alternatives.append(one.alternatives)
+        return texts
 
-    def words_of(self, decoder: Decoder, log_probs: np.ndarray, waveform: np.ndarray, start: int) -> tuple[Word, ...]:
-        """Words of the piece that starts at sample `start`; the last frame may reach past it, a word does not."""
-        if not len(waveform):
-            return ()
-        start_s, end_s = start / self.sample_rate, (start + len(waveform)) / self.sample_rate
-        pauses = [(start_s + one, start_s + other) for one, other in pauses_within(waveform, self.sample_rate)]
-        words = decoder.decode(log_probs, start_s, pauses).words
-        return tuple(replace(word, start=min(word.start, end_s), end=min(word.end, end_s)) for word in words)
+
+@dataclass(slots=True)
+class PieceText:
+    """The words of a piece, and the best texts of each of its parts, if the decoder was asked for them."""
+
+    words: tuple[Word, ...] = ()
+    alternatives: list[tuple[Alternative, ...]] = field(default_factory=list)
+
+
+def _within(words: tuple[Word, ...], end_s: float) -> tuple[Word, ...]:
+    """The words of a piece that ends at `end_s`: the last frame may reach past it, a word does not."""
+    return tuple(replace(word, start=min(word.start, end_s), end=min(word.end, end_s)) for word in words)
 
 
 def _utterance_blocks(utterance: Utterance, sample_rate: int) -> list[np.ndarray]:

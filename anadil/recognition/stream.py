@@ -196,7 +196,8 @@ class Stream:
         """The final results of a piece that has ended."""
         if self.look_ahead_s == math.inf:
             (log_probs,) = self._recognizer.log_probs([piece.samples])
-            (words,) = self._recognizer.words_of_piece([self._decoder], log_probs, piece.samples, piece.start)
+            ((text,),) = self._recognizer.decode_pieces([self._decoder], [log_probs], [(piece.samples, piece.start)])
+            words = text.words
         else:
             self._recognize(piece, look_ahead_s=0.0)
             words, _ = self._decode(piece, is_ended=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,16 +12,22 @@ import torch
 
 from anadil.data.batches import Loader, plan_epoch
 from anadil.data.examples import Example
-from anadil.decoding.label_lm import LabelLM, label_tokens, remove_label_lm, save_label_lm
+from anadil.decoding.label_lm import label_tokens
+from anadil.decoding.language_model import (
+    LanguageModel,
+    remove_language_model,
+    save_greedy_confidence,
+    save_language_model,
+)
 from anadil.errors import AnadilError
-from anadil.evaluation.lm_tuning import MIN_UTTERANCES, Tuned, choose_utterances, closeness, tune
-from anadil.files import whole_file
+from anadil.evaluation.lm_tuning import MIN_UTTERANCES, Tuned, add_to_card, choose_utterances, closeness, tune
+from anadil.evaluation.word_confidence import calibrate
 from anadil.lm.counts import MAX_ORDER, count_ngrams, encode
 from anadil.lm.disk_sort import Store
 from anadil.lm.estimate import Estimate, Pruning, check_thresholds, estimate
 from anadil.lm.held_out import choose_order, highest_order, model_for
 from anadil.lm.model import NGramModel
-from anadil.models.acoustic import CARD, AcousticModel, load_model
+from anadil.models.acoustic import AcousticModel, load_model
 from anadil.training.config import LmSettings
 from anadil.training.monitoring.report import Reporter
 from anadil.training.prepare import Prepared
@@ -35,7 +41,6 @@ MAX_NGRAMS = 1_000_000
 _NEAR_BEST = 1.005
 """The lowest order is taken whose entropy is within half a percent of the best. Mboshi: 8, which is as good as 10 at 60 %
 of the size; 6 has 2.9 points of WER more."""
-_SECTION = "\n## Language model\n"
 
 
 @dataclass(frozen=True)
@@ -48,6 +53,10 @@ class Built:
     n_ngrams: int
     thresholds: tuple[int, ...]  # of pruning, by order
 
+    def describe(self) -> str:
+        left_out = ", rare ones left out" if any(self.thresholds) else ""
+        return f"{self.model.order}-gram of the labels of {self.n_texts:,} training texts ({self.n_ngrams:,} n-grams{left_out})"
+
 
 def add_language_model(data: Prepared, run: Run, device: torch.device, report: Reporter) -> Tuned | None:
     """Estimate, tune and test a language model; save it in RUN/best if it helps. What is not done is reported.
@@ -59,13 +68,44 @@ def add_language_model(data: Prepared, run: Run, device: torch.device, report: R
         return None
     folder, started = run.out / "best", time.monotonic()
     try:
-        reason = _why_not(data, run)
+        reason = _why_no_tuning(data, run)
         if reason:
             report.say(f"no language model: {reason}")
             return None
-        remove_label_lm(folder)  # of an earlier part of this run
-        built = build_label_ngram(data.rules.labels, data.train, data.valid, settings, report)
-        tuned = _tune(data, folder, built, settings, device, report)
+        remove_language_model(folder)  # of an earlier part of this run
+        references, valid, log_probs = _validation(data, folder, device, report)
+        reason = _why_no_estimate(data)
+        if reason:
+            report.say(f"no language model: {reason}")
+            tuned, lm = None, None
+        else:
+            built = build_label_ngram(data.rules.labels, data.train, data.valid, settings, report)
+            tuned = tune(
+                built.model,
+                data.rules,
+                [example.utterance for example in valid],
+                references,
+                log_probs,
+                settings.beam,
+                lambda done, total: report.progress("tuning the language model", done, total),
+            )
+            lm = LanguageModel(tuple(data.rules.labels), tuned.weights, built.model) if tuned.helps else None
+            _report(built, tuned, (time.monotonic() - started) / 60, report)
+        calibration = calibrate(data.rules, lm, references, log_probs)
+        if lm is not None and tuned is not None:
+            save_language_model(folder, replace(lm, weights=calibration.weights(tuned.weights)))
+            close = closeness(map(data.reference, data.train), list(map(data.reference, data.valid))).warning()
+            if close:
+                report.warn(close)
+            add_to_card(
+                folder, f"{built.describe()}: {lm.describe()}", tuned, f"{close.splitlines()[0]}." if close else ""
+            )
+            report.say(f"  kept in {folder}; recognition uses it, --no-lm does without")
+        elif calibration.greedy:
+            save_greedy_confidence(folder, calibration.greedy.map)
+        calibration.add_to_card(folder)
+        if calibration.describe():
+            report.say(f"word confidence, {calibration.describe()}")
     except AnadilError as error:
         report.warn(f"no language model: {error}")
         return None
@@ -75,39 +115,32 @@ def add_language_model(data: Prepared, run: Run, device: torch.device, report: R
             f"  anadil lm build {data.config.data.train[0]} --model {folder} --unit {_unit(data)} --order 8 --out lm.arpa.gz\n"
             f"  anadil lm tune {folder} {data.config.data.valid[0]} --lm lm.arpa.gz"
         ) from None
-    minutes = (time.monotonic() - started) / 60
-    what = (
-        f"{built.model.order}-gram of the labels of {built.n_texts:,} training texts ({built.n_ngrams:,} n-grams"
-        f"{', rare ones left out' if any(built.thresholds) else ''})"
+    return tuned
+
+
+def _report(built: Built, tuned: Tuned, minutes: float, report: Reporter) -> None:
+    report.say(
+        f"language model: {built.describe()}, in {minutes:.1f} minutes after the training\n  validation: {tuned.describe()}"
     )
-    report.say(f"language model: {what}, in {minutes:.1f} minutes after the training\n  validation: {tuned.describe()}")
     if not tuned.helps:
         report.say("  it does not help beyond chance, so it is not kept")
-        return tuned
-    close = closeness(map(data.reference, data.train), list(map(data.reference, data.valid))).warning()
-    if close:
-        report.warn(close)
-    save_label_lm(folder, LabelLM(built.model, data.rules.labels, tuned.weights))
-    _add_to_card(
-        folder, f"{what}, weight {tuned.weights.lm_weight:g}, bonus {tuned.weights.label_bonus:g}", tuned, close
-    )
-    report.say(f"  kept in {folder}; recognition uses it, --no-lm does without")
-    return tuned
 
 
 def _unit(data: Prepared) -> str:
     return "subword" if data.rules.subwords else "char"
 
 
-def _why_not(data: Prepared, run: Run) -> str:
+def _why_no_tuning(data: Prepared, run: Run) -> str:
     if not data.valid or run.best is None:
         return "there is no validation data to tune it on (data.valid)"
-    n_texts = len({example.labels for example in _spoken(data.train)})
-    if n_texts < MIN_TEXTS:
-        return f"{n_texts:,} different training texts are too few; {MIN_TEXTS} are needed"
     if len(data.valid) < MIN_UTTERANCES:
         return f"{len(data.valid):,} validation utterances are too few to test it; {MIN_UTTERANCES} are needed"
     return ""
+
+
+def _why_no_estimate(data: Prepared) -> str:
+    n_texts = len({example.labels for example in _spoken(data.train)})
+    return f"{n_texts:,} different training texts are too few; {MIN_TEXTS} are needed" if n_texts < MIN_TEXTS else ""
 
 
 def _spoken(train: Sequence[Example]) -> list[Example]:
@@ -146,24 +179,16 @@ def build_label_ngram(
         return Built(model_for(found), len(texts), entropies, sum(found.n_ngrams), tuple(prune))
 
 
-def _tune(
-    data: Prepared, folder: Path, built: Built, settings: LmSettings, device: torch.device, report: Reporter
-) -> Tuned:
-    """Tune on the log-probs of `best` for the validation set, or for a part of it."""
+def _validation(
+    data: Prepared, folder: Path, device: torch.device, report: Reporter
+) -> tuple[list[str], list[Example], list[np.ndarray]]:
+    """References, examples and the log-probs of `best` for the validation set, or for a part of it."""
     chosen = choose_utterances([example.duration for example in data.valid], data.config.training.seed)
     valid = [data.valid[i] for i in chosen]
     if len(valid) < len(data.valid):
         report.say(f"the language model is tuned on {len(valid):,} of {len(data.valid):,} validation utterances")
     log_probs = _log_probs(load_model(folder).acoustic.to(device), valid, data, device, report)
-    return tune(
-        built.model,
-        data.rules,
-        [example.utterance for example in valid],
-        list(map(data.reference, valid)),
-        log_probs,
-        settings.beam,
-        lambda done, total: report.progress("tuning the language model", done, total),
-    )
+    return list(map(data.reference, valid)), valid, log_probs
 
 
 def _log_probs(
@@ -181,15 +206,3 @@ def _log_probs(
                 found[index] = row[:count].copy()  # without the padding of the batch
             report.progress("validating for the language model", done, len(plan))
     return [found[i] for i in range(len(valid))]
-
-
-def _add_to_card(folder: Path, what: str, tuned: Tuned, close: str) -> None:
-    path = folder / CARD
-    card = path.read_text(encoding="utf-8").split(_SECTION)[0]
-    note = f"\n{close.splitlines()[0]}.\n" if close else ""
-    with whole_file(path) as beside:
-        beside.write_text(
-            f"{card}{_SECTION}\n{what[0].upper()}{what[1:]}. Of the validation utterances each half was decoded with the "
-            f"weights that the other half chose:\n{tuned.describe()}.\n{note}",
-            encoding="utf-8",
-        )

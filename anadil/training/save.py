@@ -39,7 +39,9 @@ def model_card(
     """Return the card as Markdown. Rates are fractions, None without validation data; `weights` describes an average."""
     hours = sum(example.duration for example in train) / 3600
     pseudo = sum(example.duration for example in train if example.utterance.is_pseudo_label) / 3600
+    synthetic = sum(example.duration for example in train if example.utterance.extra.get("synthetic") is True) / 3600
     labelled = f", {pseudo:.2f} h of it with pseudo labels" if pseudo else ""
+    labelled += f", {synthetic:.2f} h of it synthetic speech" if synthetic else ""
     rates = "no validation data was given" if cer is None or wer is None else f"CER {cer:.2%}, WER {wer:.2%}"
     labels = config.tokenizer.labels
     start = "random weights" if config.init is None else f"{config.init.from_} (head: {config.init.head})"

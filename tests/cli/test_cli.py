@@ -41,7 +41,9 @@ VERBS = [
     "next",
     "export",
     "convert",
+    "push",
     "transcribe",
+    "align",
 ]
 
 
@@ -112,6 +114,11 @@ sys.exit(" ".join(sorted(heavy & set(sys.modules))) or 0)
         "pseudo-label model speech --out out.jsonl --min-confidence nan",
         "export model",
         "transcribe model",
+        "align model",
+        "align model --segment talk.wav",
+        "align model train.jsonl --min-score 0.5",
+        "align model train.jsonl --format eaf",
+        "align model --segment talk.wav talk.txt --channel split",
         "transcribe model a.wav --format docx",
         "demo --minutes soon",
     ],
@@ -131,7 +138,7 @@ def test_without_a_verb_the_help_is_shown() -> None:
 def test_an_interrupt_exits_with_130_and_no_traceback(
     monkeypatch: pytest.MonkeyPatch, exported: Path, micro: Path
 ) -> None:
-    def interrupted(path: Path, lm: bool) -> None:
+    def interrupted(path: Path, **options: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr("anadil.recognition.load.load", interrupted)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
@@ -12,6 +14,8 @@ from anadil import audio
 from anadil.cli.main import app
 from anadil.corpora import audacity, ctm, elan, subtitles, textgrid
 from anadil.corpora.reader import Options
+from anadil.errors import AnadilError
+from anadil.recognition.recognizer import Recognizer
 from tests.support.micro import speak
 
 READERS = {"srt": subtitles, "vtt": subtitles, "textgrid": textgrid, "eaf": elan, "audacity": audacity, "ctm": ctm}
@@ -66,3 +70,26 @@ def test_a_file_about_one_recording_is_not_printed_for_several(exported: Path, r
     (recordings / "two.wav").rename(recordings / "t w o.wav")
     result = CliRunner().invoke(app, ["transcribe", str(exported), str(recordings), "--format", "ctm"])
     assert (result.exit_code, result.stdout) == (1, "") and "t w o.wav" in result.stderr
+
+
+def test_a_recording_that_cannot_be_recognised_fails_alone(
+    exported: Path, recordings: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Short recordings are recognised together; the one at fault is named, and the others are written."""
+    audio.write(recordings / "three.wav", speak("a b"), 16000)
+    files = sorted(recordings.iterdir())
+    assert len(files) == 3
+    run = Recognizer.log_probs
+    longest = max(len(audio.read(path, 16000)) for path in files)
+
+    def picky(self: Recognizer, waveforms: Sequence[np.ndarray]) -> list[np.ndarray]:
+        if any(len(samples) > longest - 1600 for samples in waveforms):  # its edges are trimmed
+            raise AnadilError("its log-probs hold NaN")
+        return run(self, waveforms)
+
+    monkeypatch.setattr(Recognizer, "log_probs", picky)
+    done = CliRunner().invoke(app, ["transcribe", str(exported), *map(str, files), "--out", str(tmp_path / "out")])
+    at_fault = [path for path in files if len(audio.read(path, 16000)) == longest]
+    assert done.exit_code == 1 and all(f"{path}: its log-probs hold NaN" in done.stderr for path in at_fault)
+    assert f"{len(at_fault)} of 3 recordings could not be read" in done.stderr
+    assert {path.stem for path in (tmp_path / "out").iterdir()} == {path.stem for path in files if path not in at_fault}

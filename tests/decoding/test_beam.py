@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections import defaultdict
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,10 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from anadil.decoding import beam
-from anadil.decoding.beam import beam_search
+from anadil.decoding.beam import beam_search, search_many
 from anadil.decoding.ctc import align, best_path, ctc_log_prob
 from anadil.decoding.decoder import Decoder
-from anadil.decoding.label_lm import LabelLM, LmWeights
+from anadil.decoding.label_lm import LabelLM
+from anadil.decoding.language_model import LanguageModel, LmWeights
 from anadil.lm.counts import count_ngrams, encode
 from anadil.lm.disk_sort import Store
 from anadil.lm.estimate import Pruning, estimate
@@ -24,7 +26,7 @@ from anadil.lm.model import NGramModel
 from anadil.text.rules import TextSettings, text_rules
 
 LABELS = (" ", "a", "b")
-EXHAUSTIVE = {"beam": 10_000, "margin": math.inf, "dropped": math.inf}
+EXHAUSTIVE: dict[str, Any] = {"beam": 1000, "margin": math.inf, "dropped": math.inf}
 
 
 def ngram(texts: list[str], order: int = 3) -> NGramModel:
@@ -35,7 +37,7 @@ def ngram(texts: list[str], order: int = 3) -> NGramModel:
 
 NGRAM = ngram(["ab ab", "a ba", "b ab a", "abb"])
 WEIGHTS = LmWeights(lm_weight=0.7, label_bonus=0.4)
-LM = LabelLM(NGRAM, LABELS, WEIGHTS)
+LM = LanguageModel(LABELS, WEIGHTS, NGRAM)
 
 
 def drawn(n_frames: int, seed: int, sharpness: float = 2.0) -> np.ndarray:
@@ -44,7 +46,7 @@ def drawn(n_frames: int, seed: int, sharpness: float = 2.0) -> np.ndarray:
     return log_probs
 
 
-def written_out(log_probs: np.ndarray, lm: LabelLM | None) -> dict[tuple[int, ...], float]:
+def written_out(log_probs: np.ndarray, lm: LanguageModel | None) -> dict[tuple[int, ...], float]:
     """The score of every text: all paths, summed; then what the LM adds, from its own scores of whole sentences."""
     n_frames, n_columns = log_probs.shape
     found: defaultdict[tuple[int, ...], float] = defaultdict(lambda: -math.inf)
@@ -54,7 +56,7 @@ def written_out(log_probs: np.ndarray, lm: LabelLM | None) -> dict[tuple[int, ..
         found[text] = float(np.logaddexp(found[text], score))
     if lm is not None:
         for text in found:
-            (scores,) = token_log_probs(lm.model, [[LABELS[i].replace(" ", "▁") for i in text]])
+            (scores,) = token_log_probs(NGRAM, [[LABELS[i].replace(" ", "▁") for i in text]])
             found[text] += lm.weights.lm_weight * float(scores.sum()) + lm.weights.label_bonus * len(text)
     return dict(found)
 
@@ -64,7 +66,7 @@ def written_out(log_probs: np.ndarray, lm: LabelLM | None) -> dict[tuple[int, ..
 def test_a_wide_beam_is_the_sum_over_all_paths(n_frames: int, seed: int, with_lm: bool) -> None:
     log_probs, lm = drawn(n_frames, seed), LM if with_lm else None
     expected = written_out(log_probs, lm)
-    found = beam_search(log_probs, 3, lm, **EXHAUSTIVE)  # type: ignore[arg-type]
+    found = beam_search(log_probs, 3, lm.scorer if lm else None, **EXHAUSTIVE)
     assert {one.labels: one.score for one in found} == pytest.approx(expected, abs=1e-5)
     assert [one.score for one in found] == sorted((one.score for one in found), reverse=True)
 
@@ -79,7 +81,7 @@ def test_the_best_text_is_no_less_likely_than_the_greedy_one(n_frames: int, seed
 
 
 def test_the_language_model_corrects_a_letter() -> None:
-    lm = LabelLM(ngram(["aba", "aba b", "aba a"], 4), LABELS, LmWeights(lm_weight=1.0))
+    lm = LanguageModel(LABELS, LmWeights(lm_weight=1.0), ngram(["aba", "aba b", "aba a"], 4))
     probs = np.full((5, 4), 0.02)
     for frame, label in enumerate((1, 3, 2, 3)):
         probs[frame, label] = 0.94
@@ -87,7 +89,7 @@ def test_the_language_model_corrects_a_letter() -> None:
     rules = text_rules("en", TextSettings(), LABELS)
     assert Decoder(rules, 0.02).decode(np.log(probs)).text == "abb"
     found = Decoder(rules, 0.02, lm).decode(np.log(probs), offset_s=1.0)
-    assert found.text == Decoder(rules, 0.02, lm).text(np.log(probs)) == "aba"
+    assert [found.text] == Decoder(rules, 0.02, lm).texts([np.log(probs)]) == ["aba"]
     assert [(token.start, token.end) for token in found.tokens] == [(0, 1), (2, 3), (4, 5)]
     assert found.tokens[2].confidence == pytest.approx(0.40)
     (word,) = found.words
@@ -96,9 +98,24 @@ def test_the_language_model_corrects_a_letter() -> None:
 
 def test_n_best_are_different_texts_with_falling_scores() -> None:
     rules = text_rules("en", TextSettings(), LABELS)
-    found = Decoder(rules, 0.02, LM).n_best(drawn(8, seed=1), 5)
-    assert len({text for text, _ in found}) == 5
-    assert [score for _, score in found] == sorted((score for _, score in found), reverse=True)
+    for lm in (LM, None):
+        decoded = Decoder(rules, 0.02, lm, n_best=5).decode(drawn(8, seed=1))
+        found = decoded.alternatives
+        assert len({one.text for one in found}) == 5 and found[0].text == decoded.text
+        assert [one.score for one in found] == sorted((one.score for one in found), reverse=True)
+    assert Decoder(rules, 0.02, LM).decode(drawn(8, seed=1)).alternatives == ()
+
+
+def test_what_is_found_does_not_depend_on_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    many = [drawn(n, seed=n) for n in (0, 1, 40, 7, 7, 23, 60, 2)]
+    alone = [beam_search(one, 3, LM.scorer) for one in many]
+    assert search_many(many, 3, LM.scorer) == alone
+    monkeypatch.setattr(beam, "_TOGETHER", 3)
+    assert search_many(many, 3, LM.scorer) == alone
+    rules = text_rules("en", TextSettings(), LABELS)
+    decoder = Decoder(rules, 0.02, LM)
+    assert decoder.decode_many(many) == [decoder.decode(one) for one in many]
+    assert decoder.texts(many) == [decoder.decode(one).text for one in many]
 
 
 @settings(max_examples=50)
@@ -123,23 +140,36 @@ def test_a_long_recording_is_decoded_in_parts(monkeypatch: pytest.MonkeyPatch) -
     rules = text_rules("en", TextSettings(), LABELS)
     whole = Decoder(rules, 0.02, LM).decode(log_probs)
     monkeypatch.setattr(beam, "_CHUNK_FRAMES", 17)
-    (best, *_) = beam_search(log_probs, 3, LM)
+    (best, *_) = beam_search(log_probs, 3, LM.scorer)
     assert len(best.cuts) >= 7 and best.cuts[0][0] <= 17
     assert all(spelled[frame - 1] == 3 for frame, _ in best.cuts)
     assert Decoder(rules, 0.02, LM).decode(log_probs) == whole
-    assert best.score == pytest.approx(beam_search(log_probs[:], 3, LM)[0].score)
+    assert best.score == pytest.approx(beam_search(log_probs, 3, LM.scorer)[0].score)
 
 
 def test_a_frame_costs_no_more_than_beam_times_labels() -> None:
-    """2,000 labels that are equally likely: 24 of them are tried, the likeliest."""
+    """2,000 labels that are equally likely: 12 of them are tried, the likeliest."""
     log_probs = np.full((30, 2001), math.log(1 / 2001))
     log_probs[:, 1234] += 0.1
-    tried: list[int] = []
-    for _, labels, _, _ in beam._frames(log_probs, 2000, 6.0, 24):
-        tried.append(len(labels))
-        assert 1234 in labels
-    assert len(tried) == 30
+    frames = beam._frames(log_probs, 6.0, 12)
+    assert frames.labels.shape == frames.probs.shape == (30, 12) and (frames.labels == 1234).any(axis=1).all()
     assert beam_search(log_probs[:5], 2000, beam=4)[0].labels
+
+
+def test_a_wide_beam_searches_fewer_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Utterances x prefixes x prefixes stay bounded."""
+    sizes: list[int] = []
+    search = beam._Search
+
+    def noted(frames: Any, *rest: Any) -> Any:
+        sizes.append(len(frames))
+        return search(frames, *rest)
+
+    monkeypatch.setattr(beam, "_Search", noted)
+    many = [drawn(4, seed) for seed in range(5)]
+    search_many(many, 3, beam=1024)
+    search_many(many, 3, beam=16)
+    assert sizes == [2, 2, 1, 5]
 
 
 @pytest.mark.parametrize(
@@ -156,7 +186,7 @@ def test_what_is_no_log_probs_is_refused(log_probs: np.ndarray, blank: int, mess
 
 
 def test_a_model_that_rules_out_everything_does_not_stop_the_search() -> None:
-    strict = LabelLM(NGRAM, LABELS, LmWeights(lm_weight=10.0, label_bonus=-20.0))
+    strict = LabelLM(NGRAM, LABELS, 10.0, -20.0)
     log_probs = np.full((40, 4), -np.inf)
     log_probs[np.arange(40), [1, 2] * 20] = 0.0  # no blank anywhere
     assert beam_search(log_probs, 3, strict)

@@ -109,8 +109,8 @@ def test_confusions_are_counted() -> None:
 
 
 def test_calibration_is_by_word_and_not_by_order() -> None:
-    """The hypothesis "x b" has confidences of its two words; a deleted word of the reference has none."""
-    found = analysis(["a b c", "d"], ["x b", "d"], confidences=[(0.25, 0.95), (0.99,)])
+    """The hypothesis "b x" has confidences of its two words; "a", which is deleted before them, has none."""
+    found = analysis(["a b c", "d"], ["b x", "d"], confidences=[(0.95, 0.25), (0.99,)])
     assert [(one.low, one.n_words, one.correct) for one in found.calibration] == [(0.2, 1, 0.0), (0.9, 2, 1.0)]
     assert found.calibration[1].confidence == pytest.approx(0.97)
     assert analysis(["a b"], ["a b"], confidences=[(0.5,)]).calibration == ()  # one figure for two words: not known

@@ -54,6 +54,13 @@ def test_what_does_not_belong_together_is_one_error(
         score_hypotheses(path, read_manifest(manifest), str)
 
 
+def test_a_manifest_that_has_an_utterance_twice_is_an_error(tmp_path: Path) -> None:
+    manifest = write_lines(tmp_path / "test.jsonl", [line(0), line(1), line(1)])
+    path = write_lines(tmp_path / "h.jsonl", [line(0, "a"), line(1, "a")])
+    with pytest.raises(AnadilError, match=r"test.jsonl:2: the manifest has this utterance 2 times"):
+        score_hypotheses(path, read_manifest(manifest), str)
+
+
 def test_empty_references_are_counted_skipped_or_refused(tmp_path: Path) -> None:
     path = write_lines(tmp_path / "h.jsonl", [line(0, "a b"), line(1, "x y", text="")])
     counted, skipped = (score_hypotheses(path, None, str, empty_references=how) for how in ("count", "skip"))  # type: ignore[arg-type]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from anadil.decoding.label_lm import LmWeights
+from anadil.decoding.language_model import LmWeights
 from anadil.evaluation import lm_tuning
 from anadil.evaluation.evaluate import compare
 from anadil.evaluation.lm_tuning import Tuned, choose_utterances, closeness
@@ -37,7 +37,7 @@ def test_a_gain_must_be_beyond_chance_in_one_rate_and_cost_nothing_in_the_other(
 
 def test_halves_share_no_sentence() -> None:
     references = [f"text {i % 13}" for i in range(60)]
-    first, second = lm_tuning._halves(references)
+    first, second = lm_tuning.halves(references)
     assert sorted(first + second) == list(range(60))
     assert not {references[i] for i in first} & {references[i] for i in second}
     assert first and second

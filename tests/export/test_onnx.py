@@ -18,27 +18,16 @@ from anadil.decoding.ctc import best_path
 from anadil.errors import AnadilError
 from anadil.export import onnx as module
 from anadil.export.layout import vocabulary
-from anadil.export.onnx import export_folder, export_model, probe_batch, trace, verify
+from anadil.export.onnx import ExportOptions, export_folder, export_model, probe_batch, trace, verify
 from anadil.models.acoustic import AcousticModel, LoadedModel, load_model, save_model
 from anadil.models.features import FeatureSettings
-from anadil.models.quartznet import QuartzNetSettings
 from anadil.recognition.load import load
 from anadil.text.rules import TextSettings, text_rules
 from tests.support.micro import BLOCKS, TEXTS
 from tests.support.nemo import read_golden
+from tests.support.untrained import untrained
 
 TR_LABELS = (" ", *"abcçdefgğhıijklmnoöpqrsştuüvwxyz'")
-
-
-def untrained(features: dict[str, Any], labels: tuple[str, ...] = (" ", "a", "b"), **model: Any) -> LoadedModel:
-    """A micro model with random weights and batch-norm statistics of noise."""
-    torch.manual_seed(0)
-    settings = QuartzNetSettings.model_validate(model or {"blocks": BLOCKS})
-    acoustic = AcousticModel(FeatureSettings.model_validate(features), settings, len(labels)).train()
-    waveforms, counts = probe_batch(acoustic.sample_rate, [1.0, 0.5])
-    for _ in range(20):
-        acoustic(torch.from_numpy(waveforms), torch.from_numpy(counts))
-    return LoadedModel("random", acoustic.eval(), text_rules("tr", TextSettings(), labels))
 
 
 def run_onnx(folder: Path, waveforms: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -84,7 +73,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("name", list(CONFIGS))
 def test_an_exported_graph_agrees_with_pytorch_in_any_batch_and_length(tmp_path: Path, name: str) -> None:
     model = untrained(**CONFIGS[name])
-    assert export_model(model, tmp_path / "out") < 1e-3
+    assert export_model(model, tmp_path / "out").difference < 1e-3
     for seed, durations in enumerate(([0.21], [1.0, 0.03, 4.3], [0.5] * 7)):  # none of them the traced shape
         assert_agrees(tmp_path / "out", model.acoustic, *probe_batch(model.acoustic.sample_rate, durations, seed))
 
@@ -123,6 +112,66 @@ def test_nemos_quartznet_keeps_nemos_log_probs(tmp_path: Path, shared: Path) -> 
         ]
 
 
+@pytest.mark.parametrize("name", ["micro", "2D stem, frames spread", "no normalisation"])
+def test_digital_silence_has_the_same_log_probs_in_a_batch_and_alone(tmp_path: Path, name: str) -> None:
+    model = untrained(**CONFIGS[name])
+    export_model(model, tmp_path / "out")
+    rate = model.acoustic.sample_rate
+    waveforms, counts = probe_batch(rate, [2.3, 1.7])
+    waveforms[1] = 0
+    together, frames = run_onnx(tmp_path / "out", waveforms, counts)
+    alone, _ = run_onnx(tmp_path / "out", waveforms[1:, : counts[1]], counts[1:])
+    np.testing.assert_allclose(together[1, : frames[1]], alone[0], atol=1e-4)
+    constant = CONFIGS[name]["features"].get("normalize") != "none"
+    features, _ = model.acoustic.features(torch.zeros(1, rate), torch.tensor([rate]))
+    assert bool((features == 0).all()) == constant
+
+
+def test_a_graph_that_bakes_in_a_length_is_refused(tmp_path: Path) -> None:
+    """A naive export of nn.MultiheadAttention does so."""
+    model = untrained({"mels": 20})
+    real = model.acoustic.network.forward
+
+    def baked(features: torch.Tensor, counts: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        log_probs, counts = real(features, counts)
+        return log_probs - 0.01 * (int(features.shape[2]) > 5000), counts  # only 60 s have so many frames
+
+    model.acoustic.network.forward = baked  # type: ignore[method-assign]
+    with pytest.raises(AnadilError, match="disagrees with PyTorch: log-probs differ by 0.01"):
+        export_model(model, tmp_path / "out")
+
+
+def test_real_speech_of_all_lengths_is_compared_where_it_is_given(
+    micro: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[float] = []
+    real = module._same_text
+
+    def remember(found: np.ndarray, expected: np.ndarray) -> bool:
+        seen.append(round(len(found) * 0.04, 1))
+        return real(found, expected) and not (fault and len(found) * 0.04 > 55)
+
+    monkeypatch.setattr(module, "_same_text", remember)
+    fault = False
+    exported = export_folder(
+        micro / "run/best", tmp_path / "out", options=ExportOptions(calibrate=micro / "train.jsonl")
+    )
+    assert exported.n_utterances == len(TEXTS)
+    assert seen[-10:] == [0.1, 0.5, 2.0, 7.0, 20.0, 60.0, 0.1, 0.5, 2.0, 7.0]
+    fault = True
+    with pytest.raises(AnadilError, match=r"disagrees with PyTorch: another greedy text for 60.0 s"):
+        export_folder(micro / "run/best", tmp_path / "other", options=ExportOptions(calibrate=micro / "train.jsonl"))
+
+
+def test_texts_are_the_same_but_for_ties() -> None:
+    expected = np.log(np.array([[0.6, 0.3, 0.1], [0.4997, 0.5003, 0.0001], [0.1, 0.1, 0.8]]))
+    tie, other = expected.copy(), expected.copy()
+    tie[1, :2] = tie[1, 1::-1]
+    other[0, :2] = other[0, 1::-1]
+    assert module._same_text(expected, expected) and module._same_text(tie, expected)
+    assert not module._same_text(other, expected)
+
+
 # --- what is written
 
 
@@ -153,7 +202,7 @@ def test_config_and_vocabulary_hold_all_that_is_needed_to_read_the_output(tmp_pa
     vocab = (tmp_path / "out/vocab.txt").read_text(encoding="utf-8")
     assert vocab == "▁ 0\na 1\nğ 2\n' 3\nng 4\n<blk> 5\n" == vocabulary(list(labels))
     card = (tmp_path / "out/README.md").read_text(encoding="utf-8")
-    assert card.startswith("# card ş\n") and "8000 Hz" in card and "40 ms" in card
+    assert "\n# card ş\n" in card and "8000 Hz" in card and "40 ms" in card
 
 
 def test_the_recognizer_reads_back_what_was_exported(tmp_path: Path) -> None:
@@ -266,7 +315,7 @@ def test_the_card_of_a_model_folder_is_carried_over(tmp_path: Path) -> None:
     }
     save_model(tmp_path / "model", model.acoustic, yaml.safe_dump(data), "# İlk model\n")
     export_folder(tmp_path / "model", tmp_path / "out")
-    assert (tmp_path / "out/README.md").read_text(encoding="utf-8").startswith("# İlk model\n")
+    assert "\n---\n\n# İlk model\n" in (tmp_path / "out/README.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("what", ["missing", "file", "empty", "run", "exported", "config alone"])

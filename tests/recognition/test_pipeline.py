@@ -113,12 +113,16 @@ def test_who_stops_listening_ends_the_threads() -> None:
     assert threading.active_count() == before
 
 
-def test_an_error_of_the_network_is_raised() -> None:
+def test_an_error_of_the_network_is_that_of_the_recording() -> None:
     def forward(waveforms: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         raise AnadilError("the graph is damaged")
 
+    recognizer = replace(loudness_recognizer(), forward=forward)
+    readers = [lambda: [spoken(1)], lambda: [spoken(2)]]
+    found = dict(recognize(recognizer, readers, [recognizer.decoder], 30.0))
+    assert [str(found[index]) for index in (0, 1)] == ["the graph is damaged"] * 2
     with pytest.raises(AnadilError, match="the graph is damaged"):
-        texts(replace(loudness_recognizer(), forward=forward), [spoken(1)])
+        recognizer.transcribe(spoken(1))
 
 
 def test_files_of_the_recogniser(tmp_path: object) -> None:

@@ -13,7 +13,7 @@ import pytest
 import anadil
 from anadil import audio
 from anadil.data.pauses import cut_at_pauses
-from anadil.decoding.transcript import Transcript
+from anadil.decoding.transcript import Alternative, Transcript, best_of_parts
 from anadil.errors import AnadilError
 from anadil.files import whole_folder
 from anadil.manifest import Utterance, read_manifest
@@ -299,3 +299,45 @@ def test_a_model_folder_with_labels_that_repeat_is_refused(micro: Path, tmp_path
     config.write_text(text.replace("[' ', a, b, c]", "[' ', a, b, b]"), encoding="utf-8")
     with pytest.raises(AnadilError, match="labels that repeat: 'b'"):
         anadil.load(tmp_path / "model")
+
+
+@pytest.mark.parametrize(("value", "message"), [(np.nan, "log-probs hold NaN"), (3.5, r"log-probs hold 3\.5, above 0")])
+@pytest.mark.parametrize("n_best", [0, 3])
+def test_what_is_no_log_prob_is_one_clear_error(value: float, message: str, n_best: int) -> None:
+    def broken(waveforms: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        log_probs, frame_counts = loud_is_a(waveforms, counts)
+        log_probs[:, 1, 1] = value
+        return log_probs, frame_counts
+
+    one = replace(loudness_recognizer(), forward=broken)
+    with pytest.raises(AnadilError, match=rf"model loudness: its {message}(?s:.*)next: "):
+        one.transcribe(bursts([0.5], 2.0), n_best=n_best)
+
+
+def test_alternatives_of_the_pieces_are_combined() -> None:
+    """Two pieces: the best texts of the whole are the best sums of scores."""
+    samples = bursts([0.5, 3.0], 5.0)  # digital silence separates them
+    one = loudness_recognizer()
+    found = one.transcribe(samples, n_best=4)
+    assert found.text == one.transcribe(samples).text == found.alternatives[0].text
+    assert len({each.text for each in found.alternatives}) == len(found.alternatives) >= 2
+    scores = [each.score for each in found.alternatives]
+    assert scores == sorted(scores, reverse=True)
+    assert found.to_dict()["alternatives"][0] == {"text": found.text, "score": round(scores[0], 4)}
+    assert "alternatives" not in one.transcribe(samples).to_dict()
+
+
+def test_the_best_sums_of_two_parts() -> None:
+    first = [Alternative("a", -1.0), Alternative("b", -3.0)]
+    second = [Alternative("c", -1.0), Alternative("", -1.5), Alternative("e", -9.0)]
+    found = [(one.text, one.score) for one in best_of_parts([first, second], " ")]
+    assert found == [("a c", -2.0), ("a", -2.5), ("b c", -4.0)]
+    assert best_of_parts([first, ()], " ") == best_of_parts([], " ") == ()
+
+
+def test_short_recordings_are_recognised_together_and_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "BATCH_SECONDS", 5.0)
+    many = [bursts([0.5 + 0.1 * i], 2.0 + 0.3 * i) for i in range(7)]
+    one = loudness_recognizer()
+    alone = [one.transcribe(samples) for samples in many]
+    assert one.transcribe(many) == alone and one.transcribe([]) == []

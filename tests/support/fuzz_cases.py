@@ -480,6 +480,7 @@ GOOD: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         ("in/exported", "in/talk.wav", "--min-confidence", "0", "--out", "out.jsonl"),
         ("exported", *_TALK),
     ),
+    "align": (("in/exported", "--segment", "in/talk.wav", "in/talk.txt", "--out", "out"), ("exported", *_TALK)),
 }
 """Arguments and seeds for a run of each verb that has options which are numbers."""
 
@@ -524,6 +525,7 @@ def path_cases(paths: tuple[str, ...] = PATHS) -> Iterator[Case]:
         "augment": ("PATH", "--out", "out"), "tokenizer": ("PATH", "--lang", "en", "--kind", "char", "--out", "out"),
         "train": ("PATH", "--out", "out"), "export": ("PATH", "--out", "out"), "convert": ("PATH", "--out", "out"),
         "transcribe": ("PATH", "in/talk.wav"), "evaluate": ("PATH", "in/train.jsonl"), "compare": ("PATH", "in/train.jsonl"),
+        "align": ("in/exported", "--segment", "in/talk.wav", "PATH", "--out", "out"),
         "pseudo-label": ("PATH", "in/talk.wav", "--min-confidence", "0", "--out", "out.jsonl"),
         "import": ("table", "PATH", "--out", "out"), "demo": ("--data", "PATH", "--out", "out"),
         "download": ("mls", "--lang", "PATH", "--out", "out"), "corpora": ("PATH",),
@@ -536,7 +538,7 @@ def path_cases(paths: tuple[str, ...] = PATHS) -> Iterator[Case]:
         for path in paths:
             given = tuple(path if argument == "PATH" else argument for argument in arguments)
             name = f"{verb} {path[:20]!a}" if len(path) < 100 else f"{verb} with a path of {len(path):,} letters"
-            yield Case(name, (verb, *given), (*_TALK, *_MICRO), empty)
+            yield Case(name, (verb, *given), (*_TALK, *_MICRO, *(["exported"] if verb == "align" else [])), empty)
 
 
 def option_cases(values: tuple[str, ...] = NUMBERS) -> Iterator[Case]:

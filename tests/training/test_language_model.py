@@ -20,9 +20,19 @@ from anadil import audio
 from anadil.cli.main import app
 from anadil.data.examples import Example
 from anadil.decoding.decoder import Decoder
-from anadil.decoding.label_lm import MODEL, SETTINGS, LabelLM, LmWeights
+from anadil.decoding.label_lm import LabelLM
+from anadil.decoding.language_model import LABELS as MODEL
+from anadil.decoding.language_model import SETTINGS, LanguageModel, LmWeights
+from anadil.decoding.language_model import WORDS as WORD_MODEL
 from anadil.errors import AnadilError
-from anadil.manifest import Utterance
+from anadil.evaluation import word_confidence
+from anadil.lm.counts import count_ngrams, encode
+from anadil.lm.disk_sort import Store
+from anadil.lm.estimate import Pruning, estimate
+from anadil.lm.held_out import model_for
+from anadil.lm.model import NGramModel
+from anadil.manifest import Utterance, read_manifests
+from anadil.recognition.tune_lm import ToTune, tune_on_manifest
 from anadil.text.rules import TextSettings, text_rules
 from anadil.training import language_model
 from anadil.training.config import Config, LmSettings
@@ -143,6 +153,128 @@ def test_lm_tune_saves_what_helps(speech: Path, tmp_path: Path) -> None:
     assert done.exit_code == 1 and "cannot be read to its end" in done.output
 
 
+def test_lm_tune_takes_a_model_of_words_and_the_card_says_so(speech: Path, tmp_path: Path) -> None:
+    model, arpa, valid = tmp_path / "best", tmp_path / "words.arpa", speech / "b/valid.jsonl"
+    shutil.copytree(speech / "short/best", model)
+    run = CliRunner().invoke
+    build = ["lm", "build", str(speech / "a/train.jsonl"), "--model", str(model), "--order", "2", "--out", str(arpa)]
+    assert run(app, build).exit_code == 0
+    card = (model / "README.md").read_text(encoding="utf-8")
+    (model / "README.md").write_text(f"{card}\n## Licence\n\nMine.\n", encoding="utf-8")
+    tune = ["lm", "tune", str(model), str(valid), "--lm", str(arpa), "--json", str(tmp_path / "tuned.json")]
+    done = run(app, tune)
+    assert done.exit_code == 0 and "unknown" in done.output and "label bonus" not in done.output, done.output
+    figures = json.loads((tmp_path / "tuned.json").read_text())
+    assert figures["helps"] and figures["with_lm"]["wer"] < figures["greedy"]["wer"]
+    assert figures["weights"]["lm_weight"] == 0 and (model / WORD_MODEL).exists() and not (model / MODEL).exists()
+    assert run(app, [*tune, "--force"]).exit_code == 0
+    card = (model / "README.md").read_text(encoding="utf-8")
+    assert card.count("## Language model") == card.count("2-gram of words") == 1 and card.count("Mine.") == 1
+    anadil.export(model, tmp_path / "exported")
+    for name in (WORD_MODEL, SETTINGS):
+        assert (tmp_path / "exported" / name).read_bytes() == (model / name).read_bytes()
+    clip = str(speech / "b/clips/0.wav")
+    done = run(app, ["transcribe", str(tmp_path / "exported"), clip])
+    assert done.stdout.strip() == anadil.load(model).transcribe(clip).text
+    done = run(app, ["evaluate", str(tmp_path / "exported"), str(valid)])
+    assert done.exit_code == 0 and "2-gram of words" in done.output
+
+
+def test_a_model_of_words_is_added_to_one_of_labels(speech: Path, tmp_path: Path) -> None:
+    add(speech, tmp_path, config_of(speech, lm={}))
+    recognizer = anadil.load(tmp_path / "best")
+    assert recognizer.lm is not None
+    words = ngram_of_words(sentences(120, seed=0))
+    utterances = read_manifests([speech / "b/valid.jsonl"])
+    tuned, found, _ = tune_on_manifest(recognizer, ToTune(None, words), utterances)
+    assert tuned.was == "before" and "before" in tuned.to_dict()
+    assert found.labels is recognizer.lm.labels and found.words is words and found.weights.word_weight > 0
+    assert {weights.lm_weight for weights, _, _ in tuned.tried} > {recognizer.lm.weights.lm_weight}
+    both = replace(recognizer, lm=found)
+    again, found_again, _ = tune_on_manifest(both, ToTune(found.labels, found.words), utterances)
+    assert found_again.words is words and again.weights.word_weight > 0
+
+
+def ngram_of_words(texts: list[str]) -> NGramModel:
+    with Store(1 << 30) as store:
+        return model_for(estimate(count_ngrams(encode(texts, store), 2, store), store, 2, Pruning((0, 0))))
+
+
+def test_transcribe_has_alternatives_and_hotwords(speech: Path, tmp_path: Path) -> None:
+    model, clip = str(speech / "short/best"), str(speech / "b/clips/0.wav")
+    run = CliRunner().invoke
+    done = run(app, ["transcribe", model, clip, "--format", "json", "--n-best", "5"])
+    found = json.loads(done.stdout)
+    assert len(found["alternatives"]) == 5 and found["alternatives"][0]["text"] == found["text"]
+    scores = [one["score"] for one in found["alternatives"]]
+    assert scores == sorted(scores, reverse=True)
+    assert "alternatives" not in json.loads(run(app, ["transcribe", model, clip, "--format", "json"]).stdout)
+    done = run(app, ["transcribe", model, clip, "--n-best", "5"])
+    assert done.exit_code == 2 and "--format json" in done.output
+    for option in (["--n-best", "2", "--format", "json"], ["--hotword", "ab"]):
+        done = run(app, ["transcribe", model, clip, *option, "--engine", "local", "--out", str(tmp_path / "shards")])
+        assert done.exit_code == 2 and "--engine takes neither" in done.output and not (tmp_path / "shards").exists()
+    (tmp_path / "hotwords.txt").write_text("ccc:30\nABC\n", encoding="utf-8")
+    with_hotwords = run(app, ["transcribe", model, clip, "--hotwords", str(tmp_path / "hotwords.txt")])
+    assert with_hotwords.exit_code == 0 and "ccc" in with_hotwords.stdout.split(), with_hotwords.output
+    direct = anadil.load(model).transcribe(clip, hotwords={"ccc": 30, "abc": 4}, n_best=2)
+    assert direct.text == with_hotwords.stdout.strip() and len(direct.alternatives) == 2
+    assert run(app, ["transcribe", model, clip, "--hotword", "ccc:30"]).stdout.split().count("ccc")
+    done = run(app, ["transcribe", model, clip, "--hotword", "xyz"])
+    assert done.exit_code == 1 and "'xyz': no label for 'x', 'y', 'z'" in done.output
+    done = run(app, ["transcribe", model, clip, "--hotwords", str(tmp_path / "nothing.txt")])
+    assert done.exit_code == 1 and "nothing.txt" in done.output
+
+
+def test_what_is_interrupted_is_named_and_can_be_made_later(
+    speech: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt) as raised:
+        patched.setattr(language_model, "tune", interrupted)
+        add(speech, tmp_path, config_of(speech, lm={}))
+    first, *commands = str(raised.value).splitlines()
+    assert "is usable; only its language model is missing" in first and len(commands) == 2
+    best = tmp_path / "best"
+    assert anadil.load(best).lm is None and not (best / SETTINGS).exists()
+    monkeypatch.chdir(tmp_path)
+    for command in commands:
+        program, *arguments = command.split()
+        done = CliRunner().invoke(app, arguments)
+        assert program == "anadil" and done.exit_code == 0, done.output
+    assert anadil.load(best).lm is not None
+
+
+def test_word_confidence_is_calibrated_at_the_end_and_used(
+    speech: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(word_confidence, "MIN_WORDS", 20)
+    notes, tuned = add(speech, tmp_path, config_of(speech, lm={}))
+    assert "word confidence, greedy: expected calibration error" in notes, notes.said
+    best = tmp_path / "best"
+    assert "## Word confidence" in (best / "README.md").read_text(encoding="utf-8")
+    found = json.loads((best / SETTINGS).read_text())
+    assert found["greedy_confidence"]["posterior_slope"] == 0 and (
+        found["confidence"] is None or found["confidence"]["slope"] >= 0
+    )
+    assert found["lm_weight"] == tuned.weights.lm_weight
+    clip = speech / "b/clips/0.wav"
+    for lm in (True, False):
+        recognizer = anadil.load(best, lm=lm)
+        raw = replace(recognizer.decoder, word_confidence=None)
+        ((_, unmapped),) = recognizer.transcribe_files([(clip, "mix")], raw)
+        mapped = recognizer.transcribe(clip)
+        assert not isinstance(unmapped, AnadilError)
+        assert [word.text for word in mapped.words] == [word.text for word in unmapped.words]
+        same = [word.confidence for word in mapped.words] == [word.confidence for word in unmapped.words]
+        assert same == (recognizer.decoder.word_confidence is None) and not (same and not lm)
+    anadil.export(best, tmp_path / "exported")
+    exported, own = anadil.load(tmp_path / "exported").transcribe(clip), anadil.load(best).transcribe(clip)
+    assert [w.confidence for w in exported.words] == pytest.approx([w.confidence for w in own.words], abs=1e-3)
+
+
 def test_lm_tune_says_when_a_model_does_not_help(speech: Path, tmp_path: Path) -> None:
     """Speech without noise, which greedy decoding reads without an error."""
     model, arpa = tmp_path / "best", tmp_path / "lm.arpa"
@@ -222,12 +354,14 @@ def test_subwords_are_tokens_as_they_are() -> None:
     labels = (" ka", "ka", " sa", "sa")
     train = [Example(Utterance("1.wav", 1.0, "kasa"), one) for one in ((0, 3), (0, 3, 0, 3), (2, 1), (0, 3, 2, 1))]
     built = build_label_ngram(labels, train, [], LmSettings(order=2), Silent())
-    lm = LabelLM(built.model, labels, LmWeights(lm_weight=1.0))
-    factors, next_states, _ = lm.after(lm.start)
-    assert factors.index(max(factors[:4])) == 0
-    assert max(lm.after(next_states[0])[0][:4]) == lm.after(next_states[0])[0][3] > 0.5
+    scorer = LabelLM(built.model, labels, 1.0, 0.0)
+    state, every = np.array([[scorer.begin()]]), np.arange(4)[None]
+    assert scorer.factors(state, every)[0, 0].argmax() == 0
+    after = scorer.next_states(state[0], np.array([0]))
+    assert scorer.factors(after[None], every)[0, 0].argmax() == 3 and scorer.factors(after[None], every).max() > 0.5
     probs = np.full((3, 5), 0.01)
     probs[0, 0], probs[1, 4], probs[2, 1], probs[2, 3] = 0.96, 0.96, 0.5, 0.46
     rules = text_rules("en", TextSettings(), labels, check=False)
-    assert Decoder(rules, 0.02).text(np.log(probs)) == "kaka"
-    assert Decoder(rules, 0.02, lm).text(np.log(probs)) == "kasa"
+    lm = LanguageModel(labels, LmWeights(lm_weight=1.0), built.model)
+    assert Decoder(rules, 0.02).texts([np.log(probs)]) == ["kaka"]
+    assert Decoder(rules, 0.02, lm).texts([np.log(probs)]) == ["kasa"]

@@ -261,6 +261,9 @@ def _normalized(features: Tensor, counts: Tensor, correction: int) -> Tensor:
     """Each row of (batch, rows, frames) to mean 0 and variance 1 over the frames of its utterance."""
     mask = _mask(features, counts)
     n = counts.view(-1, 1, 1).to(features.dtype)
+    features = (
+        features - features[:, :, :1]
+    )  # a constant row becomes exactly 0, not rounding noise (models/features.py)
     mean = (features * mask).sum(dim=2, keepdim=True) / n.clamp(min=1)
     centred = (features - mean) * mask
     variance = centred.square().sum(dim=2, keepdim=True) / (n - correction).clamp(min=1)

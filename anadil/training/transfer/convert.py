@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ValidationError
 
-from anadil.decoding.label_lm import SETTINGS as LM_SETTINGS
+from anadil.decoding.language_model import SETTINGS as LM_SETTINGS
 from anadil.errors import AnadilError
 from anadil.files import refuse_overwrite, whole_file
 from anadil.models.acoustic import CONFIG, WEIGHTS, LoadedModel, save_model

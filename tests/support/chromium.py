@@ -1,0 +1,48 @@
+"""A headless Chromium, Debian's or another that is installed, driven by Playwright."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+WHY_NOT = "no Chromium on this machine: apt-get install chromium"
+
+_ARGUMENTS = ["--no-sandbox", "--autoplay-policy=no-user-gesture-required"]  # no sandbox: tests may run as root
+
+
+@contextlib.contextmanager
+def browser(microphone: Path | None = None) -> Iterator[Any]:
+    """A Playwright browser. `microphone`: a WAV file that its microphone plays again and again."""
+    from playwright.sync_api import sync_playwright
+
+    arguments = list(_ARGUMENTS)
+    if microphone is not None:
+        arguments += ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
+        arguments += [f"--use-file-for-fake-audio-capture={microphone}"]
+    with sync_playwright() as playwright:
+        one = playwright.chromium.launch(executable_path=CHROMIUM, args=arguments)
+        try:
+            yield one
+        finally:
+            one.close()
+
+
+@contextlib.contextmanager
+def page_of(one: Any, url: str, **options: Any) -> Iterator[Any]:
+    """A page in a context of its own, in English; what its scripts throw, and what it asks of other hosts, fails the test."""
+    context = one.new_context(**{"locale": "en-GB", "viewport": {"width": 1100, "height": 800}} | options)
+    page = context.new_page()
+    page.set_default_timeout(30_000)
+    errors: list[str] = []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.on("request", lambda request: request.url.startswith((url, "blob:", "data:")) or errors.append(request.url))
+    try:
+        page.goto(url)
+        yield page
+    finally:
+        context.close()
+    assert errors == []
