@@ -41,8 +41,10 @@ VERBS = [
     "next",
     "export",
     "convert",
+    "push",
     "transcribe",
     "align",
+    "serve",
 ]
 
 
