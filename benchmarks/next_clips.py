@@ -4,7 +4,7 @@
 
 For each seed: train on some random hours, rank the rest with that model, train on the first hours with the chosen clips added and
 with random clips added, and test all three on data.valid. The same command goes on after an interruption.
-The difference is given with the 95 % interval of a paired bootstrap over utterances, all seeds together.
+The difference of the means is given with its 95 % interval, over utterances and seeds (`compare_systems`).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from anadil.cli.console import ConsoleReporter
-from anadil.evaluation.evaluate import Evaluation
+from anadil.evaluation.paired import compare_systems
 from anadil.manifest import Utterance
 from anadil.recognition.load import load
 from anadil.recognition.next_clips import ranked
@@ -65,18 +65,6 @@ def one_seed(config: Config, seed: int, out: Path, base_hours: float, more_hours
     return [*first.done, *second.done]
 
 
-def difference(pairs: Sequence[tuple[Evaluation, Evaluation]], unit: str) -> tuple[float, float, float]:
-    """Rate of the first minus rate of the second, over all pairs, and its 95 % interval: utterances are drawn for all alike."""
-    errors = np.array([[[getattr(one, unit).errors for one in side.scored] for side in pair] for pair in pairs])
-    words = np.array([[getattr(one, unit).reference for one in pairs[0][0].scored]])
-    rng = np.random.default_rng(0)
-    drawn = rng.integers(errors.shape[2], size=(2000, errors.shape[2]))
-    sums = errors[:, 0].sum(axis=0) - errors[:, 1].sum(axis=0)  # over seeds, by utterance
-    rates = sums[drawn].sum(axis=1) / words[0][drawn].sum(axis=1) / len(pairs)
-    low, high = np.quantile(rates, [0.025, 0.975])
-    return float(sums.sum() / words.sum() / len(pairs)), float(low), float(high)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("config", type=Path)
@@ -97,9 +85,12 @@ def main() -> None:
             print("| " + " | ".join(map(str, row)) + " |", flush=True)
         _, chosen, random = (one.greedy or one.evaluation for one in outcomes)
         pairs.append((chosen, random))
-    for unit, name in (("characters", "CER"), ("words", "WER")):
-        mean, low, high = difference(pairs, unit)
-        print(f"{name}, chosen - random: {100 * mean:+.1f} points (95 %: {100 * low:+.1f} to {100 * high:+.1f})")
+    found = compare_systems([chosen.scored for chosen, _ in pairs], [random.scored for _, random in pairs])
+    for name, one in (("CER", found.characters), ("WER", found.words)):
+        low, high = one.interval or (float("nan"), float("nan"))
+        print(
+            f"{name}, chosen - random: {100 * one.difference:+.1f} points (95 %: {100 * low:+.1f} to {100 * high:+.1f})"
+        )
 
 
 if __name__ == "__main__":

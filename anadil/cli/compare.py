@@ -20,7 +20,7 @@ SCHEMA_VERSION = 1
 _AGAINST = "against"
 
 EXAMPLE = (
-    "Example: anadil compare runs/a/test runs/b/test, or with several seeds: anadil compare runs/a-*/ against runs/b-*/"
+    "Example: anadil compare runs/a/test runs/b/test    or, several seeds: anadil compare runs/a-*/ against runs/b-*/"
 )
 
 

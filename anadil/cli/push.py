@@ -9,7 +9,7 @@ import typer
 
 from anadil.cli.console import ConsoleReporter, verb
 
-EXAMPLE = "Example: HF_TOKEN=... anadil push exported/mdw ayse/asr-mdw --private"
+EXAMPLE = "Example: anadil push exported/mdw ayse/asr-mdw --private"
 
 
 @verb

@@ -70,8 +70,11 @@ def align_many(log_probs: Sequence[np.ndarray], labels: Sequence[Sequence[int]],
     much as a frame of one. Time and memory grow with frames times labels.
     Raises ValueError if no path of a probability above 0 has the labels of an utterance, or for NaN.
     """
-    if any(np.isnan(one).any() for one in log_probs):
-        raise ValueError("log_probs hold NaN")
+    for one in log_probs:
+        if one.ndim != 2:
+            raise ValueError(f"log_probs must be (frames, labels + blank), got shape {one.shape}")
+        if np.isnan(one).any():
+            raise ValueError("log_probs hold NaN")
     order = sorted((i for i, one in enumerate(labels) if len(one)), key=lambda i: -len(log_probs[i]))
     found: list[list[Token]] = [[] for _ in labels]
     some: list[int] = []

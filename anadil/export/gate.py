@@ -273,6 +273,8 @@ def paired_interval(first: Evaluation, second: Evaluation) -> tuple[float, float
         ErrorCounts(b.characters.errors - a.characters.errors, 0, 0, a.characters.reference)
         for a, b in zip(first.scored, second.scored, strict=True)
     ]
+    if not any(one.substitutions for one in differences):
+        return 0.0, 0.0
     return bootstrap_interval(differences, _speakers([one.utterance.speaker for one in first.scored]))
 
 

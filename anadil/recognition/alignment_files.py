@@ -24,7 +24,7 @@ from anadil.recognition.segment import Segmented
 
 
 def suffix_of(form: str) -> str:
-    """The file suffix of a format."""
+    """The file suffix of a format: json, ctm, textgrid, eaf, srt or vtt."""
     return ".TextGrid" if form == "textgrid" else f".{form}"
 
 

@@ -139,7 +139,7 @@ def test_without_a_verb_the_help_is_shown() -> None:
 def test_an_interrupt_exits_with_130_and_no_traceback(
     monkeypatch: pytest.MonkeyPatch, exported: Path, micro: Path
 ) -> None:
-    def interrupted(path: Path, lm: bool) -> None:
+    def interrupted(path: Path, **options: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr("anadil.recognition.load.load", interrupted)
