@@ -44,6 +44,7 @@ VERBS = [
     "push",
     "transcribe",
     "align",
+    "serve",
 ]
 
 

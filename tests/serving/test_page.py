@@ -66,6 +66,7 @@ def page(chromium: Any, page_server: Running) -> Iterator[Any]:
 
 def open_new(page: Any, sound: Path) -> None:
     """Upload a recording and open it."""
+    page.wait_for_selector("body[data-ready]")
     ready = "() => fetch('/v1/recordings').then((r) => r.json()).then((all) => all.filter((one) => one.state === 'done').length)"
     n_before = page.evaluate(ready)
     page.set_input_files("#files", [str(sound)])
@@ -197,6 +198,7 @@ def test_downloads(page: Any, sound: Path, heard: list[str], tmp_path: Path) -> 
 
 
 def test_the_microphone_gives_live_text_and_a_recording(page: Any, page_server: Running) -> None:
+    page.wait_for_selector("body[data-ready]")
     page.click("#record")
     page.wait_for_function("() => document.getElementById('live-text').textContent.trim().length > 2", timeout=60_000)
     page.click("#stop")
@@ -327,6 +329,7 @@ def test_a_server_with_keys_asks_for_one(chromium: Any, exported: Path, sound: P
 
 def test_files_that_cannot_be_used_are_named(page: Any, tmp_path: Path) -> None:
     (tmp_path / "letter.txt").write_text("no sound")
+    page.wait_for_selector("body[data-ready]")
     page.set_input_files("#files", [str(tmp_path / "letter.txt")])
     page.wait_for_selector("#recordings .bad")
     assert "not readable as audio: letter.txt" in page.locator("#recordings .bad").first.inner_text()

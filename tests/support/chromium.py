@@ -45,4 +45,4 @@ def page_of(one: Any, url: str, **options: Any) -> Iterator[Any]:
         yield page
     finally:
         context.close()
-    assert errors == []
+    assert not errors, errors

@@ -22,6 +22,11 @@ async function start() {
   $("who").value = localStorage.getItem("who") ?? "";
   $("who").onchange = () => localStorage.setItem("who", $("who").value.trim());
   $("theme").onclick = switchTheme;
+  facts = await getJson("/v1/page");
+  if (facts.who && !$("who").value) $("who").value = facts.who;
+  for (const name of facts.models) $("model").add(new Option(name, name));
+  $("model-label").hidden = facts.models.length < 2;
+  for (const format of facts.formats) $("format").add(new Option(FORMATS[format] ?? format, format));
   $("choose-files").onclick = () => $("files").click();
   $("choose-folder").onclick = () => $("folder").click();
   for (const input of [$("files"), $("folder")]) {
@@ -35,13 +40,9 @@ async function start() {
   $("record").onclick = record;
   $("stop").onclick = stopRecording;
   $("corrections").onclick = showCorrections;
-  window.addEventListener("hashchange", show);
-  facts = await getJson("/v1/page");
-  if (facts.who && !$("who").value) $("who").value = facts.who;
-  for (const name of facts.models) $("model").add(new Option(name, name));
-  $("model-label").hidden = facts.models.length < 2;
-  for (const format of facts.formats) $("format").add(new Option(FORMATS[format] ?? format, format));
   await show();
+  window.addEventListener("hashchange", show);
+  document.body.dataset.ready = "true";
   setInterval(() => $("list-view").hidden || listRecordings().catch(() => say(t("no-server"), true)), LIST_S * 1000);
 }
 
