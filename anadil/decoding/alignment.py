@@ -19,8 +19,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from anadil.decoding.ctc import Token
-
 LARGEST_TABLE = 1 << 24
 """Cells (frames times states) up to which the back-pointers of all frames are kept, a byte each."""
 
@@ -92,18 +90,6 @@ def align_labels(
     if score == -np.inf:
         raise ValueError(f"{len(labels)} labels have no path through {n_frames} frames")
     return Alignment(trace.starts, trace.ends, [(gap, first, end) for gap, first, end in trace.foreign[::-1]], score)
-
-
-def align(log_probs: np.ndarray, labels: Sequence[int], blank: int) -> list[Token]:
-    """The tokens of `labels` on their likeliest path; for the labels of `best_path` these are its tokens.
-
-    A token's confidence is the mean of its probabilities. Shapes and errors: see `align_labels`.
-    """
-    found = align_labels(log_probs, labels, blank)
-    return [
-        Token(label, start, end, float(np.exp(log_probs[start:end, label].astype(np.float64)).mean()))
-        for label, start, end in zip(labels, found.starts.tolist(), found.ends.tolist(), strict=True)
-    ]
 
 
 _Place = tuple[str, int]
