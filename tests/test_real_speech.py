@@ -144,7 +144,7 @@ def test_the_demo_ends_with_its_table_and_the_next_commands(tmp_path: Path, monk
         "real-time factor",
     ):
         assert row in stdout
-    assert stdout.split("Next:")[1].count("anadil ") == 3
+    assert stdout.split("Next:")[1].count("anadil ") == 4 and "anadil serve " in stdout
     cer = float(stdout.split("CER on test.jsonl")[1].split("%")[0])
     assert cer < 75, stdout  # of unseen voices
     assert (tmp_path / "demo" / "exported" / "model.onnx").is_file()

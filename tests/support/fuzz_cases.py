@@ -481,6 +481,12 @@ GOOD: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         ("exported", *_TALK),
     ),
     "align": (("in/exported", "--segment", "in/talk.wav", "in/talk.txt", "--out", "out"), ("exported", *_TALK)),
+    "crossval": (("in/config.yaml", "--out", "out"), ("config.yaml", *_MICRO)),
+    "curve": (("in/config.yaml", "--out", "out"), ("config.yaml", *_MICRO)),
+    "next": (("in/exported", "in/talk.wav", "--out", "out.jsonl"), ("exported", *_TALK)),
+    "export": (("in/model", "--out", "out"), ("model",)),
+    "transcribe": (("in/exported", "in/talk.wav", "--format", "json"), ("exported", *_TALK)),
+    "serve": (("in/nothing", "--data", "out"), ()),
 }
 """Arguments and seeds for a run of each verb that has options which are numbers."""
 
@@ -526,6 +532,8 @@ def path_cases(paths: tuple[str, ...] = PATHS) -> Iterator[Case]:
         "train": ("PATH", "--out", "out"), "export": ("PATH", "--out", "out"), "convert": ("PATH", "--out", "out"),
         "transcribe": ("PATH", "in/talk.wav"), "evaluate": ("PATH", "in/train.jsonl"), "compare": ("PATH", "in/train.jsonl"),
         "align": ("in/exported", "--segment", "in/talk.wav", "PATH", "--out", "out"),
+        "next": ("PATH", "in/talk.wav", "--out", "out.jsonl"), "crossval": ("PATH", "--out", "out"), "curve": ("PATH", "--out", "out"),
+        "push": ("PATH", "someone/something"), "serve": ("PATH", "--data", "out"),
         "pseudo-label": ("PATH", "in/talk.wav", "--min-confidence", "0", "--out", "out.jsonl"),
         "import": ("table", "PATH", "--out", "out"), "demo": ("--data", "PATH", "--out", "out"),
         "download": ("mls", "--lang", "PATH", "--out", "out"), "corpora": ("PATH",),

@@ -77,7 +77,9 @@ def test_one_graph_from_waveform_to_log_probs(case: str, tmp_path: Path) -> None
     acoustic = read_hugging_face(str(tmp_path)).loaded.acoustic
     run_model(acoustic, 16000, 11200)  # of the traced length: nothing of it may be kept in the graph
     trace(acoustic, tmp_path / "model.onnx")
-    assert verify(acoustic.eval(), tmp_path / "model.onnx") < 1e-4  # batches and lengths that were not traced
+    assert (
+        verify(acoustic.eval(), tmp_path / "model.onnx") < 3e-4
+    )  # batches, and lengths up to 60 s, that were not traced
 
 
 @pytest.mark.parametrize("n", [560, 8000, 16123])
