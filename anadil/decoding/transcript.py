@@ -23,6 +23,11 @@ class Word:
     end: float  # seconds
     confidence: float  # in [0, 1]
 
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready; times in seconds to 3 decimals, confidence to 4."""
+        start, end = round(self.start, 3), round(self.end, 3)
+        return {"text": self.text, "start": start, "end": end, "confidence": round(self.confidence, 4)}
+
 
 @dataclass(frozen=True, slots=True)
 class Alternative:
@@ -48,15 +53,7 @@ class Transcript:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready; times in seconds to 3 decimals, confidences and scores to 4. `alternatives` only if there are any."""
-        words = [
-            {
-                "text": word.text,
-                "start": round(word.start, 3),
-                "end": round(word.end, 3),
-                "confidence": round(word.confidence, 4),
-            }
-            for word in self.words
-        ]
+        words = [word.to_dict() for word in self.words]
         found = {"text": self.text, "words": words, "duration": round(self.duration, 3), "language": self.language}
         if self.alternatives:
             found["alternatives"] = [{"text": one.text, "score": round(one.score, 4)} for one in self.alternatives]

@@ -60,17 +60,8 @@ class Result:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready; times in seconds to 3 decimals, confidences to 4."""
-        words = [
-            {
-                "text": word.text,
-                "start": round(word.start, 3),
-                "end": round(word.end, 3),
-                "confidence": round(word.confidence, 4),
-            }
-            for word in self.words
-        ]
         times = {"start": round(self.start, 3), "end": round(self.end, 3)}
-        return {"text": self.text, "final": self.final, **times, "words": words}
+        return {"text": self.text, "final": self.final, **times, "words": [word.to_dict() for word in self.words]}
 
 
 class Stream:
