@@ -114,39 +114,41 @@ def transcribe(
         ),
     ] = None,
     provider_name: Annotated[str, provider()] = "cpu",
-    shard_size: Annotated[int, number(1, 1_000_000, "With --engine: utterances per shard.")] = 200,
+    shard_size: Annotated[
+        int | None, number(1, 1_000_000, "With --engine: utterances per shard.", show_default="200")
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace earlier transcripts.")] = False,
 ) -> None:
     """Recognise recordings of any length. One that cannot be read is named, the others are still recognised (exit status 1)."""
-    if provider_name != "cpu" and (engine is not None or live or mic):
-        raise typer.BadParameter("--engine, --stream and --mic run on the CPU only", param_hint="--provider")
     wanted = channel_option(channel)
     given = audio or []
     if n_best and form is not Format.JSON:
         raise typer.BadParameter(f"--n-best needs --format json; {form} has one text per recording")
     expected = [*(hotword or ()), *(_lines(hotwords) if hotwords else ())]
-    if engine is not None and (n_best or expected):
-        raise typer.BadParameter("--engine takes neither --n-best nor hotwords; leave them out, or leave out --engine")
-    if mic or live or STDIN in given:
-        if engine is not None:
-            raise typer.BadParameter("--engine is for recordings that are there, not for --stream and --mic")
-        if n_best or expected:
-            raise typer.BadParameter(
-                "--n-best and hotwords are for recordings that are there, not for --stream and --mic"
-            )
+    is_live = mic or live or STDIN in given
+    _refuse_unused(
+        {
+            "--n-best": bool(n_best) and (is_live or engine is not None),
+            "--hotword": bool(expected) and (is_live or engine is not None),
+            "--provider": provider_name != "cpu" and (is_live or engine is not None),
+            "--engine": engine is not None and is_live,
+            "--force": force and is_live,
+            "--device": device is not None and not is_live,
+            "--rate": rate is not None and not is_live,
+            "--latency": latency is not None and not is_live,
+            "--shard-size": shard_size is not None and engine is None,
+        }
+    )
+    if is_live:
         _check_live(given, form, out, wanted, live, mic, device, rate)
         run_live(model, given, form, wanted, mic, device, rate, latency or "medium", lm=not no_lm)
         return
-    unused = {"--device": device, "--rate": rate, "--latency": latency}
-    for option, value in unused.items():
-        if value is not None:
-            raise typer.BadParameter(f"{option} is for {'--mic' if option == '--device' else '--stream'}")
     if not given:
         raise typer.BadParameter("give audio files or folders, or --mic", param_hint="AUDIO")
     from anadil.recognition.load import load
 
     if engine is not None:
-        return _in_shards(model, given, form, out, wanted, not no_lm, engine, shard_size, force)
+        return _in_shards(model, given, form, out, wanted, not no_lm, engine, shard_size or 200, force)
     sources = find_audio(given)
     jobs = split_channels(sources) if wanted == "split" else [Job(source, wanted) for source in sources]
     targets = plan_outputs(jobs, form, out, force)
@@ -164,6 +166,22 @@ def transcribe(
     if failed:
         typer.echo(f"warning: {len(failed):,} of {len(sources):,} recordings could not be read", err=True)
         raise typer.Exit(FAULT)
+
+
+def _refuse_unused(unused: dict[str, bool]) -> None:
+    """Raise BadParameter for an option that would have no effect: with what it goes."""
+    goes_with = {
+        "--device": "goes with --mic",
+        "--rate": "goes with --stream",
+        "--latency": "goes with --stream and --mic",
+        "--shard-size": "goes with --engine",
+    }
+    for option, is_unused in unused.items():
+        if is_unused:
+            where = goes_with.get(option, "goes with neither --engine nor --stream nor --mic")
+            if option in ("--engine", "--force"):
+                where = "does not go with --stream and --mic"
+            raise typer.BadParameter(f"{where}; leave it out", param_hint=option)
 
 
 def _transcribe_all(
