@@ -98,6 +98,8 @@ def evaluate(
         raise typer.BadParameter(
             "a model has its own text rules; --lang is for a hypotheses.jsonl", param_hint="--lang"
         )
+    if provider_name != "cpu" and from_file:
+        raise typer.BadParameter("nothing is recognised: the texts are in the file", param_hint="--provider")
     with ConsoleReporter() as report:
         run = (_score_file if from_file else _recognise)(
             model, manifests or [], scoring, empty_references, not no_lm, lang, report, provider_name

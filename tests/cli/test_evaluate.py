@@ -109,7 +109,10 @@ def test_the_report_is_written_whole_and_not_overwritten(micro: Path, exported: 
     assert "exists already" in fails("evaluate", exported, micro / "train.jsonl", "--report", report)
 
 
-@pytest.mark.parametrize("arguments", ["evaluate {h} --audio some", "evaluate {m} x.jsonl --lang tr", "evaluate {m}"])
+@pytest.mark.parametrize(
+    "arguments",
+    ["evaluate {h} --audio some", "evaluate {m} x.jsonl --lang tr", "evaluate {m}", "evaluate {h} --provider cuda"],
+)
 def test_wrong_usage(hypotheses: Path, exported: Path, arguments: str) -> None:
     result = anadil(*arguments.format(h=hypotheses, m=exported).split())
     assert (result.exit_code, result.stdout) == (2, "")
