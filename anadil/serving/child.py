@@ -1,7 +1,8 @@
 """A child process that answers one question at a time: killed when it takes too long, started again when it has died.
 
 Decoders and models run in children, so that neither a damaged file nor a crash in native code stops the server. Questions and
-answers are JSON, a line each; samples pass through files.
+answers are JSON, a line each; samples pass through files. A child writes an empty line when it has read a question: a process that
+ends before that was killed while it had nothing to do, and a new one gets the question.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, BinaryIO
 
 from anadil.errors import AnadilError
 
@@ -31,6 +32,10 @@ class ChildDiedError(Exception):
     def __init__(self, reason: str, timed_out: bool = False) -> None:
         super().__init__(reason)
         self.timed_out = timed_out
+
+
+class _UnreadError(ChildDiedError):
+    """It ended before it had read the question."""
 
 
 class Child:
@@ -92,31 +97,44 @@ class Child:
                 await process.wait()
 
     async def _exchange(self, question: Question, timeout_s: float) -> Answer:
+        line = json.dumps(question).encode() + b"\n"
         async with self._busy:
             if self._closed:
                 raise ChildDiedError("it was closed")
-            process = await self._running()
-            assert process.stdin is not None and process.stdout is not None
+            was_started_before = self._process is not None
             try:
-                async with asyncio.timeout(timeout_s):
-                    process.stdin.write(json.dumps(question).encode() + b"\n")
-                    await process.stdin.drain()
-                    line = await process.stdout.readline()
-                if line.endswith(b"\n"):
-                    answer: Answer = json.loads(line)
-                    return answer
-                raise ConnectionResetError
-            except TimeoutError:
-                reason = f"no answer in {timeout_s:.0f} s"
-                await self._lose(process, reason)
-                raise ChildDiedError(reason, timed_out=True) from None
-            except (OSError, ValueError) as error:  # ValueError: a line beyond all limits, or none of JSON
-                status = await self._lose(process, "")
-                timed_out = status == -getattr(signal, "SIGALRM", 0)
-                raise ChildDiedError(f"its exit status is {status}", timed_out) from error
-            except asyncio.CancelledError:
-                await asyncio.shield(self._lose(process, "its client has gone"))
-                raise
+                return await self._answer(line, timeout_s)
+            except _UnreadError:
+                if not was_started_before:
+                    raise
+                return await self._answer(line, timeout_s)
+
+    async def _answer(self, question: bytes, timeout_s: float) -> Answer:
+        process = await self._running()
+        assert process.stdin is not None and process.stdout is not None
+        has_read = False
+        try:
+            async with asyncio.timeout(timeout_s):
+                process.stdin.write(question)
+                await process.stdin.drain()
+                has_read = await process.stdout.readline() == b"\n"
+                line = await process.stdout.readline()
+            if has_read and line.endswith(b"\n"):
+                answer: Answer = json.loads(line)
+                return answer
+            raise ConnectionResetError
+        except TimeoutError:
+            reason = f"no answer in {timeout_s:.0f} s"
+            await self._lose(process, reason)
+            raise ChildDiedError(reason, timed_out=True) from None
+        except (OSError, ValueError) as error:  # ValueError: a line beyond all limits, or none of JSON
+            status = await self._lose(process, "")
+            timed_out = status == -getattr(signal, "SIGALRM", 0)
+            died = ChildDiedError if has_read else _UnreadError
+            raise died(f"its exit status is {status}", timed_out) from error
+        except asyncio.CancelledError:
+            await asyncio.shield(self._lose(process, "its client has gone"))
+            raise
 
     async def _running(self) -> asyncio.subprocess.Process:
         if (
@@ -136,6 +154,9 @@ class Child:
 
     async def _lose(self, process: asyncio.subprocess.Process, reason: str) -> int:
         """Kill the process, if it is still there, and forget it."""
+        if not reason:  # it has ended by itself; `kill` would take its exit status from the event loop
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(process.wait(), _FINISH_S)
         _kill(process)
         status = await process.wait()
         if self._process is process:
@@ -155,15 +176,21 @@ def answer_questions(answer: Callable[[Question], Answer]) -> None:
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     for line in sys.stdin.buffer:
         try:
-            reply = answer(json.loads(line))
-        except AnadilError as error:
-            reply = {"error": str(error)}
-        except MemoryError:
-            reply = {
-                "error": "the recording needs more memory than is allowed\n  next: send a shorter one, or fewer channels"
-            }
-        try:
-            answers.write(json.dumps(reply).encode() + b"\n")
-            answers.flush()
+            _send(answers, b"\n")
+            try:
+                reply = answer(json.loads(line))
+            except AnadilError as error:
+                reply = {"error": str(error)}
+            except MemoryError:
+                reply = {
+                    "error": "the recording needs more memory than is allowed\n"
+                    "  next: send a shorter one, or fewer channels"
+                }
+            _send(answers, json.dumps(reply).encode() + b"\n")
         except BrokenPipeError:
             return
+
+
+def _send(answers: BinaryIO, line: bytes) -> None:
+    answers.write(line)
+    answers.flush()
