@@ -35,7 +35,9 @@ class LivePieces:
     def __init__(self, sample_rate: int, longest_s: float = 20.0, limits: PauseLimits = NOT_MEASURED) -> None:
         self._rate, self._longest_s = sample_rate, longest_s
         self._frame = max(1, int(FRAME_S * sample_rate))
-        self._pause, self._margin = round(limits.longest_s / FRAME_S), round(limits.margin_s / FRAME_S)
+        self._pause, self._margin, self._edge = (
+            round(one / FRAME_S) for one in (limits.longest_s, limits.margin_s, limits.edge_s)
+        )
         self._samples = np.zeros(0, dtype=np.float32)  # what is not decided yet
         self._power = np.zeros(0)  # of its frames
         self._start = 0  # its place in the recording, in samples
@@ -109,7 +111,7 @@ class LivePieces:
                 self._drop(levels, n_frames - self._margin, is_after_pause=True)
             return False
         first = int(loud[0])
-        if first > self._margin and (first > self._pause or self._is_after_pause) and not self._is_open:
+        if first > self._margin and (first > self._edge or self._is_after_pause) and not self._is_open:
             self._drop(levels, first - self._margin, is_after_pause=True)
             return True
         last = _first_gap(loud, n_frames, self._pause)
@@ -117,7 +119,7 @@ class LivePieces:
             self._end(levels, (last + 1 + self._margin) * self._frame, is_after_pause=True)
             return True
         reach = len(self._samples) if has_ended and n_frames == len(self._power) else n_frames * self._frame
-        if not has_ended:
+        if not has_ended or n_frames - 1 - int(loud[-1]) > max(self._edge, self._margin):
             reach = min(reach, (int(loud[-1]) + 1 + self._margin) * self._frame)
         if reach > int(self._longest_s * self._rate):
             (_, cut), *_ = cut_at_pauses(self._samples[:reach], self._rate, self._longest_s)

@@ -37,8 +37,13 @@ LEAST_PAUSE_S = 0.25  # the closures of stops and geminates are shorter
 class PauseLimits:
     """Which silence a model knows from its training. Seconds; the defaults are for models that do not say."""
 
-    longest_s: float = 1.5  # longer pauses are cut out, between words and at both ends
+    longest_s: float = 1.5  # longer pauses between words are cut out
     margin_s: float = 0.5  # so much of them is kept at each side of the speech
+
+    @property
+    def edge_s(self) -> float:
+        """Longer silence at an end of a recording is cut to the margin: an end with twice that is rare in training."""
+        return min(self.longest_s, 2 * self.margin_s)
 
 
 NOT_MEASURED = PauseLimits()
@@ -63,8 +68,8 @@ def speech_pieces(
 ) -> list[tuple[int, int]]:
     """Pieces (start, end) in samples that hold the speech of a recording, in order, none longer than `longest_s`.
 
-    Digital silence of more than DIGITAL_PAUSE_S is cut out, and so are pauses longer than `limits` allow, also at both ends,
-    except for a margin. A frame is quiet if it is at most 10 dB above the background (but 15 dB below the loud frames), if it
+    Digital silence of more than DIGITAL_PAUSE_S is cut out, and so are pauses and ends longer than `limits` allow, except for
+    a margin. A frame is quiet if it is at most 10 dB above the background (but 15 dB below the loud frames), if it
     is 40 dB below the loud frames, or if its level hardly changes for 0.3 s. Clicks and steady noise are no pieces. Longer
     stretches of speech are cut by `cut_at_pauses`.
     """
@@ -176,7 +181,7 @@ def step_levels(samples: np.ndarray, sample_rate: int, step_s: float) -> np.ndar
 def _without_digital_silence(samples: np.ndarray, frame: int) -> list[tuple[int, int]]:
     """Stretches (start, end) between digital silence, with a short margin of it on each side."""
     sounding = measure_levels(frame_powers(samples, frame)).sounding
-    return _stretches(sounding, len(samples), frame, DIGITAL_PAUSE_S, DIGITAL_MARGIN_S)
+    return _stretches(sounding, len(samples), frame, PauseLimits(DIGITAL_PAUSE_S, DIGITAL_MARGIN_S), DIGITAL_PAUSE_S)
 
 
 def _speech(samples: np.ndarray, frame: int, limits: PauseLimits) -> list[tuple[int, int]]:
@@ -186,27 +191,32 @@ def _speech(samples: np.ndarray, frame: int, limits: PauseLimits) -> list[tuple[
     levels = measure_levels(frame_powers(samples, frame))
     return [
         (start, end)
-        for start, end in _stretches(levels.loud, len(samples), frame, limits.longest_s, limits.margin_s)
+        for start, end in _stretches(levels.loud, len(samples), frame, limits, limits.edge_s)
         if levels.has_voice(start // frame, -(-end // frame))
     ]
 
 
 def _stretches(
-    frames: np.ndarray, n_samples: int, frame: int, pause_s: float, margin_s: float
+    frames: np.ndarray, n_samples: int, frame: int, limits: PauseLimits, edge_s: float
 ) -> list[tuple[int, int]]:
-    """Stretches (start, end) in samples around these frames; gaps of more than `pause_s` are left out but for margins."""
+    """Stretches (start, end) in samples around these frames.
+
+    Gaps longer than the longest pause and ends longer than `edge_s` are left out but for margins.
+    """
     if not len(frames):
         return []
-    pause, margin, n_frames = round(pause_s / FRAME_S), round(margin_s / FRAME_S), n_samples // frame
+    pause, margin, edge = (round(one / FRAME_S) for one in (limits.longest_s, limits.margin_s, edge_s))
+    n_frames = n_samples // frame
     breaks = np.flatnonzero(np.diff(frames) > pause)
-    firsts, lasts = frames[[0, *(breaks + 1)]].tolist(), frames[[*breaks, -1]].tolist()
-    return [
-        (
-            0 if first <= pause else (first - margin) * frame,
-            n_samples if last >= n_frames - 1 - pause else (last + 1 + margin) * frame,
-        )
-        for first, last in zip(firsts, lasts, strict=True)
+    found = [
+        [(first - margin) * frame, (last + 1 + margin) * frame]
+        for first, last in zip(frames[[0, *(breaks + 1)]].tolist(), frames[[*breaks, -1]].tolist(), strict=True)
     ]
+    if frames[0] <= max(edge, margin):
+        found[0][0] = 0
+    if n_frames - 1 - frames[-1] <= max(edge, margin):
+        found[-1][1] = n_samples
+    return [(start, end) for start, end in found]
 
 
 def pause_limits(clips: Iterable[np.ndarray], sample_rate: int) -> PauseLimits | None:

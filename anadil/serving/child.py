@@ -1,8 +1,8 @@
 """A child process that answers one question at a time: killed when it takes too long, started again when it has died.
 
 Decoders and models run in children, so that neither a damaged file nor a crash in native code stops the server. Questions and
-answers are JSON, a line each; samples pass through files. A child writes an empty line when it has read a question: a process that
-ends before that was killed while it had nothing to do, and a new one gets the question.
+answers are JSON, a line each; samples pass through files. A child writes an empty line when it has read a question: a process
+that ends before was killed while it had nothing to do, and a new one gets the question.
 """
 
 from __future__ import annotations

@@ -47,6 +47,16 @@ def test_pieces_are_those_of_the_whole_recording() -> None:
     assert np.abs(np.array(found) - wanted).max() <= 0.1 * RATE
 
 
+@pytest.mark.parametrize("around_s", [0.6, 1.0])
+def test_ends_are_cut_as_those_of_the_whole_recording(around_s: float) -> None:
+    limits = PauseLimits(1.5, 0.4)
+    around = np.zeros(round(around_s * RATE), np.float32)
+    samples = noisy(around, clip(seed=1), np.zeros(round(1.2 * RATE), np.float32), clip(seed=2), around)
+    wanted = speech_pieces(samples, RATE, limits=limits)
+    assert len(wanted) == 1 and (wanted == [(0, len(samples))]) == (around_s == 0.6)
+    assert np.abs(np.array(live(samples, limits=limits)) - wanted).max() <= 0.1 * RATE
+
+
 @given(st.integers(1, 9000), st.lists(st.sampled_from([0.1, 0.5, 1.0, 3.0]), min_size=1, max_size=4))
 def test_pieces_are_in_order_whatever_the_chunks(chunk: int, gaps_s: list[float]) -> None:
     samples = conversation(gaps_s)

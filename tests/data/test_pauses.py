@@ -96,6 +96,17 @@ def test_a_pause_that_the_model_knows_stays() -> None:
     assert (start - end) / RATE == pytest.approx(0.4, abs=0.15)
 
 
+def test_a_long_end_is_cut_to_the_margin_though_such_a_pause_stays() -> None:
+    limits = PauseLimits(1.5, 0.4)
+    one, other = clip(seed=1), clip(seed=2)
+    around, between = background(1.0, -60), background(1.2, -60)
+    ((start, end),) = speech_pieces(np.concatenate([around, one, between, other, around]), RATE, limits=limits)
+    kept_before, kept_after = len(around) - start, end - len(around) - len(one) - len(between) - len(other)
+    assert kept_before / RATE == pytest.approx(0.4, abs=0.15) and kept_after / RATE == pytest.approx(0.4, abs=0.2)
+    short = np.concatenate([background(0.6, -60), one, background(0.6, -60)])
+    assert speech_pieces(short, RATE, limits=limits) == [(0, len(short))]
+
+
 def test_pauses_of_half_a_second_within_a_piece_are_found() -> None:
     samples = np.concatenate([clip(seed=1), background(0.7, -60), clip(seed=2), background(0.2, -60), clip(seed=3)])
     ((start, end),) = pauses_within(samples, RATE)
