@@ -27,9 +27,9 @@ _MIN_MEMORY = 16 << 20
 
 
 def _bytes(text: str) -> int:
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMG]?)B?", text.strip().upper())
+    match = re.fullmatch(r"(\d{1,15}(?:\.\d{1,15})?)\s*([KMG]?)B?", text.strip().upper())
     if match is None:
-        raise typer.BadParameter(f"{text!r} is no amount of memory; for example 500M or 2G")
+        raise typer.BadParameter(f"{text[:50]!r} is no amount of memory; for example 500M or 2G")
     n_bytes = int(float(match[1]) * _SIZES[match[2]])
     if n_bytes < _MIN_MEMORY:
         raise typer.BadParameter(f"{text!r} is too little; at least 16M are needed")
@@ -37,11 +37,14 @@ def _bytes(text: str) -> int:
 
 
 def _order(text: str) -> int | None:
+    from anadil.lm.counts import MAX_ORDER
+
     if text == "auto":
         return None
-    if not text.isdecimal() or not 1 <= int(text) <= 10:
-        raise typer.BadParameter(f"{text!r} is no order; give a number from 1 to 10, or auto")
-    return int(text)
+    orders = {str(order): order for order in range(1, MAX_ORDER + 1)}
+    if text not in orders:
+        raise typer.BadParameter(f"{text[:50]!r} is no order; give a number from 1 to {MAX_ORDER}, or auto")
+    return orders[text]
 
 
 def _words(path: Path) -> list[str]:
@@ -248,7 +251,7 @@ def _thresholds(prune: str) -> tuple[int, ...]:
     try:
         return tuple(map(int, prune.replace(",", " ").split()))
     except ValueError:
-        raise typer.BadParameter(f"--prune {prune!r}: expected whole numbers, for example '0 0 1'") from None
+        raise typer.BadParameter(f"--prune {prune[:50]!r}: expected whole numbers, for example '0 0 1'") from None
 
 
 def _rules(

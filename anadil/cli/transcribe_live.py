@@ -132,9 +132,8 @@ def stream_microphone(recognizer: Recognizer, device: str | None, latency: Laten
     """Recognise an input device until Ctrl-C, which ends with the last results and status 0."""
     from anadil.recognition.microphone import Microphone
 
-    microphone = Microphone(
-        recognizer.sample_rate, int(device) if device is not None and device.isdecimal() else device
-    )
+    is_number = device is not None and device.isdecimal() and len(device) <= 9
+    microphone = Microphone(recognizer.sample_rate, int(device) if device and is_number else device)
     with microphone:
         print(f"listening to {microphone.name}; Ctrl-C ends", file=sys.stderr, flush=True)
         try:

@@ -16,6 +16,7 @@ from anadil.corpora.reader import Options
 from anadil.corpora.segments import Segment
 from anadil.errors import AnadilError, Problem
 from anadil.manifest import Utterance
+from tests.support.corpus_seeds import write_aup3
 
 
 @pytest.fixture
@@ -121,51 +122,13 @@ AUP = """<?xml version="1.0" standalone="no" ?>
 """
 
 
-def aup3(path: Path, width: int = 4, table: str = "project") -> None:
-    """A project of Audacity 3: names and document in the binary form of its ProjectSerializer."""
-    encoding = {1: "utf-8", 2: "utf-16-le", 4: "utf-32-le"}[width]
-    numbers: dict[str, bytes] = {}
-    names, document = bytearray([0, width]), bytearray()
-
-    def put(kind: int, name: str, value: bytes = b"") -> None:
-        if name not in numbers:
-            numbers[name] = struct.pack("<H", len(numbers))
-            text = name.encode(encoding)
-            names.extend(bytes([15]) + numbers[name] + struct.pack("<H", len(text)) + text)
-        document.extend(bytes([kind]) + numbers[name] + value)
-
-    def string(text: str) -> bytes:
-        return struct.pack("<i", len(text.encode(encoding))) + text.encode(encoding)
-
-    document.extend(bytes([12]) + string("<?xml?>"))
-    put(1, "project")
-    for kind, value in {4: b"\0" * 4, 5: b"\1", 6: b"\0" * 4, 7: b"\0" * 8, 8: b"\0" * 4, 9: b"\0" * 8}.items():
-        put(kind, f"attribute{kind}", value)
-    for track, labels in {"ana": [(0.5, 1.25, "evet & ağ"), (2.0, 2.0, "click")], "ben": [(3.0, 4.5, "hayır")]}.items():
-        put(1, "labeltrack")
-        put(3, "name", string(track))
-        for start, end, title in labels:
-            put(1, "label")
-            put(10, "t", struct.pack("<di", start, 10))
-            put(10, "t1", struct.pack("<di", end, 10))
-            put(3, "title", string(title))
-            put(2, "label")
-        put(2, "labeltrack")
-    put(2, "project")
-    with sqlite3.connect(path) as database:
-        for name in ("project", "autosave"):
-            database.execute(f"CREATE TABLE {name} (id INTEGER PRIMARY KEY, dict BLOB, doc BLOB)")
-        database.execute(f"INSERT INTO {table} VALUES (1, ?, ?)", (bytes(names), bytes(document)))
-    database.close()
-
-
 @pytest.mark.parametrize("form", ["aup", "aup3 1", "aup3 2", "aup3 4", "autosave"])
 def test_label_tracks_of_a_project(tmp_path: Path, wav: Path, form: str) -> None:
     file = tmp_path / f"talk.{form.split()[0].replace('autosave', 'aup3')}"
     if form == "aup":
         file.write_text(AUP, encoding="utf-8")
     else:
-        aup3(file, int(form.split()[-1]) if " " in form else 4, "autosave" if form == "autosave" else "project")
+        write_aup3(file, int(form.split()[-1]) if " " in form else 4, "autosave" if form == "autosave" else "project")
     with pytest.raises(AnadilError, match="2 tiers hold text, and none was chosen(?s:.*)such as 'evet & ağ'"):
         read(file)
     found, rejected = read(file, tier=["ana", "ben"])
@@ -182,7 +145,7 @@ def test_a_project_with_a_log_of_changes_is_read_and_nothing_is_written(
     tmp_path: Path, wav: Path, is_open: bool
 ) -> None:
     file = tmp_path / "talk.aup3"
-    aup3(file)
+    write_aup3(file)
     database = sqlite3.connect(file)
     database.execute("PRAGMA journal_mode = WAL")
     database.execute("CREATE TABLE other (x)")
@@ -197,7 +160,7 @@ def test_a_project_with_a_log_of_changes_is_read_and_nothing_is_written(
 
 def test_a_damaged_project_names_the_way_to_export_its_labels(tmp_path: Path, wav: Path) -> None:
     file = tmp_path / "talk.aup3"
-    aup3(file)
+    write_aup3(file)
     whole = file.read_bytes()
     for content in (whole[:3000], whole.replace(struct.pack("<i", 12) + "ana".encode("utf-32-le"), b"\xff" * 16), b"x"):
         file.write_bytes(content)
@@ -212,7 +175,7 @@ def test_a_damaged_project_names_the_way_to_export_its_labels(tmp_path: Path, wa
 
 
 def test_labels_that_were_exported_beside_the_project_are_read_once(tmp_path: Path, wav: Path) -> None:
-    aup3(tmp_path / "talk.aup3")
+    write_aup3(tmp_path / "talk.aup3")
     (tmp_path / "talk.txt").write_text("0\t1\tx\n")
     found, rejected = read(tmp_path)
     assert [one.text for one in found] == ["x"]

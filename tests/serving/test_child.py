@@ -11,7 +11,7 @@ import pytest
 
 from anadil.serving.child import Child, ChildDiedError
 
-MODULE = '''
+MODULE = """
 import os, sys
 from anadil.serving.child import answer_questions
 
@@ -23,7 +23,7 @@ def answer(question):
 if "broken" in sys.argv:
     sys.exit(4)
 answer_questions(answer)
-'''
+"""
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import gzip
 import importlib.util
 import io
 import json
@@ -12,7 +11,6 @@ import re
 import shutil
 import tarfile
 import typing
-import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +20,7 @@ import soundfile
 import typer
 import yaml
 
+from tests.support.corpus_seeds import write_corpora
 from tests.support.earlier_versions import copy_made
 from tests.support.micro import speak
 
@@ -77,11 +76,6 @@ class Case:
 # Seeds: a small valid input of every kind
 
 ANNOTATION = "0.5", "1.25", "ağ b"
-CUT = {
-    "id": "c", "start": 0.1, "duration": 0.8, "channel": 0, "type": "MonoCut", "custom": {"a": [1]},
-    "supervisions": [{"id": "s", "recording_id": "r", "start": 0, "duration": 0.5, "text": "x", "speaker": "ana"}],
-    "recording": {"id": "r", "sources": [{"type": "file", "channels": [0], "source": "talk.wav"}], "transforms": None},
-}  # fmt: skip
 
 
 def write_seeds(folder: Path) -> Path:
@@ -117,28 +111,18 @@ def write_seeds(folder: Path) -> Path:
         "talk.srt": subtitles.format_srt(segments),
         "talk.vtt": subtitles.format_vtt(segments),
         "talk.txt": audacity.format_audacity(segments),
-        "talk.ctm": "talk 1 0.1 0.5 ağ 0.9 lex ana\ntalk 1 0.7 0.5 x\n",
-        "talk.csv": "path,text,start,end\ntalk,a b,0.1,0.5\ntalk,x,0.5,0.9\n",
-        "talk.tsv": "path\ttext\tspeaker\ntalk\tab\tana\n",
-        "nemo.json": json.dumps({"audio_filepath": "talk.wav", "duration": 1.0, "text": "ağ", "offset": 0.1}) + "\n",
-        "cuts.jsonl": json.dumps(CUT) + "\n" + json.dumps(CUT) + "\n",
         "rules.yaml": "lowercase: true\nmap: {x: y}\nnumbers: {years: [1100, 1999]}\ntests:\n  - [A b, a b]\n",
-        "kaldi/text": "u1 bir\nu2 iki\n",
-        "kaldi/wav.scp": "talk ../talk.wav\n",
-        "kaldi/segments": "u1 talk 0.1 0.6\nu2 talk 0.7 -1\n",
-        "kaldi/utt2spk": "u1 ana\nu2 ben\n",
-        "lj/metadata.csv": "talk|7 ağ|yedi ağ\n",
         "tokenizer/tokenizer.yaml": "kind: char\nlabels: [' ', a, b, c]\n",
+        "text.txt": "abc cab\nbac a b\nca bc acb\n" * 20,
+        "said.txt": "abc cab\n\nbac 7 a b. ağ\n",
+        "hypotheses.jsonl": _hypotheses(folder / "train.jsonl", "abc"),
+        "other.jsonl": _hypotheses(folder / "train.jsonl", "a b"),
     }
     for name, text in texts.items():
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_text(text, encoding="utf-8")
-    (folder / "lj/wavs").mkdir()
-    shutil.copy(folder / "talk.wav", folder / "lj/wavs")
-    with gzip.open(folder / "cuts.jsonl.gz", "wt") as file:
-        file.write(json.dumps(CUT) + "\n")
-    _write_workbook(folder / "table.xlsx")
-    _write_archives(folder)
+    write_corpora(folder, (folder / "talk.wav").read_bytes())
+    _write_language_models(folder)
     model = train_subwords([*("abc cab bac a b c ab ba ca bc acb cba" for _ in range(5))], "unigram", 10)
     _write_subword_folders(folder, model)
     if HUGGING_FACE:
@@ -148,24 +132,29 @@ def write_seeds(folder: Path) -> Path:
     return folder
 
 
-def _write_workbook(path: Path) -> None:
-    import openpyxl
-
-    book = openpyxl.Workbook()
-    for row in (("path", "text"), ("talk", "a b"), ("talk", 5)):
-        book.active.append(row)
-    book.save(path)
+def _hypotheses(manifest: Path, text: str) -> str:
+    """What `anadil evaluate --out` writes, with one hypothesis for all utterances."""
+    lines = [json.loads(line) for line in manifest.read_text(encoding="utf-8").splitlines()]
+    more = {"pred_text": text, "pred_text_greedy": text, "word_confidences": [0.5] * len(text.split())}
+    return "".join(json.dumps(line | more) + "\n" for line in lines)
 
 
-def _write_archives(folder: Path) -> None:
-    """A corpus of audio and texts with the same names, as tar and as zip."""
-    wav, text = (folder / "talk.wav").read_bytes(), b"a b c\n"
-    with tarfile.open(folder / "corpus.tar.gz", "w:gz") as tar, zipfile.ZipFile(folder / "corpus.zip", "w") as zipped:
-        for name, content in (("corpus/a.wav", wav), ("corpus/a.txt", text)):
-            info = tarfile.TarInfo(name)
-            info.size = len(content)
-            tar.addfile(info, io.BytesIO(content))
-            zipped.writestr(name, content)
+def _write_language_models(folder: Path) -> None:
+    """An ARPA file of labels, and an exported folder with n-grams of labels and of words."""
+    from anadil.cli.main import app
+    from anadil.decoding.language_model import LanguageModel, LmWeights, save_language_model
+    from anadil.lm.model import read_model
+
+    models = {}
+    for unit in ("char", "word"):
+        name = "text.arpa" if unit == "char" else "words.arpa"
+        arguments = [str(folder / "text.txt"), "--unit", unit, "--order", "2", "--out", str(folder / name)]
+        app(["lm", "build", *arguments], standalone_mode=False)
+        models[unit] = read_model(folder / name)
+    shutil.copytree(folder / "exported", folder / "with-lm")
+    weights = LmWeights(lm_weight=0.5, word_weight=0.5, word_bonus=1, unknown_word=-5)
+    lm = LanguageModel((" ", "a", "b", "c"), weights, models["char"], models["word"])
+    save_language_model(folder / "with-lm", lm)
 
 
 def _write_subword_folders(folder: Path, model: bytes) -> None:
@@ -400,6 +389,22 @@ READERS: tuple[Reader, ...] = (
     *(_import("kaldi", "kaldi", "kaldi", *_TALK, file=f"kaldi/{name}") for name in ("segments", "text", "wav.scp")),
     _import("ljspeech", "lj", "lj", file="lj/metadata.csv"),
     *(
+        _import(kind, f"talk.{suffix}", often=4)
+        for kind, suffix in (("flextext", "flextext"), ("exmaralda", "exb"), ("transcriber", "trs"), ("chat", "cha"),
+                             ("toolbox", "sfm"), ("audacity", "aup"))
+    ),
+    _import("audacity", "talk.aup3", often=4, damage=binary_file),
+    *(
+        _import(kind, name, name, file=f"{name}/{file}")
+        for kind, name, file in (
+            ("common-voice", "cv", "validated.tsv"), ("fleurs", "fleurs", "tr_tr/train.tsv"),
+            ("mls", "mls", "mls_polish/train/transcripts.txt"), ("mls", "mls", "mls_polish/metainfo.txt"),
+            ("librispeech", "libri", "dev-clean/84/121123/84-121123.trans.txt"), ("librispeech", "libri", "SPEAKERS.TXT"),
+            ("openslr", "openslr", "line_index.tsv"),
+            *(("voxforge", "voxforge", f"ralf-20080318-kdl/etc/{name}") for name in ("prompts-original", "PROMPTS", "README")),
+        )
+    ),
+    *(
         Reader(f"import folder {name}", ("import", "folder", f"in/{name}", "--out", "out", "--lang", "tr"), (name,),
                binary_file, name)
         for name in ("corpus.tar.gz", "corpus.zip")
@@ -456,6 +461,19 @@ READERS: tuple[Reader, ...] = (
         for name, often in (("config.json", 6), ("vocab.json", 3), ("preprocessor_config.json", 3), ("model.safetensors", 3))
         if HUGGING_FACE
     ),
+    Reader("lm tune ARPA", ("lm", "tune", "in/model", "in/train.jsonl", "--lm", "in/text.arpa"), ("model", "text.arpa", *_MICRO),
+           text_file, "text.arpa", 8),
+    Reader("lm build text", ("lm", "build", "in/text.txt", "--out", "out.arpa"), ("text.txt",), text_file, "text.txt", 3),
+    *(
+        Reader(f"exported {name}", ("transcribe", "in/with-lm", "in/talk.wav"), ("with-lm", *_TALK), damage, f"with-lm/{name}", 6)
+        for name, damage in (("lm.npz", binary_file), ("words.npz", binary_file), ("decoder.json", json_file))
+    ),
+    Reader("compare hypotheses", ("compare", "in/hypotheses.jsonl", "in/other.jsonl"), ("hypotheses.jsonl", "other.jsonl"),
+           text_file, "hypotheses.jsonl", 6),
+    Reader("evaluate hypotheses", ("evaluate", "in/hypotheses.jsonl", "in/train.jsonl"), ("hypotheses.jsonl", *_MICRO),
+           text_file, "hypotheses.jsonl", 4),
+    Reader("align text", ("align", "in/exported", "--segment", "in/talk.wav", "in/said.txt", "--out", "out"),
+           ("exported", "said.txt", *_TALK), text_file, "said.txt", 4),
     Reader("pseudo-label audio", ("pseudo-label", "in/exported", "in/talk.wav", "--min-confidence", "0", "--out", "out.jsonl"),
            ("exported", *_TALK), binary_file, "talk.wav", 2),
 )  # fmt: skip
@@ -487,15 +505,25 @@ GOOD: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "export": (("in/model", "--out", "out"), ("model",)),
     "transcribe": (("in/exported", "in/talk.wav", "--format", "json"), ("exported", *_TALK)),
     "serve": (("in/nothing", "--data", "out"), ()),
+    "lm build": (("in/text.txt", "--out", "out.arpa"), ("text.txt",)),
+    "lm tune": (
+        ("in/model", "in/train.jsonl", "--lm", "in/text.arpa", "--json", "out.json"),
+        ("model", "text.arpa", *_MICRO),
+    ),
 }
 """Arguments and seeds for a run of each verb that has options which are numbers."""
+
+NUMBERS_AS_TEXT = (("lm build", "--order"), ("lm build", "--prune"), ("lm build", "--memory"))
 
 
 def number_options() -> Iterator[tuple[str, str, typer.models.OptionInfo]]:
     """Verb, name and description of all options that take a number."""
     from anadil.cli.main import app
 
-    for command in app.registered_commands:
+    commands = [("", command) for command in app.registered_commands]
+    for group in app.registered_groups:
+        commands += [(f"{group.name} ", one) for one in (group.typer_instance or app).registered_commands]
+    for before, command in commands:
         assert command.callback is not None
         for name, kind in typing.get_type_hints(command.callback, include_extras=True).items():
             if typing.get_origin(kind) is not typing.Annotated:
@@ -504,7 +532,7 @@ def number_options() -> Iterator[tuple[str, str, typer.models.OptionInfo]]:
             if {int, float} & {bare, *typing.get_args(bare)}:
                 info = next(one for one in details if isinstance(one, typer.models.OptionInfo))
                 option = next((one for one in info.param_decls or () if one.startswith("--")), None)
-                verb = (command.callback.__name__).replace("_", "-")
+                verb = before + (command.name or command.callback.__name__).replace("_", "-")
                 yield verb, option or "--" + name.replace("_", "-"), info
 
 
@@ -538,6 +566,7 @@ def path_cases(paths: tuple[str, ...] = PATHS) -> Iterator[Case]:
         "pseudo-label": ("PATH", "in/talk.wav", "--min-confidence", "0", "--out", "out.jsonl"),
         "import": ("table", "PATH", "--out", "out"), "demo": ("--data", "PATH", "--out", "out"),
         "download": ("mls", "--lang", "PATH", "--out", "out"), "corpora": ("PATH",),
+        "lm build": ("PATH", "--out", "out.arpa"), "lm tune": ("in/exported", "in/train.jsonl", "--lm", "PATH"),
     }  # fmt: skip
 
     def empty(folder: Path) -> None:
@@ -547,11 +576,12 @@ def path_cases(paths: tuple[str, ...] = PATHS) -> Iterator[Case]:
         for path in paths:
             given = tuple(path if argument == "PATH" else argument for argument in arguments)
             name = f"{verb} {path[:20]!a}" if len(path) < 100 else f"{verb} with a path of {len(path):,} letters"
-            yield Case(name, (verb, *given), (*_TALK, *_MICRO, *(["exported"] if verb == "align" else [])), empty)
+            seeds = ["exported"] if "in/exported" in arguments else []
+            yield Case(name, (*verb.split(), *given), (*_TALK, *_MICRO, *seeds), empty)
 
 
 def option_cases(values: tuple[str, ...] = NUMBERS) -> Iterator[Case]:
-    for verb, name, _ in number_options():
+    for verb, name in (*((verb, name) for verb, name, _ in number_options()), *NUMBERS_AS_TEXT):
         arguments, seeds = GOOD[verb]
         for value in values:
             shown = value if len(value) < 20 else f"{len(value)} digits"
@@ -559,4 +589,4 @@ def option_cases(values: tuple[str, ...] = NUMBERS) -> Iterator[Case]:
             if name in given:  # the option again: the later one counts
                 at = given.index(name)
                 given = given[:at] + given[at + 2 :]
-            yield Case(f"{verb} {name}={shown}", (verb, *given, f"{name}={value}"), seeds)
+            yield Case(f"{verb} {name}={shown}", (*verb.split(), *given, f"{name}={value}"), seeds)
