@@ -14,7 +14,7 @@ ROAD = [
     *("training", "export", "recognition", "studies", "serving", "cli"),
 ]
 """Each package may import from those before it."""
-FREE = {"errors", "files", "settings", "sound_headers", "sound_files", "audio", "manifest"}
+FREE = {"errors", "files", "settings", "sound_headers", "sound_files", "audio", "manifest", "cluster"}
 LAZY = "__init__.py"  # anadil.load() imports from the road, when it is called
 
 SOURCES = sorted((ROOT / "anadil").rglob("*.py"))

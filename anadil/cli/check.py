@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from anadil.cli.console import FAULT, ConsoleReporter, rich_table, verb
+from anadil.cli.options import Engine, number
 
 if TYPE_CHECKING:
-    from anadil.doctor.audio import AudioLimits
+    from anadil.doctor.audio import AudioLimits, MeasureTasks
     from anadil.doctor.examine import CheckedManifest, Model, Report
     from anadil.doctor.findings import FindingKind
     from anadil.text.rules import RulesByLanguage
@@ -49,6 +50,17 @@ def check(
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for the manifests that --without writes.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace earlier manifests in --out.")] = False,
+    engine: Annotated[
+        Engine | None,
+        typer.Option(
+            help="For much speech: measure the recordings in shards, on this machine (local) or on a cluster (ray; of "
+            "RAY_ADDRESS, or of this machine's cores). The same command goes on after an interruption."
+        ),
+    ] = None,
+    measured: Annotated[Path | None, typer.Option(help="With --engine: folder that keeps the measurements.")] = None,
+    shard_size: Annotated[
+        int | None, number(1, 1_000_000, "With --engine: recordings per shard.", show_default="200")
+    ] = None,
 ) -> None:
     """Find everything in manifests, texts and audio that would spoil training. Exit status 1 if something would.
 
@@ -61,13 +73,14 @@ def check(
 
     paths, settings = _resolve_input(manifests, config)
     _refuse_wrong_kinds(without, out, paths, force)
+    measure_tasks = _measurer(engine, measured, shard_size, audio)
     train, valid = (settings.data.train, settings.data.valid) if settings else ((), ())
     with ConsoleReporter() as report:
         parts = read_parts(paths, train, valid)
         rules, model, limits = _resolve_rules(parts, settings, lang, report)
         for part in parts:
             report.say(f"{part.path}: {part.split}, {len(part.utterances):,} utterances{_pseudo_of(part)}")
-        found = examine(parts, rules, limits, model, audio, report.progress)
+        found = examine(parts, rules, limits, model, audio, report.progress, measure_tasks)
         if without and out:
             for path, n in write_without(parts, found, without, out):
                 report.say(f"{path}: {n:,} utterances left out")
@@ -131,6 +144,22 @@ def _refuse_wrong_kinds(without: list[str] | None, out: Path | None, manifests: 
         raise AnadilError("two manifests have the same name\n  next: clean them one by one, each with its own --out")
     for path in manifests:
         refuse_overwrite(out / path.name, force)
+
+
+def _measurer(engine: Engine | None, measured: Path | None, shard_size: int | None, audio: bool) -> MeasureTasks:
+    """What measures the recordings. Raises BadParameter for options that do not belong together."""
+    from anadil.doctor.audio import measure_here
+    from anadil.doctor.shards import RECORDINGS_PER_SHARD, in_shards
+
+    if (engine is None) != (measured is None):
+        raise typer.BadParameter("--engine NAME and --measured FOLDER go together")
+    if engine is None or measured is None:
+        if shard_size is not None:
+            raise typer.BadParameter("goes with --engine; leave it out", param_hint="--shard-size")
+        return measure_here
+    if not audio:
+        raise typer.BadParameter("--engine measures audio, and --no-audio does not: leave out one of them")
+    return in_shards(measured, engine is Engine.RAY, shard_size or RECORDINGS_PER_SHARD)
 
 
 def _resolve_rules(

@@ -1,7 +1,8 @@
-"""Options that take a number: each has a lowest and a highest value, and refuses NaN."""
+"""Options of several verbs. Those that take a number have a lowest and a highest value, and refuse NaN."""
 
 from __future__ import annotations
 
+import enum
 import math
 from typing import Any
 
@@ -9,6 +10,13 @@ import typer
 
 MAX_SEED = 2**32 - 1
 """As in settings.py, which takes 0.1 s to import."""
+
+
+class Engine(enum.StrEnum):
+    """What does the shards of a large input."""
+
+    LOCAL = "local"
+    RAY = "ray"
 
 
 def number(lowest: float, highest: float, text: str, name: str | None = None, **options: Any) -> Any:

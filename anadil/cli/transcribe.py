@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 import typer
 
 from anadil.cli.console import FAULT, ConsoleReporter, channel_option, verb
-from anadil.cli.options import number, provider
+from anadil.cli.options import Engine, number, provider
 from anadil.cli.transcribe_live import STDIN, parse_latency, stream_file, stream_microphone, stream_stdin
 
 if TYPE_CHECKING:
@@ -35,11 +35,6 @@ class Format(enum.StrEnum):
     EAF = "eaf"
     AUDACITY = "audacity"
     CTM = "ctm"
-
-
-class Engine(enum.StrEnum):
-    LOCAL = "local"
-    RAY = "ray"
 
 
 _SUFFIXES = {Format.TEXT: ".txt", Format.TEXTGRID: ".TextGrid", Format.AUDACITY: ".txt"}
@@ -437,7 +432,8 @@ def _in_shards(
     force: bool,
 ) -> None:
     """Transcribe into shards of JSONL; what an earlier run has done is kept."""
-    from anadil.recognition.bulk import SHARDS, plan, transcribe_here, transcribe_on_ray
+    from anadil.cluster import SHARDS
+    from anadil.recognition.bulk import plan, transcribe_here, transcribe_on_ray
 
     if out is None:
         raise typer.BadParameter("--engine writes shards: give --out DIR")

@@ -76,23 +76,42 @@ class MeasuredUtterance:
         return self.measurement.speech_s, self.measurement.voiced_s
 
 
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A recording to measure: the offset and duration (None: to its end) of each segment in s, and their channels."""
+
+    path: str
+    stretches: list[tuple[float, float | None]]
+    channels: list[audio.Channel]
+
+
+Measured = tuple[audio.AudioInfo | AnadilError, list[Measurement]]
+"""The facts of a recording, or why it cannot be read, and the measurements of its segments."""
+
+MeasureTasks = Callable[[Sequence[Task], Callable[[int], None]], list[Measured]]
+"""Measures recordings, and tells how many are done."""
+
+
+def measure_here(tasks: Sequence[Task], on_progress: Callable[[int], None] = lambda done: None) -> list[Measured]:
+    """Measure recordings with a thread for each core."""
+    return audio.in_threads(
+        lambda task: measure(task.path, task.stretches, task.channels), tasks, on_progress, os.cpu_count()
+    )
+
+
 def measure_all(
-    utterances: Sequence[Utterance], limits: AudioLimits, on_progress: Callable[[int], None] = lambda done: None
+    utterances: Sequence[Utterance],
+    limits: AudioLimits,
+    on_progress: Callable[[int], None] = lambda done: None,
+    measure_tasks: MeasureTasks = measure_here,
 ) -> tuple[list[MeasuredUtterance], list[Finding]]:
     """Decode and measure all utterances. `on_progress` gets the number of utterances that are done."""
     by_file: dict[str, list[int]] = defaultdict(list)
     for i in sorted(range(len(utterances)), key=lambda i: utterances[i].offset):
         by_file[utterances[i].audio_filepath].append(i)
-
-    def measure_recording(path: str) -> tuple[audio.AudioInfo | AnadilError, list[Measurement]]:
-        segments = [utterances[i] for i in by_file[path]]
-        alike = Counter(one.channel for one in segments)
-        durations = [one.duration if _is_segment(one, alike[one.channel]) else None for one in segments]
-        stretches = [(one.offset, duration) for one, duration in zip(segments, durations, strict=True)]
-        return measure(path, stretches, [one.channel for one in segments])
-
+    tasks = [_task(path, [utterances[i] for i in indices]) for path, indices in by_file.items()]
     n_done = np.cumsum([len(indices) for indices in by_file.values()]).tolist()  # utterances, by number of files
-    results = audio.in_threads(measure_recording, by_file, lambda done: on_progress(n_done[done - 1]), os.cpu_count())
+    results = measure_tasks(tasks, lambda done: on_progress(n_done[done - 1]))
     measured = [MeasuredUtterance(utterance) for utterance in utterances]
     findings: list[Finding] = []
     rates: dict[int, list[int]] = defaultdict(list)
@@ -113,6 +132,13 @@ def measure_all(
     findings += _sample_rate_findings(measured, rates, limits.sample_rate)
     findings += _channel_findings(measured, mixed)
     return measured, findings
+
+
+def _task(path: str, segments: Sequence[Utterance]) -> Task:
+    alike = Counter(one.channel for one in segments)
+    durations = [one.duration if _is_segment(one, alike[one.channel]) else None for one in segments]
+    stretches = [(one.offset, duration) for one, duration in zip(segments, durations, strict=True)]
+    return Task(path, stretches, [one.channel for one in segments])
 
 
 def length_findings(measured: Sequence[MeasuredUtterance], limits: AudioLimits) -> Iterator[Finding]:
@@ -229,7 +255,7 @@ def _channel_findings(
 
 def measure(
     path: str, segments: Sequence[tuple[float, float | None]], channels: Sequence[audio.Channel] | None = None
-) -> tuple[audio.AudioInfo | AnadilError, list[Measurement]]:
+) -> Measured:
     """Probe a file, and decode and measure these segments in order: (offset, duration or None for the rest), in seconds.
 
     `channels` has one for each segment; without it, all are mixed down. A segment past the end, or of a channel that the

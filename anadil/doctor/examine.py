@@ -10,7 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from anadil.doctor import findings as kinds
-from anadil.doctor.audio import AudioLimits, MeasuredUtterance, length_findings, measure_all
+from anadil.doctor.audio import (
+    AudioLimits,
+    MeasuredUtterance,
+    MeasureTasks,
+    length_findings,
+    measure_all,
+    measure_here,
+)
 from anadil.doctor.findings import KINDS, Finding, FindingKind, Severity
 from anadil.doctor.fit import label_findings, rate_findings
 from anadil.doctor.splits import TEST, TRAIN, VALID, SplitData, between, splits_of, within
@@ -131,8 +138,12 @@ def examine(
     model: Model | None = None,
     decode_audio: bool = True,
     on_progress: OnProgress = lambda stage, done, total: None,
+    measure_tasks: MeasureTasks = measure_here,
 ) -> Report:
-    """Find everything that would spoil training. `rules` hold the model's labels if there is a `model`."""
+    """Find everything that would spoil training. `rules` hold the model's labels if there is a `model`.
+
+    `measure_tasks` decodes and measures the recordings: `measure_here`, or in shards (`doctor/shards.py`).
+    """
     by_split: dict[str, list[Utterance]] = {}
     for part in parts:
         by_split.setdefault(part.split, []).extend(part.utterances)
@@ -147,7 +158,7 @@ def examine(
     ]
     if decode_audio:
         measured, new_findings = measure_all(
-            everything, limits, lambda done: on_progress("decoding audio", done, total)
+            everything, limits, lambda done: on_progress("decoding audio", done, total), measure_tasks
         )
         everything = [one.utterance for one in measured]  # with their true durations
         findings += new_findings

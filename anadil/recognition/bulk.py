@@ -8,8 +8,6 @@ offsets, not utterances, so its size is that of the list of shards.
 from __future__ import annotations
 
 import hashlib
-import json
-import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -20,18 +18,17 @@ from typing import Any
 import numpy as np
 
 from anadil import audio
+from anadil.cluster import import_ray, keep_plan, map_on_ray, shard_file
 from anadil.data.pauses import WHOLE_S
 from anadil.decoding.transcript import Transcript
-from anadil.errors import AnadilError, shortened
+from anadil.errors import AnadilError
 from anadil.files import whole_file
 from anadil.manifest import MAX_LINE_BYTES, Utterance, parse_line, read_audio, write_manifest, write_manifest_to
 from anadil.recognition.load import load
 from anadil.recognition.recognizer import Recognizer
-from anadil.settings import read_json
 
-PLAN, INPUTS, SHARDS = "plan.json", "inputs.jsonl", "shards"
+INPUTS = "inputs.jsonl"
 UTTERANCES_PER_SHARD = 200
-MOST_BLOCKS = 1000  # of Ray Data; a block holds several shards if there are more
 
 Progress = Callable[[int, int], None]  # utterances done, of all
 
@@ -47,7 +44,7 @@ class Shard:
     n_lines: int
 
     def output(self, out: Path) -> Path:
-        return out / SHARDS / f"shard-{self.number:06d}.jsonl"
+        return shard_file(out, self.number)
 
 
 @dataclass(frozen=True)
@@ -84,17 +81,12 @@ def plan(
     if not shards:
         raise AnadilError(f"no utterance in {', '.join(map(str, sources))}\n  next: check what wrote the manifests")
     identity = {"manifests": digests, "model": _digest_of(model), "utterances_per_shard": per_shard}
-    if (out / PLAN).is_file():
-        if read_json(out / PLAN) != identity:
-            raise AnadilError(
-                f"{out} holds transcripts of other input, of another model, or in shards of another size\n"
-                "  next: choose another --out, or give the model, input and --shard-size of the first time to go on"
-            )
-    else:
-        if (out / SHARDS).exists():
-            raise AnadilError(f"{out / SHARDS} is there without {PLAN}\n  next: choose another --out")
-        with whole_file(out / PLAN) as beside:
-            beside.write_text(json.dumps(identity, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    keep_plan(
+        out,
+        identity,
+        "transcripts of other input, of another model, or in shards of another size",
+        "choose another --out, or give the model, input and --shard-size of the first time to go on",
+    )
     return shards
 
 
@@ -113,40 +105,18 @@ def transcribe_here(
 def transcribe_on_ray(
     model: Path, shards: Sequence[Shard], out: Path, lm: bool = True, on_progress: Progress = lambda done, of: None
 ) -> Counts:
-    """Transcribe the shards that are not done with a worker for each core of a Ray cluster, by Ray Data.
+    """Transcribe the shards that are not done with a worker for each core of a Ray cluster: `map_on_ray`.
 
-    The cluster is that of RAY_ADDRESS, or is started on this machine and stopped at the end. Model, manifests,
-    recordings and `out` must have the same paths on all its machines. A worker that dies is replaced, and its shard
-    begun anew. Raises AnadilError if Ray is not installed or the cluster cannot be used.
+    Model, manifests, recordings and `out` must have the same paths on all its machines.
     """
-    ray, data = _import_ray()
+    import_ray()
     load(model, lm)  # an error of the model is raised here, not by every worker
-    own = not ray.is_initialized()
-    if own:
-        _start(ray)
-    try:
-        context = data.DataContext.get_current()
-        context.enable_progress_bars = False
-        rows = data.from_items([asdict(shard) for shard in shards], override_num_blocks=min(len(shards), MOST_BLOCKS))
-        workers = max(1, int(ray.cluster_resources().get("CPU", 1)))
-        found = rows.map(
-            _Worker,
-            fn_constructor_args=(str(Path(model).absolute()), str(out.absolute()), lm),
-            num_cpus=1,
-            compute=data.ActorPoolStrategy(min_size=1, max_size=min(workers, len(shards))),
-        )
-        counts, total = Counts(), sum(shard.n_lines for shard in shards)
-        for row in found.iter_rows():
-            counts += Counts(row["done"], row["failed"], row["kept"])
-            on_progress(counts.done + counts.failed + counts.kept, total)
-        return counts
-    except ray.exceptions.RayError as error:
-        raise AnadilError(
-            f"the cluster failed: {shortened(str(error), 500)}\n  next: the same command goes on with the shards that are left"
-        ) from error
-    finally:
-        if own:
-            ray.shutdown()
+    counts, total = Counts(), sum(shard.n_lines for shard in shards)
+    arguments = str(Path(model).absolute()), str(out.absolute()), lm
+    for row in map_on_ray(_Worker, arguments, [asdict(shard) for shard in shards]):
+        counts += Counts(row["done"], row["failed"], row["kept"])
+        on_progress(counts.done + counts.failed + counts.kept, total)
+    return counts
 
 
 def transcribe_shard(recognizer: Recognizer, shard: Shard, out: Path) -> Counts:
@@ -244,30 +214,3 @@ def _digest_of(model: Path) -> str:
             with open(file, "rb") as opened:
                 digest.update(hashlib.file_digest(opened, "sha256").digest())
     return digest.hexdigest()
-
-
-def _import_ray() -> tuple[Any, Any]:
-    try:
-        import ray
-        from ray import data
-    except ImportError as error:
-        raise AnadilError(
-            "the engine ray needs Ray Data\n  next: pip install 'anadil[cluster]', or --engine local"
-        ) from error
-    return ray, data
-
-
-def _start(ray: Any) -> None:
-    """Join the cluster of RAY_ADDRESS, or start one on this machine. Raises AnadilError."""
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
-    address = os.environ.get("RAY_ADDRESS")
-    here = {} if address else {"include_dashboard": False, "object_store_memory": 2**27}
-    try:
-        ray.init(address=address, log_to_driver=False, logging_level="ERROR", **here)
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        raise AnadilError(
-            f"no Ray cluster at {address or 'this machine'}: {shortened(str(error), 300)}\n"
-            "  next: check RAY_ADDRESS, or unset it to use this machine"
-        ) from error

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +15,7 @@ from anadil.recognition.bulk import Counts, plan, transcribe_here, transcribe_on
 from tests.support.command_line import anadil, files
 from tests.support.lines import write_lines
 from tests.support.micro import TEXTS, write_corpus
+from tests.support.ray_workers import kill_workers
 
 
 @pytest.fixture
@@ -123,29 +122,6 @@ def test_without_ray_the_error_names_the_extra(
     shards = plan(exported, [manifest], [], tmp_path / "out")
     with pytest.raises(AnadilError, match=r"anadil\[cluster\]"):
         transcribe_on_ray(exported, shards, tmp_path / "out")
-
-
-def kill_workers() -> int:
-    """SIGKILL to the processes of Ray's workers that this process has started, directly or not; how many they were."""
-    parents, names = {}, {}
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                status = (entry / "stat").read_text()
-                names[int(entry.name)] = (entry / "cmdline").read_text()
-                parents[int(entry.name)] = int(status.rpartition(")")[2].split()[1])
-            except OSError:
-                continue
-
-    def is_ours(process: int) -> bool:
-        while process in parents and process != os.getpid():
-            process = parents[process]
-        return process == os.getpid()
-
-    workers = [process for process, name in names.items() if "ray::MapWorker" in name and is_ours(process)]
-    for worker in workers:
-        os.kill(worker, signal.SIGKILL)
-    return len(workers)
 
 
 @pytest.mark.slow

@@ -491,6 +491,7 @@ def mutations(n: int | None = None, start: int = 0) -> Iterator[Case]:
 NUMBERS = ("nan", "-1", DIGITS, "1e308", "inf", "-inf", "0", "9" * 30, "", "one", "１")
 GOOD: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "demo": (("--data", "in/nothing", "--out", "out"), ()),
+    "check": (("in/train.jsonl", "--engine", "local", "--measured", "out"), _MICRO),
     "split": (("in/train.jsonl", "--out", "out"), _MICRO),
     "augment": (("in/train.jsonl", "gain.db=3", "--out", "out"), _MICRO),
     "tokenizer": (("in/train.jsonl", "--lang", "en", "--kind", "unigram", "--out", "out"), _MICRO),
