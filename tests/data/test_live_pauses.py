@@ -49,7 +49,7 @@ def test_pieces_are_those_of_the_whole_recording() -> None:
 
 @pytest.mark.parametrize("around_s", [0.6, 1.0])
 def test_ends_are_cut_as_those_of_the_whole_recording(around_s: float) -> None:
-    limits = PauseLimits(1.5, 0.4)
+    limits = PauseLimits(1.5, 0.3)
     around = np.zeros(round(around_s * RATE), np.float32)
     samples = noisy(around, clip(seed=1), np.zeros(round(1.2 * RATE), np.float32), clip(seed=2), around)
     wanted = speech_pieces(samples, RATE, limits=limits)

@@ -97,12 +97,12 @@ def test_a_pause_that_the_model_knows_stays() -> None:
 
 
 def test_a_long_end_is_cut_to_the_margin_though_such_a_pause_stays() -> None:
-    limits = PauseLimits(1.5, 0.4)
+    limits = PauseLimits(1.5, 0.3)
     one, other = clip(seed=1), clip(seed=2)
     around, between = background(1.0, -60), background(1.2, -60)
     ((start, end),) = speech_pieces(np.concatenate([around, one, between, other, around]), RATE, limits=limits)
     kept_before, kept_after = len(around) - start, end - len(around) - len(one) - len(between) - len(other)
-    assert kept_before / RATE == pytest.approx(0.4, abs=0.15) and kept_after / RATE == pytest.approx(0.4, abs=0.2)
+    assert kept_before / RATE == pytest.approx(0.3, abs=0.15) and kept_after / RATE == pytest.approx(0.3, abs=0.2)
     short = np.concatenate([background(0.6, -60), one, background(0.6, -60)])
     assert speech_pieces(short, RATE, limits=limits) == [(0, len(short))]
 
