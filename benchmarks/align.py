@@ -1,6 +1,6 @@
 """Alignment of a glued recording against alignment clip by clip, on Mboshi; time and memory of an hour.
 
-    ANADIL_SHARED=../shared python benchmarks/align.py EXPORTED
+    python benchmarks/align.py EXPORTED [--hour]
 
 Clips of the validation sentences, then as many training sentences as it takes, are glued to 30 minutes and their texts
 joined. A boundary is the start or the end of a word. Without recordings whose word times people measured, clip by clip is the
@@ -145,7 +145,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=30.0)
     parser.add_argument("--hour", action="store_true", help="only time and memory of an hour")
     arguments = parser.parse_args()
-    shared = Path(os.environ["ANADIL_SHARED"])
+    shared = Path(os.environ.get("ANADIL_SHARED", "../shared"))
     with tempfile.TemporaryDirectory() as name:
         if arguments.hour:
             an_hour(arguments.model, shared, Path(name))
