@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from anadil.cli.console import ConsoleReporter, rich_table, verb
+from anadil.cli.options import Force, JsonFile, ReportAudio
 
 if TYPE_CHECKING:
     from anadil.evaluation.evaluate import Scored
@@ -34,15 +35,12 @@ def compare(
             "word against, and the runs of B.",
         ),
     ],
-    json_file: Annotated[Path | None, typer.Option("--json", help="File for the figures.")] = None,
+    json_file: JsonFile = None,
     report_folder: Annotated[
         Path | None, typer.Option("--report", help="Folder for report.html: the first runs of A and B side by side.")
     ] = None,
-    audio: Annotated[
-        Literal["link", "embed", "none"],
-        typer.Option(help="Recordings in the report: linked where they are, inside the file, or none."),
-    ] = "link",
-    force: Annotated[bool, typer.Option("--force", help="Replace earlier results.")] = False,
+    audio: ReportAudio = "link",
+    force: Force = False,
 ) -> None:
     """Whether A or B makes fewer errors on the same utterances: difference, interval, and what could be shown at all.
 

@@ -141,10 +141,15 @@ def rich_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]
 
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1))
     for i, column in enumerate(columns):
-        table.add_column(column, justify="left" if i == 0 else "right")
+        table.add_column(column, justify="left" if i == 0 else "right", overflow="fold")
     for row in rows:
         table.add_row(*row)
     return table
+
+
+def rate_with_interval(rate: float, interval: tuple[float, float] | None) -> str:
+    """12.3% (10.9 to 13.8); without the interval if there are too few utterances for one."""
+    return f"{rate:.1%}" + (f" ({100 * interval[0]:.1f} to {100 * interval[1]:.1f})" if interval else "")
 
 
 def _progress_bar(console: object) -> Progress:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from anadil.cli.console import FAULT, ConsoleReporter, rich_table, verb
+from anadil.cli.console import FAULT, ConsoleReporter, rate_with_interval, rich_table, verb
 from anadil.cli.options import number
 
 if TYPE_CHECKING:
@@ -100,18 +100,13 @@ def _print_trials(done: Sequence[Outcome], name: str) -> None:
         [
             one.trial.name,
             f"{one.trial.hours:.2f}",
-            _rate(one.evaluation.cer, one.evaluation.cer_interval),
-            _rate(one.evaluation.wer, one.evaluation.wer_interval),
+            rate_with_interval(one.evaluation.cer, one.evaluation.cer_interval),
+            rate_with_interval(one.evaluation.wer, one.evaluation.wer_interval),
             f"{(one.greedy or one.evaluation).cer:.1%}",
         ]
         for one in done
     ]
     Console(highlight=False, soft_wrap=True).print(rich_table(f"{name} on parts of its speech", columns, rows))
-
-
-def _rate(rate: float, interval: tuple[float, float] | None) -> str:
-    """12.3% (10.9 to 13.8); without the interval if there are too few utterances for one."""
-    return f"{rate:.1%}" + (f" ({100 * interval[0]:.1f} to {100 * interval[1]:.1f})" if interval else "")
 
 
 def _write_figures(path: Path, outcomes: Outcomes) -> None:

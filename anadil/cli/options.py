@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import enum
 import math
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -57,3 +58,16 @@ def provider() -> Any:
         callback=check,
         help=f"What runs an exported folder: {', '.join(PROVIDERS)}. One that fails is replaced by the CPU, with a warning.",
     )
+
+
+JsonFile = Annotated[Path | None, typer.Option("--json", help="File for the figures.")]
+"""The option `--json` of a verb that measures."""
+
+ReportAudio = Annotated[
+    Literal["link", "embed", "none"],
+    typer.Option(help="Recordings in the report: linked where they are, inside the file, or none."),
+]
+"""The option `--audio` of a verb that writes a report."""
+
+Force = Annotated[bool, typer.Option("--force", help="Replace earlier results.")]
+"""The option `--force` of a verb that measures."""

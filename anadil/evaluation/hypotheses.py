@@ -80,7 +80,7 @@ def identity(*files: Sequence[Utterance]) -> Callable[[Utterance], Hashable]:
     for utterances in files:
         ids = [_own_id(one) for one in utterances]
         if None in ids or len(set(ids)) < len(ids):
-            return _place
+            return place_of
     return _own_id
 
 
@@ -89,7 +89,7 @@ def _own_id(one: Utterance) -> str | None:
     return str(own) if isinstance(own, str | int) and own != "" else None
 
 
-def _place(one: Utterance) -> Hashable:
+def place_of(one: Utterance) -> Hashable:
     return os.path.realpath(one.audio_filepath), round(one.offset, 3), one.channel
 
 

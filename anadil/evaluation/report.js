@@ -107,9 +107,10 @@
   }
   function update() {
     const words = form.elements.search.value.toLowerCase().normalize("NFC").split(/\s+/).filter(Boolean);
-    const one = form.dataset.only;
+    const one = form.dataset.only, manifest = form.elements.m ? form.elements.m.value : "";
     shown = one !== undefined ? rows.filter((row) => `${row.i}` === one)
-      : rows.filter((row) => words.every((word) => row.t.includes(word)) && (!form.elements.wrong.checked || row.w[last] > 0));
+      : rows.filter((row) => words.every((word) => row.t.includes(word)) && (!form.elements.wrong.checked || row.w[last] > 0)
+        && (!manifest || row.m.includes(Number(manifest))));
     shown.sort(orders[form.elements.sort.value] || orders.i);
     list.replaceChildren();
     n = 0;
@@ -124,8 +125,9 @@
     if (wanted.has("sort") && wanted.get("sort") in orders) form.elements.sort.value = wanted.get("sort");
     if (wanted.has("search")) form.elements.search.value = wanted.get("search");
     if (wanted.has("wrong")) form.elements.wrong.checked = wanted.get("wrong") === "1";
+    if (wanted.has("m") && form.elements.m) form.elements.m.value = wanted.get("m");
     update();
-    if (wanted.has("u")) document.getElementById("utterances").scrollIntoView();
+    if (wanted.has("u") || wanted.has("m")) document.getElementById("utterances").scrollIntoView();
   }
   form.addEventListener("input", () => { delete form.dataset.only; update(); });
   form.addEventListener("submit", (event) => event.preventDefault());

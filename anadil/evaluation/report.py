@@ -24,6 +24,7 @@ from anadil.evaluation.evaluate import Scored
 from anadil.evaluation.paired import Comparison, compare_systems
 from anadil.evaluation.plots import calibration_chart, groups_chart, letters_chart, shortened_name, visible
 from anadil.evaluation.references import doubt_of, doubtful
+from anadil.evaluation.several import Part
 from anadil.files import whole_folder
 from anadil.manifest import Utterance, read_audio
 
@@ -53,12 +54,14 @@ def write_report(
     audio: Audio = "link",
     curves: Path | None = None,
     comparison: Comparison | None = None,
+    parts: Sequence[tuple[str, Sequence[Part]]] = (),
 ) -> Path:
     """Write `folder`/report.html and return its path; the folder appears whole or not at all, replacing an earlier one.
 
     One analysis, or two of the same utterances in the same order, which are shown side by side; of two, the last is the
     main one unless `comparison` is given. `audio`: recordings are linked where they are, embedded as MP3, or left out.
-    `curves`: the SVG of the run's curves, if it is there. Raises AnadilError if recordings to embed are too many.
+    `curves`: the SVG of the run's curves, if it is there. `parts`: for each analysis its name, and the figures of each of
+    several manifests. Raises AnadilError if recordings to embed are too many.
     """
     from jinja2 import Environment, PackageLoader, StrictUndefined  # 0.1 s
 
@@ -85,10 +88,11 @@ def write_report(
         compared=names,
         plots=_plots(analyses),
         curves=_curves(curves),
+        parts=parts,
         confused_words=_with_examples(main),
         confused_letters=main.confused_letters.most_common(MOST_CONFUSIONS),
         doubtful=doubtful(main.evaluation.scored)[:MOST_DOUBTFUL],
-        data=_as_script({"systems": [one.name for one in analyses], "rows": _rows(analyses, sounds)}),
+        data=_as_script({"systems": [one.name for one in analyses], "rows": _rows(analyses, sounds, parts)}),
         script=_asset("report.js"),
         style=_asset("report.css"),
     )
@@ -146,8 +150,14 @@ def is_right_to_left(text: str) -> bool:
     return False
 
 
-def _rows(analyses: Sequence[Analysis], sounds: Sequence[str | None]) -> list[dict[str, Any]]:
+def _rows(
+    analyses: Sequence[Analysis], sounds: Sequence[str | None], parts: Sequence[tuple[str, Sequence[Part]]]
+) -> list[dict[str, Any]]:
     rows = []
+    manifests: dict[str, list[int]] = defaultdict(list)  # line to the numbers of the manifests that have its utterance
+    for number, part in enumerate(parts[-1][1] if parts else ()):
+        for one in part.evaluation.scored if part.evaluation else ():
+            manifests[one.utterance.source].append(number)
     of_each = [one.evaluation.scored for one in analyses]
     for number, (sound, *own) in enumerate(zip(sounds, *of_each, strict=True)):
         first: Scored = own[-1]
@@ -165,6 +175,7 @@ def _rows(analyses: Sequence[Analysis], sounds: Sequence[str | None]) -> list[di
             "q": utterance.extra.get("snr_db"),
             "k": doubt_of(first),
             "a": sound,
+            "m": manifests.get(utterance.source),
             "r": 1 if is_right_to_left(first.reference or first.hypothesis) else None,
         }
         rows.append(row | {key: value for key, value in more.items() if value is not None})

@@ -109,6 +109,60 @@ def test_the_report_is_written_whole_and_not_overwritten(micro: Path, exported: 
     assert "exists already" in fails("evaluate", exported, micro / "train.jsonl", "--report", report)
 
 
+# --- several manifests
+
+
+def test_several_manifests_stand_side_by_side(micro: Path, exported: Path, tmp_path: Path) -> None:
+    def manifest(name: str, of: range, wrong: str = "") -> Path:
+        lines = [{"audio_filepath": str(micro / f"clips/{i}.wav"), "text": TEXTS[i] + wrong} for i in of]
+        return write_lines(tmp_path / f"{name}.jsonl", lines)
+
+    a, b = manifest("a", range(5)), manifest("b", range(4, 8))
+    c = manifest("c", range(1, 2), " a")
+    outputs = ("--json", tmp_path / "f.json", "--report", tmp_path / "report", "--out", tmp_path / "out")
+    result = succeeds("evaluate", exported, a, b, c, *outputs)
+    figures = json.loads((tmp_path / "f.json").read_text(encoding="utf-8"))
+    assert [one["manifest"] for one in figures["by_manifest"]] == [str(a), str(b), str(c)]
+    assert [one["n_utterances"] for one in figures["by_manifest"]] == [5, 4, 1]
+    assert [one["words"]["errors"] for one in figures["by_manifest"]] == [0, 0, 1]
+    assert (figures["n_utterances"], figures["repeated_utterances"]) == (9, 1)
+    assert "1 utterances are in more than one manifest" in result.stderr
+    assert "1 recordings are in more than one manifest with another text" in result.stderr
+    table = result.stdout.split("Each manifest alone")[1]
+    assert re.search(r"a\.jsonl +5 +greedy +0\.0% .*\n.*b\.jsonl +4 .*\n.*c\.jsonl +1 +greedy +33\.3% ", table)
+    page = (tmp_path / "report/report.html").read_text(encoding="utf-8")
+    assert "Each manifest alone" in page and '<option value="2">c.jsonl</option>' in page
+    assert len(read_manifest(tmp_path / "out/hypotheses.jsonl")) == 9
+    alone = json.loads(succeeds_json("evaluate", exported, b, folder=tmp_path))
+    of_time = ("elapsed_s", "real_time_factor")  # only the whole is timed
+    own = {key: value for key, value in figures["by_manifest"][1].items() if key not in (*of_time, "manifest")}
+    assert own == {key: alone[key] for key in own}
+    assert "by_manifest" not in alone and set(figures) - set(alone) == {"by_manifest", "repeated_utterances"}
+
+
+def succeeds_json(*arguments: Any, folder: Path) -> str:
+    succeeds(*arguments, "--json", folder / "alone.json", "--force")
+    return (folder / "alone.json").read_text(encoding="utf-8")
+
+
+def test_both_ways_to_decode_have_a_column(hypotheses: Path, tmp_path: Path) -> None:
+    lines = lines_of(60, 6, pred_text_greedy="ana")
+    both = write_lines(tmp_path / "both.jsonl", lines)
+    a, b = write_lines(tmp_path / "1.jsonl", lines[:40]), write_lines(tmp_path / "2.jsonl", lines[30:])
+    result = succeeds("evaluate", both, a, b, "--json", tmp_path / "f.json")
+    first, second = json.loads((tmp_path / "f.json").read_text(encoding="utf-8"))["by_manifest"]
+    assert (first["wer"], first["greedy"]["wer"], second["wer"]) == (6 / 80, 0.5, 0.0)
+    assert re.search(r"1\.jsonl +40 +pred_text_greedy +50\.0% .*\n +pred_text +7\.5%", result.stdout)
+    assert "10 utterances are in more than one manifest" in result.stderr
+
+
+def test_every_manifest_that_is_missing_is_named(exported: Path, micro: Path, tmp_path: Path) -> None:
+    paths = (tmp_path / "one.jsonl", micro / "train.jsonl", tmp_path / "two.jsonl")
+    error = fails("evaluate", exported, *paths, "--json", tmp_path / "f.json")
+    assert "one.jsonl is not there" in error and "two.jsonl is not there" in error
+    assert not (tmp_path / "f.json").exists()
+
+
 @pytest.mark.parametrize(
     "arguments",
     ["evaluate {h} --audio some", "evaluate {m} x.jsonl --lang tr", "evaluate {m}", "evaluate {h} --provider cuda"],
@@ -156,7 +210,8 @@ def test_compare_names_what_does_not_fit(hypotheses: Path, tmp_path: Path) -> No
 
 
 def test_every_figure_is_described(micro: Path, exported: Path, tmp_path: Path) -> None:
-    succeeds("evaluate", exported, micro / "train.jsonl", "--json", tmp_path / "f.json")
+    shutil.copy(micro / "train.jsonl", micro / "again.jsonl")
+    succeeds("evaluate", exported, micro / "train.jsonl", micro / "again.jsonl", "--json", tmp_path / "f.json")
     figures = json.loads((tmp_path / "f.json").read_text(encoding="utf-8"))
     described = set(re.findall(r"`(\w+)`", DOCS))
     assert set(figures) - described == set() and set(figures["words"]) - described == set()

@@ -4,6 +4,7 @@ import importlib.util
 import json
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from anadil.errors import AnadilError
 from anadil.evaluation.analysis import Analysis
 from anadil.evaluation.evaluate import compare, evaluation_of
 from anadil.evaluation.report import columns, in_words, is_right_to_left, require_report_libraries, write_report
+from anadil.evaluation.several import Part
 from anadil.manifest import Utterance
 from anadil.text.rules import TextSettings, text_rules
 from tests.support.browser import document, find_browser
@@ -165,6 +167,25 @@ def test_sorting_searching_and_links_work(tmp_path: Path) -> None:
     assert numbers("u=7") == [8]
     assert numbers("sort=d")[0] == 230
     assert numbers("wrong=1") == []  # of the last system
+
+
+def test_one_manifest_alone_can_be_shown(tmp_path: Path) -> None:
+    find_browser()
+    (one,) = analyses([HYPOTHESES])
+    scored = [
+        replace(each, utterance=replace(each.utterance, source=f"x:{i}"))
+        for i, each in enumerate(one.evaluation.scored)
+    ]
+    parts = [
+        Part(Path(name), name, evaluation_of(scored[place])) for name, place in (("a", slice(0, 4)), ("b", slice(3, 6)))
+    ]
+    whole = replace(one, evaluation=evaluation_of(scored))
+    page = write_report(tmp_path / "report", "t", [whole], parts=[(whole.name, [*parts, Part(Path(EVIL), EVIL, None)])])
+    assert [row["m"] for row in data_of(page)["rows"]] == [[0], [0], [0], [0, 1], [1], [1]]
+    for state, expected in (("m=1", [3, 4, 5]), ("m=0&wrong=1", [0, 1, 2, 3]), ("m=2", []), ("", list(range(6)))):
+        html = document(page, tmp_path / "profile", state).split('id="list"')[1]
+        assert [int(one) for one in re.findall(r'<li><div class="meta"><a href="#u=(\d+)">', html)] == expected
+        assert 'data-ready="' in document(page, tmp_path / "profile", state)
 
 
 def test_two_thousand_utterances_are_below_five_megabytes(tmp_path: Path) -> None:
