@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import typer
 
 from anadil.cli.console import ConsoleReporter, verb
 from anadil.cli.evaluate_output import print_rates, write_figures
-from anadil.cli.options import Force, JsonFile, ReportAudio, provider
+from anadil.cli.options import Force, JsonFile, ReportAudio, numbers, provider
 
 if TYPE_CHECKING:
     from anadil.evaluation.report import Audio
@@ -58,6 +59,12 @@ def evaluate(
             show_default="those of the model's card",
         ),
     ] = None,
+    noise: Annotated[
+        Path | None, typer.Option(metavar="MANIFEST", help="Recordings of noise: evaluate in it too, at each --snr.")
+    ] = None,
+    snr: Annotated[
+        Any, numbers(-20, 60, "Signal-to-noise ratios in dB for --noise, joined by commas: 20,10,5,0.", "--snr")
+    ] = None,
     lang: Annotated[
         str | None, typer.Option(help="For a hypotheses.jsonl: apply this language's text rules to both texts.")
     ] = None,
@@ -67,7 +74,8 @@ def evaluate(
 ) -> None:
     """Word and character error rates with 95 % intervals: greedy and with the model's LM, over all manifests and for each.
 
-    hypotheses.jsonl has the texts with the LM as pred_text, and the greedy ones as pred_text_greedy.
+    hypotheses.jsonl has the texts with the LM as pred_text, and the greedy ones as pred_text_greedy. With --noise and --snr the
+    same utterances are recognised in noise too.
     """
     from anadil.recognition.evaluate_model import Task
     from anadil.recognition.evaluate_model import evaluate as evaluate_task
@@ -82,10 +90,12 @@ def evaluate(
         provider_name,
         tuple(by or ()),
         tuple(train or ()),
+        noise,
+        snr or (),
     )
     _refuse_wrong_usage(task)
     files = _Files(out, json_file, report_folder, audio)
-    files.check(force)
+    files.check(task, force)
     with ConsoleReporter() as report:
         run = evaluate_task(task, report)
         files.write(task, run, report)
@@ -99,6 +109,11 @@ def _refuse_wrong_usage(task: Task) -> None:
         raise typer.BadParameter(
             "a model has its own text rules; --lang is for a hypotheses.jsonl", param_hint="--lang"
         )
+    if bool(task.noise) != bool(task.snrs_db):
+        given, missing = ("--noise", "--snr") if task.noise else ("--snr", "--noise")
+        raise typer.BadParameter(f"{given} needs {missing}: --noise noise.jsonl --snr 20,10,5,0", param_hint=given)
+    if task.noise and task.from_file:
+        raise typer.BadParameter("nothing is recognised: the texts are in the file", param_hint="--noise")
     if task.provider != "cpu" and task.from_file:
         raise typer.BadParameter("nothing is recognised: the texts are in the file", param_hint="--provider")
 
@@ -111,15 +126,16 @@ class _Files(NamedTuple):
     report_folder: Path | None
     audio: Audio
 
-    @property
-    def hypotheses(self) -> Path | None:
-        return self.out / "hypotheses.jsonl" if self.out else None
+    def hypotheses(self, snrs_db: Sequence[float]) -> list[Path]:
+        """The files of hypotheses in --out: the clean ones, and those at each signal-to-noise ratio."""
+        folders = [self.out, *(self.out / f"snr{snr_db:g}" for snr_db in snrs_db)] if self.out else []
+        return [folder / "hypotheses.jsonl" for folder in folders]
 
-    def check(self, force: bool) -> None:
+    def check(self, task: Task, force: bool) -> None:
         """Raise AnadilError if one of them is there and not `force`, or a library that the report needs is not."""
         from anadil.files import refuse_overwrite
 
-        for path in filter(None, (self.hypotheses, self.json_file, self.report_folder)):
+        for path in filter(None, (*self.hypotheses(task.snrs_db), self.json_file, self.report_folder)):
             refuse_overwrite(path, force)
         if self.report_folder:
             from anadil.evaluation.report import require_report_libraries
@@ -129,11 +145,10 @@ class _Files(NamedTuple):
     def write(self, task: Task, run: Run, report: ConsoleReporter) -> None:
         from anadil.evaluation.evaluate import write_hypotheses
 
-        analyses = run.analyses
-        if self.hypotheses:
-            greedy = analyses[0].evaluation.scored if len(analyses) > 1 else None
-            write_hypotheses(self.hypotheses, analyses[-1].evaluation.scored, greedy)
-            report.say(f"hypotheses: {self.hypotheses}")
+        conditions = [run.ways, *(one.ways for one in run.in_noise)]
+        for path, ways in zip(self.hypotheses(task.snrs_db), conditions, strict=False):
+            write_hypotheses(path, ways[-1][1].scored, ways[0][1].scored if len(ways) > 1 else None)
+            report.say(f"hypotheses: {path}")
         if self.json_file:
             write_figures(self.json_file, task, run)
         if self.report_folder:
@@ -141,7 +156,14 @@ class _Files(NamedTuple):
 
             curves = None if task.from_file else task.model.parent / "metrics.svg"
             page = write_report(
-                self.report_folder, task.title, analyses, run.all_notes, self.audio, curves, parts=run.parts
+                self.report_folder,
+                task.title,
+                run.analyses,
+                run.all_notes,
+                self.audio,
+                curves,
+                parts=run.parts,
+                in_noise=run.in_noise,
             )
             report.say(f"report: {page}")
 

@@ -10,6 +10,7 @@ from anadil.cli.console import rate_with_interval, rich_table
 
 if TYPE_CHECKING:
     from anadil.evaluation.analysis import Analysis
+    from anadil.evaluation.paired import Difference
     from anadil.evaluation.several import Part
     from anadil.recognition.evaluate_model import Run, Task
 
@@ -44,6 +45,9 @@ def write_figures(path: Path, task: Task, run: Run) -> None:
     if run.together and run.parts:
         figures["repeated_utterances"] = run.together.n_repeated
         figures["by_manifest"] = parts_to_list(run.parts)
+    if run.in_noise:
+        figures["noise"] = str(task.noise)
+        figures["in_noise"] = [one.to_dict() for one in run.in_noise]
     with whole_file(path) as beside:
         beside.write_text(json.dumps(figures, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
 
@@ -74,6 +78,9 @@ def print_rates(task: Task, run: Run) -> None:
     console.print(f"{len(result.scored):,} utterances, {result.audio_s / 3600:.2f} h{speed}")
     if run.parts:
         console.print(_manifest_table(run.parts))
+    if run.in_noise:
+        for number in range(len(run.ways)):
+            console.print(_noise_table(run, number))
 
 
 def _rates(analysis: Analysis) -> list[list[str]]:
@@ -102,6 +109,26 @@ def _manifest_table(parts: Sequence[tuple[str, Sequence[Part]]]) -> object:
             rates = [(found.wer, found.wer_interval), (found.cer, found.cer_interval)] if found else []
             rows.append([*first, way, *(rate_with_interval(*one) for one in rates)])
     return rich_table("Each manifest alone, 95 % intervals", ["manifest", "utterances", "", "WER", "CER"], rows)
+
+
+def _noise_table(run: Run, number: int) -> object:
+    """WER and CER of one way to decode, clean and at each signal-to-noise ratio, with the difference to clean in points."""
+    name, clean = run.ways[number]
+    rows = [
+        ["clean", "WER", rate_with_interval(clean.wer, clean.wer_interval), ""],
+        ["", "CER", rate_with_interval(clean.cer, clean.cer_interval), ""],
+    ]
+    for one in run.in_noise:
+        found, compared = one.ways[number][1], one.to_clean[number]
+        rates = rate_with_interval(found.wer, found.wer_interval), rate_with_interval(found.cer, found.cer_interval)
+        rows.append([one.name, "WER", rates[0], _points(compared.words)])
+        rows.append(["", "CER", rates[1], _points(compared.characters)])
+    return rich_table(f"In noise, {name}", ["SNR", "", "95 % interval", "points more than clean"], rows)
+
+
+def _points(found: Difference) -> str:
+    between = f" ({100 * found.interval[0]:+.1f} to {100 * found.interval[1]:+.1f})" if found.interval else ""
+    return f"{100 * found.difference:+.1f}{between}"
 
 
 def _details(analysis: Analysis, left_out: str) -> list[str]:

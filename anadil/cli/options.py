@@ -60,6 +60,22 @@ def provider() -> Any:
     )
 
 
+def numbers(lowest: float, highest: float, text: str, name: str) -> Any:
+    """The description of an option whose value is numbers from `lowest` to `highest`, joined by commas: a tuple of them."""
+
+    def parse(value: str) -> tuple[float, ...]:
+        try:
+            found = tuple(dict.fromkeys(float(part) for part in value.split(",")))
+        except ValueError:
+            found = ()
+        if not found or not all(lowest <= one <= highest for one in found):
+            expected = f"expected numbers from {lowest:g} to {highest:g}, joined by commas"
+            raise typer.BadParameter(f"{expected}, found {value!r}")
+        return found
+
+    return typer.Option(name, metavar="N,N,...", parser=parse, help=text)
+
+
 JsonFile = Annotated[Path | None, typer.Option("--json", help="File for the figures.")]
 """The option `--json` of a verb that measures."""
 

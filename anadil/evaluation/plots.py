@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from anadil.evaluation.analysis import ConfidenceBin, Group
+from anadil.evaluation.evaluate import Evaluation
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -115,6 +116,44 @@ def calibration_chart(title: str, bins: Mapping[str, Sequence[ConfidenceBin]]) -
         axes.grid(color=_INK, alpha=0.15)
 
     return _svg(title, draw, height_in=3.2)
+
+
+def noise_chart(title: str, clean: Evaluation, noisy: Sequence[tuple[str, Evaluation]]) -> str:
+    """SVG of WER and CER with their intervals, clean first and then at each signal-to-noise ratio: (name, evaluation)."""
+    shown = [("clean", clean), *noisy]
+
+    def draw(axes: Axes) -> None:
+        for number, (unit, own) in enumerate(
+            (
+                ("WER", [(one.wer, one.wer_interval) for _, one in shown]),
+                ("CER", [(one.cer, one.cer_interval) for _, one in shown]),
+            )
+        ):
+            rates = [min(rate, 2.0) for rate, _ in own]
+            ends = [interval or (rate, rate) for rate, interval in own]
+            errors = [
+                [max(0.0, rate - low) for rate, (low, _) in zip(rates, ends, strict=True)],
+                [max(0.0, min(high, 2.0) - rate) for rate, (_, high) in zip(rates, ends, strict=True)],
+            ]
+            places = [place + 0.06 * (2 * number - 1) for place in range(len(shown))]
+            axes.errorbar(
+                places,
+                rates,
+                yerr=errors,
+                color=COLOURS[number],
+                marker="os"[number],
+                linestyle="-",
+                capsize=3,
+                label=unit,
+            )
+        axes.set_xticks(range(len(shown)), [name for name, _ in shown])
+        axes.set_xlabel("signal-to-noise ratio")
+        axes.set_ylabel("error rate, 95 % interval")
+        axes.set_ylim(bottom=0)
+        _percent(axes.yaxis)
+        axes.grid(axis="y", color=_INK, alpha=0.15)
+
+    return _svg(title, draw, height_in=3.4)
 
 
 def visible(unit: str) -> str:

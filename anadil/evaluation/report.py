@@ -21,8 +21,9 @@ from anadil.errors import AnadilError
 from anadil.evaluation.analysis import Analysis
 from anadil.evaluation.errors import aligned
 from anadil.evaluation.evaluate import Scored
+from anadil.evaluation.noise import InNoise
 from anadil.evaluation.paired import Comparison, compare_systems
-from anadil.evaluation.plots import calibration_chart, groups_chart, letters_chart, shortened_name, visible
+from anadil.evaluation.plots import calibration_chart, groups_chart, letters_chart, noise_chart, shortened_name, visible
 from anadil.evaluation.references import doubt_of, doubtful
 from anadil.evaluation.several import Part
 from anadil.files import whole_folder
@@ -55,13 +56,15 @@ def write_report(
     curves: Path | None = None,
     comparison: Comparison | None = None,
     parts: Sequence[tuple[str, Sequence[Part]]] = (),
+    in_noise: Sequence[InNoise] = (),
 ) -> Path:
     """Write `folder`/report.html and return its path; the folder appears whole or not at all, replacing an earlier one.
 
     One analysis, or two of the same utterances in the same order, which are shown side by side; of two, the last is the
     main one unless `comparison` is given. `audio`: recordings are linked where they are, embedded as MP3, or left out.
     `curves`: the SVG of the run's curves, if it is there. `parts`: for each analysis its name, and the figures of each of
-    several manifests. Raises AnadilError if recordings to embed are too many.
+    several manifests. `in_noise`: the same ways to decode at each signal-to-noise ratio. Raises AnadilError if recordings to
+    embed are too many.
     """
     from jinja2 import Environment, PackageLoader, StrictUndefined  # 0.1 s
 
@@ -75,7 +78,7 @@ def write_report(
         loader=PackageLoader("anadil.evaluation", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
     environment.filters |= {"percent": _percent, "visible": visible, "code_points": _code_points, "p_value": _p_value}
-    environment.filters["probability"] = probability
+    environment.filters |= {"probability": probability, "points": _points}
     main = analyses[-1]
     page = environment.get_template("report.html.jinja").render(
         title=title,
@@ -89,6 +92,16 @@ def write_report(
         plots=_plots(analyses),
         curves=_curves(curves),
         parts=parts,
+        in_noise=in_noise,
+        noise_plots=[
+            noise_chart(
+                f"In noise, {shortened_name(one.name)}",
+                one.evaluation,
+                [(each.name, each.ways[i][1]) for each in in_noise],
+            )
+            for i, one in enumerate(analyses)
+            if in_noise
+        ],
         confused_words=_with_examples(main),
         confused_letters=main.confused_letters.most_common(MOST_CONFUSIONS),
         doubtful=doubtful(main.evaluation.scored)[:MOST_DOUBTFUL],
@@ -266,6 +279,10 @@ def _with_examples(analysis: Analysis) -> list[tuple[str, str, int, list[int]]]:
 
 def _percent(value: float | None, digits: int = 1) -> str:
     return "–" if value is None or value == float("inf") else f"{100 * value:.{digits}f} %"
+
+
+def _points(value: float) -> str:
+    return f"{100 * value:+.1f}"
 
 
 def probability(value: float) -> str:

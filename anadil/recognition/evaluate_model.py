@@ -5,7 +5,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,13 @@ from anadil.evaluation.evaluate import EmptyReferences, Evaluation, evaluation_o
 from anadil.evaluation.hypotheses import is_hypotheses, score_hypotheses
 from anadil.evaluation.intervals import uncovered
 from anadil.evaluation.leakage import Leakage, find_leakage, listed_training_manifests
+from anadil.evaluation.noise import InNoise, in_noise
 from anadil.evaluation.several import Part, Together, read_together
 from anadil.manifest import read_manifests
 from anadil.recognition.load import load
-from anadil.recognition.recognize_manifest import evaluate_decoders
+from anadil.recognition.noisy import NoiseMixer
+from anadil.recognition.recognize_manifest import Results, evaluate_decoders
+from anadil.recognition.recognizer import Change, unchanged
 from anadil.text.rules import TextRules, TextSettings, describe, text_rules
 from anadil.text.scoring import scoring_view
 from anadil.training.monitoring.report import Reporter
@@ -36,6 +39,8 @@ class Task:
     provider: str = "cpu"
     by: tuple[str, ...] = ()  # keys of the manifests to group by
     train: tuple[Path, ...] = ()  # training manifests; empty: those of the model's card
+    noise: Path | None = None  # manifest of noise that is mixed in
+    snrs_db: tuple[float, ...] = ()  # at these signal-to-noise ratios
 
     @property
     def from_file(self) -> bool:
@@ -62,6 +67,8 @@ class Run:
         default_factory=dict
     )  # how often the references hold each character without a label
     n_skipped: int = 0  # utterances with an empty reference
+    in_noise: list[InNoise] = field(default_factory=list)  # in the order of `Task.snrs_db`
+    noise_notes: list[str] = field(default_factory=list)  # what of the noise could not be used
     leakage: Leakage | None = None
     analyses: list[Analysis] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)  # what a reader of the figures must know
@@ -75,9 +82,13 @@ class Run:
     @cached_property
     def parts(self) -> list[tuple[str, list[Part]]]:
         """For each way to decode its name and the figures of each manifest; empty if there is only one manifest."""
+        return self.parts_of(self.ways)
+
+    def parts_of(self, ways: Sequence[tuple[str, Evaluation]]) -> list[tuple[str, list[Part]]]:
+        """The same for other evaluations of the same utterances."""
         if self.together is None or len(self.together.lines) < 2:
             return []
-        return [(name, self.together.parts(evaluation)) for name, evaluation in self.ways]
+        return [(name, self.together.parts(evaluation)) for name, evaluation in ways]
 
 
 def evaluate(task: Task, report: Reporter) -> Run:
@@ -103,20 +114,24 @@ def _recognise(task: Task, report: Reporter) -> Run:
     recognizer = load(task.model, lm=task.with_lm, provider=task.provider, warn=report.warn)
     if task.provider != "cpu":
         report.say(f"provider: {recognizer.provider}")
-    view = scoring_view(recognizer.rules, task.scoring)
-    results = evaluate_decoders(
-        recognizer,
-        together.utterances,
-        lambda done, total: report.progress("recognising", done, total),
-        view,
-        empty_references=task.empty_references,
-    )
-    lm = recognizer.lm
-    ways = [(f"with LM: {lm.describe()}" if lm else "greedy, no LM", results.evaluation)]
-    if results.greedy:
-        ways.insert(0, ("greedy, no LM", results.greedy))
-    return Run(
-        ways,
+    mixer = NoiseMixer(task.noise, recognizer.sample_rate) if task.noise else None
+    view, lm = scoring_view(recognizer.rules, task.scoring), recognizer.lm
+
+    def ways(stage: str, change: Change = unchanged) -> tuple[list[tuple[str, Evaluation]], Results]:
+        results = evaluate_decoders(
+            recognizer,
+            together.utterances,
+            lambda done, total: report.progress(stage, done, total),
+            view,
+            empty_references=task.empty_references,
+            change=change,
+        )
+        greedy = [("greedy, no LM", results.greedy)] if results.greedy else []
+        return [*greedy, (f"with LM: {lm.describe()}" if lm else "greedy, no LM", results.evaluation)], results
+
+    clean, results = ways("recognising")
+    run = Run(
+        clean,
         recognizer.rules,
         lambda text: view(recognizer.rules.normalize(text)),
         together,
@@ -125,6 +140,12 @@ def _recognise(task: Task, report: Reporter) -> Run:
         dict(results.unknown.most_common()),
         results.n_skipped,
     )
+    if mixer:
+        for snr_db in task.snrs_db:
+            noisy, _ = ways(f"recognising, {snr_db:g} dB", partial(mixer.mixed, snr_db=snr_db))
+            run.in_noise.append(in_noise(snr_db, noisy, clean, run.parts_of(noisy)))
+        run.noise_notes = mixer.notes()
+    return run
 
 
 def _score_file(task: Task, report: Reporter) -> Run:
@@ -184,7 +205,7 @@ def _notes(run: Run) -> list[str]:
         )
     if run.n_skipped:
         notes.append(f"{run.n_skipped:,} utterances with an empty reference were skipped (--empty-references skip)")
-    return notes
+    return notes + run.noise_notes
 
 
 def n_pseudo_labels(evaluation: Evaluation) -> int:

@@ -13,7 +13,7 @@ from anadil.errors import AnadilError, Problem, summarize
 from anadil.evaluation.evaluate import EmptyReferences, Evaluation, score
 from anadil.evaluation.references import reference_doubt, snr_db
 from anadil.manifest import Utterance, measured, probe_all
-from anadil.recognition.recognizer import Recognizer
+from anadil.recognition.recognizer import Change, Recognizer, unchanged
 from anadil.text.rules import TextRules
 from anadil.text.scoring import View
 
@@ -46,12 +46,14 @@ def evaluate_decoders(
     view: View = str,
     with_greedy: bool = True,
     empty_references: EmptyReferences = "count",
+    change: Change = unchanged,
 ) -> Results:
     """Recognise and score; references go through the model's own text rules, and both texts through `view`.
 
     With a language model in `recognizer`, greedy decoding of the same log-probs is scored too. Characters that the model
     has no label for count as errors. `empty_references`: whether the words recognised in an utterance whose reference is
     empty are counted as insertions, or it is skipped, or refused. Each utterance gets the keys snr_db and reference_doubt.
+    `change` is applied to the samples of each utterance before all that.
     Raises AnadilError listing every utterance that is refused or has no readable audio, or if none is left.
     """
     given = utterances
@@ -81,7 +83,9 @@ def evaluate_decoders(
         observed_s += time.perf_counter() - before
 
     started = time.perf_counter()
-    for done, (index, transcripts) in enumerate(recognizer.transcribe_by(utterances, decoders, observe), start=1):
+    for done, (index, transcripts) in enumerate(
+        recognizer.transcribe_by(utterances, decoders, observe, change), start=1
+    ):
         for own, sure, transcript in zip(hypotheses, confidences, transcripts, strict=True):
             own[index] = transcript.text
             sure[index] = tuple(word.confidence for word in transcript.words)

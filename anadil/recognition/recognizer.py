@@ -36,6 +36,14 @@ Forward = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
 """Waveforms float32 (batch, samples) and sample counts int64 (batch,) to log-probs (batch, frames, labels + blank)
 and frame counts (batch,)."""
 
+Change = Callable[[Utterance, np.ndarray], np.ndarray]
+"""From an utterance and its float32 (samples,) to the samples that are recognised, such as with noise."""
+
+
+def unchanged(utterance: Utterance, samples: np.ndarray) -> np.ndarray:
+    """The samples as they were read."""
+    return samples
+
 
 @dataclass(frozen=True)
 class Recognizer:
@@ -143,14 +151,19 @@ class Recognizer:
             yield index, transcript
 
     def transcribe_by(
-        self, utterances: Sequence[Utterance], decoders: Sequence[Decoder], observe: Observe | None = None
+        self,
+        utterances: Sequence[Utterance],
+        decoders: Sequence[Decoder],
+        observe: Observe | None = None,
+        change: Change = unchanged,
     ) -> Iterator[tuple[int, tuple[Transcript, ...]]]:
         """As `transcribe_utterances`, with a transcript by each of several decoders; the network runs once.
 
-        `observe` is called for each utterance before its transcripts are yielded.
+        `observe` is called for each utterance before its transcripts are yielded. `change` is applied to its samples first,
+        in the threads that read.
         """
         order = sorted(range(len(utterances)), key=lambda i: utterances[i].duration or 0.0)
-        readers = [partial(_utterance_blocks, utterances[i], self.sample_rate) for i in order]
+        readers = [partial(_utterance_blocks, utterances[i], self.sample_rate, change) for i in order]
 
         def at_its_place(place: int, samples: np.ndarray, log_probs: np.ndarray) -> None:
             if observe is not None:
@@ -292,8 +305,8 @@ def _within(words: tuple[Word, ...], end_s: float) -> tuple[Word, ...]:
     return tuple(replace(word, start=min(word.start, end_s), end=min(word.end, end_s)) for word in words)
 
 
-def _utterance_blocks(utterance: Utterance, sample_rate: int) -> list[np.ndarray]:
-    return [read_audio(utterance, sample_rate)]
+def _utterance_blocks(utterance: Utterance, sample_rate: int, change: Change) -> list[np.ndarray]:
+    return [change(utterance, read_audio(utterance, sample_rate))]
 
 
 def check_samples(samples: np.ndarray) -> None:

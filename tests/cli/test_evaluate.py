@@ -9,8 +9,10 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from anadil import audio
 from anadil.manifest import read_manifest
 from tests.support.command_line import anadil, fails, files, succeeds
 from tests.support.lines import write_lines
@@ -163,9 +165,72 @@ def test_every_manifest_that_is_missing_is_named(exported: Path, micro: Path, tm
     assert not (tmp_path / "f.json").exists()
 
 
+# --- in noise
+
+
+@pytest.fixture
+def noise(tmp_path: Path) -> Path:
+    samples = np.random.default_rng(0).normal(0, 0.1, 5000).astype(np.float32)  # shorter than the clips
+    audio.write(tmp_path / "noise.wav", samples, 16000)
+    return write_lines(tmp_path / "noise.jsonl", [{"audio_filepath": "noise.wav"}])
+
+
+def test_a_test_set_in_noise(micro: Path, exported: Path, noise: Path, tmp_path: Path) -> None:
+    outputs = ("--json", tmp_path / "f.json", "--report", tmp_path / "report", "--out", tmp_path / "out")
+    manifests = (micro / "train.jsonl", micro / "train.jsonl")
+    result = succeeds("evaluate", exported, *manifests, "--noise", noise, "--snr", "40,-15", *outputs)
+    figures = json.loads((tmp_path / "f.json").read_text(encoding="utf-8"))
+    easy, hard = figures["in_noise"]
+    assert (figures["noise"], easy["snr_db"], hard["snr_db"]) == (str(noise), 40, -15)
+    assert figures["cer"] <= easy["cer"] < hard["cer"] and hard["n_utterances"] == 8
+    assert hard["cer_minus_clean"] == pytest.approx(hard["cer"] - figures["cer"])
+    assert hard["wer_minus_clean_interval"] is None  # too few utterances
+    described = set(re.findall(r"`(\w+)`", DOCS))
+    assert set(hard) - described == set()
+    table = result.stdout.split("In noise, greedy, no LM")[1]
+    assert re.search(rf"-15 dB +WER +{100 * hard['wer']:.1f}% +{100 * hard['wer_minus_clean']:+.1f}", table)
+    page = (tmp_path / "report/report.html").read_text(encoding="utf-8")
+    assert '<section id="noise">' in page and "-15 dB" in page
+    in_noise = read_manifest(tmp_path / "out/snr-15/hypotheses.jsonl")
+    assert sum(one.extra["cer"] > 0 for one in in_noise) > 2 and (tmp_path / "out/snr40/hypotheses.jsonl").is_file()
+    assert "exists already" in fails("evaluate", exported, *manifests, "--out", tmp_path / "out")
+
+
+def test_noise_that_cannot_be_used_is_one_message(micro: Path, exported: Path, noise: Path, tmp_path: Path) -> None:
+    arguments = ("evaluate", exported, micro / "train.jsonl", "--snr", "10", "--json", tmp_path / "f.json", "--noise")
+    audio.write(tmp_path / "noise.wav", np.zeros(16000, np.float32), 16000)
+    assert "all of them are digital silence" in fails(*arguments, noise)
+    noise.write_text("")
+    assert "the manifest is empty" in fails(*arguments, noise)
+    assert not (tmp_path / "f.json").exists()
+
+
+def test_silent_speech_is_counted(micro: Path, exported: Path, noise: Path, tmp_path: Path) -> None:
+    audio.write(tmp_path / "silent.wav", np.zeros(16000, np.float32), 16000)
+    lines = [
+        {"audio_filepath": "silent.wav", "text": "a"},
+        {"audio_filepath": str(micro / "clips/0.wav"), "text": "abc"},
+    ]
+    manifest = write_lines(tmp_path / "test.jsonl", lines)
+    result = succeeds("evaluate", exported, manifest, "--noise", noise, "--snr", "10", "--json", tmp_path / "f.json")
+    assert "1 utterances are digital silence, which has no signal-to-noise ratio" in result.stderr
+    assert "1 utterances are digital silence" in " ".join(json.loads((tmp_path / "f.json").read_text())["notes"])
+
+
 @pytest.mark.parametrize(
     "arguments",
-    ["evaluate {h} --audio some", "evaluate {m} x.jsonl --lang tr", "evaluate {m}", "evaluate {h} --provider cuda"],
+    [
+        "evaluate {h} --audio some",
+        "evaluate {m} x.jsonl --lang tr",
+        "evaluate {m}",
+        "evaluate {h} --provider cuda",
+        "evaluate {m} x.jsonl --snr 10",
+        "evaluate {m} x.jsonl --noise n.jsonl",
+        "evaluate {m} x.jsonl --noise n.jsonl --snr loud",
+        "evaluate {m} x.jsonl --noise n.jsonl --snr 10,nan",
+        "evaluate {m} x.jsonl --noise n.jsonl --snr 99",
+        "evaluate {h} --noise n.jsonl --snr 10",
+    ],
 )
 def test_wrong_usage(hypotheses: Path, exported: Path, arguments: str) -> None:
     result = anadil(*arguments.format(h=hypotheses, m=exported).split())
