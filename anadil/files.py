@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from anadil.errors import AnadilError
 
@@ -16,6 +18,12 @@ def refuse_overwrite(path: Path, force: bool) -> None:
     """Raise AnadilError if `path` exists and may not be replaced. An empty folder may."""
     if path.exists() and not force and not (path.is_dir() and not any(path.iterdir())):
         raise AnadilError(f"{path} exists already\n  next: choose another --out, or add --force to replace it")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a value as indented JSON in UTF-8, whole or not at all."""
+    with whole_file(path) as beside:
+        beside.write_text(json.dumps(value, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
 
 
 @contextlib.contextmanager

@@ -22,7 +22,7 @@ import numpy as np
 from anadil.evaluation.analysis import Analysis
 from anadil.evaluation.errors import ErrorCounts
 from anadil.evaluation.evaluate import compare, score
-from anadil.evaluation.intervals import bootstrap_interval, interval_of_sums
+from anadil.evaluation.intervals import interval_of_sums, rate_interval
 from anadil.evaluation.paired import compare_systems
 from anadil.manifest import Utterance, read_manifest
 from anadil.text.rules import TextSettings, text_rules
@@ -69,7 +69,7 @@ def speeds() -> None:
     evaluation = score(utterances, references, hypotheses)
     seconds("all figures of --json", lambda: Analysis("", evaluation, rules).to_dict())
     counts = [ErrorCounts(int(one), 0, 0, 10) for one in np.random.default_rng(0).binomial(10, 0.2, 10_000)]
-    seconds("1,000 resamples of 10,000 utterances", lambda: bootstrap_interval(counts))
+    seconds("1,000 resamples of 10,000 utterances", lambda: rate_interval(counts))
     one = compare(utterances[:10_000], references[:10_000], hypotheses[:10_000])
     two = compare(utterances[:10_000], references[:10_000], hypotheses[9_999::-1])
     seconds("anadil compare: 10,000 utterances, words and characters", lambda: compare_systems([one], [two]))
@@ -113,25 +113,25 @@ def report() -> None:
 
 
 def coverage(trials: int = 1000) -> None:
-    """How often the 95 % interval holds the true rate: speakers' rates of 25 % +- 8 %, and utterances of one speaker."""
+    """How often the 95 % interval holds the true rate, over speakers and over utterances of one speaker.
+
+    Speakers' rates are beta-distributed, utterances of 3 to 15 words around them, 20 for each speaker on average. Unequal: five
+    speakers have 50, 20, 15, 10 and 5 % of the utterances, others amounts that fall with the rank to the power of 1.2.
+    """
     rng = np.random.default_rng(0)
+    kinds = [(0.25, 0.02), (0.25, 0.08), (0.25, 0.15), (0.05, 0.02), (0.05, 0.04), (0.6, 0.1)]
+    print("speakers, shares", *(f"{100 * mean:.0f} +- {100 * deviation:.0f} %" for mean, deviation in kinds), sep="\t")
     for unequal in (False, True):
-        for n in (5, 8, 10, 20, 40):
-            held = 0
-            for _ in range(trials):
-                rates = rng.beta(7.07, 21.2, n)  # mean 0.25, deviation 0.08
-                sizes = (
-                    np.maximum(2, 20 * rng.lognormal(0, 0.8, n) / np.exp(0.32)).astype(int)
-                    if unequal
-                    else np.full(n, 20)
-                )
-                lengths = [rng.integers(3, 16, size) for size in sizes]
-                own = [rng.binomial(length, rng.beta(3 * rate, 3 - 3 * rate, len(length))).sum()
-                       for rate, length in zip(rates, lengths, strict=True)]  # fmt: skip
-                totals = np.array([length.sum() for length in lengths], dtype=float)
-                interval = interval_of_sums(np.array(own, dtype=float), totals)
-                held += interval is not None and interval[0] <= 0.25 <= interval[1]
-            print(f"{n:4} speakers, {'unequal' if unequal else 'equal'} amounts: {held / trials:.1%}", flush=True)
+        for n in (5, 7, 10, 20, 40):
+            print(f"{n}, {'unequal' if unequal else 'equal'}", end="", flush=True)
+            for mean, deviation in kinds:
+                held, widths = 0, []
+                for _ in range(trials):
+                    low, high = _interval_over_speakers(rng, n, unequal, mean, deviation)
+                    held += low <= mean <= high
+                    widths.append(high - low)
+                print(f"\t{held / trials:.1%} ({100 * np.median(widths):.1f})", end="", flush=True)
+            print()
     for n in (30, 100, 300):
         held = 0
         for _ in range(trials):
@@ -140,6 +140,23 @@ def coverage(trials: int = 1000) -> None:
             interval = interval_of_sums(errors.astype(float), lengths.astype(float))
             held += interval is not None and interval[0] <= 0.25 <= interval[1]
         print(f"{n:4} utterances: {held / trials:.1%}", flush=True)
+
+
+def _interval_over_speakers(
+    rng: np.random.Generator, n: int, unequal: bool, mean: float, deviation: float
+) -> tuple[float, float]:
+    """The interval of one simulated test set of n speakers."""
+    shares = np.arange(1, n + 1) ** -1.2 if unequal else np.ones(n)
+    if unequal and n == 5:
+        shares = np.array([0.5, 0.2, 0.15, 0.1, 0.05])
+    sizes = np.maximum(2, np.round(20 * n * shares / shares.sum())).astype(int)
+    together = mean * (1 - mean) / deviation**2 - 1
+    rates = rng.beta(mean * together, (1 - mean) * together, n).clip(1e-4, 1 - 1e-4)
+    speakers = np.repeat(np.arange(n), sizes)
+    lengths = rng.integers(3, 16, len(speakers))
+    errors = rng.binomial(lengths, rng.beta(3 * rates[speakers], 3 - 3 * rates[speakers]))
+    counts = [ErrorCounts(int(e), 0, 0, int(length)) for e, length in zip(errors, lengths, strict=True)]
+    return rate_interval(counts, [str(one) for one in speakers]) or (0.0, 0.0)
 
 
 def swapped(model: Path, manifest: Path) -> None:

@@ -44,13 +44,11 @@ def compare(
 ) -> None:
     """Whether A or B makes fewer errors on the same utterances: difference, interval, and what could be shown at all.
 
-    With one run each: a paired bootstrap, and the test MAPSSWE. With several runs each, the variance between seeds is part of
-    the interval.
+    With one run each: an interval over speakers or utterances, and the test MAPSSWE. With several runs each, the variance
+    between seeds is part of the interval.
     """
-    import json
-
     from anadil.evaluation.paired import compare_systems
-    from anadil.files import refuse_overwrite, whole_file
+    from anadil.files import refuse_overwrite, write_json
 
     names = [str(path) for path in systems]
     if _AGAINST in names:
@@ -79,8 +77,7 @@ def compare(
                 "b": [str(path) for path in paths_b],
                 "notes": notes,
             } | found.to_dict()
-            with whole_file(json_file) as beside:
-                beside.write_text(json.dumps(figures, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+            write_json(json_file, figures)
         if report_folder:
             page = _write_report(report_folder, (paths_a[0], paths_b[0]), (runs_a[0], runs_b[0]), found, notes, audio)
             report.say(f"report: {page}")
@@ -121,7 +118,7 @@ def _print(found: Comparison, paths_a: Sequence[Path], paths_b: Sequence[Path]) 
     if (test := found.mapsswe) is not None:
         console.print(f"MAPSSWE: {test.n_segments:,} segments, z {test.z:+.2f}, p {test.p:.2g}")
     console.print(found.verdict(), markup=False)
-    console.print(f"{found.n_utterances:,} utterances; the interval resamples {found.resamples}")
+    console.print(f"{found.n_utterances:,} utterances; the interval is over {found.resamples}")
 
 
 def _row(unit: str, one: Difference) -> list[str]:

@@ -8,8 +8,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from anadil.cli.console import FAULT, ConsoleReporter, rich_table, verb
+from anadil.cli.console import ConsoleReporter, rich_table, verb
 from anadil.cli.options import number
+from anadil.cli.study_options import (
+    ForceTrials,
+    Overrides,
+    Resume,
+    StudyConfig,
+    exit_if_failed,
+    figures_of,
+    study_config,
+)
 
 if TYPE_CHECKING:
     from anadil.evaluation.evaluate import Evaluation
@@ -22,10 +31,8 @@ EXAMPLE = "Example: anadil crossval configs/few-hours.yaml language=sw data.trai
 
 @verb
 def crossval(
-    config: Annotated[Path, typer.Argument(help="YAML config of the trainings; it needs data.valid.")],
-    overrides: Annotated[
-        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Change keys: training.max_minutes=10")
-    ] = None,
+    config: StudyConfig,
+    overrides: Overrides = None,
     by: Annotated[
         str, typer.Option(help="What is left out: speaker, language, or another key of the manifests.")
     ] = "speaker",
@@ -39,8 +46,8 @@ def crossval(
         bool, typer.Option("--new-texts", help="Leave sentences of the test out of the training too.")
     ] = False,
     out: Annotated[Path | None, typer.Option(help="Folder for everything.", show_default="runs/NAME-crossval")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with what was interrupted.")] = False,
-    force: Annotated[bool, typer.Option("--force", help="Replace earlier trials in --out.")] = False,
+    resume: Resume = False,
+    force: ForceTrials = False,
 ) -> None:
     """Leave each speaker out of one training and test on that speaker: the error rate on people the model never heard.
 
@@ -49,11 +56,9 @@ def crossval(
     """
     from anadil.evaluation.evaluate import write_hypotheses
     from anadil.studies.crossval import crossval_trials, pooled
-    from anadil.studies.trials import read_data, refuse_several_devices, run_trials, with_fixed_labels
-    from anadil.training.config import load_config
+    from anadil.studies.trials import read_data, run_trials, with_fixed_labels
 
-    settings = load_config(config, overrides or [])
-    refuse_several_devices(settings)
+    settings = study_config(config, overrides)
     out = out or Path("runs") / f"{settings.name}-crossval"
     with ConsoleReporter() as report:
         data = read_data(settings, report)
@@ -67,10 +72,7 @@ def crossval(
             _write_figures(out / RESULTS, by, outcomes, together, greedy)
             _print_folds(outcomes.done, together, greedy, f"{settings.name}, each {by} left out once")
             report.say(f"hypotheses: {out / 'hypotheses.jsonl'}")
-    if outcomes.failed:
-        for problem in outcomes.failed:
-            report.warn(f"not in the table: {problem.where}, whose training failed")
-        raise typer.Exit(FAULT)
+    exit_if_failed(outcomes, report)
 
 
 command = crossval
@@ -108,24 +110,13 @@ def _rates(evaluation: Evaluation, greedy: Evaluation | None) -> list[str]:
 
 
 def _write_figures(path: Path, by: str, outcomes: Outcomes, together: Evaluation, greedy: Evaluation | None) -> None:
-    import json
-
-    from anadil.files import whole_file
+    from anadil.files import write_json
 
     figures = {
         "by": by,
         "all": together.to_dict(),
         "all_greedy": greedy.to_dict() if greedy else None,
-        "folds": [
-            {
-                "name": one.trial.name,
-                "training_hours": one.trial.hours,
-                **one.evaluation.to_dict(),
-                "greedy": one.greedy.to_dict() if one.greedy else None,
-            }
-            for one in outcomes.done
-        ],
+        "folds": [figures_of(one) for one in outcomes.done],
         "failed": {problem.where: problem.what for problem in outcomes.failed},
     }
-    with whole_file(path) as beside:
-        beside.write_text(json.dumps(figures, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    write_json(path, figures)

@@ -8,8 +8,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from anadil.cli.console import FAULT, ConsoleReporter, rate_with_interval, rich_table, verb
+from anadil.cli.console import ConsoleReporter, rate_with_interval, rich_table, verb
 from anadil.cli.options import number
+from anadil.cli.study_options import (
+    ForceTrials,
+    Overrides,
+    Resume,
+    StudyConfig,
+    exit_if_failed,
+    figures_of,
+    study_config,
+)
 
 if TYPE_CHECKING:
     from anadil.studies.trials import Outcome, Outcomes
@@ -21,10 +30,8 @@ EXAMPLE = "Example: anadil curve runs/sw/best/config.yaml training.max_minutes=1
 
 @verb
 def curve(
-    config: Annotated[Path, typer.Argument(help="YAML config of the trainings; it needs data.valid.")],
-    overrides: Annotated[
-        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Change keys: training.max_minutes=10")
-    ] = None,
+    config: StudyConfig,
+    overrides: Overrides = None,
     fractions: Annotated[
         str, typer.Option(help="Parts of the training speech, by hours, joined by commas.")
     ] = "0.1,0.25,0.5,1",
@@ -34,8 +41,8 @@ def curve(
         typer.Option(help="Manifest to test on.", show_default="data.valid, which chose the checkpoints too"),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for everything.", show_default="runs/NAME-curve")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with what was interrupted.")] = False,
-    force: Annotated[bool, typer.Option("--force", help="Replace earlier trials in --out.")] = False,
+    resume: Resume = False,
+    force: ForceTrials = False,
 ) -> None:
     """Train on parts of the speech, and say how many more hours are worth how many points of error.
 
@@ -45,12 +52,10 @@ def curve(
     from anadil.errors import AnadilError
     from anadil.manifest import read_manifest, refuse_pseudo_labels
     from anadil.studies.curve import advice, curve_trials, draw, laws
-    from anadil.studies.trials import read_data, refuse_several_devices, run_trials, with_fixed_labels
-    from anadil.training.config import load_config
+    from anadil.studies.trials import read_data, run_trials, with_fixed_labels
 
     parts = _fractions(fractions)
-    settings = load_config(config, overrides or [])
-    refuse_several_devices(settings)
+    settings = study_config(config, overrides)
     if not settings.data.valid:
         raise AnadilError("data.valid is empty: no checkpoint can be chosen\n  next: data.valid=valid.jsonl")
     out = out or Path("runs") / f"{settings.name}-curve"
@@ -70,10 +75,7 @@ def curve(
                 print("\n".join(advice(law, name) if law else [too_few]))
             _write_figures(out / RESULTS, outcomes)
             report.say(f"picture: {draw(outcomes.done, out)}")
-    if outcomes.failed:
-        for problem in outcomes.failed:
-            report.warn(f"not in the table: {problem.where}, whose training failed")
-        raise typer.Exit(FAULT)
+    exit_if_failed(outcomes, report)
 
 
 command = curve
@@ -110,25 +112,14 @@ def _print_trials(done: Sequence[Outcome], name: str) -> None:
 
 
 def _write_figures(path: Path, outcomes: Outcomes) -> None:
-    import json
     from dataclasses import asdict
 
-    from anadil.files import whole_file
+    from anadil.files import write_json
     from anadil.studies.curve import laws
 
     figures = {
         "fits": {name: asdict(law) if law else None for name, law in laws(outcomes.done).items()},
-        "trials": [
-            {
-                "name": one.trial.name,
-                "training_hours": one.trial.hours,
-                "seed": one.trial.config.training.seed,
-                **one.evaluation.to_dict(),
-                "greedy": one.greedy.to_dict() if one.greedy else None,
-            }
-            for one in outcomes.done
-        ],
+        "trials": [figures_of(one) | {"seed": one.trial.config.training.seed} for one in outcomes.done],
         "failed": {problem.where: problem.what for problem in outcomes.failed},
     }
-    with whole_file(path) as beside:
-        beside.write_text(json.dumps(figures, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    write_json(path, figures)

@@ -77,27 +77,26 @@ def evaluate(
     hypotheses.jsonl has the texts with the LM as pred_text, and the greedy ones as pred_text_greedy. With --noise and --snr the
     same utterances are recognised in noise too.
     """
-    from anadil.recognition.evaluate_model import Task
-    from anadil.recognition.evaluate_model import evaluate as evaluate_task
+    from anadil.recognition.evaluate_model import Task, run_task
 
     task = Task(
         model,
         tuple(manifests or ()),
-        scoring,
-        empty_references,
-        not no_lm,
-        lang,
-        provider_name,
-        tuple(by or ()),
-        tuple(train or ()),
-        noise,
-        snr or (),
+        scoring=scoring,
+        empty_references=empty_references,
+        with_lm=not no_lm,
+        lang=lang,
+        provider=provider_name,
+        by=tuple(by or ()),
+        train=tuple(train or ()),
+        noise=noise,
+        snrs_db=snr or (),
     )
     _refuse_wrong_usage(task)
     files = _Files(out, json_file, report_folder, audio)
     files.check(task, force)
     with ConsoleReporter() as report:
-        run = evaluate_task(task, report)
+        run = run_task(task, report)
         files.write(task, run, report)
     print_rates(task, run)
 

@@ -22,9 +22,7 @@ _GROUPS_SHOWN = 6
 
 def write_figures(path: Path, task: Task, run: Run) -> None:
     """Write the file of `--json`, whole or not at all."""
-    import json
-
-    from anadil.files import whole_file
+    from anadil.files import write_json
     from anadil.recognition.evaluate_model import n_pseudo_labels
 
     main = run.analyses[-1]
@@ -48,8 +46,7 @@ def write_figures(path: Path, task: Task, run: Run) -> None:
     if run.in_noise:
         figures["noise"] = str(task.noise)
         figures["in_noise"] = [one.to_dict() for one in run.in_noise]
-    with whole_file(path) as beside:
-        beside.write_text(json.dumps(figures, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    write_json(path, figures)
 
 
 def parts_to_list(parts: Sequence[tuple[str, Sequence[Part]]]) -> list[dict[str, Any]]:

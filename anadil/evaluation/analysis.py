@@ -21,7 +21,7 @@ from anadil.evaluation.errors import (
     word_errors,
 )
 from anadil.evaluation.evaluate import OWN_KEYS, Evaluation, Scored, speakers_of
-from anadil.evaluation.intervals import bootstrap_interval
+from anadil.evaluation.intervals import rate_interval
 from anadil.manifest import Utterance
 from anadil.text.rules import TextRules
 from anadil.text.scoring import PARTS, scoring_view
@@ -304,8 +304,8 @@ def _group(key: str, name: str, own: Sequence[Scored]) -> Group:
         sum(one.duration or 0.0 for one in utterances),
         total(words),
         total(characters),
-        bootstrap_interval(words, speakers),
-        bootstrap_interval(characters, speakers),
+        rate_interval(words, speakers),
+        rate_interval(characters, speakers),
     )
 
 

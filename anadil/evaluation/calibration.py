@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from anadil.evaluation.errors import ErrorCounts, total
-from anadil.evaluation.intervals import bootstrap_interval
+from anadil.evaluation.intervals import rate_interval
 
 STEPS = 20
 """The thresholds tried keep 1/20, 2/20, ... of the validation utterances. Trying the confidence of every utterance would
@@ -38,7 +38,7 @@ def thresholds(
     """Return thresholds from the strictest to the laxest, each keeping at least 30 utterances and 300 characters.
 
     One confidence and the character errors of each utterance; a confidence of 0 is never kept. The interval is that of
-    `bootstrap_interval`, widened upwards to Wilson's for the characters:
+    `rate_interval`, widened upwards to Wilson's for the characters:
     resampling utterances without errors would give an interval of width 0.
     Raises ValueError if the lengths differ.
     """
@@ -55,7 +55,7 @@ def thresholds(
         errors = total(counts[i] for i in kept)
         if len(kept) < MIN_UTTERANCES or errors.reference < MIN_CHARACTERS:
             continue
-        interval = bootstrap_interval([counts[i] for i in kept], speakers and [speakers[i] for i in kept])
+        interval = rate_interval([counts[i] for i in kept], speakers and [speakers[i] for i in kept])
         if interval is None or (found and found[-1].confidence == least):
             continue
         high = max(interval[1], _wilson(errors))

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from anadil.errors import AnadilError, Problem, summarize
 from anadil.evaluation.errors import MAX_UNITS, ErrorCounts, character_errors, finite_or_none, total, word_errors
-from anadil.evaluation.intervals import MIN_GROUPS, bootstrap_interval, n_distinct
+from anadil.evaluation.intervals import MIN_GROUPS, n_distinct, rate_interval
 from anadil.manifest import Utterance, write_manifest
 
 INTERVAL_LEVEL = 0.95
@@ -71,7 +71,7 @@ class Evaluation:
 
     @property
     def resamples(self) -> str:
-        """What the intervals resample: "speakers" or "utterances"."""
+        """What the intervals are over: "speakers" or "utterances"."""
         return "speakers" if self.n_speakers is not None and self.n_speakers >= MIN_GROUPS else "utterances"
 
     @property
@@ -147,7 +147,7 @@ def score(
 ) -> Evaluation:
     """Compare each hypothesis with its reference, both normalised by the caller by the same rules.
 
-    The 95 % intervals resample speakers if every utterance names one and there are at least 5; else
+    The 95 % intervals are over speakers if every utterance names one and there are at least 5; else over
     utterances. `elapsed_s`: seconds the recognition took, 0 if it was not timed.
     Raises ValueError if the three differ in length, or there is nothing to score (no error rate is 0 then).
     """
@@ -165,8 +165,8 @@ def evaluation_of(scored: Sequence[Scored], elapsed_s: float = 0.0) -> Evaluatio
         scored=tuple(scored),
         words=total(words),
         characters=total(characters),
-        wer_interval=bootstrap_interval(words, speakers, level=INTERVAL_LEVEL),
-        cer_interval=bootstrap_interval(characters, speakers, level=INTERVAL_LEVEL),
+        wer_interval=rate_interval(words, speakers, level=INTERVAL_LEVEL),
+        cer_interval=rate_interval(characters, speakers, level=INTERVAL_LEVEL),
         audio_s=math.fsum(math.nan if one.duration is None else one.duration for one in utterances),
         elapsed_s=elapsed_s,
         n_speakers=None if speakers is None else n_distinct(speakers),

@@ -1,4 +1,4 @@
-"""Intervals of an error rate: a studentised bootstrap over speakers or utterances."""
+"""Intervals of an error rate: a model of speakers who differ, or a studentised bootstrap over utterances."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from statistics import NormalDist
 import numpy as np
 
 from anadil.evaluation.errors import ErrorCounts
+from anadil.evaluation.speaker_model import SpeakerModel, noise_within, speaker_model
 
 MIN_UTTERANCES = 10
 """With fewer utterances no interval is given."""
 
 MIN_GROUPS = 5
-"""With fewer speakers than this, utterances are resampled instead."""
+"""With fewer speakers than this, the interval is over utterances instead."""
 
 ENOUGH_GROUPS = 10
 """With fewer speakers than this, the text beside an interval says what it does not cover."""
@@ -23,51 +24,82 @@ _DRAWS_AT_ONCE = 1 << 18  # bounds the memory of a resampling to a few megabytes
 _MOST_UNDEFINED = 0.01
 
 
-def bootstrap_interval(
+def rate_interval(
     counts: Sequence[ErrorCounts],
-    groups: Sequence[str] | None = None,
+    speakers: Sequence[str] | None = None,
     resamples: int = 1000,
     level: float = 0.95,
     seed: int = 0,
+    of_rate: bool = True,
 ) -> tuple[float, float] | None:
     """Interval (low, high) of the corpus error rate, as fractions; one ErrorCounts per utterance.
 
-    Bootstrap: draw as many utterances as there are, with replacement, sum their errors and their reference units, divide
-    (Bisani and Ney 2004, "Bootstrap estimates for confidence intervals in ASR performance evaluation"). The errors of one
-    speaker's utterances are correlated, so with `groups`, one name per utterance and at least 5 of them distinct, whole
-    groups are drawn (Liu and Peng 2020, "Statistical testing on ASR performance via blockwise bootstrap"). The interval
-    is the studentised one (bootstrap-t; Efron and Tibshirani 1993, chapter 12): each resampled rate is divided by its own
-    standard error, that of a ratio of sums. How often a 95 % interval held the true rate, simulated with speakers' rates of
-    25 % +- 8 % (docs/evaluation.md has the table): 94 to 96 % with 5 to 40 speakers of 20 utterances each; with amounts that
-    differ 90 to 92 % with 5 to 10 speakers, 94 to 95 % with 20 and 40. Percentiles held it in 81 % with 5 equal speakers and
-    92 % with 20, BCa in 82 and 93 %.
+    The errors of one speaker's utterances are correlated. With `speakers`, one name per utterance and at least 5 of them
+    distinct, the interval is that of `SpeakerModel`; else that of `interval_of_sums`, which draws utterances. How often a
+    95 % interval holds the true rate over speakers is in docs/evaluation.md: 93 to 99 % with 5 to 40 speakers, one of whom may
+    have half of the words. A bootstrap over such speakers holds it in 84 to 94 % (docs/LOG.md).
 
-    If too many resamples have no standard error (few utterances have errors), the interval is Student's on the
-    logarithm of the rate; without any error its upper end is that of Clopper and Pearson, units taken as independent.
-    A difference of rates is given as counts whose `substitutions` may be negative.
+    A difference of rates is given as counts whose `substitutions` may be negative, with `of_rate` false.
     None if there are fewer than 10 utterances, or so little reference text that a resample can hold none.
     The same input and seed give the same interval.
-    Raises ValueError if `groups` and `counts` differ in length, or `resamples` or `level` is out of range.
+    Raises ValueError if `speakers` and `counts` differ in length, or `resamples` or `level` is out of range.
     """
-    if groups is not None and len(groups) != len(counts):
-        raise ValueError(f"{len(groups)} groups for {len(counts)} utterances; one group name per utterance is needed")
+    if speakers is not None and len(speakers) != len(counts):
+        raise ValueError(f"{len(speakers)} speakers for {len(counts)} utterances; one name per utterance is needed")
     if resamples < 1 or not 0.0 < level < 1.0:
         raise ValueError(f"need resamples >= 1 and 0 < level < 1, got {resamples} and {level}")
     if len(counts) < MIN_UTTERANCES:
         return None
     errors: np.ndarray = np.array([float(count.errors) for count in counts])  # (utterances,), exact below 2**53
     reference: np.ndarray = np.array([float(count.reference) for count in counts])  # (utterances,)
-    if groups is not None and n_distinct(groups) >= MIN_GROUPS:
-        errors, reference = summed_by_group(errors, groups), summed_by_group(reference, groups)
-    return interval_of_sums(errors, reference, resamples, level, seed)
+    model = model_of_speakers(errors, reference, speakers)
+    if model is not None:
+        return model.interval(level, of_rate)
+    return interval_of_sums(*units(errors, reference, speakers), resamples, level, seed, of_rate)
+
+
+def model_of_speakers(errors: np.ndarray, reference: np.ndarray, speakers: Sequence[str] | None) -> SpeakerModel | None:
+    """The model of the rate, or of a difference of rates, over speakers; both (utterances,).
+
+    None with fewer than 5 speakers, without any error, if a speaker has no reference text, and if none has two utterances.
+    """
+    if speakers is None or n_distinct(speakers) < MIN_GROUPS or not errors.any():
+        return None
+    numbers = _numbers(speakers)
+    of_speakers = np.bincount(numbers, weights=reference)
+    noise = noise_within(errors, reference, numbers)
+    if noise is None or not of_speakers.all():
+        return None
+    return speaker_model(np.bincount(numbers, weights=errors), of_speakers, noise)
+
+
+def units(errors: np.ndarray, reference: np.ndarray, speakers: Sequence[str] | None) -> tuple[np.ndarray, np.ndarray]:
+    """What a bootstrap draws: sums over speakers, both (speakers,), if there are at least 5; else (utterances,) as they are."""
+    if speakers is None or n_distinct(speakers) < MIN_GROUPS:
+        return errors, reference
+    numbers = _numbers(speakers)
+    return np.bincount(numbers, weights=errors), np.bincount(numbers, weights=reference)
 
 
 def interval_of_sums(
-    errors: np.ndarray, reference: np.ndarray, resamples: int = 1000, level: float = 0.95, seed: int = 0
+    errors: np.ndarray,
+    reference: np.ndarray,
+    resamples: int = 1000,
+    level: float = 0.95,
+    seed: int = 0,
+    of_rate: bool = True,
 ) -> tuple[float, float] | None:
-    """Interval of sum(errors) / sum(reference), drawing the units (speakers or utterances); both (units,).
+    """Interval of sum(errors) / sum(reference), drawing the units (utterances, or speakers); both (units,).
 
-    See `bootstrap_interval`. None if a resample holds no reference text.
+    Bootstrap: draw as many units as there are, with replacement, sum their errors and their reference units, divide
+    (Bisani and Ney 2004, "Bootstrap estimates for confidence intervals in ASR performance evaluation"). The interval is the
+    studentised one (bootstrap-t; Efron and Tibshirani 1993, chapter 12): each resampled rate is divided by its own standard
+    error, that of a ratio of sums.
+
+    If too many resamples have no standard error (few utterances have errors), the interval is Student's on the
+    logarithm of the rate; without any error its upper end is that of Clopper and Pearson, units taken as independent.
+    `of_rate` false: of a difference, which may be below 0.
+    None if a resample holds no reference text.
     """
     resampled = resampled_ratios(errors, reference, resamples, np.random.default_rng(seed))
     if resampled is None:
@@ -75,7 +107,7 @@ def interval_of_sums(
     rates, standard_errors = resampled
     rate, standard_error = ratio(errors, reference)
     if not errors.any():
-        return 0.0, 1.0 - ((1.0 - level) / 2.0) ** (1.0 / reference.sum())
+        return 0.0, 1.0 - ((1.0 - level) / 2.0) ** (1.0 / reference.sum()) if of_rate else 0.0
     smallest = 1e-9 * max(abs(rate), 1e-9)
     if standard_error <= smallest:
         return rate, rate  # every unit has the same rate
@@ -83,14 +115,14 @@ def interval_of_sums(
     tail = (1.0 - level) / 2.0
     if (~defined).mean() > _MOST_UNDEFINED:
         spread = student_quantile(1.0 - tail, len(errors) - 1) * standard_error
-        if rate <= 0:
+        if not of_rate or rate <= 0:
             return rate - spread, rate + spread
         factor = math.exp(min(spread / rate, 50.0))
         return rate / factor, rate * factor
     ratios = (rates[defined] - rate) / standard_errors[defined]
     below, above = np.quantile(ratios, [1.0 - tail, tail])
     low, high = rate - float(below) * standard_error, rate - float(above) * standard_error
-    if (errors >= 0).all():
+    if of_rate:
         low = max(0.0, low)
     return min(low, rate), max(high, rate)
 
@@ -129,10 +161,10 @@ def resampled_ratios(
     return rates, np.sqrt(n_units / max(n_units - 1, 1) * squares) / r
 
 
-def summed_by_group(values: np.ndarray, groups: Sequence[str]) -> np.ndarray:
-    """Sums of (utterances,) over each group, in the order of first appearance: (groups,)."""
-    ids = {name: number for number, name in enumerate(dict.fromkeys(groups))}
-    return np.bincount(np.array([ids[name] for name in groups]), weights=values)
+def _numbers(names: Sequence[str]) -> np.ndarray:
+    """Numbers from 0 for names, in the order of their first appearance: (names,)."""
+    ids = {name: number for number, name in enumerate(dict.fromkeys(names))}
+    return np.array([ids[name] for name in names])
 
 
 def n_distinct(groups: Sequence[str]) -> int:
@@ -165,17 +197,17 @@ def uncovered(n_utterances: int, n_speakers: int | None) -> str:
         return f"{n_utterances:,} utterances are too few for an interval: {MIN_UTTERANCES} are needed, better 200"
     if n_speakers is None:
         return (
-            "the interval resamples utterances, as not every utterance names its speaker: it covers other sentences of "
+            "the interval is over utterances, as not every utterance names its speaker: it covers other sentences of "
             "the same speakers, not other speakers, and is too narrow for these"
         )
     if n_speakers < MIN_GROUPS:
         return (
-            f"the interval resamples utterances, as there {'is 1 speaker' if n_speakers == 1 else f'are {n_speakers} speakers'}"
+            f"the interval is over utterances, as there {'is 1 speaker' if n_speakers == 1 else f'are {n_speakers} speakers'}"
             ": it covers other sentences of these speakers; another speaker may lie far outside"
         )
     if n_speakers < ENOUGH_GROUPS:
         return (
-            f"the interval resamples {n_speakers} speakers, which are few: it holds the rate over such speakers in 90 to "
-            "95 % of cases, and cannot cover kinds of speaker (age, region, microphone) that are not among them"
+            f"the interval is over {n_speakers} speakers, which are few: it cannot cover kinds of speaker (age, region, "
+            "microphone) that are not among them"
         )
     return ""

@@ -19,7 +19,7 @@ from anadil.decoding.word_lm import WordNGram
 from anadil.evaluation.card import write_section
 from anadil.evaluation.errors import ErrorCounts, total
 from anadil.evaluation.evaluate import Scored, compare
-from anadil.evaluation.intervals import bootstrap_interval
+from anadil.evaluation.intervals import rate_interval
 from anadil.lm.model import NGramModel
 from anadil.manifest import Utterance
 from anadil.text.rules import TextRules
@@ -65,7 +65,7 @@ class Tuned:
 
     @property
     def cer_gain(self) -> tuple[float, float] | None:
-        """95 % interval of CER with the LM minus CER without (below 0: better), by a paired bootstrap."""
+        """95 % interval of CER with the LM minus CER without (below 0: better), paired."""
         return self._gain([one.characters for one in self.before], [one.characters for one in self.with_lm])
 
     @property
@@ -77,7 +77,7 @@ class Tuned:
         differences = [
             ErrorCounts(b.errors - a.errors, 0, 0, a.reference) for a, b in zip(greedy, with_lm, strict=True)
         ]
-        return bootstrap_interval(differences, self.speakers)
+        return rate_interval(differences, self.speakers, of_rate=False)
 
     @property
     def helps(self) -> bool:

@@ -1,4 +1,4 @@
-"""Two systems on the same utterances: paired bootstrap, MAPSSWE, and the smallest difference that could be shown."""
+"""Two systems on the same utterances: their difference with its interval, MAPSSWE, and the smallest difference that could be shown."""
 
 from __future__ import annotations
 
@@ -18,11 +18,12 @@ from anadil.evaluation.intervals import (
     MIN_GROUPS,
     MIN_UTTERANCES,
     interval_of_sums,
+    model_of_speakers,
     n_distinct,
     ratio,
     resampled_ratios,
     student_quantile,
-    summed_by_group,
+    units,
 )
 from anadil.manifest import Utterance
 
@@ -86,7 +87,7 @@ class Comparison:
 
     @property
     def resamples(self) -> str:
-        """What is drawn: "speakers" or "utterances"."""
+        """What the intervals are over: "speakers" or "utterances"."""
         return "speakers" if self.n_speakers is not None and self.n_speakers >= MIN_GROUPS else "utterances"
 
     def to_dict(self) -> dict[str, Any]:
@@ -124,9 +125,9 @@ class Comparison:
 def compare_systems(a: Sequence[Sequence[Scored]], b: Sequence[Sequence[Scored]], resamples: int = 1000) -> Comparison:
     """Compare two systems, each given as the scored hypotheses of one run or several (seeds), in any order of utterances.
 
-    With one run each: a paired bootstrap of the difference (Bisani and Ney 2004), drawing speakers if at least 5 are known,
-    with a studentised interval, and MAPSSWE (Gillick and Cox 1989). With several: the rates are means over the runs, and
-    the interval is Student's with the variance of the test set plus that of the runs, by Welch's degrees of freedom.
+    With one run each: the interval of the difference as `rate_interval` has it, over speakers if at least 5 are known, else a
+    paired bootstrap (Bisani and Ney 2004), and MAPSSWE (Gillick and Cox 1989). With several: the rates are means over the
+    runs, and the interval is Student's with the variance of the test set plus that of the runs, by Welch's degrees of freedom.
     Raises AnadilError if the utterances or the references are not the same in all of them.
     """
     first = a[0]
@@ -193,30 +194,39 @@ def _difference(
         np.mean([[float(counts_of(one).errors) for one in run] for run in runs], axis=0) for runs in (a, b)
     )
     errors = errors_a - errors_b  # (utterances,)
-    if speakers is not None and n_distinct(speakers) >= MIN_GROUPS:
-        errors, reference = summed_by_group(errors, speakers), summed_by_group(reference, speakers)
-    _, of_test_set = ratio(errors, reference)
-    resampled = resampled_ratios(errors, reference, resamples, np.random.default_rng(0))
+    model, sums = model_of_speakers(errors, reference, speakers), units(errors, reference, speakers)
+    n_units = len(sums[0])
+    resampled = resampled_ratios(*sums, resamples, np.random.default_rng(0))
     if resampled is None:
         return Difference(rate_a, rate_b, None, None, None)
     differences = resampled[0]
-    n_a, n_b = len(runs_a), len(runs_b)
-    if n_a == n_b == 1:
-        interval = interval_of_sums(errors, reference, resamples) if errors.any() else (0.0, 0.0)
+    if model:  # the standard error with which Student's interval is that of the model
+        of_test_set = model.half_width(INTERVAL_LEVEL) / student_quantile(0.5 + INTERVAL_LEVEL / 2, n_units - 1)
+    else:
+        of_test_set = ratio(*sums)[1]
+    better = _share_below_0(differences)
+    if len(runs_a) == len(runs_b) == 1:
+        interval = interval_of_sums(*sums, resamples, of_rate=False) if errors.any() else (0.0, 0.0)
+        if model:
+            interval, better = model.interval(INTERVAL_LEVEL, of_rate=False), model.probability_below(0.0)
         standard_error = of_test_set
     else:
-        parts = [(of_test_set**2, len(errors) - 1)]
+        parts = [(of_test_set**2, n_units - 1)]
         parts += [(variance(runs) / len(runs), len(runs) - 1) for runs in (runs_a, runs_b) if len(runs) > 1]
         standard_error = math.sqrt(sum(part for part, _ in parts))
         degrees = standard_error**4 / (sum(part**2 / n for part, n in parts) or 1.0)
         spread = student_quantile(0.5 + INTERVAL_LEVEL / 2, max(1, int(degrees))) * standard_error
-        middle = rate_a - rate_b
-        interval = middle - spread, middle + spread
-        differences = differences + _resampled_runs(runs_a, resamples, 1) - _resampled_runs(runs_b, resamples, 2)
-    better = float((differences < 0).mean() + (differences == 0).mean() / 2)
+        interval = rate_a - rate_b - spread, rate_a - rate_b + spread
+        of_runs = _resampled_runs(runs_a, resamples, 1) - _resampled_runs(runs_b, resamples, 2)
+        better = _share_below_0(differences + of_runs)
     normal = NormalDist()
     smallest = (normal.inv_cdf(0.5 + INTERVAL_LEVEL / 2) + normal.inv_cdf(POWER)) * standard_error
     return Difference(rate_a, rate_b, interval, better, smallest or None)
+
+
+def _share_below_0(values: np.ndarray) -> float:
+    """The share of (values,) below 0, half of those at 0 included."""
+    return float((values < 0).mean() + (values == 0).mean() / 2)
 
 
 def _resampled_runs(rates: Sequence[float], resamples: int, seed: int) -> np.ndarray:

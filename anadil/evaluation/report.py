@@ -286,7 +286,7 @@ def _points(value: float) -> str:
 
 
 def probability(value: float) -> str:
-    """A probability of a bootstrap: 1,000 resamples cannot say 100 %."""
+    """A probability that is estimated: neither a model nor 1,000 resamples can say 100 %."""
     return "above 99.9 %" if value > 0.999 else "below 0.1 %" if value < 0.001 else _percent(value)
 
 

@@ -12,7 +12,7 @@ from typing import Literal
 from anadil.errors import AnadilError
 from anadil.evaluation.errors import ErrorCounts
 from anadil.evaluation.evaluate import Evaluation
-from anadil.evaluation.intervals import bootstrap_interval
+from anadil.evaluation.intervals import rate_interval
 from anadil.export.layout import ExportedSettings
 from anadil.export.quantize import (
     Int8,
@@ -265,17 +265,16 @@ class _Comparison:
 
 
 def paired_interval(first: Evaluation, second: Evaluation) -> tuple[float, float] | None:
-    """95 % interval of the second CER minus the first, of the same utterances in the same order, by a paired bootstrap.
+    """95 % interval of the second CER minus the first, of the same utterances in the same order.
 
-    It resamples the differences of utterances, or of speakers if there are at least five (evaluation/intervals.py).
+    It is over speakers if there are at least five, else over utterances (evaluation/intervals.py).
     """
     differences = [
         ErrorCounts(b.characters.errors - a.characters.errors, 0, 0, a.characters.reference)
         for a, b in zip(first.scored, second.scored, strict=True)
     ]
-    if not any(one.substitutions for one in differences):
-        return 0.0, 0.0
-    return bootstrap_interval(differences, _speakers([one.utterance.speaker for one in first.scored]))
+    speakers = _speakers([one.utterance.speaker for one in first.scored])
+    return rate_interval(differences, speakers, of_rate=False)
 
 
 def _speakers(names: Sequence[str | None]) -> list[str] | None:

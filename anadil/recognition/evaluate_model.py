@@ -91,7 +91,7 @@ class Run:
         return [(name, self.together.parts(evaluation)) for name, evaluation in ways]
 
 
-def evaluate(task: Task, report: Reporter) -> Run:
+def run_task(task: Task, report: Reporter) -> Run:
     """Recognise and score, or score a file; all notes are warned of.
 
     Raises AnadilError naming each manifest that cannot be read, and each utterance that cannot be scored.

@@ -65,7 +65,7 @@ def test_a_better_system_is_found_and_the_order_of_lines_does_not_matter() -> No
     a, b = system(0.1, 1, n_speakers=20), system(0.3, 2, n_speakers=20)
     found = compare_systems([a], [b[::-1]])
     assert found.words.interval is not None and found.words.interval[1] < 0
-    assert found.words.probability_a_better == 1.0
+    assert found.words.probability_a_better is not None and found.words.probability_a_better > 0.999
     assert found.mapsswe is not None and found.mapsswe.p < 0.001 and found.mapsswe.z < 0
     assert found.verdict().startswith("A is better than B, by ")
     assert found.resamples == "speakers"

@@ -19,7 +19,9 @@ from anadil.evaluation.report import columns, in_words, is_right_to_left, requir
 from anadil.evaluation.several import Part
 from anadil.manifest import Utterance
 from anadil.text.rules import TextSettings, text_rules
-from tests.support.browser import document, find_browser
+from tests.support.browser import CHROMIUM, WHY_NOT, document
+
+in_a_browser = pytest.mark.skipif(CHROMIUM is None, reason=WHY_NOT)
 
 EVIL = "</script><script>document.title='evil'</script><img src=x onerror=document.title='evil'>"
 REFERENCES = ["ana dil", "مرحبا بك يا صديقي", "ọ̀rẹ́ mi dára", "שָׁלוֹם עולם", EVIL.replace(" ", "_"), "a b c"]
@@ -135,10 +137,10 @@ def test_a_missing_library_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> N
 # --- in a browser
 
 
+@in_a_browser
 def test_the_page_works_in_a_browser(tmp_path: Path) -> None:
-    find_browser()
     page = write_report(tmp_path / "report", EVIL, analyses([HYPOTHESES]))
-    html = document(page, tmp_path / "profile")
+    html = document(page)
     assert 'data-ready="' in html  # the script ran to its end
     assert "<title>evil</title>" not in html  # and no text of the data was run
     rows = re.findall(r'<li><div class="meta">.*?</li>', html.split('id="list"')[1])
@@ -151,14 +153,14 @@ def test_the_page_works_in_a_browser(tmp_path: Path) -> None:
     assert '<span class="col ins"><span>∅</span><span>sí</span></span>' in rows[2]
 
 
+@in_a_browser
 def test_sorting_searching_and_links_work(tmp_path: Path) -> None:
-    find_browser()
     references = [f"word{i} same" for i in range(230)]
     hypotheses = [f"word{i} same" if i % 10 else f"word{i} other" for i in range(230)]
     page = write_report(tmp_path / "report", "t", analyses([hypotheses, references], references))
 
     def numbers(state: str) -> list[int]:
-        html = document(page, tmp_path / "profile", state).split('id="list"')[1]
+        html = document(page, state).split('id="list"')[1]
         return [int(one) + 1 for one in re.findall(r'<li><div class="meta"><a href="#u=(\d+)">', html)]
 
     assert numbers("") == list(range(1, 101))  # a hundred at a time
@@ -169,8 +171,8 @@ def test_sorting_searching_and_links_work(tmp_path: Path) -> None:
     assert numbers("wrong=1") == []  # of the last system
 
 
+@in_a_browser
 def test_one_manifest_alone_can_be_shown(tmp_path: Path) -> None:
-    find_browser()
     (one,) = analyses([HYPOTHESES])
     scored = [
         replace(each, utterance=replace(each.utterance, source=f"x:{i}"))
@@ -183,9 +185,9 @@ def test_one_manifest_alone_can_be_shown(tmp_path: Path) -> None:
     page = write_report(tmp_path / "report", "t", [whole], parts=[(whole.name, [*parts, Part(Path(EVIL), EVIL, None)])])
     assert [row["m"] for row in data_of(page)["rows"]] == [[0], [0], [0], [0, 1], [1], [1]]
     for state, expected in (("m=1", [3, 4, 5]), ("m=0&wrong=1", [0, 1, 2, 3]), ("m=2", []), ("", list(range(6)))):
-        html = document(page, tmp_path / "profile", state).split('id="list"')[1]
+        html = document(page, state).split('id="list"')[1]
         assert [int(one) for one in re.findall(r'<li><div class="meta"><a href="#u=(\d+)">', html)] == expected
-        assert 'data-ready="' in document(page, tmp_path / "profile", state)
+        assert 'data-ready="' in document(page, state)
 
 
 def test_two_thousand_utterances_are_below_five_megabytes(tmp_path: Path) -> None:

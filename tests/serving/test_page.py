@@ -17,7 +17,7 @@ from anadil.corpora import elan, textgrid
 from anadil.corpora.reader import Options
 from anadil.decoding.cues import cues
 from anadil.manifest import read_manifest
-from tests.support.chromium import CHROMIUM, WHY_NOT, browser, page_of
+from tests.support.browser import CHROMIUM, WHY_NOT, browser, page_of
 from tests.support.micro import speak
 from tests.support.server import Running, running
 
