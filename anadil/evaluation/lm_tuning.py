@@ -117,27 +117,34 @@ def _interval(interval: tuple[float, float] | None) -> str:
     return f"{100 * interval[0]:+.2f} to {100 * interval[1]:+.2f} points" if interval else "unknown: too few utterances"
 
 
+@dataclass(frozen=True)
+class TuningData:
+    """Validation speech as a network has heard it, to be decoded with one set of weights after another."""
+
+    rules: TextRules
+    utterances: Sequence[Utterance]
+    references: Sequence[str]  # normalised by the rules
+    log_probs: Sequence[np.ndarray]  # (frames, labels + blank) of each utterance
+    beam: int = BEAM
+
+
 class _Trials:
     """Decodings of validation data with several weights."""
 
     def __init__(
         self,
-        rules: TextRules,
-        utterances: Sequence[Utterance],
-        references: Sequence[str],
-        log_probs: Sequence[np.ndarray],
+        data: TuningData,
         model_with: Callable[[LmWeights], LanguageModel],
         words_first: bool,
         on_attempt: Callable[[int], None],
     ) -> None:
-        self._rules, self._utterances, self._references, self._log_probs = rules, utterances, references, log_probs
-        self._model_with, self._on_attempt = model_with, on_attempt
+        self._data, self._model_with, self._on_attempt = data, model_with, on_attempt
         self._words_first = words_first
         self.found: dict[LmWeights, tuple[Scored, ...]] = {}
 
     def decode(self, lm: LanguageModel | None) -> tuple[Scored, ...]:
-        texts = Decoder(self._rules, 1.0, lm).texts(self._log_probs)  # times are not used
-        return compare(self._utterances, self._references, texts)
+        texts = Decoder(self._data.rules, 1.0, lm).texts(self._data.log_probs)  # times are not used
+        return compare(self._data.utterances, self._data.references, texts)
 
     def attempt(self, weights: LmWeights) -> None:
         if weights not in self.found:
@@ -145,7 +152,7 @@ class _Trials:
             self._on_attempt(len(self.found))
 
     def best(self, indices: Sequence[int] | None = None) -> LmWeights:
-        some = range(len(self._references)) if indices is None else indices
+        some = range(len(self._data.references)) if indices is None else indices
 
         def rates(weights: LmWeights) -> tuple[float, float]:
             cer, wer = _rates(self.found[weights], some)
@@ -155,48 +162,41 @@ class _Trials:
 
     def tuned(self, before: tuple[Scored, ...], was: str) -> Tuned:
         """The best weights, and each half of the data with those that are best on the other half."""
-        parts = halves(self._references)
+        parts = halves(self._data.references)
         tested: list[Scored] = [*before]
         for half, other_half in (parts, parts[::-1]):
             chosen = self.found[self.best(other_half)]
             for i in half:
                 tested[i] = chosen[i]
-        speakers = [one.speaker for one in self._utterances if one.speaker]
-        everything = range(len(self._references))
+        speakers = [one.speaker for one in self._data.utterances if one.speaker]
+        everything = range(len(self._data.references))
         return Tuned(
             self.best(),
             before,
             tuple(tested),
             tuple((weights, *_rates(scored, everything)) for weights, scored in self.found.items()),
-            tuple(speakers) if len(speakers) == len(self._utterances) else None,
+            tuple(speakers) if len(speakers) == len(self._data.utterances) else None,
             was,
         )
 
 
 def tune(
     model: NGramModel,
-    rules: TextRules,
-    utterances: Sequence[Utterance],
-    references: Sequence[str],
-    log_probs: Sequence[np.ndarray],
-    beam: int = BEAM,
+    data: TuningData,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Tuned:
-    """Choose weight and bonus of a model of labels by the CER of log_probs, one (frames, labels + blank) per utterance.
+    """Choose weight and bonus of a model of labels by the CER on validation data.
 
     WER breaks ties. First the weight with the bonus in a fixed ratio to it, then the ratio, then the weight once more: 11 or 12
     decodings. Which weights are tried is found on all of the data; each half is then scored with those of them that are best on
     the other half. Utterances of one text are in the same half.
-    Raises AnadilError if the LM is not one of the labels of `rules`.
+    Raises AnadilError if the LM is not one of the labels of the data's rules.
     """
-    labels = tuple(rules.labels)
-    nats = _nats_per_label(model, rules, references)
+    labels = tuple(data.rules.labels)
+    nats = _nats_per_label(model, data.rules, data.references)
     n_steps = len(_WEIGHTS) + len(_RATIOS) + 2
     trials = _Trials(
-        rules,
-        utterances,
-        references,
-        log_probs,
+        data,
         lambda weights: LanguageModel(labels, weights, model),
         False,
         lambda done: on_progress(done, n_steps),
@@ -206,7 +206,7 @@ def tune(
     def attempt(weight: float, ratio: float) -> None:
         if 0 < weight <= 10:
             bonus = round(weight * ratio * nats, 3)
-            weights = LmWeights(lm_weight=round(weight, 4), label_bonus=bonus, beam=beam)
+            weights = LmWeights(lm_weight=round(weight, 4), label_bonus=bonus, beam=data.beam)
             ratio_of.setdefault(weights, ratio)
             trials.attempt(weights)
 
@@ -225,35 +225,28 @@ def tune(
 def tune_words(
     present: LanguageModel | None,
     words: NGramModel,
-    rules: TextRules,
-    utterances: Sequence[Utterance],
-    references: Sequence[str],
-    log_probs: Sequence[np.ndarray],
-    beam: int = BEAM,
+    data: TuningData,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Tuned:
     """Choose the weights of a model of words, alone or beside the model of labels in `present`, by WER; CER breaks ties.
 
     One after the other: the weight, the price of an unknown word, the weights of the model of labels, the bonus per word;
     each with the best of the others so far, 13 or so decodings. Compared is with `present`, or with greedy decoding.
-    Raises AnadilError if the words are not spelled with the labels of `rules`.
+    Raises AnadilError if the words are not spelled with the labels of the data's rules.
     """
     labels = None if present is None else present.labels
-    alphabet = tuple(rules.labels)
-    first = LmWeights(lm_weight=0, word_weight=_WORD_WEIGHTS[0], beam=beam)
+    alphabet = tuple(data.rules.labels)
+    first = LmWeights(lm_weight=0, word_weight=_WORD_WEIGHTS[0], beam=data.beam)
     if present is not None and labels is not None:
         own = present.weights
         first = first.model_copy(update={"lm_weight": own.lm_weight, "label_bonus": own.label_bonus})
-        present = LanguageModel(alphabet, own.model_copy(update={"word_weight": 0.0, "beam": beam}), labels)
+        present = LanguageModel(alphabet, own.model_copy(update={"word_weight": 0.0, "beam": data.beam}), labels)
     else:
         present = None
-    nats = _nats_per_word(words, references)
+    nats = _nats_per_word(words, data.references)
     n_steps = len(_WORD_WEIGHTS) + len(_UNKNOWN) - 1 + len(_WORD_RATIOS) - 1 + (len(_SHARES) if present else 0)
     trials = _Trials(
-        rules,
-        utterances,
-        references,
-        log_probs,
+        data,
         lambda weights: LanguageModel(alphabet, weights, labels, words),
         True,
         lambda done: on_progress(done, n_steps),

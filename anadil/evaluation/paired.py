@@ -1,4 +1,4 @@
-"""Two systems on the same utterances: their difference with its interval, MAPSSWE, and the smallest difference that could be shown."""
+"""Two systems on the same utterances: their difference with its interval, MAPSSWE, the smallest difference to be shown."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from anadil.decoding.beam import BEAM
 from anadil.decoding.label_lm import check_alphabet
 from anadil.decoding.language_model import LanguageModel, check_words, kind_of
 from anadil.errors import AnadilError
-from anadil.evaluation.lm_tuning import MIN_UTTERANCES, Tuned, choose_utterances, tune, tune_words
+from anadil.evaluation.lm_tuning import MIN_UTTERANCES, Tuned, TuningData, choose_utterances, tune, tune_words
 from anadil.evaluation.word_confidence import Calibration, calibrate
 from anadil.lm.counts import Progress
 from anadil.lm.model import NGramModel, read_model
@@ -93,7 +93,7 @@ def tune_on_manifest(
         log_probs[index] = one.copy()  # without the padding of its batch
         on_progress("recognising", len(log_probs), len(some))
     present, rules = recognizer.lm, recognizer.rules
-    data = (
+    data = TuningData(
         rules,
         some,
         [rules.normalize(one.text) for one in some],
@@ -103,10 +103,10 @@ def tune_on_manifest(
     alphabet = tuple(rules.labels)
     tuned: Tuned | None = None
     if given.labels is not None:
-        tuned = tune(given.labels, *data, lambda done, total: on_progress("tuning", done, total))
+        tuned = tune(given.labels, data, lambda done, total: on_progress("tuning", done, total))
         present = LanguageModel(alphabet, tuned.weights, given.labels)
     if given.words is not None and (tuned is None or tuned.helps):
-        tuned = tune_words(present, given.words, *data, lambda done, total: on_progress("tuning words", done, total))
+        tuned = tune_words(present, given.words, data, lambda done, total: on_progress("tuning words", done, total))
         present = LanguageModel(alphabet, tuned.weights, present.labels if present else None, given.words)
     assert tuned is not None and present is not None
     calibration = calibrate(rules, present, data[2], data[3])

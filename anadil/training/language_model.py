@@ -20,7 +20,15 @@ from anadil.decoding.language_model import (
     save_language_model,
 )
 from anadil.errors import AnadilError
-from anadil.evaluation.lm_tuning import MIN_UTTERANCES, Tuned, add_to_card, choose_utterances, closeness, tune
+from anadil.evaluation.lm_tuning import (
+    MIN_UTTERANCES,
+    Tuned,
+    TuningData,
+    add_to_card,
+    choose_utterances,
+    closeness,
+    tune,
+)
 from anadil.evaluation.word_confidence import calibrate
 from anadil.lm.counts import MAX_ORDER, count_ngrams, encode
 from anadil.lm.disk_sort import Store
@@ -80,13 +88,10 @@ def add_language_model(data: Prepared, run: Run, device: torch.device, report: R
             tuned, lm = None, None
         else:
             built = build_label_ngram(data.rules.labels, data.train, data.valid, settings, report)
+            spoken = [example.utterance for example in valid]
             tuned = tune(
                 built.model,
-                data.rules,
-                [example.utterance for example in valid],
-                references,
-                log_probs,
-                settings.beam,
+                TuningData(data.rules, spoken, references, log_probs, settings.beam),
                 lambda done, total: report.progress("tuning the language model", done, total),
             )
             lm = LanguageModel(tuple(data.rules.labels), tuned.weights, built.model) if tuned.helps else None
