@@ -188,7 +188,8 @@ def test_a_test_set_in_noise(micro: Path, exported: Path, noise: Path, tmp_path:
     described = set(re.findall(r"`(\w+)`", DOCS))
     assert set(hard) - described == set()
     table = result.stdout.split("In noise, greedy, no LM")[1]
-    assert re.search(rf"-15 dB +WER +{100 * hard['wer']:.1f}% +{100 * hard['wer_minus_clean']:+.1f}", table)
+    more = re.escape(f"{100 * hard['wer_minus_clean']:+.1f}")
+    assert re.search(rf"-15 dB +WER +{100 * hard['wer']:.1f}% +{more}", table)
     page = (tmp_path / "report/report.html").read_text(encoding="utf-8")
     assert '<section id="noise">' in page and "-15 dB" in page
     in_noise = read_manifest(tmp_path / "out/snr-15/hypotheses.jsonl")

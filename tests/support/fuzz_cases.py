@@ -503,6 +503,10 @@ GOOD: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "crossval": (("in/config.yaml", "--out", "out"), ("config.yaml", *_MICRO)),
     "curve": (("in/config.yaml", "--out", "out"), ("config.yaml", *_MICRO)),
     "next": (("in/exported", "in/talk.wav", "--out", "out.jsonl"), ("exported", *_TALK)),
+    "evaluate": (
+        ("in/exported", "in/train.jsonl", "--noise", "in/train.jsonl", "--snr", "10", "--json", "out.json"),
+        ("exported", *_MICRO),
+    ),
     "export": (("in/model", "--out", "out"), ("model",)),
     "transcribe": (("in/exported", "in/talk.wav", "--format", "json"), ("exported", *_TALK)),
     "serve": (("in/nothing", "--data", "out"), ()),
@@ -514,7 +518,7 @@ GOOD: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 }
 """Arguments and seeds for a run of each verb that has options which are numbers."""
 
-NUMBERS_AS_TEXT = (("lm build", "--order"), ("lm build", "--prune"), ("lm build", "--memory"))
+NUMBERS_AS_TEXT = (("lm build", "--order"), ("lm build", "--prune"), ("lm build", "--memory"), ("evaluate", "--snr"))
 
 
 def number_options() -> Iterator[tuple[str, str, typer.models.OptionInfo]]:
