@@ -109,5 +109,5 @@ def tune_on_manifest(
         tuned = tune_words(present, given.words, data, lambda done, total: on_progress("tuning words", done, total))
         present = LanguageModel(alphabet, tuned.weights, present.labels if present else None, given.words)
     assert tuned is not None and present is not None
-    calibration = calibrate(rules, present, data[2], data[3])
+    calibration = calibrate(rules, present, data.references, data.log_probs)
     return tuned, replace(present, weights=calibration.weights(tuned.weights)), calibration
