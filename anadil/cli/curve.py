@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from anadil.cli.console import FAULT, ConsoleReporter, rich_table, verb
-from anadil.cli.options import number
+from anadil.cli.options import comma_separated, number
 
 if TYPE_CHECKING:
     from anadil.studies.trials import Outcome, Outcomes
@@ -48,7 +48,9 @@ def curve(
     from anadil.studies.trials import read_data, refuse_several_devices, run_trials, with_fixed_labels
     from anadil.training.config import load_config
 
-    parts = _fractions(fractions)
+    parts = comma_separated(
+        fractions, "--fractions", float, lambda part: 0 < part <= 1, "numbers above 0 and at most 1"
+    )
     settings = load_config(config, overrides or [])
     refuse_several_devices(settings)
     if not settings.data.valid:
@@ -77,19 +79,6 @@ def curve(
 
 
 command = curve
-
-
-def _fractions(text: str) -> list[float]:
-    """Parse "0.1,0.5,1". Raises BadParameter."""
-    try:
-        found = [float(part) for part in text.split(",")]
-    except ValueError:
-        found = []
-    if not found or not all(0 < one <= 1 for one in found):
-        raise typer.BadParameter(
-            f"--fractions: expected numbers above 0 and at most 1, joined by commas, found {text!r}"
-        )
-    return found
 
 
 def _print_trials(done: Sequence[Outcome], name: str) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import enum
 import math
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import typer
 
@@ -32,6 +33,22 @@ def number(lowest: float, highest: float, text: str, name: str | None = None, **
 
     names = () if name is None else (name,)
     return typer.Option(*names, min=lowest, max=highest, callback=check, help=text, **options)
+
+
+T = TypeVar("T", int, float)
+
+
+def comma_separated(
+    text: str, option: str, kind: Callable[[str], T], fits: Callable[[T], bool], expected: str
+) -> list[T]:
+    """Parse "0.1,0.5,1": one number or more, each of which `fits`. Raises BadParameter, which says what is `expected`."""
+    try:
+        found = [kind(part) for part in text.split(",")]
+    except ValueError:
+        found = []
+    if not found or not all(map(fits, found)):
+        raise typer.BadParameter(f"{option}: expected {expected}, joined by commas, found {text!r}")
+    return found
 
 
 def seed(text: str) -> Any:
