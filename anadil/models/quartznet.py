@@ -182,7 +182,8 @@ class QuartzNetSettings(BaseModel):
     preset: Literal["small", "small-2d", "5x5", "15x5"] | None = None
     blocks: list[BlockSettings] | None = Field(None, max_length=256)
     stem: StemSettings | None = None  # before `blocks`; a preset brings its own stem, or none
-    dropout: Real = Field(0.0, ge=0, lt=1)  # of each block of a preset
+    # of each block of a preset; auto: by the epochs that training expects (training/regularization.py)
+    dropout: Annotated[Real, Field(ge=0, lt=1)] | Literal["auto"] = 0.0
     activation: Literal["relu", "hardtanh", "selu", "swish", "gelu", "identity"] = "relu"
     norm: Literal["batch", "group", "instance", "layer"] = "batch"
     norm_groups: Whole | None = Field(None, ge=1, le=16_384)  # of `norm: group`; None: one group per channel
@@ -213,7 +214,8 @@ class QuartzNetSettings(BaseModel):
         """The blocks that the network is built from: `blocks`, or those of the preset."""
         if self.blocks is not None:
             return self.blocks
-        return [BlockSettings(**block, dropout=self.dropout) for block in PRESETS[self.preset or DEFAULT_PRESET]]
+        dropout = 0.0 if self.dropout == "auto" else self.dropout  # until training has replaced it
+        return [BlockSettings(**block, dropout=dropout) for block in PRESETS[self.preset or DEFAULT_PRESET]]
 
     @property
     def resolved_stem(self) -> StemSettings | None:
@@ -558,6 +560,14 @@ class QuartzNet(nn.Module):
         else:
             logits = F.conv2d(x, head.weight.unsqueeze(2), head.bias).squeeze(2).transpose(1, 2)
         return logits.float().log_softmax(dim=2), mask.sum(dim=(1, 2, 3)).long()
+
+    def set_dropout(self, settings: QuartzNetSettings) -> None:
+        """Take the dropout of `settings`, which are otherwise those of the network."""
+        self.settings = settings
+        for module, block in zip(self.encoder.encoder, settings.resolved_blocks, strict=True):
+            for layer in module.modules():
+                if isinstance(layer, nn.Dropout):
+                    layer.p = block.dropout
 
     @property
     def _head(self) -> nn.Conv1d:
