@@ -13,6 +13,7 @@ The file has four parts: settings; the 2D stem; the layers and the block; the en
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Annotated, Any, Literal
@@ -181,7 +182,8 @@ class QuartzNetSettings(BaseModel):
     kind: Literal["quartznet", "jasper", "citrinet"] = "quartznet"
     preset: Literal["small", "small-2d", "5x5", "15x5"] | None = None
     blocks: list[BlockSettings] | None = Field(None, max_length=256)
-    stem: StemSettings | None = None  # before `blocks`; a preset brings its own stem, or none
+    # before `blocks`, or in place of the stem that the preset has; None: the preset's own, if it has one
+    stem: StemSettings | None = None
     # of each block of a preset; auto: by the epochs that training expects (training/regularization.py)
     dropout: Annotated[Real, Field(ge=0, lt=1)] | Literal["auto"] = 0.0
     activation: Literal["relu", "hardtanh", "selu", "swish", "gelu", "identity"] = "relu"
@@ -197,8 +199,8 @@ class QuartzNetSettings(BaseModel):
             raise ValueError(
                 "blocks must not be empty, and each block sets its own dropout (model.dropout is for presets)"
             )
-        if self.stem is not None and self.blocks is None:
-            raise ValueError("stem needs blocks: a preset brings its own stem, or none")
+        if self.stem is not None and self.blocks is None and self.preset_name not in _STEMS:
+            raise ValueError(f"stem needs blocks, or a preset that has one ({', '.join(_STEMS)})")
         if self.resolved_stem is not None and (self.norm != "batch" or not self.conv_mask):
             raise ValueError("with a stem (preset small-2d has one) norm must be batch, and conv_mask true")
         if self.downsampling % self.upsampling:
@@ -214,13 +216,35 @@ class QuartzNetSettings(BaseModel):
         """The blocks that the network is built from: `blocks`, or those of the preset."""
         if self.blocks is not None:
             return self.blocks
+    def _wrong_places(self) -> str:
+        """What is wrong with `self_conditioned`; empty if nothing is."""
+        places, blocks = self.self_conditioned, self.resolved_blocks
+        if len(set(places)) < len(places) or any(place >= len(blocks) for place in places):
+            return f"different numbers from 1 to {len(blocks) - 1} are allowed, of blocks that others follow"
+        if any(block.total_stride > 1 for block in blocks[min(places, default=len(blocks)) :]):
+            return "a block with a stride follows; the output has its frames only after the last stride"
+        if any(block.residual_dense for block in blocks) and places:
+            return "not with residual_dense, which reads blocks as they were"
+        return ""
+
+    def frames_in_each(self, place: int) -> int:
+        """Output frames in each frame after block `place`, counted from 1, where no stride follows."""
+        return math.prod(block.upsample for block in self.resolved_blocks[place:])
+
+    @property
+    def preset_name(self) -> str:
+        """`preset`, or its default; without meaning if `blocks` are given."""
+        return self.preset or DEFAULT_PRESET
+
         dropout = 0.0 if self.dropout == "auto" else self.dropout  # until training has replaced it
-        return [BlockSettings(**block, dropout=dropout) for block in PRESETS[self.preset or DEFAULT_PRESET]]
+        return [BlockSettings(**block, dropout=dropout) for block in PRESETS[self.preset_name]]
 
     @property
     def resolved_stem(self) -> StemSettings | None:
         """The stem that the network is built with: `stem`, or that of the preset."""
-        return self.stem if self.blocks is not None else _STEMS.get(self.preset or DEFAULT_PRESET)
+        if self.stem is not None or self.blocks is not None:
+            return self.stem
+        return _STEMS.get(self.preset_name)
 
     @property
     def downsampling(self) -> int:
@@ -275,10 +299,11 @@ class Stem(nn.Module):
             x = x.contiguous(memory_format=torch.channels_last)
         for conv, norm in _pairs(self.halvings):
             mask = mask[:, :, ::2]
-            x = F.relu(norm(conv(x))) * mask
+            x = F.relu(norm(conv(x)))
+            x = x * mask.to(x.dtype)
         y = x
         for conv, norm in _pairs(self.residual):
-            y = F.relu(norm(conv(y))) * mask
+            y = F.relu(norm(conv(y))) * mask.to(x.dtype)
         x = x + y if len(self.residual) else x
         x = x.permute(0, 2, 3, 1).flatten(2)  # a view in channels-last memory
         return x.transpose(1, 2).unsqueeze(2), mask.transpose(2, 3)
@@ -498,6 +523,9 @@ class Encoder(nn.Module):
             and settings.conv_mask
             and all(
                 (block.separable or block.kernel == 1) and block.groups == 1 and not block.heads and block.filters > 1
+        self.keeps_bf16 = False
+        """Whether training in the time-major layout under autocast keeps activations in bfloat16 between the layers, and
+        computes the stem and the filters in it. Weights, their gradients and the statistics of norms stay float32."""
                 for block in settings.resolved_blocks
             )
         )
@@ -505,9 +533,15 @@ class Encoder(nn.Module):
             if isinstance(module, MaskedConv):
                 module.masked, module.mask_pointwise = settings.conv_mask, settings.norm != "batch"
 
-    def forward(self, features: Tensor, frame_counts: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, features: Tensor, frame_counts: Tensor, conditioning: nn.ModuleDict | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """`conditioning`: by the number of the block that it follows, counted from 1."""
+        time_major = self.is_time_major(features)
+        bf16 = time_major and self.keeps_bf16 and torch.is_autocast_enabled("cpu")
         if self.stem is not None:
-            with torch.autocast("cpu", enabled=False):  # half precision is no faster on a CPU for its few channels
+            # in half precision only a CPU with AMX is faster for its few channels
+            with contextlib.nullcontext() if bf16 else torch.autocast("cpu", enabled=False):
                 x, mask = self.stem(features, frame_counts)
         else:
             x = features.unsqueeze(2)
@@ -515,7 +549,8 @@ class Encoder(nn.Module):
         time_major = self.is_time_major(features)
         if time_major:
             frames = frame_mask(to_time_major(mask))
-            x = to_time_major(x) * frames.mask
+            x = to_time_major(x.to(torch.bfloat16) if bf16 else x)
+            x = x * frames.mask.to(x.dtype)
         elif x.device.type == "cpu":
             x = x.contiguous(memory_format=torch.channels_last)
         inputs: list[Tensor] = []

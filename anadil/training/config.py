@@ -84,7 +84,8 @@ class TrainingSettings(BaseModel):
     strategy: Literal["ddp", "fsdp"] = "ddp"  # fsdp: weights, gradients and moments are sharded
     accumulate: Whole = Field(1, ge=1, le=10_000)  # micro-batches per device and step: less memory, the same step
     accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
-    precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = "auto"
+    # bf16-activations: as bf16-mixed, and on a CPU quartznet's activations stay in bfloat16 between its layers
+    precision: Literal["auto", "32-true", "bf16-mixed", "bf16-activations", "16-mixed"] = "auto"
 
     @property
     def epoch_limit(self) -> int:
@@ -146,6 +147,14 @@ class Config(BaseModel):
 
     @model_validator(mode="after")
     def _features_are_used(self) -> Config:
+    @model_validator(mode="after")
+    def _activations_can_be_bf16(self) -> Config:
+        if self.training.precision == "bf16-activations" and not isinstance(self.model, QuartzNetSettings):
+            raise ValueError(
+                f"training.precision: bf16-activations is not for models of kind {self.model.kind}: use bf16-mixed"
+            )
+        return self
+
         own = isinstance(self.model, Wav2Vec2Settings | W2vBertSettings)
         if own and self.features != FeatureSettings():
             raise ValueError(f"features: a model of kind {self.model.kind} has its own features: omit the section")

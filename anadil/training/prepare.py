@@ -21,6 +21,7 @@ from anadil.errors import AnadilError, Problem, summarize
 from anadil.files import whole_file
 from anadil.manifest import Utterance, read_audio, read_manifests, refuse_pseudo_labels
 from anadil.models.acoustic import AcousticModel, empty_model
+from anadil.models.quartznet import QuartzNet
 from anadil.models.summary import count_parameters
 from anadil.text.changes import changes
 from anadil.text.rules import SUBWORDS, RulesByLanguage, TextRules, describe_rules, text_rules
@@ -116,6 +117,8 @@ def resolve(
 
 def _refuse_too_large(config: Config, n_labels: int) -> None:
     """Raise AnadilError if the weights alone do not fit into the memory that is free."""
+    if isinstance(acoustic.network, QuartzNet):
+        acoustic.network.encoder.keeps_bf16 = config.training.precision == "bf16-activations"
     n_parameters = count_parameters(empty_model(config.features, config.model, n_labels))
     n_bytes, free = 4 * n_parameters, available_bytes()
     if free is not None and n_bytes > free:
