@@ -25,6 +25,7 @@ from torch.nn import functional as F
 
 from anadil.errors import AnadilError
 from anadil.models.features import length_mask
+from anadil.models.self_conditioned import SelfConditioning
 from anadil.models.time_major import (
     FrameMask,
     activate,
@@ -186,6 +187,8 @@ class QuartzNetSettings(BaseModel):
     stem: StemSettings | None = None
     # of each block of a preset; auto: by the epochs that training expects (training/regularization.py)
     dropout: Annotated[Real, Field(ge=0, lt=1)] | Literal["auto"] = 0.0
+    # after these blocks, counted from 1, the network is conditioned on what it would write there (arXiv:2104.02724)
+    self_conditioned: list[Annotated[Whole, Field(ge=1)]] = Field([], max_length=64)
     activation: Literal["relu", "hardtanh", "selu", "swish", "gelu", "identity"] = "relu"
     norm: Literal["batch", "group", "instance", "layer"] = "batch"
     norm_groups: Whole | None = Field(None, ge=1, le=16_384)  # of `norm: group`; None: one group per channel
@@ -207,15 +210,12 @@ class QuartzNetSettings(BaseModel):
             raise ValueError(
                 f"upsample: {self.upsampling} output frames per frame do not divide the stride of {self.downsampling}"
             )
+        if problem := self._wrong_places():
+            raise ValueError(f"self_conditioned {self.self_conditioned}: {problem}")
         if self.kind != "quartznet" and self.blocks is None:
             raise ValueError(f"kind {self.kind} has no presets: give blocks")
         return self
 
-    @property
-    def resolved_blocks(self) -> list[BlockSettings]:
-        """The blocks that the network is built from: `blocks`, or those of the preset."""
-        if self.blocks is not None:
-            return self.blocks
     def _wrong_places(self) -> str:
         """What is wrong with `self_conditioned`; empty if nothing is."""
         places, blocks = self.self_conditioned, self.resolved_blocks
@@ -236,6 +236,11 @@ class QuartzNetSettings(BaseModel):
         """`preset`, or its default; without meaning if `blocks` are given."""
         return self.preset or DEFAULT_PRESET
 
+    @property
+    def resolved_blocks(self) -> list[BlockSettings]:
+        """The blocks that the network is built from: `blocks`, or those of the preset."""
+        if self.blocks is not None:
+            return self.blocks
         dropout = 0.0 if self.dropout == "auto" else self.dropout  # until training has replaced it
         return [BlockSettings(**block, dropout=dropout) for block in PRESETS[self.preset_name]]
 
@@ -518,14 +523,14 @@ class Encoder(nn.Module):
             width = block.width
         self.encoder = nn.ModuleList(blocks)
         self.width = width
+        self.keeps_bf16 = False
+        """Whether training in the time-major layout under autocast keeps activations in bfloat16 between the layers, and
+        computes the stem and the filters in it. Weights, their gradients and the statistics of norms stay float32."""
         self.has_time_major = (
             settings.norm == "batch"
             and settings.conv_mask
             and all(
                 (block.separable or block.kernel == 1) and block.groups == 1 and not block.heads and block.filters > 1
-        self.keeps_bf16 = False
-        """Whether training in the time-major layout under autocast keeps activations in bfloat16 between the layers, and
-        computes the stem and the filters in it. Weights, their gradients and the statistics of norms stay float32."""
                 for block in settings.resolved_blocks
             )
         )
@@ -546,7 +551,6 @@ class Encoder(nn.Module):
         else:
             x = features.unsqueeze(2)
             mask = length_mask(frame_counts, features.shape[2])[:, None, None, :].to(x.dtype)
-        time_major = self.is_time_major(features)
         if time_major:
             frames = frame_mask(to_time_major(mask))
             x = to_time_major(x.to(torch.bfloat16) if bf16 else x)
@@ -554,13 +558,17 @@ class Encoder(nn.Module):
         elif x.device.type == "cpu":
             x = x.contiguous(memory_format=torch.channels_last)
         inputs: list[Tensor] = []
-        for block, dense in zip(self.encoder, self.dense, strict=True):
+        for number, (block, dense) in enumerate(zip(self.encoder, self.dense, strict=True), start=1):
             assert isinstance(block, Block)
             inputs = [*inputs, x] if dense else []
             if time_major:
                 x, frames = block.time_major(inputs or [x], frames)
             else:
                 x, mask = block(inputs or [x], mask)
+            if conditioning is not None and str(number) in conditioning:
+                place = conditioning[str(number)]
+                assert isinstance(place, SelfConditioning)
+                x = place.time_major(x, frames) if time_major else place(x, mask)
         return (from_time_major(x), from_time_major(frames.mask)) if time_major else (x, mask)
 
     def is_time_major(self, features: Tensor) -> bool:
@@ -579,6 +587,14 @@ class QuartzNet(nn.Module):
         self.encoder = Encoder(n_features, settings)
         head = nn.ModuleList([nn.Conv1d(self.encoder.width, n_labels + 1, kernel_size=1)])
         self.decoder = nn.ModuleDict({"decoder_layers": head})
+        self.conditioning = nn.ModuleDict(
+            {
+                str(place): SelfConditioning(
+                    settings.resolved_blocks[place - 1].width, n_labels, settings.frames_in_each(place)
+                )
+                for place in settings.self_conditioned
+            }
+        )
         for module in self.modules():
             if isinstance(module, nn.Conv1d | nn.Linear):
                 nn.init.xavier_uniform_(module.weight)
@@ -588,13 +604,18 @@ class QuartzNet(nn.Module):
         return -(-n_features // self.downsampling) * self.upsampling
 
     def forward(self, features: Tensor, frame_counts: Tensor) -> tuple[Tensor, Tensor]:
-        x, mask = self.encoder(features, frame_counts)
+        x, mask = self.encoder(features, frame_counts, self.conditioning)
         head = self._head
         if self.encoder.is_time_major(features):
             logits = F.linear(x.permute(2, 3, 0, 1)[0], head.weight.squeeze(2), head.bias).transpose(0, 1)
         else:
             logits = F.conv2d(x, head.weight.unsqueeze(2), head.bias).squeeze(2).transpose(1, 2)
         return logits.float().log_softmax(dim=2), mask.sum(dim=(1, 2, 3)).long()
+
+    def take_intermediate(self) -> list[Tensor]:
+        """Log-probs of the intermediate heads in the last forward pass of training, shaped as the output; then none."""
+        taken = [place.take() for place in self.conditioning.values() if isinstance(place, SelfConditioning)]
+        return [log_probs for log_probs in taken if log_probs is not None]
 
     def set_dropout(self, settings: QuartzNetSettings) -> None:
         """Take the dropout of `settings`, which are otherwise those of the network."""

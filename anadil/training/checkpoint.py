@@ -57,6 +57,9 @@ MAY_CHANGE = (
 
 _LABELS = "tokenizer.labels"
 
+ADDED = {"model.self_conditioned": "[]", "training.intermediate_weight": "0.5"}
+"""Settings that runs of earlier versions do not know, as JSON, with the values that mean what those versions did."""
+
 REGULARIZATION = ("model.dropout", "augment.spec_augment.freq_width", "augment.spec_augment.time_masks")
 """Settings that `auto` resolves, in the order of `Regularization`."""
 
@@ -234,7 +237,8 @@ def flat(data: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
 
 def _require_same(was: dict[str, Any], now: dict[str, Any], out: Path) -> None:
     """Raise AnadilError that names what has changed since a run began: settings, labels, training or validation data."""
-    old, new = was["settings"], now["settings"]
+    new = now["settings"]
+    old = {key: value for key, value in ADDED.items() if key in new} | was["settings"]
     relabelled = old.get(_LABELS) != new.get(_LABELS)
     changed = [
         f"{key} was {old.get(key, 'not there')}, is {new.get(key, 'not there')}"

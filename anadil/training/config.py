@@ -59,6 +59,8 @@ class TrainingSettings(BaseModel):
     flat_start_steps: Whole = Field(600, ge=0, le=10**7)  # of cross-entropy against an even segmentation, before CTC
     # weight of the consistency loss between two views of each utterance under different masks; 0: one view (arXiv:2410.05101)
     consistency: Real = Field(0.0, ge=0, le=100)
+    # weight of the mean loss of the intermediate heads of model.self_conditioned, against 1 minus it of the output's
+    intermediate_weight: Real = Field(0.5, ge=0, lt=1)
     # audio per step, of all devices, with padding; auto: from the hours of speech and the memory
     batch_seconds: Annotated[Real, Field(gt=0, le=1e6)] | Literal["auto"] = 30.0
     optimizer: Literal["adamw", "novograd"] = "adamw"
@@ -146,8 +148,6 @@ class Config(BaseModel):
         return self
 
     @model_validator(mode="after")
-    def _features_are_used(self) -> Config:
-    @model_validator(mode="after")
     def _activations_can_be_bf16(self) -> Config:
         if self.training.precision == "bf16-activations" and not isinstance(self.model, QuartzNetSettings):
             raise ValueError(
@@ -155,6 +155,8 @@ class Config(BaseModel):
             )
         return self
 
+    @model_validator(mode="after")
+    def _features_are_used(self) -> Config:
         own = isinstance(self.model, Wav2Vec2Settings | W2vBertSettings)
         if own and self.features != FeatureSettings():
             raise ValueError(f"features: a model of kind {self.model.kind} has its own features: omit the section")

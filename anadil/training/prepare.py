@@ -100,6 +100,11 @@ def resolve(
         if source is None:
             source, weights = read_source(config.init, out)
         config = resolve_config(config, source)
+        if getattr(config.model, "self_conditioned", None):
+            raise AnadilError(
+                "model.self_conditioned: its heads know the labels of the source only, so not with init\n"
+                "  next: model.self_conditioned=[] for both trainings, or train from scratch"
+            )
     languages = _languages(config, train, others)
     from_training = config.tokenizer.labels == "auto" and config.tokenizer.path is None
     without_labels = _rules(config, languages, (), b"")
@@ -112,13 +117,13 @@ def resolve(
     config = config.with_rules(rules.default)
     _refuse_too_large(config, len(labels))
     acoustic = AcousticModel(config.features, config.model, len(labels))
+    if isinstance(acoustic.network, QuartzNet):
+        acoustic.network.encoder.keeps_bf16 = config.training.precision == "bf16-activations"
     return Resolved(config, rules, acoustic, from_training, source, weights)
 
 
 def _refuse_too_large(config: Config, n_labels: int) -> None:
     """Raise AnadilError if the weights alone do not fit into the memory that is free."""
-    if isinstance(acoustic.network, QuartzNet):
-        acoustic.network.encoder.keeps_bf16 = config.training.precision == "bf16-activations"
     n_parameters = count_parameters(empty_model(config.features, config.model, n_labels))
     n_bytes, free = 4 * n_parameters, available_bytes()
     if free is not None and n_bytes > free:

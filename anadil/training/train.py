@@ -20,7 +20,7 @@ from anadil.models.summary import count_parameters, layer_table
 from anadil.training.averages import PLAIN, Averages, describe
 from anadil.training.checkpoint import Resumable, as_it_began, identity_of, restore_checkpoint, save_checkpoint
 from anadil.training.config import Config
-from anadil.training.distributed.sharding import refuse_layerdrop, refuse_unshardable
+from anadil.training.distributed.sharding import refuse_layerdrop, refuse_self_conditioned, refuse_unshardable
 from anadil.training.distributed.workers import is_first, launch, split_batch, sync_clock_and_stop, world_shape
 from anadil.training.language_model import add_language_model
 from anadil.training.learner import (
@@ -134,6 +134,7 @@ def _set_up(config: Config, out: Path, report: Reporter, resume: bool) -> Learne
     fabric = make_fabric(config)
     data = prepare(config, out, report, resume, fabric.is_global_zero)
     refuse_layerdrop(data.config)
+    refuse_self_conditioned(data.config)
     add_adapters(data, report)
     init, network = data.config.init, data.acoustic.network
     if init is not None:
