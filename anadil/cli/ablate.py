@@ -39,8 +39,8 @@ class _Variants(TyperCommand):
             if taking and not word.startswith("-"):
                 joined[-1] += (_JOINT if joined[-1] != f"{_OPTION}=" else "") + word
                 continue
-            taking = word == _OPTION
-            joined.append(f"{_OPTION}=" if taking else word)
+            taking = word == _OPTION or word.startswith(f"{_OPTION}=")
+            joined.append(f"{_OPTION}=" if word == _OPTION else word)
         return super().parse_args(ctx, joined)
 
 

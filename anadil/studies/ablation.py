@@ -119,9 +119,14 @@ def ablation_trials(
             "data.valid is empty, or not the same in all variants, which must be tested on the same utterances\n"
             "  next: data.valid=valid.jsonl for all of them, or --test"
         )
+    read: dict[tuple[Any, ...], tuple[list[Utterance], list[Utterance]]] = {}
     made = []
     for variant, config in zip(variants, parsed, strict=True):
-        train, valid = read_data(config, report)
+        data = config.data
+        files = (*data.train, None, *data.valid, data.skip_bad)
+        if files not in read:
+            read[files] = read_data(config, report)
+        train, valid = read[files]
         try:
             fixed = with_fixed_labels(config, train, valid)
             resolve(fixed, train, valid, Silent())  # its network can be built

@@ -46,7 +46,8 @@ MEASURED_HOURS, HOURS_EXPONENT = 3.8, 0.75
 loss became equal at about 127 epochs of 3.8 hours and at about 46 of 0.96 (both between two measured runs)."""
 
 SHARE = 0.85
-"""Of a run's time is for features, forward and backward pass; the rest is validation, loss, optimiser and waiting."""
+"""Of a run's time is taken to be for features, forward and backward pass. Sampled once, it was 91 % (docs/LOG.md); the
+rest is validation, loss and optimiser, and the loader takes some of the cores. The rule needs no better estimate."""
 
 TIMED_STEPS = 3
 """After one that is not timed, on random numbers in a batch of median size."""
@@ -83,7 +84,7 @@ def resolve_regularization(data: Prepared, fabric: Fabric, report: Reporter) -> 
     network = data.acoustic.network
     if isinstance(network, QuartzNet) and isinstance(config.model, QuartzNetSettings):
         network.set_dropout(config.model)
-    report.say(f"{_describe(config)}: for about {epochs:.0f} epochs of {data.hours:.2f} h (auto)")
+    report.say(f"{_describe(data.config, config)}: for about {epochs:.0f} epochs of {data.hours:.2f} h (auto)")
     return replace(data, config=config)
 
 
@@ -133,13 +134,15 @@ def _speed(data: Prepared, fabric: Fabric, n_utterances: int, seconds: float) ->
     return fabric.world_size * n_utterances * n_samples / acoustic.sample_rate / max(each, 1e-6)
 
 
-def _describe(config: Config) -> str:
+def _describe(before: Config, after: Config) -> str:
+    """The numbers that `auto` became."""
     parts: list[str] = []
-    if isinstance(config.model, QuartzNetSettings):
-        parts.append(f"dropout {config.model.dropout}")
-    spec = config.augment.spec_augment
-    if spec is not None:
-        parts.append(
-            f"masks of at most {spec.band_share:.1%} of the mel bands, {spec.n_time_masks} spans of time masked"
-        )
+    if isinstance(before.model, QuartzNetSettings) and before.model.dropout == AUTO:
+        parts.append(f"dropout {getattr(after.model, 'dropout', 0)}")
+    spec, masks = before.augment.spec_augment, after.augment.spec_augment
+    if spec is not None and masks is not None:
+        if spec.freq_width == AUTO:
+            parts.append(f"masks of at most {masks.band_share:.1%} of the mel bands")
+        if spec.time_masks == AUTO:
+            parts.append(f"{masks.n_time_masks} spans of time masked")
     return ", ".join(parts)

@@ -18,7 +18,7 @@ from anadil.training.train import train as real_train
 from tests.support.command_line import anadil, fails, succeeds
 from tests.support.micro import TEXTS, micro_data, write_config, write_corpus
 
-VARIANTS = ("--variant", "base", "--variant", "slow", "training.lr=0.0001", "training.min_lr=0.0001", "--seeds", "0,1")
+VARIANTS = ("--variant", "base", "--variant=slow", "training.lr=0.0001", "training.min_lr=0.0001", "--seeds", "0,1")
 
 IMPOSSIBLE = "[{filters: 16, kernel: 9, residual: true, residual_projection: false}]"
 """Blocks that need as many output channels as input channels."""
