@@ -178,7 +178,7 @@ class QuartzNetSettings(BaseModel):
     # of each block of a preset; auto: by the epochs that training expects (training/regularization.py)
     dropout: Annotated[Real, Field(ge=0, lt=1)] | Literal["auto"] = 0.0
     # after these blocks, counted from 1, the network is conditioned on what it would write there (arXiv:2104.02724)
-    self_conditioned: list[Annotated[Whole, Field(ge=1)]] = Field([], max_length=64)
+    self_conditioned: list[Annotated[Whole, Field(ge=1, le=256)]] = Field([], max_length=64)
     activation: Literal["relu", "hardtanh", "selu", "swish", "gelu", "identity"] = "relu"
     norm: Literal["batch", "group", "instance", "layer"] = "batch"
     norm_groups: Whole | None = Field(None, ge=1, le=16_384)  # of `norm: group`; None: one group per channel
