@@ -24,6 +24,9 @@ EXAMPLE = (
     "--epochs 8"
 )
 
+_WIDTH = 120
+"""Of the tables in a file."""
+
 _RATES = ("CER greedy", "WER greedy", "CER", "WER")
 
 _OPTION, _JOINT = "--variant", "\0"
@@ -138,6 +141,8 @@ def _print_rows(rows: Sequence[Row], title: str) -> None:
     from rich.console import Console
 
     console = Console(highlight=False, soft_wrap=True)
+    if not console.is_terminal:  # 80 columns, which would cut names
+        console = Console(highlight=False, soft_wrap=True, width=_WIDTH)
     columns = ["variant", "seeds", *_RATES, "training s", "audio s/s"]
     console.print(rich_table(title, columns, [_results(row) for row in rows]))
     if len(rows) > 1:
