@@ -84,7 +84,7 @@ def resolve_regularization(data: Prepared, fabric: Fabric, report: Reporter) -> 
     network = data.acoustic.network
     if isinstance(network, QuartzNet) and isinstance(config.model, QuartzNetSettings):
         network.set_dropout(config.model)
-    report.say(f"{_describe(data.config, config)}: for about {epochs:.0f} epochs of {data.hours:.2f} h (auto)")
+    report.say(f"{_describe(data.config, config)}: for about {epochs:.3g} epochs of {data.hours:.2f} h (auto)")
     return replace(data, config=config)
 
 
