@@ -228,7 +228,7 @@ def dump_mapping(data: dict[str, Any]) -> str:
     return text
 
 
-_KIND_OF_UNION = re.compile(r"(?:list|tuple|dict|set|literal)\[")
+_KIND_OF_UNION = re.compile(r"(?:list|tuple|dict|set|literal|function-\w+)\[")
 """pydantic names the member of a union that was tried as if it were a key: "labels.list[str]"."""
 
 

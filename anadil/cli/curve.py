@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from anadil.cli.console import ConsoleReporter, rate_with_interval, rich_table, verb
-from anadil.cli.options import number
+from anadil.cli.options import comma_separated, number
 from anadil.cli.study_options import (
     ForceTrials,
     Overrides,
@@ -54,7 +54,9 @@ def curve(
     from anadil.studies.curve import advice, curve_trials, draw, laws
     from anadil.studies.trials import read_data, run_trials, with_fixed_labels
 
-    parts = _fractions(fractions)
+    parts = comma_separated(
+        fractions, "--fractions", float, lambda part: 0 < part <= 1, "numbers above 0 and at most 1"
+    )
     settings = study_config(config, overrides)
     if not settings.data.valid:
         raise AnadilError("data.valid is empty: no checkpoint can be chosen\n  next: data.valid=valid.jsonl")
@@ -79,19 +81,6 @@ def curve(
 
 
 command = curve
-
-
-def _fractions(text: str) -> list[float]:
-    """Parse "0.1,0.5,1". Raises BadParameter."""
-    try:
-        found = [float(part) for part in text.split(",")]
-    except ValueError:
-        found = []
-    if not found or not all(0 < one <= 1 for one in found):
-        raise typer.BadParameter(
-            f"--fractions: expected numbers above 0 and at most 1, joined by commas, found {text!r}"
-        )
-    return found
 
 
 def _print_trials(done: Sequence[Outcome], name: str) -> None:

@@ -9,6 +9,7 @@ from typer.core import TyperGroup
 
 from anadil import __version__
 from anadil.cli import (
+    ablate,
     align,
     augment,
     check,
@@ -85,6 +86,7 @@ for module in (
     compare,
     crossval,
     curve,
+    ablate,
     next_clips,
     export,
     convert,
@@ -93,7 +95,7 @@ for module in (
     align,
     serve,
 ):
-    app.command(epilog=module.EXAMPLE)(module.command)
+    app.command(epilog=module.EXAMPLE, cls=getattr(module, "CLASS", None))(module.command)
 app.add_typer(lm.app, name="lm", epilog=lm.EXAMPLE)
 
 

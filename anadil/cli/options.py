@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import enum
 import math
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import typer
 
@@ -33,6 +34,22 @@ def number(lowest: float, highest: float, text: str, name: str | None = None, **
 
     names = () if name is None else (name,)
     return typer.Option(*names, min=lowest, max=highest, callback=check, help=text, **options)
+
+
+T = TypeVar("T", int, float)
+
+
+def comma_separated(
+    text: str, option: str, kind: Callable[[str], T], fits: Callable[[T], bool], expected: str
+) -> list[T]:
+    """Parse "0.1,0.5,1": one number or more, each of which `fits`. Raises BadParameter, which says what is `expected`."""
+    try:
+        found = [kind(part) for part in text.split(",")]
+    except ValueError:
+        found = []
+    if not found or not all(map(fits, found)):
+        raise typer.BadParameter(f"{option}: expected {expected}, joined by commas, found {text!r}")
+    return found
 
 
 def seed(text: str) -> Any:
@@ -64,14 +81,8 @@ def numbers(lowest: float, highest: float, text: str, name: str) -> Any:
     """The description of an option whose value is numbers from `lowest` to `highest`, joined by commas: a tuple of them."""
 
     def parse(value: str) -> tuple[float, ...]:
-        try:
-            found = tuple(dict.fromkeys(float(part) for part in value.split(",")))
-        except ValueError:
-            found = ()
-        if not found or not all(lowest <= one <= highest for one in found):
-            expected = f"expected numbers from {lowest:g} to {highest:g}, joined by commas"
-            raise typer.BadParameter(f"{expected}, found {value!r}")
-        return found
+        expected = f"numbers from {lowest:g} to {highest:g}"
+        return tuple(dict.fromkeys(comma_separated(value, name, float, lambda one: lowest <= one <= highest, expected)))
 
     return typer.Option(name, metavar="N,N,...", parser=parse, help=text)
 

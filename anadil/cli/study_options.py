@@ -1,4 +1,4 @@
-"""What `anadil crossval` and `anadil curve` have in common: options, and how they end."""
+"""What `anadil crossval`, `anadil curve` and `anadil ablate` have in common: options, and how they end."""
 
 from __future__ import annotations
 

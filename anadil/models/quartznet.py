@@ -8,13 +8,14 @@ Tensors are (batch, channels, 1, frames) in channels-last memory: on a CPU, PyTo
 times slower than the same sum as a channels-last 2D convolution. Training on a CPU uses another layout
 (models/time_major.py, benchmarks/train_speed.py).
 
-The file has four parts: settings; the 2D stem; the layers and the block; the encoder and the network.
+The file has three parts: settings; the layers and the block; the encoder and the network.
 """
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Literal
 
 import torch
@@ -24,6 +25,8 @@ from torch.nn import functional as F
 
 from anadil.errors import AnadilError
 from anadil.models.features import length_mask
+from anadil.models.self_conditioned import SelfConditioning
+from anadil.models.stem import Stem, StemSettings
 from anadil.models.time_major import (
     FrameMask,
     activate,
@@ -79,17 +82,6 @@ PRESETS: dict[str, list[dict[str, Any]]] = {
     "5x5": _paper_blocks(1),
     "15x5": _paper_blocks(3),
 }
-
-
-class StemSettings(BaseModel):
-    """2D convolutions before the blocks; each halves the frames and the mel bands."""
-
-    model_config = SECTION
-
-    channels: list[Annotated[Whole, Field(ge=1, le=4096)]] = Field([32, 32], min_length=1, max_length=5)
-    residual: Whole = Field(
-        0, ge=0, le=64
-    )  # further convolutions with stride 1, with one residual connection around them all
 
 
 _STEMS = {"small-2d": StemSettings()}
@@ -181,8 +173,12 @@ class QuartzNetSettings(BaseModel):
     kind: Literal["quartznet", "jasper", "citrinet"] = "quartznet"
     preset: Literal["small", "small-2d", "5x5", "15x5"] | None = None
     blocks: list[BlockSettings] | None = Field(None, max_length=256)
-    stem: StemSettings | None = None  # before `blocks`; a preset brings its own stem, or none
-    dropout: Real = Field(0.0, ge=0, lt=1)  # of each block of a preset
+    # before `blocks`, or in place of the stem that the preset has; None: the preset's own, if it has one
+    stem: StemSettings | None = None
+    # of each block of a preset; auto: by the epochs that training expects (training/regularization.py)
+    dropout: Annotated[Real, Field(ge=0, lt=1)] | Literal["auto"] = 0.0
+    # after these blocks, counted from 1, the network is conditioned on what it would write there (arXiv:2104.02724)
+    self_conditioned: list[Annotated[Whole, Field(ge=1, le=256)]] = Field([], max_length=64)
     activation: Literal["relu", "hardtanh", "selu", "swish", "gelu", "identity"] = "relu"
     norm: Literal["batch", "group", "instance", "layer"] = "batch"
     norm_groups: Whole | None = Field(None, ge=1, le=16_384)  # of `norm: group`; None: one group per channel
@@ -196,29 +192,54 @@ class QuartzNetSettings(BaseModel):
             raise ValueError(
                 "blocks must not be empty, and each block sets its own dropout (model.dropout is for presets)"
             )
-        if self.stem is not None and self.blocks is None:
-            raise ValueError("stem needs blocks: a preset brings its own stem, or none")
+        if self.stem is not None and self.blocks is None and self.preset_name not in _STEMS:
+            raise ValueError(f"stem needs blocks, or a preset that has one ({', '.join(_STEMS)})")
         if self.resolved_stem is not None and (self.norm != "batch" or not self.conv_mask):
             raise ValueError("with a stem (preset small-2d has one) norm must be batch, and conv_mask true")
         if self.downsampling % self.upsampling:
             raise ValueError(
                 f"upsample: {self.upsampling} output frames per frame do not divide the stride of {self.downsampling}"
             )
+        if problem := self._wrong_places():
+            raise ValueError(f"self_conditioned {self.self_conditioned}: {problem}")
         if self.kind != "quartznet" and self.blocks is None:
             raise ValueError(f"kind {self.kind} has no presets: give blocks")
         return self
+
+    def _wrong_places(self) -> str:
+        """What is wrong with `self_conditioned`; empty if nothing is."""
+        places, blocks = self.self_conditioned, self.resolved_blocks
+        if len(set(places)) < len(places) or any(place >= len(blocks) for place in places):
+            return f"different numbers from 1 to {len(blocks) - 1} are allowed, of blocks that others follow"
+        if any(block.total_stride > 1 for block in blocks[min(places, default=len(blocks)) :]):
+            return "a block with a stride follows; the output has its frames only after the last stride"
+        if any(block.residual_dense for block in blocks) and places:
+            return "not with residual_dense, which reads blocks as they were"
+        return ""
+
+    def frames_in_each(self, place: int) -> int:
+        """Output frames in each frame after block `place`, counted from 1, where no stride follows."""
+        return math.prod(block.upsample for block in self.resolved_blocks[place:])
+
+    @property
+    def preset_name(self) -> str:
+        """`preset`, or its default; without meaning if `blocks` are given."""
+        return self.preset or DEFAULT_PRESET
 
     @property
     def resolved_blocks(self) -> list[BlockSettings]:
         """The blocks that the network is built from: `blocks`, or those of the preset."""
         if self.blocks is not None:
             return self.blocks
-        return [BlockSettings(**block, dropout=self.dropout) for block in PRESETS[self.preset or DEFAULT_PRESET]]
+        dropout = 0.0 if self.dropout == "auto" else self.dropout  # until training has replaced it
+        return [BlockSettings(**block, dropout=dropout) for block in PRESETS[self.preset_name]]
 
     @property
     def resolved_stem(self) -> StemSettings | None:
         """The stem that the network is built with: `stem`, or that of the preset."""
-        return self.stem if self.blocks is not None else _STEMS.get(self.preset or DEFAULT_PRESET)
+        if self.stem is not None or self.blocks is not None:
+            return self.stem
+        return _STEMS.get(self.preset_name)
 
     @property
     def downsampling(self) -> int:
@@ -237,59 +258,6 @@ class QuartzNetSettings(BaseModel):
     def stride(self) -> int:
         """Feature frames per output frame."""
         return self.downsampling // self.upsampling
-
-
-# The 2D stem
-
-
-class Stem(nn.Module):
-    """2D convolutions over time and frequency, before the blocks: the front end of VGG (Hori et al., arXiv:1706.02737).
-
-    Features (batch, mels, frames) to (batch, width, 1, frames / stride), and the mask (batch, 1, 1, frames / stride).
-    Each convolution of `halvings` halves the frames and the bands; `width` is the channels of all remaining bands.
-
-    With few hours of speech the stem lowers the error rate more than anything else that was tried (docs/LOG.md): a
-    filter is learned once for all bands, not for each band.
-    """
-
-    def __init__(self, n_features: int, settings: StemSettings) -> None:
-        super().__init__()
-        layers: list[nn.Module] = []
-        n_in, bands = 1, n_features
-        for channels in settings.channels:
-            layers.append(nn.ModuleList([_filters(n_in, channels, 2), nn.BatchNorm2d(channels, eps=1e-3)]))
-            n_in, bands = channels, -(-bands // 2)
-        self.halvings = nn.ModuleList(layers)
-        self.residual = nn.ModuleList(
-            nn.ModuleList([_filters(n_in, n_in, 1), nn.BatchNorm2d(n_in, eps=1e-3)]) for _ in range(settings.residual)
-        )
-        self.width = n_in * bands
-
-    def forward(self, features: Tensor, frame_counts: Tensor) -> tuple[Tensor, Tensor]:
-        x = features.transpose(1, 2).unsqueeze(1)
-        mask = length_mask(frame_counts, x.shape[2])[:, None, :, None].to(x.dtype)
-        x = x * mask
-        if x.device.type == "cpu":
-            x = x.contiguous(memory_format=torch.channels_last)
-        for conv, norm in _pairs(self.halvings):
-            mask = mask[:, :, ::2]
-            x = F.relu(norm(conv(x))) * mask
-        y = x
-        for conv, norm in _pairs(self.residual):
-            y = F.relu(norm(conv(y))) * mask
-        x = x + y if len(self.residual) else x
-        x = x.permute(0, 2, 3, 1).flatten(2)  # a view in channels-last memory
-        return x.transpose(1, 2).unsqueeze(2), mask.transpose(2, 3)
-
-
-def _filters(n_in: int, n_out: int, stride: int) -> nn.Conv2d:
-    return nn.Conv2d(n_in, n_out, 3, stride, padding=1, bias=False)
-
-
-def _pairs(layers: nn.ModuleList) -> Iterator[nn.ModuleList]:
-    for layer in layers:
-        assert isinstance(layer, nn.ModuleList)
-        yield layer
 
 
 # The layers and the block
@@ -491,6 +459,9 @@ class Encoder(nn.Module):
             width = block.width
         self.encoder = nn.ModuleList(blocks)
         self.width = width
+        self.keeps_bf16 = False
+        """Whether training in the time-major layout under autocast keeps activations in bfloat16 between the layers, and
+        computes the stem and the filters in it. Weights, their gradients and the statistics of norms stay float32."""
         self.has_time_major = (
             settings.norm == "batch"
             and settings.conv_mask
@@ -503,27 +474,37 @@ class Encoder(nn.Module):
             if isinstance(module, MaskedConv):
                 module.masked, module.mask_pointwise = settings.conv_mask, settings.norm != "batch"
 
-    def forward(self, features: Tensor, frame_counts: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, features: Tensor, frame_counts: Tensor, conditioning: nn.ModuleDict | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """`conditioning`: by the number of the block that it follows, counted from 1."""
+        time_major = self.is_time_major(features)
+        bf16 = time_major and self.keeps_bf16 and torch.is_autocast_enabled("cpu")
         if self.stem is not None:
-            with torch.autocast("cpu", enabled=False):  # half precision is no faster on a CPU for its few channels
+            # in half precision only a CPU with AMX is faster for its few channels
+            with contextlib.nullcontext() if bf16 else torch.autocast("cpu", enabled=False):
                 x, mask = self.stem(features, frame_counts)
         else:
             x = features.unsqueeze(2)
             mask = length_mask(frame_counts, features.shape[2])[:, None, None, :].to(x.dtype)
-        time_major = self.is_time_major(features)
         if time_major:
             frames = frame_mask(to_time_major(mask))
-            x = to_time_major(x) * frames.mask
+            x = to_time_major(x.to(torch.bfloat16) if bf16 else x)
+            x = x * frames.mask.to(x.dtype)
         elif x.device.type == "cpu":
             x = x.contiguous(memory_format=torch.channels_last)
         inputs: list[Tensor] = []
-        for block, dense in zip(self.encoder, self.dense, strict=True):
+        for number, (block, dense) in enumerate(zip(self.encoder, self.dense, strict=True), start=1):
             assert isinstance(block, Block)
             inputs = [*inputs, x] if dense else []
             if time_major:
                 x, frames = block.time_major(inputs or [x], frames)
             else:
                 x, mask = block(inputs or [x], mask)
+            if conditioning is not None and str(number) in conditioning:
+                place = conditioning[str(number)]
+                assert isinstance(place, SelfConditioning)
+                x = place.time_major(x, frames) if time_major else place(x, mask)
         return (from_time_major(x), from_time_major(frames.mask)) if time_major else (x, mask)
 
     def is_time_major(self, features: Tensor) -> bool:
@@ -542,6 +523,14 @@ class QuartzNet(nn.Module):
         self.encoder = Encoder(n_features, settings)
         head = nn.ModuleList([nn.Conv1d(self.encoder.width, n_labels + 1, kernel_size=1)])
         self.decoder = nn.ModuleDict({"decoder_layers": head})
+        self.conditioning = nn.ModuleDict(
+            {
+                str(place): SelfConditioning(
+                    settings.resolved_blocks[place - 1].width, n_labels, settings.frames_in_each(place)
+                )
+                for place in settings.self_conditioned
+            }
+        )
         for module in self.modules():
             if isinstance(module, nn.Conv1d | nn.Linear):
                 nn.init.xavier_uniform_(module.weight)
@@ -551,13 +540,26 @@ class QuartzNet(nn.Module):
         return -(-n_features // self.downsampling) * self.upsampling
 
     def forward(self, features: Tensor, frame_counts: Tensor) -> tuple[Tensor, Tensor]:
-        x, mask = self.encoder(features, frame_counts)
+        x, mask = self.encoder(features, frame_counts, self.conditioning)
         head = self._head
         if self.encoder.is_time_major(features):
             logits = F.linear(x.permute(2, 3, 0, 1)[0], head.weight.squeeze(2), head.bias).transpose(0, 1)
         else:
             logits = F.conv2d(x, head.weight.unsqueeze(2), head.bias).squeeze(2).transpose(1, 2)
         return logits.float().log_softmax(dim=2), mask.sum(dim=(1, 2, 3)).long()
+
+    def take_intermediate(self) -> list[Tensor]:
+        """Log-probs of the intermediate heads in the last forward pass of training, shaped as the output; then none."""
+        taken = [place.take() for place in self.conditioning.values() if isinstance(place, SelfConditioning)]
+        return [log_probs for log_probs in taken if log_probs is not None]
+
+    def set_dropout(self, settings: QuartzNetSettings) -> None:
+        """Take the dropout of `settings`, which are otherwise those of the network."""
+        self.settings = settings
+        for module, block in zip(self.encoder.encoder, settings.resolved_blocks, strict=True):
+            for layer in module.modules():
+                if isinstance(layer, nn.Dropout):
+                    layer.p = block.dropout
 
     @property
     def _head(self) -> nn.Conv1d:

@@ -83,6 +83,11 @@ def _quartznet_rows(network: QuartzNet) -> list[list[str]]:
         sizes = [block.filters, block.kernel, block.repeat, block.stride, block.dilation]
         residual = "dense" if block.residual_dense else "yes" if block.residual else "no"
         rows.append([f"{i} {kind}", *map(str, sizes), residual, f"{count_parameters(module):,}"])
+    rows += [
+        [f"conditioning after {place}", str(n_out), "1", "1", "1", "1", "no", f"{count_parameters(module):,}"]
+        for place, module in network.conditioning.items()
+        for n_out in [network.settings.frames_in_each(int(place)) * (network.n_labels + 1)]
+    ]
     return rows
 
 

@@ -52,29 +52,29 @@ def from_time_major(x: Tensor) -> Tensor:
 
 def depthwise(x: Tensor, conv: nn.Conv1d, padding: tuple[int, int]) -> Tensor:
     """`conv`, with one filter per channel, after padding x with zeros: ceil(frames / stride) frames."""
-    with torch.autocast("cpu", enabled=False):  # half precision is no faster for short filters, hardly for long ones
+    with torch.autocast("cpu", enabled=False):  # in the type of x: a copy to bfloat16 would cost more than it saves
         return _depthwise(x, conv, padding)
 
 
 def _depthwise(x: Tensor, conv: nn.Conv1d, padding: tuple[int, int]) -> Tensor:
     kernel, stride, dilation = conv.kernel_size[0], conv.stride[0], conv.dilation[0]
     n_frames, batch = x.shape[2:]
-    filters = conv.weight.unsqueeze(3)
+    filters = conv.weight.unsqueeze(3).to(x.dtype)
     # A view made elsewhere (FSDP's hooks) may have another stride along the first dimension, and then PyTorch 2.13's
     # gradient of the filters is silently wrong. This view has the usual stride.
-    x = _as_images(_as_rows(x), batch)
+    x = as_images(as_rows(x), batch)
     left, right = padding
     if left == right:
         # at least as many frames as the filter: with fewer, oneDNN takes ten times as long for the filters' gradient
         padded = max(-(-n_frames // dilation), kernel) * dilation if dilation > 1 or n_frames < kernel else n_frames
         x = F.pad(x, (0, 0, 0, padded - n_frames)) if padded > n_frames else x
         if dilation > 1:  # each utterance becomes `dilation` utterances, of every dilation-th frame
-            x = _as_images(_as_rows(x), batch * dilation)
+            x = as_images(as_rows(x), batch * dilation)
         if kernel >= _LONG_KERNEL and kernel % 2 and stride == 1:
             y: Tensor = _LongDepthwise.apply(x, filters)  # type: ignore[no-untyped-call]
         else:
             y = F.conv2d(x, filters, None, (stride, 1), ((kernel - 1) // 2, 0), 1, conv.groups)
-        y = _as_images(_as_rows(y), batch) if dilation > 1 else y
+        y = as_images(as_rows(y), batch) if dilation > 1 else y
     else:
         y = F.conv2d(F.pad(x, (0, 0, left, right)), filters, None, (stride, 1), 0, 1, conv.groups)
     return y[:, :, : -(-n_frames // stride)]
@@ -83,12 +83,12 @@ def _depthwise(x: Tensor, conv: nn.Conv1d, padding: tuple[int, int]) -> Tensor:
 def pointwise(x: Tensor, conv: nn.Conv1d) -> Tensor:
     """`conv`, whose kernel size is 1, as a matrix product."""
     x = x[:, :, :: conv.stride[0]] if conv.stride[0] > 1 else x
-    return _as_images(F.linear(_as_rows(x), conv.weight.squeeze(2)).to(x.dtype), x.shape[3])
+    return as_images(F.linear(as_rows(x), conv.weight.squeeze(2)).to(x.dtype), x.shape[3])
 
 
 def masked_pointwise(x: Tensor, conv: nn.Conv1d, frames: FrameMask) -> Tensor:
     """As `pointwise`, after setting the padding frames of x to zero. Overwrites x."""
-    return _as_images(_MaskedLinear.apply(_as_rows(x), conv.weight.squeeze(2), frames.padding), x.shape[3])  # type: ignore[no-untyped-call]
+    return as_images(_MaskedLinear.apply(as_rows(x), conv.weight.squeeze(2), frames.padding), x.shape[3])  # type: ignore[no-untyped-call]
 
 
 def batch_norm(x: Tensor, norm: nn.BatchNorm2d) -> Tensor:
@@ -107,7 +107,7 @@ def activate(x: Tensor, activation: nn.Module, dropout: nn.Dropout, frames: Fram
     if isinstance(activation, nn.ReLU):
         out: Tensor = _ReluDropout.apply(x, p, frames.padding)  # type: ignore[no-untyped-call]
         return out
-    return F.dropout(activation(x), p) * frames.mask
+    return F.dropout(activation(x), p) * frames.mask.to(x.dtype)
 
 
 def upsample(x: Tensor, mask: Tensor, n: int) -> tuple[Tensor, Tensor]:
@@ -124,16 +124,16 @@ def upsample(x: Tensor, mask: Tensor, n: int) -> tuple[Tensor, Tensor]:
 def upsample_time_major(x: Tensor, frames: FrameMask, n: int) -> tuple[Tensor, FrameMask]:
     """The same as `upsample`, for x (1, channels, frames, batch)."""
     n_frames, batch = x.shape[2:]
-    rows = _as_rows(x).view(n_frames, batch, n, -1).transpose(1, 2).reshape(n_frames * n * batch, -1)
-    return _as_images(rows, batch), frame_mask(frames.mask.repeat_interleave(n, dim=2))
+    rows = as_rows(x).view(n_frames, batch, n, -1).transpose(1, 2).reshape(n_frames * n * batch, -1)
+    return as_images(rows, batch), frame_mask(frames.mask.repeat_interleave(n, dim=2))
 
 
-def _as_rows(x: Tensor) -> Tensor:
+def as_rows(x: Tensor) -> Tensor:
     """(1, channels, frames, batch) to (frames * batch, channels), a view."""
     return x.permute(0, 2, 3, 1).reshape(-1, x.shape[1])
 
 
-def _as_images(rows: Tensor, batch: int) -> Tensor:
+def as_images(rows: Tensor, batch: int) -> Tensor:
     """(frames * batch, channels) to (1, channels, frames, batch), a view."""
     return rows.view(1, -1, batch, rows.shape[1]).permute(0, 3, 1, 2)
 
@@ -162,7 +162,7 @@ class _LongDepthwise(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:
         x, filters = ctx.saved_tensors
-        grad = _as_images(_as_rows(grad).contiguous(), grad.shape[3])  # after padding, grad is part of a larger tensor
+        grad = as_images(as_rows(grad).contiguous(), grad.shape[3])  # after padding, grad is part of a larger tensor
         x_grad = _along_rows(grad, filters.flip(2)) if ctx.needs_input_grad[0] else None
         if not ctx.needs_input_grad[1]:
             return x_grad, None
@@ -176,10 +176,10 @@ class _LongDepthwise(torch.autograd.Function):
 def _along_rows(x: Tensor, filters: Tensor) -> Tensor:
     """The convolution of _LongDepthwise, over one row of frames per channel and utterance."""
     n_frames, batch = x.shape[2:]
-    one_row = _as_rows(x).view(1, 1, n_frames, -1).permute(0, 3, 1, 2)
+    one_row = as_rows(x).view(1, 1, n_frames, -1).permute(0, 3, 1, 2)
     taps = filters.transpose(2, 3).repeat(batch, 1, 1, 1)
     y = F.conv2d(one_row, taps, None, 1, (0, filters.shape[2] // 2), 1, len(taps))
-    return _as_images(y.permute(0, 2, 3, 1).reshape(n_frames * batch, -1), batch)
+    return as_images(y.permute(0, 2, 3, 1).reshape(n_frames * batch, -1), batch)
 
 
 class _MaskedLinear(torch.autograd.Function):
@@ -189,6 +189,7 @@ class _MaskedLinear(torch.autograd.Function):
     def forward(ctx: Any, rows: Tensor, weight: Tensor, padding: Tensor) -> Tensor:
         rows = rows.detach().index_fill_(0, padding, 0.0)  # in place: nothing else reads a convolution's output
         ctx.dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else rows.dtype
+        ctx.weight_dtype = weight.dtype
         cast_rows, cast_weight = rows.to(ctx.dtype), weight.to(ctx.dtype)
         ctx.save_for_backward(cast_rows, cast_weight, padding)
         return (cast_rows @ cast_weight.t()).to(rows.dtype)
@@ -201,12 +202,13 @@ class _MaskedLinear(torch.autograd.Function):
         rows_grad = (
             (cast_grad @ weight).to(grad.dtype).index_fill_(0, padding, 0.0) if ctx.needs_input_grad[0] else None
         )
-        weight_grad = (cast_grad.t() @ rows).to(grad.dtype) if ctx.needs_input_grad[1] else None
+        weight_grad = (cast_grad.t() @ rows).to(ctx.weight_dtype) if ctx.needs_input_grad[1] else None
         return rows_grad, weight_grad, None
 
 
-_STEPS = 1 << 16
-"""The dropout probability is rounded to a multiple of 1 / 65536, so that 16 random bits per number suffice."""
+_BITS = {torch.bfloat16: 8}
+"""Random bits per number of this type, else 16. The dropout probability is rounded to a multiple of 2^-bits: 1 / 65536, or
+1 / 256, since bfloat16 holds no larger whole numbers exactly. What is kept is scaled by the rounded probability."""
 
 
 class _ReluDropout(torch.autograd.Function):
@@ -219,14 +221,16 @@ class _ReluDropout(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, p: float, padding: Tensor) -> Tensor:
         ctx.mark_dirty(x)
-        dropped = min(round(p * _STEPS), _STEPS - 1)
-        ctx.scale = _STEPS / (_STEPS - dropped)
-        rows = _as_rows(x).relu_()
+        bits = _BITS.get(x.dtype, 16)
+        steps = 1 << bits
+        dropped = min(round(p * steps), steps - 1)
+        ctx.scale = steps / (steps - dropped)
+        rows = as_rows(x).relu_()
         if dropped:
-            drawn = _random_bits(rows.numel()).view_as(rows).to(rows.dtype)
+            drawn = _random_bits(rows.numel(), bits).view_as(rows).to(rows.dtype)
             # Sets rows to 0 where the drawn number is at most the threshold, in one pass. Comparing and multiplying takes
             # six times as long.
-            _threshold(rows, drawn, dropped - _STEPS // 2 - 1, grad_input=rows)
+            _threshold(rows, drawn, dropped - steps // 2 - 1, grad_input=rows)
             rows.mul_(ctx.scale)
         rows.index_fill_(0, padding, 0.0)
         ctx.save_for_backward(x)
@@ -240,10 +244,10 @@ class _ReluDropout(torch.autograd.Function):
         return passed.mul_(ctx.scale) if ctx.scale > 1 else passed, None, None
 
 
-def _random_bits(n: int) -> Tensor:
-    """Uniform int16 (n,). PyTorch's generator only draws the seed: NumPy's SFC64 is three times as fast on one thread."""
-    drawn = np.random.SFC64(int(torch.randint(1 << 62, ()))).random_raw(-(-n // 4))
-    return torch.from_numpy(drawn.view(np.int16))[:n]
+def _random_bits(n: int, bits: int) -> Tensor:
+    """Uniform int8 or int16 (n,). PyTorch's generator only draws the seed: NumPy's SFC64 is three times as fast on one thread."""
+    drawn = np.random.SFC64(int(torch.randint(1 << 62, ()))).random_raw(-(-n * bits // 64))
+    return torch.from_numpy(drawn.view(np.int8 if bits == 8 else np.int16))[:n]
 
 
 _threshold = torch.ops.aten.threshold_backward.grad_input

@@ -7,6 +7,7 @@ hypotheses.jsonl. So an interrupted study goes on where it stopped, and each tri
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -126,24 +127,70 @@ def run_trials(
     for trial in trials:
         _refuse(trial, out / trial.name, resume, force)
     done, failed = [], []
+    study = _StudyReporter(report, [_weight(trial) for trial in trials])
     for number, trial in enumerate(trials, start=1):
         folder = out / trial.name
-        report.progress("trials", number - 1, len(trials), trial.name)
-        report.say(f"\ntrial {number} of {len(trials)}: {trial.name}, {trial.hours:.2f} h of speech ({folder})")
+        left = study.begin(trial.name)
+        report.say(f"\ntrial {number} of {len(trials)}: {trial.name}, {trial.hours:.2f} h of speech ({folder}){left}")
         try:
             if not (folder / HYPOTHESES).is_file():
-                _train_and_test(trial, folder, report, resume)
+                _train_and_test(trial, folder, study, resume)
+                study.count_trained()
             done.append(_read(trial, folder))
         except AnadilError as error:
             report.warn(f"trial {trial.name} failed: {error}")
             failed.append(Problem(trial.name, str(error)))
-    report.progress("trials", len(trials), len(trials))
+    study.end()
     return Outcomes(done, failed)
 
 
 def hours_of(utterances: Sequence[Utterance]) -> float:
     """Sum of durations, which must be known."""
     return sum(one.duration or 0.0 for one in utterances) / 3600
+
+
+def _weight(trial: Trial) -> float:
+    """How long a trial takes, in relation to the others: its budget in minutes, or hours of speech times epochs."""
+    settings = trial.config.training
+    return settings.max_minutes or trial.hours * settings.epoch_limit or 1.0
+
+
+class _StudyReporter:
+    """Passes everything on, and adds the progress of the whole study, whose trials have these weights."""
+
+    def __init__(self, report: Reporter, weights: Sequence[float]) -> None:
+        self._report, self._weights = report, weights
+        self._current, self._name, self._began = -1, "", 0.0
+        self._trained_s, self._trained_weight = 0.0, 0.0
+        self.say, self.warn, self.table = report.say, report.warn, report.table
+
+    def begin(self, name: str) -> str:
+        """The next trial begins. Returns the time that is left, if trials of this call tell, as the end of a sentence."""
+        self._current, self._name, self._began = self._current + 1, name, time.monotonic()
+        self._show(0.0)
+        if not self._trained_weight:
+            return ""
+        left_s = self._trained_s / self._trained_weight * sum(self._weights[self._current :])
+        return f"; about {max(1, round(left_s / 60))} min left for all"
+
+    def count_trained(self) -> None:
+        """The current trial was trained and tested in this call."""
+        self._trained_s += time.monotonic() - self._began
+        self._trained_weight += self._weights[self._current]
+
+    def progress(self, stage: str, done: float, total: float, note: str = "") -> None:
+        self._report.progress(stage, done, total, note)
+        if stage == "training":
+            self._show(done / total)
+
+    def end(self) -> None:
+        total = sum(self._weights)
+        self._report.progress("trials", total, total)
+
+    def _show(self, share: float) -> None:
+        done = sum(self._weights[: self._current]) + share * self._weights[self._current]
+        # below the total: the last training's end is not the end of its test
+        self._report.progress("trials", 0.999 * done, sum(self._weights), self._name)
 
 
 def _refuse(trial: Trial, folder: Path, resume: bool, force: bool) -> None:

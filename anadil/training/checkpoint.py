@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+from anadil.data.augment.settings import BAND_SHARE
 from anadil.data.examples import Example
 from anadil.errors import AnadilError
 from anadil.files import sweep, whole_file
@@ -24,6 +25,7 @@ from anadil.training.distributed.sharding import full_state, shard_like
 from anadil.training.distributed.workers import gathered
 from anadil.training.learner import Learner, reseed
 from anadil.training.optimizers import restore_optimizer
+from anadil.training.regularization import Regularization, with_regularization
 from anadil.training.run import CHECKPOINTS, Run, Validation
 
 VERSION = 2
@@ -54,6 +56,12 @@ MAY_CHANGE = (
 """Settings that may change in a resumed run: they change only its end or its speed."""
 
 _LABELS = "tokenizer.labels"
+
+ADDED = {"model.self_conditioned": "[]", "training.intermediate_weight": "0.5"}
+"""Settings that runs of earlier versions do not know, as JSON, with the values that mean what those versions did."""
+
+REGULARIZATION = ("model.dropout", "augment.spec_augment.freq_width", "augment.spec_augment.time_masks")
+"""Settings that `auto` resolves, in the order of `Regularization`."""
 
 COUNTS = (
     "step", "epoch", "batch", "audio_s", "losses", "norms", "first_loss", "best_epoch", "patient_since",
@@ -146,11 +154,21 @@ def restore_checkpoint(state_of: Resumable) -> list[str]:
 
 
 def as_it_began(config: Config, out: Path) -> Config:
-    """The config of a run that goes on, without sections of `augment` that are on by default now and that it did not know."""
+    """The config of a run that goes on: what it says of `auto` is as the run began.
+
+    Sections of `augment` that are on by default now and that the run did not know are left out.
+    """
     settings = _newest(out / CHECKPOINTS)[0]["identity"]["settings"]
     names = {key.split(".")[1] for key in settings if key.startswith("augment.")}
     unknown = {name: None for name in type(config.augment).model_fields if name not in names}
-    return config.model_copy(update={"augment": config.augment.model_copy(update=unknown)})
+    config = config.model_copy(update={"augment": config.augment.model_copy(update=unknown)})
+    return with_regularization(config, _regularization(settings))
+
+
+def _regularization(settings: dict[str, str]) -> Regularization:
+    """What a run began with; of a section that it had not, the defaults, which nothing reads."""
+    dropout, freq_width, time_masks = (json.loads(settings.get(key, "null")) for key in REGULARIZATION)
+    return Regularization(dropout or 0.0, BAND_SHARE if freq_width is None else freq_width, time_masks or 0)
 
 
 def _generators(learner: Learner) -> dict[str, Any]:
@@ -219,7 +237,8 @@ def flat(data: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
 
 def _require_same(was: dict[str, Any], now: dict[str, Any], out: Path) -> None:
     """Raise AnadilError that names what has changed since a run began: settings, labels, training or validation data."""
-    old, new = was["settings"], now["settings"]
+    new = now["settings"]
+    old = {key: value for key, value in ADDED.items() if key in new} | was["settings"]
     relabelled = old.get(_LABELS) != new.get(_LABELS)
     changed = [
         f"{key} was {old.get(key, 'not there')}, is {new.get(key, 'not there')}"

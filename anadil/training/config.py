@@ -59,6 +59,8 @@ class TrainingSettings(BaseModel):
     flat_start_steps: Whole = Field(600, ge=0, le=10**7)  # of cross-entropy against an even segmentation, before CTC
     # weight of the consistency loss between two views of each utterance under different masks; 0: one view (arXiv:2410.05101)
     consistency: Real = Field(0.0, ge=0, le=100)
+    # weight of the mean loss of the intermediate heads of model.self_conditioned, against 1 minus it of the output's
+    intermediate_weight: Real = Field(0.5, ge=0, lt=1)
     # audio per step, of all devices, with padding; auto: from the hours of speech and the memory
     batch_seconds: Annotated[Real, Field(gt=0, le=1e6)] | Literal["auto"] = 30.0
     optimizer: Literal["adamw", "novograd"] = "adamw"
@@ -84,7 +86,8 @@ class TrainingSettings(BaseModel):
     strategy: Literal["ddp", "fsdp"] = "ddp"  # fsdp: weights, gradients and moments are sharded
     accumulate: Whole = Field(1, ge=1, le=10_000)  # micro-batches per device and step: less memory, the same step
     accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
-    precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = "auto"
+    # bf16-activations: as bf16-mixed, and on a CPU quartznet's activations stay in bfloat16 between its layers
+    precision: Literal["auto", "32-true", "bf16-mixed", "bf16-activations", "16-mixed"] = "auto"
 
     @property
     def epoch_limit(self) -> int:
@@ -142,6 +145,14 @@ class Config(BaseModel):
     def _can_be_patient(self) -> Config:
         if self.training.patience is not None and not self.data.valid:
             raise ValueError("training.patience needs data.valid: without validation there is no best epoch")
+        return self
+
+    @model_validator(mode="after")
+    def _activations_can_be_bf16(self) -> Config:
+        if self.training.precision == "bf16-activations" and not isinstance(self.model, QuartzNetSettings):
+            raise ValueError(
+                f"training.precision: bf16-activations is not for models of kind {self.model.kind}: use bf16-mixed"
+            )
         return self
 
     @model_validator(mode="after")

@@ -166,6 +166,7 @@ def _precision(config: Config) -> Precision:
         # FastConformer is slower in bfloat16 on a CPU; other models were not all measured (docs/LOG.md)
         fast = on_cpu and isinstance(config.model, QuartzNetSettings) and _cpu_multiplies_bf16()
         wanted = "bf16-mixed" if fast or (on_gpu and torch.cuda.is_bf16_supported()) else "32-true"
+    wanted = "bf16-mixed" if wanted == "bf16-activations" else wanted  # the rest of it is the network's own
     return Precision() if wanted == "32-true" else _WholeWaveforms(wanted, "cuda" if on_gpu else "cpu")
 
 

@@ -21,6 +21,7 @@ from anadil.errors import AnadilError, Problem, summarize
 from anadil.files import whole_file
 from anadil.manifest import Utterance, read_audio, read_manifests, refuse_pseudo_labels
 from anadil.models.acoustic import AcousticModel, empty_model
+from anadil.models.quartznet import QuartzNet
 from anadil.models.summary import count_parameters
 from anadil.text.changes import changes
 from anadil.text.rules import SUBWORDS, RulesByLanguage, TextRules, describe_rules, text_rules
@@ -99,6 +100,11 @@ def resolve(
         if source is None:
             source, weights = read_source(config.init, out)
         config = resolve_config(config, source)
+        if getattr(config.model, "self_conditioned", None):
+            raise AnadilError(
+                "model.self_conditioned: its heads know the labels of the source only, so not with init\n"
+                "  next: model.self_conditioned=[] for both trainings, or train from scratch"
+            )
     languages = _languages(config, train, others)
     from_training = config.tokenizer.labels == "auto" and config.tokenizer.path is None
     without_labels = _rules(config, languages, (), b"")
@@ -111,6 +117,8 @@ def resolve(
     config = config.with_rules(rules.default)
     _refuse_too_large(config, len(labels))
     acoustic = AcousticModel(config.features, config.model, len(labels))
+    if isinstance(acoustic.network, QuartzNet):
+        acoustic.network.encoder.keeps_bf16 = config.training.precision == "bf16-activations"
     return Resolved(config, rules, acoustic, from_training, source, weights)
 
 

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from anadil.data.augment.spec_augment import feature_augmentation
 from anadil.data.batches import Batch
 from anadil.errors import AnadilError
+from anadil.models.quartznet import QuartzNet
 from anadil.training.config import TrainingSettings
 from anadil.training.distributed.workers import summed
 from anadil.training.learner import Learner
@@ -142,16 +143,26 @@ def _loss(learner: Learner, batch: Batch, flat_start: bool) -> tuple[Tensor, Ten
     acoustic, views = learner.data.acoustic, learner.settings.views
     augment = feature_augmentation(learner.data.config.augment, learner.masks, views)
     log_probs, frame_counts = learner.model(batch.waveforms, batch.sample_counts, augment)
-    counts, seen = frame_counts[: len(batch.indices)], log_probs.chunk(views)
+    counts = frame_counts[: len(batch.indices)]
+    speech = torch.empty(0)
     if flat_start:
         samples_per_frame = round(acoustic.frame_s * acoustic.sample_rate)
         speech = speech_frames(batch.waveforms, counts, log_probs.shape[1], samples_per_frame)
-        losses = [
-            flat_start_loss(one, counts, batch.targets, batch.target_counts, speech, batch.weights) for one in seen
-        ]
-        return torch.stack(losses).mean(), log_probs, frame_counts
-    loss = torch.stack([ctc_loss(one, counts, batch) for one in seen]).mean()
-    if views > 1:
+
+    def of_head(made: Tensor) -> Tensor:
+        """The mean loss of a head over the views."""
+        if not flat_start:
+            return torch.stack([ctc_loss(one, counts, batch) for one in made.chunk(views)]).mean()
+        labels = batch.targets, batch.target_counts
+        return torch.stack(
+            [flat_start_loss(one, counts, *labels, speech, batch.weights) for one in made.chunk(views)]
+        ).mean()
+
+    loss, network = of_head(log_probs), acoustic.network
+    if isinstance(network, QuartzNet) and (intermediate := network.take_intermediate()):
+        share = learner.settings.intermediate_weight
+        loss = (1 - share) * loss + share * torch.stack([of_head(made) for made in intermediate]).mean()
+    if views > 1 and not flat_start:
         loss = loss + learner.settings.consistency * consistency_loss(log_probs, counts, batch)
     return loss, log_probs, frame_counts
 

@@ -20,7 +20,7 @@ from anadil.models.summary import count_parameters, layer_table
 from anadil.training.averages import PLAIN, Averages, describe
 from anadil.training.checkpoint import Resumable, as_it_began, identity_of, restore_checkpoint, save_checkpoint
 from anadil.training.config import Config
-from anadil.training.distributed.sharding import refuse_layerdrop, refuse_unshardable
+from anadil.training.distributed.sharding import refuse_layerdrop, refuse_self_conditioned, refuse_unshardable
 from anadil.training.distributed.workers import is_first, launch, split_batch, sync_clock_and_stop, world_shape
 from anadil.training.language_model import add_language_model
 from anadil.training.learner import (
@@ -45,6 +45,7 @@ from anadil.training.monitoring.memory import resolve_batch_seconds, with_batch_
 from anadil.training.monitoring.report import Reporter, Silent
 from anadil.training.optimizers import begin_thaw
 from anadil.training.prepare import Prepared, plan_steps, prepare, sampled_labels
+from anadil.training.regularization import resolve_regularization
 from anadil.training.run import Run, Stop, ValidationResult, clear_run, refuse_run, stop_on_interrupt
 from anadil.training.save import save_run_model
 from anadil.training.step import take_step
@@ -133,6 +134,7 @@ def _set_up(config: Config, out: Path, report: Reporter, resume: bool) -> Learne
     fabric = make_fabric(config)
     data = prepare(config, out, report, resume, fabric.is_global_zero)
     refuse_layerdrop(data.config)
+    refuse_self_conditioned(data.config)
     add_adapters(data, report)
     init, network = data.config.init, data.acoustic.network
     if init is not None:
@@ -145,7 +147,8 @@ def _set_up(config: Config, out: Path, report: Reporter, resume: bool) -> Learne
         data = resolve_batch_seconds(data, fabric.device, out, resume, report)
     seconds = fabric.broadcast(data.config.training.batch_seconds)
     assert seconds != "auto"
-    learner = assemble(fabric, with_batch_seconds(data, seconds))
+    data = resolve_regularization(with_batch_seconds(data, seconds), fabric, report)
+    learner = assemble(fabric, data)
     report.table(f"Layers, a frame every {1000 * data.acoustic.frame_s:g} ms", *layer_table(data.acoustic))
     report.say(f"computing on {fabric.device}, {fabric.strategy.precision.precision} (training.precision)")
     return replace(learner, pull=pull_to_start(network, init, out))

@@ -38,6 +38,7 @@ VERBS = [
     "compare",
     "crossval",
     "curve",
+    "ablate",
     "next",
     "export",
     "convert",

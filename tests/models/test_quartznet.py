@@ -96,6 +96,19 @@ STEMMED = QuartzNetSettings.model_validate(
 )
 
 
+def test_a_preset_can_have_another_stem_in_place_of_its_own() -> None:
+    usual = AcousticModel(FeatureSettings(), QuartzNetSettings(), 30)
+    narrow = QuartzNetSettings.model_validate({"stem": {"channels": [16, 32]}})
+    slim = AcousticModel(FeatureSettings(), narrow, 30)
+    assert narrow.stride == QuartzNetSettings().stride
+    shapes = {name: tuple(weight.shape) for name, weight in slim.network.state_dict().items()}
+    assert shapes["encoder.stem.halvings.0.0.weight"] == (16, 1, 3, 3) and shapes[
+        "encoder.stem.halvings.1.0.weight"
+    ] == (32, 16, 3, 3)
+    different = {name for name, weight in usual.network.state_dict().items() if shapes[name] != tuple(weight.shape)}
+    assert different and all(name.startswith("encoder.stem.halvings.") for name in different)
+
+
 def test_a_block_without_projection_keeps_its_channels() -> None:
     blocks = [BlockSettings(filters=8, kernel=3, residual=True, residual_projection=False)]
     with pytest.raises(AnadilError, match=f"{N_MELS} in and 8 out"):

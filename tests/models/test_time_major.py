@@ -168,6 +168,41 @@ def test_only_matrix_products_are_in_half_precision(name: str) -> None:
             assert F.cosine_similarity(parameter.grad.flatten(), wanted.grad.flatten(), dim=0) > 0.95, weight
 
 
+@pytest.mark.parametrize("name", ["small-2d", "citrinet", "dense, looking ahead", "stem, upsample 2"])
+def test_activations_stay_in_bfloat16_and_weights_gradients_and_statistics_do_not(name: str) -> None:
+    torch.manual_seed(0)
+    network = QuartzNet(QuartzNetSettings.model_validate(NETWORKS[name]), N_MELS, N_LABELS).train()
+    exact_network, counts = copy.deepcopy(network), torch.tensor([83, 60, 31])
+    features = torch.randn(3, N_MELS, 83)
+    exact, _ = step(exact_network, features, counts)
+    network.encoder.keeps_bf16 = True
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert network.encoder(features, counts)[0].dtype == torch.bfloat16
+        log_probs, frame_counts = step(copy.deepcopy(network), features, counts)
+    assert log_probs.dtype == torch.float32
+    for row, wanted, n in zip(log_probs, exact, frame_counts.tolist(), strict=True):
+        assert 1e-4 < (row[:n] - wanted[:n]).abs().max() < 0.25
+    assert network.encoder(features, counts)[0].dtype == torch.float32  # without autocast nothing is half
+    assert network.eval().encoder(features, counts)[0].dtype == torch.float32
+
+
+def test_gradients_of_bfloat16_activations_point_where_the_exact_ones_do() -> None:
+    torch.manual_seed(0)
+    network = QuartzNet(QuartzNetSettings(preset="small-2d"), N_MELS, N_LABELS).train()
+    exact_network, counts, features = copy.deepcopy(network), torch.tensor([83, 60, 31]), torch.randn(3, N_MELS, 83)
+    step(exact_network, features, counts)
+    network.encoder.keeps_bf16 = True
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        step(network, features, counts)
+    for (weight, parameter), wanted in zip(network.named_parameters(), exact_network.parameters(), strict=True):
+        assert parameter.grad is not None and wanted.grad is not None and parameter.grad.dtype == torch.float32
+        if wanted.grad.norm() > 1e-3:
+            assert F.cosine_similarity(parameter.grad.flatten(), wanted.grad.flatten(), dim=0) > 0.9, weight
+    for (name, ours), theirs in zip(network.named_buffers(), exact_network.buffers(), strict=True):
+        assert ours.dtype == theirs.dtype
+        torch.testing.assert_close(ours, theirs, rtol=0.05, atol=0.02, msg=name)
+
+
 def test_depthwise_filters_and_norms_are_exact_under_autocast() -> None:
     torch.manual_seed(0)
     x = torch.randn(1, 16, 63, 2).contiguous(memory_format=torch.channels_last)
@@ -206,6 +241,17 @@ def test_dropout_keeps_the_mean_and_drops_its_share(p: float) -> None:
     assert abs(spoken.mean().item() - expected.mean().item()) < 0.004
     out.sum().backward()
     torch.testing.assert_close(given.grad, (out > 0) / (1 - p), rtol=1e-4, atol=0)
+
+
+@pytest.mark.parametrize("p", [0.05, 0.15])
+def test_dropout_of_bfloat16_drops_a_multiple_of_a_256th_and_scales_by_it(p: float) -> None:
+    torch.manual_seed(0)
+    frames = frame_mask(torch.ones(1, 1, 100, 3))
+    ones = torch.ones(1, 1001, 100, 3, dtype=torch.bfloat16).contiguous(memory_format=torch.channels_last)
+    out, share = activate(ones, nn.ReLU(), nn.Dropout(p), frames), round(p * 256) / 256
+    assert out.dtype == torch.bfloat16
+    assert (out == 0).double().mean().item() == pytest.approx(share, abs=0.003)  # four deviations
+    assert out.max().item() == pytest.approx(1 / (1 - share), rel=0.004)
 
 
 def test_dropout_follows_the_seed_and_no_two_draws_are_alike() -> None:

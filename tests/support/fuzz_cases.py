@@ -502,6 +502,7 @@ GOOD: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "align": (("in/exported", "--segment", "in/talk.wav", "in/talk.txt", "--out", "out"), ("exported", *_TALK)),
     "crossval": (("in/config.yaml", "--out", "out"), ("config.yaml", *_MICRO)),
     "curve": (("in/config.yaml", "--out", "out"), ("config.yaml", *_MICRO)),
+    "ablate": (("in/config.yaml", "--variant", "base", "--out", "out"), ("config.yaml", *_MICRO)),
     "next": (("in/exported", "in/talk.wav", "--out", "out.jsonl"), ("exported", *_TALK)),
     "evaluate": (
         ("in/exported", "in/train.jsonl", "--noise", "in/train.jsonl", "--snr", "10", "--json", "out.json"),
@@ -566,7 +567,7 @@ def path_cases(paths: tuple[str, ...] = PATHS) -> Iterator[Case]:
         "transcribe": ("PATH", "in/talk.wav"), "evaluate": ("PATH", "in/train.jsonl"), "compare": ("PATH", "in/train.jsonl"),
         "align": ("in/exported", "--segment", "in/talk.wav", "PATH", "--out", "out"),
         "next": ("PATH", "in/talk.wav", "--out", "out.jsonl"), "crossval": ("PATH", "--out", "out"),
-        "curve": ("PATH", "--out", "out"),
+        "curve": ("PATH", "--out", "out"), "ablate": ("PATH", "--variant", "base", "--out", "out"),
         "push": ("PATH", "someone/something"), "serve": ("PATH", "--data", "out"),
         "pseudo-label": ("PATH", "in/talk.wav", "--min-confidence", "0", "--out", "out.jsonl"),
         "import": ("table", "PATH", "--out", "out"), "demo": ("--data", "PATH", "--out", "out"),

@@ -36,6 +36,7 @@ def config_of(training: dict[str, Any], **sections: Any) -> Config:
         ("avx512_bf16", "auto", {"kind": "fastconformer"}, "32-true"),
         ("avx512_bf16", "32-true", {}, "32-true"),
         ("avx512_f", "bf16-mixed", {}, "bf16-mixed"),
+        ("amx_bf16", "bf16-activations", {}, "bf16-mixed"),
     ],
 )
 def test_a_cpu_with_products_in_bfloat16_uses_them(

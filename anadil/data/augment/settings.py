@@ -164,6 +164,10 @@ class TimeWarpSettings(BaseModel):
     shift: Real = Field(0.05, ge=0, lt=0.5)
 
 
+BAND_SHARE, N_TIME_MASKS = 0.25, 2
+"""Defaults of SpecAugment."""
+
+
 class SpecAugmentSettings(BaseModel):
     """Mask bands of frequency and spans of time with the mean."""
 
@@ -171,9 +175,20 @@ class SpecAugmentSettings(BaseModel):
 
     probability: _Probability = 1.0
     freq_masks: Whole = Field(2, ge=0, le=100)
-    freq_width: Real = Field(0.25, ge=0, le=1)  # widest mask, as a share of the mel bands
-    time_masks: Whole = Field(2, ge=0, le=1000)
+    # widest mask, as a share of the mel bands; auto: by the epochs that training expects (training/regularization.py)
+    freq_width: Annotated[Real, Field(ge=0, le=1)] | Literal["auto"] = BAND_SHARE
+    time_masks: Annotated[Whole, Field(ge=0, le=1000)] | Literal["auto"] = N_TIME_MASKS  # auto: as freq_width
     time_width: Real = Field(0.05, ge=0, le=1)  # widest mask, as a share of the utterance
+
+    @property
+    def band_share(self) -> float:
+        """`freq_width` as a number; its default while it is `auto`."""
+        return BAND_SHARE if self.freq_width == "auto" else self.freq_width
+
+    @property
+    def n_time_masks(self) -> int:
+        """`time_masks` as a number; its default while it is `auto`."""
+        return N_TIME_MASKS if self.time_masks == "auto" else self.time_masks
 
 
 class SpecCutoutSettings(BaseModel):

@@ -135,8 +135,8 @@ def _fill(features: Tensor, rectangles: Tensor, hit: Tensor) -> None:
 
 
 def _spec_augment_masks(settings: SpecAugmentSettings) -> Masks:
-    bands = Rectangles(settings.freq_masks, settings.freq_width, None)
-    return settings.probability, [bands, Rectangles(settings.time_masks, None, settings.time_width)]
+    bands = Rectangles(settings.freq_masks, settings.band_share, None)
+    return settings.probability, [bands, Rectangles(settings.n_time_masks, None, settings.time_width)]
 
 
 def _cutout_masks(settings: SpecCutoutSettings) -> Masks:

@@ -57,6 +57,15 @@ def refuse_layerdrop(config: Config) -> None:
         )
 
 
+def refuse_self_conditioned(config: Config) -> None:
+    """Raise AnadilError if `training.strategy` is fsdp and the loss has intermediate heads, whose shards nobody would gather."""
+    if config.training.strategy == "fsdp" and getattr(config.model, "self_conditioned", None):
+        raise AnadilError(
+            "training.strategy fsdp: not with model.self_conditioned\n"
+            "  next: training.strategy=ddp, or model.self_conditioned=[]"
+        )
+
+
 def fsdp_strategy(n_processes: int) -> ModelParallelStrategy:
     """Return Fabric's strategy for FSDP over all processes."""
     return ModelParallelStrategy(_shard, data_parallel_size=n_processes, tensor_parallel_size=1, timeout=TIMEOUT)

@@ -20,6 +20,7 @@ from anadil.training.learner import Learner, add_adapters, assemble, make_fabric
 from anadil.training.monitoring.memory import peak_memory_mb, resolve_batch_seconds
 from anadil.training.monitoring.report import Reporter, Silent
 from anadil.training.prepare import plan_steps, prepare
+from anadil.training.regularization import resolve_regularization
 from anadil.training.step import gradients, optimizer_step
 
 TIMED_STEPS = 3
@@ -70,7 +71,8 @@ def dry_run(config: Config, out: Path, report: Reporter | None = None) -> DryRun
     data = prepare(config, out, report, writes=False)
     add_adapters(data, report)
     fabric = make_fabric(config, alone=True)
-    learner = assemble(fabric, resolve_batch_seconds(data, fabric.device, out, False, report, writes=False))
+    data = resolve_batch_seconds(data, fabric.device, out, False, report, writes=False)
+    learner = assemble(fabric, resolve_regularization(data, fabric, report))
     data = learner.data
     settings = learner.settings
     plan, durations = plan_steps(data, epoch=1), data.augmenter.durations(1)

@@ -24,6 +24,7 @@ from anadil.training.monitoring.chart import Chart, svg
 from anadil.training.monitoring.memory import resolve_batch_seconds
 from anadil.training.monitoring.report import Reporter, Silent
 from anadil.training.prepare import plan_steps, prepare, sampled_labels
+from anadil.training.regularization import resolve_regularization
 from anadil.training.step import gradients, optimizer_step
 from anadil.training.transfer.freezing import apply_freezing
 
@@ -97,7 +98,8 @@ def find_lr(config: Config, out: Path, report: Reporter | None = None, force: bo
     data = prepare(config, out, report, writes=False)
     add_adapters(data, report)
     fabric = make_fabric(config, alone=True)
-    learner = assemble(fabric, resolve_batch_seconds(data, fabric.device, out, False, report, writes=False))
+    data = resolve_batch_seconds(data, fabric.device, out, False, report, writes=False)
+    learner = assemble(fabric, resolve_regularization(data, fabric, report))
     batches = _endless(learner)
     tests = []
     flat_steps = min(learner.settings.flat_start_steps, N_STEPS)
