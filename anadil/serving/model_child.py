@@ -53,7 +53,7 @@ class ModelChild:
         }
 
     def _recognize(self, question: Question) -> Answer:
-        """Words of pieces [path of float32 samples, first sample, last sample]: the network runs over a few, the search over all."""
+        """Words of pieces [path of float32 samples, first sample, last sample]: the network takes a few, the search all."""
         pieces = []
         for path, start, end in question["pieces"]:
             with open(path, "rb") as file:

@@ -32,6 +32,10 @@ BATCH_S, SEARCHED_S = 24.0, 96.0
 """Audio with its padding that a process takes at a time, without and with a language model: long enough to be efficient, short
 enough not to wait for. A beam search of 16 pieces at a time takes two thirds of what one of 8 takes for a piece."""
 
+_FULL, _FILL_S, _ENOUGH = 16, 0.05, 4
+"""With a language model, a process waits for so many pieces and so long, if another one works and the decoders have so many
+recordings to decode meanwhile."""
+
 _LOW_PRIORITY = 15
 _LOAD_S, _BATCH_LIMIT_S = 300.0, 300.0
 
@@ -131,7 +135,15 @@ class Piece:
 class Lane:
     """A queue of pieces, and the processes that take batches from it."""
 
-    def __init__(self, children: Sequence[Child], in_turns: bool, batch_s: float = BATCH_S) -> None:
+    def __init__(
+        self,
+        children: Sequence[Child],
+        in_turns: bool,
+        batch_s: float = BATCH_S,
+        n_coming: Callable[[], int] = lambda: 0,
+    ) -> None:
+        """`n_coming`: how many recordings are decoded now; their pieces may be here soon."""
+        self._n_coming = n_coming
         self._waiting: deque[Piece] = deque()
         self._changed = asyncio.Condition()
         self._in_turns, self._batch_s, self._n_working, self._closed = in_turns, batch_s, 0, False
@@ -176,8 +188,11 @@ class Lane:
         while True:
             async with self._changed:
                 await self._changed.wait_for(lambda: self._waiting or self._closed)
-                if not self._waiting:
-                    return
+                await self._fill()
+                if not self._waiting:  # another process took them
+                    if self._closed:
+                        return
+                    continue
                 batch = self._take()
                 self._n_working += 1
             question = {
@@ -196,6 +211,17 @@ class Lane:
                     piece.job.give(piece.index, [Word(*word) for word in words])
             finally:
                 self._n_working -= 1
+
+    async def _fill(self) -> None:
+        """Wait for more pieces, if they are worth it and no core is idle meanwhile."""
+
+        def has_enough() -> bool:
+            is_worth_it = self._batch_s > BATCH_S and self._n_working > 0 and self._n_coming() >= _ENOUGH
+            return self._closed or not is_worth_it or not 0 < len(self._waiting) < _FULL
+
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_FILL_S):
+                await self._changed.wait_for(has_enough)
 
     def _take(self) -> list[Piece]:
         """The next pieces for a process: no more than its share, if others have nothing to do."""
@@ -271,8 +297,15 @@ def _fail(job: Job, error: BaseException) -> None:
 class Model:
     """A model that is served: loaded when it is first asked, loaded again by `reload`."""
 
-    def __init__(self, name: str, folder: Path, n_workers: int, on_death: Callable[[str, str], None]) -> None:
-        self.name, self.folder = name, folder
+    def __init__(
+        self,
+        name: str,
+        folder: Path,
+        n_workers: int,
+        on_death: Callable[[str, str], None],
+        n_coming: Callable[[], int] = lambda: 0,
+    ) -> None:
+        self.name, self.folder, self._n_coming = name, folder, n_coming
         self._n_workers, self._on_death = n_workers, on_death
         self._loading = asyncio.Lock()
         self._loaded: _Loaded | None = None
@@ -363,7 +396,7 @@ class Model:
         self.failure = ""
         facts = Facts(**described)
         long, streams = self._child(os.cpu_count() or 1, _LOW_PRIORITY), self._child(threads, 0)
-        lanes = Lane(short, False, facts.batch_s), Lane([long], True, facts.batch_s)
+        lanes = Lane(short, False, facts.batch_s, self._n_coming), Lane([long], True, facts.batch_s)
         return _Loaded(facts, *lanes, streams)
 
     def _child(self, threads: int, priority: int) -> Child:

@@ -84,11 +84,15 @@ class FakeChild:
     def __init__(self, deadly: tuple[Path, ...] = (), error: Exception | None = None) -> None:
         self.deadly, self.error, self.asked = deadly, error, 0
         self.sizes: list[int] = []  # of the batches
+        self.before: Any = None  # awaited once, before the first answer
 
     async def ask(self, question: dict[str, Any], timeout_s: float) -> dict[str, Any]:
         self.asked += 1
         self.sizes.append(len(question["pieces"]))
         await asyncio.sleep(0)
+        if self.before is not None:
+            before, self.before = self.before, None
+            await before
         if any(Path(path) in self.deadly for path, _, _ in question["pieces"]):
             raise self.error or ChildDiedError("killed")
         if self.error and not self.deadly:
@@ -126,6 +130,26 @@ def test_processes_that_have_nothing_to_do_share_what_waits() -> None:
         return [child.sizes for child in children]
 
     assert asyncio.run(run()) == [[5], [5]]
+
+
+@pytest.mark.parametrize(("n_coming", "sizes"), [(8, [[1], [2]]), (0, [[1], [1, 1]])])
+def test_a_process_waits_for_more_while_another_one_works(n_coming: int, sizes: list[list[int]]) -> None:
+    async def run() -> list[list[int]]:
+        children, release = [FakeChild(), FakeChild()], asyncio.Event()
+        for child in children:
+            child.before = release.wait() if child is children[0] else None
+        lane = Lane(children, False, SEARCHED_S, lambda: n_coming)  # type: ignore[arg-type]
+        found = []
+        for number in range(3):
+            found.append(asyncio.create_task(lane.recognize(make(str(number), 3.0))))
+            await asyncio.sleep(0.01)
+        await asyncio.gather(*found[1:])
+        release.set()
+        await found[0]
+        await lane.close()
+        return [child.sizes for child in children]
+
+    assert asyncio.run(run()) == sizes
 
 
 @pytest.mark.parametrize("failure", [ChildDiedError("killed"), AnadilError("NaN")])
