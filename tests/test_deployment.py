@@ -69,6 +69,16 @@ def test_the_image_installs_extras_that_exist_and_has_what_the_package_is_built_
     assert {project["readme"], "LICENSE", "constraints.txt"} <= copied
 
 
+def test_the_user_of_the_image_owns_what_it_writes_to() -> None:
+    """A new volume gets the owner that its folder has in the image."""
+    kinds = [kind for kind, _ in instructions()]
+    made = " ".join(rest for kind, rest in instructions()[: kinds.index("USER")] if kind == "RUN")
+    data = str(parsed([*arguments_of("ENTRYPOINT"), *arguments_of("CMD")])["data"])
+    assert (
+        arguments_of("VOLUME") == [data] and f"--owner {dict(instructions())['USER']} " in made and data in made.split()
+    )
+
+
 def test_the_command_lines_are_those_that_anadil_serve_takes() -> None:
     alone = parsed([*arguments_of("ENTRYPOINT"), *arguments_of("CMD")])
     assert alone["host"] == "0.0.0.0" and alone["models"] == ["/models/default"]

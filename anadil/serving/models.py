@@ -388,13 +388,12 @@ class Model:
         threads = max(1, (os.cpu_count() or 1) // self._n_workers)
         short = [self._child(threads, 0) for _ in range(self._n_workers)]
         try:
-            described = await short[0].ask({"op": "describe"}, _LOAD_S)
-        except (AnadilError, ChildDiedError) as error:
+            facts = Facts(**await short[0].ask({"op": "describe"}, _LOAD_S))
+        except Exception as error:
             self.failure = str(error)
             await short[0].close()
             raise
         self.failure = ""
-        facts = Facts(**described)
         long, streams = self._child(os.cpu_count() or 1, _LOW_PRIORITY), self._child(threads, 0)
         lanes = Lane(short, False, facts.batch_s, self._n_coming), Lane([long], True, facts.batch_s)
         return _Loaded(facts, *lanes, streams)
