@@ -13,7 +13,7 @@ import anadil
 from anadil.corpora import elan
 from anadil.corpora.reader import Options
 from anadil.decoding.cues import cues
-from tests.support.chromium import CHROMIUM, WHY_NOT, browser, page_of
+from tests.support.browser import CHROMIUM, WHY_NOT, browser, page_of
 from tests.support.micro import speak
 from tests.support.server import Running, encoded, running, sound
 
