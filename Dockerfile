@@ -1,7 +1,7 @@
 # The server on a CPU. Models and the project's folder are mounted; see docs/deploy.md.
 FROM python:3.12-slim
 
-RUN useradd --uid 1000 --create-home anadil
+RUN useradd --uid 1000 --create-home anadil && install --directory --owner anadil --group anadil /data
 WORKDIR /app
 COPY pyproject.toml constraints.txt README.md LICENSE ./
 COPY anadil anadil

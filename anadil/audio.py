@@ -174,23 +174,30 @@ def read_blocks(
     `read` to rounding: channels and full scale are treated alike. Raises AnadilError as `read` does.
     """
     with open_recording(path) as recording:
-        rate = recording.sample_rate
-        if recording.n_frames is not None and recording.n_frames <= whole_s * rate:
-            yield _read(recording, path, sample_rate, 0.0, None, channel)
-            return
-        chosen, scale = chosen_channel(recording, channel), full_scale(recording)
-        resampler = None if rate == sample_rate else soxr.ResampleStream(rate, sample_rate, 1, "float32", "HQ")
-        recording.seek(0)
-        for block in recording.blocks(size=max(1, round(block_s * rate))):
-            if not np.isfinite(block).all():
-                raise AnadilError(f"audio contains values that are not numbers (NaN or infinity): {path}")
-            mono = take_channel(block, chosen)
-            mono = mono / np.float32(scale) if scale > 1 else mono
-            if resampler is not None:
-                mono = resampler.resample_chunk(np.ascontiguousarray(mono))
-            yield np.clip(mono, -1.0, 1.0, dtype=np.float32)
+        yield from blocks_of(recording, sample_rate, channel, block_s, whole_s)
+
+
+def blocks_of(
+    recording: Recording, sample_rate: int, channel: Channel = "mix", block_s: float = 10.0, whole_s: float = 0.0
+) -> Iterator[np.ndarray]:
+    """`read_blocks` of a recording that was just opened."""
+    path, rate = recording.path, recording.sample_rate
+    if recording.n_frames is not None and recording.n_frames <= whole_s * rate:
+        yield _read(recording, path, sample_rate, 0.0, None, channel)
+        return
+    chosen, scale = chosen_channel(recording, channel), full_scale(recording)
+    resampler = None if rate == sample_rate else soxr.ResampleStream(rate, sample_rate, 1, "float32", "HQ")
+    recording.seek(0)
+    for block in recording.blocks(size=max(1, round(block_s * rate))):
+        if not np.isfinite(block).all():
+            raise AnadilError(f"audio contains values that are not numbers (NaN or infinity): {path}")
+        mono = take_channel(block, chosen)
+        mono = mono / np.float32(scale) if scale > 1 else mono
         if resampler is not None:
-            yield np.clip(resampler.resample_chunk(np.zeros(0, np.float32), last=True), -1.0, 1.0)
+            mono = resampler.resample_chunk(np.ascontiguousarray(mono))
+        yield np.clip(mono, -1.0, 1.0, dtype=np.float32)
+    if resampler is not None:
+        yield np.clip(resampler.resample_chunk(np.zeros(0, np.float32), last=True), -1.0, 1.0)
 
 
 def parse_channel(value: object) -> Channel:

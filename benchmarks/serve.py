@@ -75,10 +75,15 @@ class Server:
             total += int(re.search(r"^Pss:\s+(\d+)", rollup, re.MULTILINE)[1])  # type: ignore[index]
         return total / 1024
 
-    def processor_s(self) -> float:
-        """Processor time of its processes, user and system."""
-        ticks = sum(int(fields[11]) + int(fields[12]) for _, fields in self.processes())
-        return ticks / os.sysconf("SC_CLK_TCK")
+    def processor_s(self) -> dict[str, float]:
+        """Processor time, user and system, of its processes by what they do: HTTP, decoders, models."""
+        found = dict.fromkeys(("HTTP", "decoders", "models"), 0.0)
+        for folder, fields in self.processes():
+            with contextlib.suppress(OSError):
+                command = (folder / "cmdline").read_bytes()
+                kind = "decoders" if b"decode_child" in command else "models" if b"model_child" in command else "HTTP"
+                found[kind] += (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        return found
 
 
 class Client:
@@ -217,11 +222,12 @@ def main() -> None:
         Client(server.port).send(contents[0])
         try:
             if "load" in only:
-                used = server.processor_s()
+                used, of_clients = server.processor_s(), time.process_time()
                 statuses, times = load(server.port, contents, options.clients, options.seconds)
                 speed, n_errors = len(times) / options.seconds, sum(status != 200 for status in statuses)
                 print(f"{options.clients} clients: {speed:.1f} clips/s, {n_errors} errors of {len(times)}")
-                used = (server.processor_s() - used) / len(times)
+                of_clients = (time.process_time() - of_clients) / len(times)
+                used = {kind: (now - used[kind]) / len(times) for kind, now in server.processor_s().items()}
                 p50, p95 = percentile(times, 50), percentile(times, 95)
                 print(f"p50 {p50:.3f} s, p95 {p95:.3f} s, memory {server.memory_mb():.0f} MB", flush=True)
                 if n_errors:
@@ -246,8 +252,10 @@ def main() -> None:
             after = offline(options.model, clips, folder, options.seconds / 3)
             share = speed / ((before[0] + after[0]) / 2)
             print(f"offline {before[0]:.1f} and {after[0]:.1f} clips/s; the server reaches {100 * share:.0f} %")
-            own, theirs = 1000 * used, 500 * (before[1] + after[1])
-            print(f"processor time of a clip {own:.0f} ms, offline {theirs:.0f} ms: {own / theirs:.2f} times")
+            own, theirs = 1000 * sum(used.values()), 500 * (before[1] + after[1])
+            print(f"processor time of a clip {own:.1f} ms, offline {theirs:.1f} ms: {own / theirs:.2f} times")
+            parts = ", ".join(f"{kind} {1000 * one:.1f} ms" for kind, one in used.items())
+            print(f"of that {parts}; beside it {1000 * of_clients:.1f} ms of the clients")
             if share < LEAST_OF_OFFLINE:
                 missed.append("throughput")
     print(f"cores: {os.cpu_count()}")

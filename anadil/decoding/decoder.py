@@ -13,7 +13,7 @@ from anadil.decoding.beam import BEAM, Hypothesis, LabelScorer, Unscored, search
 from anadil.decoding.confidence import ConfidenceMap, posteriors
 from anadil.decoding.ctc import Token, align_many, best_path, sequence_confidence
 from anadil.decoding.language_model import LanguageModel
-from anadil.decoding.transcript import Alternative, Word, joiner, words_from_tokens
+from anadil.decoding.transcript import Alternative, Word, joiner, word_texts, words_from_tokens
 from anadil.decoding.word_lm import Hotwords, WordScorer
 from anadil.text.rules import TextRules
 
@@ -145,8 +145,7 @@ class Decoder:
         return tuple(own)
 
     def _words(self, one: Hypothesis) -> list[str]:
-        tokens = [Token(label, 0, 0, 0.0) for label in one.labels]
-        return [word.text for word in words_from_tokens(tokens, self.rules.labels, self.frame_s)]
+        return word_texts(one.labels, self.rules.labels)
 
     def _text(self, one: Hypothesis) -> str:
         return joiner(self.rules.labels).join(self._words(one))

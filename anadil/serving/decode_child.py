@@ -53,12 +53,9 @@ def decode(question: Question) -> Answer:
     path, target, name = question["path"], Path(question["pcm"]), question["name"]
     try:
         with _alarm(question["time_s"]):
-            _refuse_long(path, name, question)
             limits, rate = PauseLimits(*question["pauses"]), question["rate"]
             with open(target, "wb") as file:
-                blocks = _written(
-                    audio.read_blocks(path, rate, question["channel"], whole_s=WHOLE_S), file, name, question
-                )
+                blocks = _written(_blocks(path, name, question), file, name, question)
                 found = pieces_of_blocks(blocks, rate, question["longest_s"], limits)
                 pieces = [(piece.start, piece.end, piece.lead) for piece in found]
                 n_samples = file.tell() // 4
@@ -104,11 +101,16 @@ def peaks(samples: np.ndarray, sample_rate: int) -> list[float]:
     return [round(float(peak), 2) for peak in highest]
 
 
-def _refuse_long(path: str, name: str, question: Question) -> None:
-    """Raise AnadilError if the header alone says that the recording is too long; nothing is decoded."""
+def _blocks(path: str, name: str, question: Question) -> Iterator[np.ndarray]:
+    """The blocks of a file. Raises _LongError or AnadilError if its header alone says that it is too long: nothing is decoded."""
     with open_recording(path) as recording:
-        if recording.n_frames is not None and recording.n_frames > question["max_s"] * recording.sample_rate:
-            raise _too_long(name, question["max_s"], f"{recording.n_frames / recording.sample_rate:,.0f} s, more than")
+        if recording.n_frames is not None:
+            seconds = recording.n_frames / recording.sample_rate
+            if seconds > question["max_s"]:
+                raise _too_long(name, question["max_s"], f"{seconds:,.0f} s, more than")
+            if seconds > question["long_s"]:
+                raise _LongError
+        yield from audio.blocks_of(recording, question["rate"], question["channel"], whole_s=WHOLE_S)
 
 
 def _too_long(name: str, max_s: float, how: str) -> AnadilError:

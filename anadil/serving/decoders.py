@@ -44,6 +44,7 @@ class Decoders:
         self._short: asyncio.Queue[Child] = asyncio.Queue()
         self._long: asyncio.Queue[Child] = asyncio.Queue()
         self._children: list[Child] = []
+        self.n_short = 0  # recordings that wait for the first two, or that they decode
         for queue, arguments in ((self._short, []), (self._short, []), (self._long, [str(_LOW_PRIORITY)])):
             child = Child(
                 "anadil.serving.decode_child",
@@ -73,9 +74,12 @@ class Decoders:
             "pauses": facts.pauses,
             "flac": None if flac is None else str(flac),
         }
-        answer = await self._ask(
-            self._short, question | {"long_s": min(LONG_S, self._max_s + 1), "time_s": _SHORT_S}, name
-        )
+        short = {"long_s": min(LONG_S, self._max_s + 1), "time_s": _SHORT_S}
+        self.n_short += 1
+        try:
+            answer = await self._ask(self._short, question | short, name)
+        finally:
+            self.n_short -= 1
         is_long = answer.get("long", False)
         if is_long:
             time_s = _SHORT_S + 0.2 * self._max_s

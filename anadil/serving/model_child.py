@@ -16,6 +16,7 @@ from anadil.recognition.load import load
 from anadil.recognition.recognizer import Recognizer
 from anadil.recognition.stream import Result, Stream
 from anadil.serving.child import Answer, Question, answer_questions
+from anadil.serving.models import BATCH_S, SEARCHED_S
 
 
 class ModelChild:
@@ -48,17 +49,18 @@ class ModelChild:
             "pauses": [one.pauses.longest_s, one.pauses.margin_s],
             "joiner": joiner(one.rules.labels),
             "labels": list(one.rules.labels),
+            "batch_s": BATCH_S if one.decoder.is_greedy else SEARCHED_S,
         }
 
     def _recognize(self, question: Question) -> Answer:
-        """Words of pieces [path of float32 samples, first sample, last sample]."""
+        """Words of pieces [path of float32 samples, first sample, last sample]: the network takes a few, the search all."""
         pieces = []
         for path, start, end in question["pieces"]:
             with open(path, "rb") as file:
                 file.seek(4 * start)
                 pieces.append((np.frombuffer(file.read(4 * (end - start)), dtype=np.float32), start))
         one = self._recognizer
-        log_probs = one.log_probs([samples for samples, _ in pieces])
+        log_probs = one.log_probs_by_length([samples for samples, _ in pieces])
         return {"words": [_plain(text.words) for (text,) in one.decode_pieces([one.decoder], log_probs, pieces)]}
 
     def _open(self, question: Question) -> Answer:

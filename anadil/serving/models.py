@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import math
 import os
 import uuid
 from collections import deque
@@ -27,8 +28,13 @@ from anadil.serving.child import Child, ChildDiedError
 LONG_S = 60.0
 """Recordings above this are long."""
 
-BATCH_S = 24.0
-"""Audio with its padding in a batch: long enough to be efficient, short enough not to wait for."""
+BATCH_S, SEARCHED_S = 24.0, 96.0
+"""Audio with its padding that a process takes at a time, without and with a language model: long enough to be efficient, short
+enough not to wait for. A beam search of 16 pieces at a time takes two thirds of what one of 8 takes for a piece."""
+
+_FULL, _FILL_S, _ENOUGH = 16, 0.05, 4
+"""With a language model, a process waits for so many pieces and so long, if another one works and the decoders have so many
+recordings to decode meanwhile."""
 
 _LOW_PRIORITY = 15
 _LOAD_S, _BATCH_LIMIT_S = 300.0, 300.0
@@ -57,6 +63,7 @@ class Facts:
     pauses: list[float]  # of PauseLimits
     joiner: str
     labels: list[str]
+    batch_s: float  # audio with its padding that a process takes at a time
 
 
 Stretch = tuple[int, int, int]
@@ -128,10 +135,18 @@ class Piece:
 class Lane:
     """A queue of pieces, and the processes that take batches from it."""
 
-    def __init__(self, children: Sequence[Child], in_turns: bool) -> None:
+    def __init__(
+        self,
+        children: Sequence[Child],
+        in_turns: bool,
+        batch_s: float = BATCH_S,
+        n_coming: Callable[[], int] = lambda: 0,
+    ) -> None:
+        """`n_coming`: how many recordings are decoded now; their pieces may be here soon."""
+        self._n_coming = n_coming
         self._waiting: deque[Piece] = deque()
         self._changed = asyncio.Condition()
-        self._in_turns, self._n_working, self._closed = in_turns, 0, False
+        self._in_turns, self._batch_s, self._n_working, self._closed = in_turns, batch_s, 0, False
         self.children = children
         self._workers = [asyncio.create_task(self._work(child)) for child in children]
 
@@ -173,40 +188,67 @@ class Lane:
         while True:
             async with self._changed:
                 await self._changed.wait_for(lambda: self._waiting or self._closed)
-                if not self._waiting:
-                    return
-                batch = take_in_turns(self._waiting) if self._in_turns else take_by_length(self._waiting)
+                await self._fill()
+                if not self._waiting:  # another process took them
+                    if self._closed:
+                        return
+                    continue
+                batch = self._take()
+                self._n_working += 1
             question = {
                 "op": "recognize",
                 "pieces": [[str(piece.job.samples), *piece.job.pieces[piece.index][:2]] for piece in batch],
             }
             try:
                 answer = await child.ask(question, _BATCH_LIMIT_S)
-            except ChildDiedError as death:
-                await self._try_again(batch, death)
+            except (ChildDiedError, AnadilError) as failure:
+                await self._try_again(batch, failure)
             except Exception as error:  # each asker gets it; the lane goes on
                 for piece in batch:
                     _fail(piece.job, error)
             else:
                 for piece, words in zip(batch, answer["words"], strict=True):
                     piece.job.give(piece.index, [Word(*word) for word in words])
+            finally:
+                self._n_working -= 1
 
-    async def _try_again(self, batch: Sequence[Piece], death: ChildDiedError) -> None:
-        """Put pieces back whose process died; one that is alone in a batch the second time is given up."""
+    async def _fill(self) -> None:
+        """Wait for more pieces, if they are worth it and no core is idle meanwhile."""
+
+        def has_enough() -> bool:
+            is_worth_it = self._batch_s > BATCH_S and self._n_working > 0 and self._n_coming() >= _ENOUGH
+            return self._closed or not is_worth_it or not 0 < len(self._waiting) < _FULL
+
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_FILL_S):
+                await self._changed.wait_for(has_enough)
+
+    def _take(self) -> list[Piece]:
+        """The next pieces for a process: no more than its share, if others have nothing to do."""
+        if self._in_turns:
+            return take_in_turns(self._waiting, self._batch_s)
+        share = math.ceil(len(self._waiting) / (len(self.children) - self._n_working))
+        return take_by_length(self._waiting, self._batch_s, share)
+
+    async def _try_again(self, batch: Sequence[Piece], failure: ChildDiedError | AnadilError) -> None:
+        """Put pieces back whose process died or failed, to be taken alone.
+
+        A piece is given up when it fails alone, or is alone in a batch the second time that a process dies.
+        """
         async with self._changed:
             for piece in reversed(batch):
                 piece.tried += 1
-                if piece.tried > 1 and len(batch) == 1:
-                    _fail(piece.job, death)
+                if len(batch) == 1 and (piece.tried > 1 or isinstance(failure, AnadilError)):
+                    _fail(piece.job, failure)
                 elif not piece.job.done.done():
                     self._waiting.appendleft(piece)
             self._changed.notify_all()
 
 
-def take_by_length(waiting: deque[Piece]) -> list[Piece]:
-    """Take the piece that came first, and those nearest to it in length, up to BATCH_S with padding.
+def take_by_length(waiting: deque[Piece], batch_s: float = BATCH_S, most: float = math.inf) -> list[Piece]:
+    """Take the piece that came first, and those nearest to it in length: up to `batch_s` with padding, at most `most`.
 
-    A piece over which a process died is taken alone.
+    A piece over which a process died or failed is taken alone.
     """
     first = waiting.popleft()
     batch, longest = [first], first.seconds
@@ -214,7 +256,7 @@ def take_by_length(waiting: deque[Piece]) -> list[Piece]:
         return batch
     for piece in sorted(waiting, key=lambda piece: abs(piece.seconds - first.seconds)):
         longest_then = max(longest, piece.seconds)
-        if longest_then * (len(batch) + 1) > BATCH_S:
+        if longest_then * (len(batch) + 1) > batch_s or len(batch) >= most:
             break
         if not piece.tried:
             batch.append(piece)
@@ -226,8 +268,8 @@ def take_by_length(waiting: deque[Piece]) -> list[Piece]:
     return batch
 
 
-def take_in_turns(waiting: deque[Piece]) -> list[Piece]:
-    """Take the next pieces of the recording that is first, up to BATCH_S with padding; then it is another's turn."""
+def take_in_turns(waiting: deque[Piece], batch_s: float = BATCH_S) -> list[Piece]:
+    """Take the next pieces of the recording that is first, up to `batch_s` with padding; then it is another's turn."""
     job, batch, longest = waiting[0].job, [waiting.popleft()], 0.0
     if batch[0].tried:
         return batch
@@ -237,7 +279,7 @@ def take_in_turns(waiting: deque[Piece]) -> list[Piece]:
     for piece in waiting:
         if piece.job is not job:
             rest.append(piece)
-        elif mine or piece.tried or max(longest, piece.seconds) * (len(batch) + 1) > BATCH_S:
+        elif mine or piece.tried or max(longest, piece.seconds) * (len(batch) + 1) > batch_s:
             mine.append(piece)
         else:
             batch.append(piece)
@@ -255,8 +297,15 @@ def _fail(job: Job, error: BaseException) -> None:
 class Model:
     """A model that is served: loaded when it is first asked, loaded again by `reload`."""
 
-    def __init__(self, name: str, folder: Path, n_workers: int, on_death: Callable[[str, str], None]) -> None:
-        self.name, self.folder = name, folder
+    def __init__(
+        self,
+        name: str,
+        folder: Path,
+        n_workers: int,
+        on_death: Callable[[str, str], None],
+        n_coming: Callable[[], int] = lambda: 0,
+    ) -> None:
+        self.name, self.folder, self._n_coming = name, folder, n_coming
         self._n_workers, self._on_death = n_workers, on_death
         self._loading = asyncio.Lock()
         self._loaded: _Loaded | None = None
@@ -339,15 +388,15 @@ class Model:
         threads = max(1, (os.cpu_count() or 1) // self._n_workers)
         short = [self._child(threads, 0) for _ in range(self._n_workers)]
         try:
-            described = await short[0].ask({"op": "describe"}, _LOAD_S)
-        except (AnadilError, ChildDiedError) as error:
+            facts = Facts(**await short[0].ask({"op": "describe"}, _LOAD_S))
+        except Exception as error:
             self.failure = str(error)
             await short[0].close()
             raise
         self.failure = ""
-        facts = Facts(**described)
         long, streams = self._child(os.cpu_count() or 1, _LOW_PRIORITY), self._child(threads, 0)
-        return _Loaded(facts, Lane(short, in_turns=False), Lane([long], in_turns=True), streams)
+        lanes = Lane(short, False, facts.batch_s, self._n_coming), Lane([long], True, facts.batch_s)
+        return _Loaded(facts, *lanes, streams)
 
     def _child(self, threads: int, priority: int) -> Child:
         return Child(

@@ -70,7 +70,10 @@ class Service:
         self.archive = archive
         self.spool = Spool(archive.folder / ".spool", limits.spool_bytes)
         self.decoders = Decoders(limits.max_s, self._died)
-        self.models = {name: Model(name, folder, n_workers, self._died) for name, folder in folders.items()}
+        self.models = {
+            name: Model(name, folder, n_workers, self._died, lambda: self.decoders.n_short)
+            for name, folder in folders.items()
+        }
         self.default = next(iter(self.models))
         self.queue, self.long_queue = Queue(limits.queue), Queue(limits.long_queue)
         self.streams = Queue(limits.streams)

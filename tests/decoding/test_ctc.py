@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from anadil.decoding.ctc import Token, best_path, min_ctc_frames
-from anadil.decoding.transcript import Transcript, Word, joiner, words_from_tokens
+from anadil.decoding.transcript import Transcript, Word, joiner, word_texts, words_from_tokens
 
 LABELS = [" ", "a", "b", "sch"]
 SPACE, A, B, SCH = range(4)
@@ -173,3 +173,10 @@ def test_fewest_ctc_frames_are_those_of_the_shortest_path(labels: tuple[int, ...
         paths = {(*path, label) for path in paths for label in (0, 1, 9)}
         n_frames += 1
     assert min_ctc_frames(labels) == n_frames
+
+
+@given(st.lists(st.integers(0, 5), max_size=12))
+def test_the_texts_alone_are_those_of_the_words(ids: list[int]) -> None:
+    labels = [*LABELS, " sch", "b c"]
+    words = words_from_tokens([token(one, i, i + 1) for i, one in enumerate(ids)], labels, 0.02)
+    assert word_texts(ids, labels) == [word.text for word in words]

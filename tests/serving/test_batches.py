@@ -12,7 +12,16 @@ import pytest
 from anadil.decoding.transcript import Word
 from anadil.errors import AnadilError
 from anadil.serving.child import ChildDiedError
-from anadil.serving.models import BATCH_S, Job, Lane, LaneClosedError, Piece, take_by_length, take_in_turns
+from anadil.serving.models import (
+    BATCH_S,
+    SEARCHED_S,
+    Job,
+    Lane,
+    LaneClosedError,
+    Piece,
+    take_by_length,
+    take_in_turns,
+)
 
 RATE = 1000
 
@@ -38,6 +47,13 @@ def test_a_batch_is_bounded_with_its_padding() -> None:
     assert len(take_by_length(waiting)) == BATCH_S // 3 and len(waiting) == 20 - BATCH_S // 3
     waiting = queue(job(20.0), job(20.0))
     assert len(take_by_length(waiting)) == 1  # however long it is
+
+
+def test_a_search_takes_more_at_a_time_but_no_more_than_the_share_of_a_process() -> None:
+    waiting = queue(*(job(3.0) for _ in range(40)))
+    assert len(take_by_length(waiting, SEARCHED_S)) == SEARCHED_S // 3
+    waiting = queue(*(job(3.0) for _ in range(40)))
+    assert len(take_by_length(waiting, SEARCHED_S, 20)) == 20 and len(waiting) == 20
 
 
 def test_the_first_is_never_passed_over() -> None:
@@ -67,13 +83,19 @@ class FakeChild:
 
     def __init__(self, deadly: tuple[Path, ...] = (), error: Exception | None = None) -> None:
         self.deadly, self.error, self.asked = deadly, error, 0
+        self.sizes: list[int] = []  # of the batches
+        self.before: Any = None  # awaited once, before the first answer
 
     async def ask(self, question: dict[str, Any], timeout_s: float) -> dict[str, Any]:
         self.asked += 1
+        self.sizes.append(len(question["pieces"]))
         await asyncio.sleep(0)
+        if self.before is not None:
+            before, self.before = self.before, None
+            await before
         if any(Path(path) in self.deadly for path, _, _ in question["pieces"]):
-            raise ChildDiedError("killed")
-        if self.error:
+            raise self.error or ChildDiedError("killed")
+        if self.error and not self.deadly:
             raise self.error
         return {"words": [[[f"w{start}", start / RATE, end / RATE, 1.0]] for _, start, end in question["pieces"]]}
 
@@ -99,16 +121,48 @@ def test_words_come_back_in_order() -> None:
     assert asyncio.run(run()) == ["w0", "w3000", "w4000"]
 
 
-def test_a_piece_that_kills_the_process_fails_alone() -> None:
+def test_processes_that_have_nothing_to_do_share_what_waits() -> None:
+    async def run() -> list[list[int]]:
+        children = [FakeChild(), FakeChild()]
+        lane = Lane(children, in_turns=False, batch_s=SEARCHED_S)  # type: ignore[arg-type]
+        await lane.recognize(make("a", *[3.0] * 10))
+        await lane.close()
+        return [child.sizes for child in children]
+
+    assert asyncio.run(run()) == [[5], [5]]
+
+
+@pytest.mark.parametrize(("n_coming", "sizes"), [(8, [[1], [2]]), (0, [[1], [1, 1]])])
+def test_a_process_waits_for_more_while_another_one_works(n_coming: int, sizes: list[list[int]]) -> None:
+    async def run() -> list[list[int]]:
+        children, release = [FakeChild(), FakeChild()], asyncio.Event()
+        for child in children:
+            child.before = release.wait() if child is children[0] else None
+        lane = Lane(children, False, SEARCHED_S, lambda: n_coming)  # type: ignore[arg-type]
+        found = []
+        for number in range(3):
+            found.append(asyncio.create_task(lane.recognize(make(str(number), 3.0))))
+            await asyncio.sleep(0.01)
+        await asyncio.gather(*found[1:])
+        release.set()
+        await found[0]
+        await lane.close()
+        return [child.sizes for child in children]
+
+    assert asyncio.run(run()) == sizes
+
+
+@pytest.mark.parametrize("failure", [ChildDiedError("killed"), AnadilError("NaN")])
+def test_a_piece_over_which_the_model_fails_fails_alone(failure: Exception) -> None:
     async def run() -> list[Any]:
-        lane = Lane([FakeChild(deadly=(Path("bad"),))], in_turns=False)  # type: ignore[list-item]
+        lane = Lane([FakeChild((Path("bad"),), failure)], in_turns=False)  # type: ignore[list-item]
         jobs = [make("good", 3.0), make("bad", 3.0), make("fine", 3.0, 3.0)]
         found = await asyncio.gather(*(lane.recognize(one) for one in jobs), return_exceptions=True)
         await lane.close()
         return list(found)
 
     good, bad, fine = asyncio.run(run())
-    assert len(good) == 1 and len(fine) == 2 and isinstance(bad, ChildDiedError)
+    assert len(good) == 1 and len(fine) == 2 and bad is failure
 
 
 def test_an_error_of_the_model_goes_to_who_asked_and_the_lane_goes_on() -> None:

@@ -7,9 +7,11 @@ import { LANGUAGES, clock, preferredLanguage, say, t, useLanguage } from "./stri
 
 const $ = (id) => document.getElementById(id);
 const LIST_S = 3;
+const MOST_NAMES = 50;
 
 let facts = null;
 let microphone = null;
+let sending = Promise.resolve();
 
 async function start() {
   for (const [code, name] of Object.entries(LANGUAGES)) $("language").add(new Option(name, code));
@@ -31,7 +33,7 @@ async function start() {
   $("choose-folder").onclick = () => $("folder").click();
   for (const input of [$("files"), $("folder")]) {
     input.onchange = async () => {
-      const files = [...input.files];
+      const files = [...input.files].map((file) => ({ file, path: file.webkitRelativePath || file.name }));
       await send(files, input === $("folder"));
       input.value = "";
     };
@@ -94,12 +96,20 @@ async function listRecordings() {
   if (text(rows) !== text([...$("recordings").children])) $("recordings").replaceChildren(...rows); // keeps the focus
 }
 
-async function send(files, isFolder = false) {
+// Files {file, path} one after the other, also those of a second drop; of a folder only those whose names are those of sound.
+function send(files, isFolder = false, unreadable = []) {
+  sending = sending.then(() => sendNow(files, isFolder, unreadable));
+  return sending;
+}
+
+async function sendNow(files, isFolder, unreadable) {
   const sound = /\.(wav|flac|ogg|oga|opus|mp3|aiff?|au|caf|w64|m4a|mp4|aac|webm|mk[va]|mov|3g[p2]|amr|wm[av]|avi|mpe?g|m4v|mts|flv|ra)$/i;
-  const chosen = isFolder ? files.filter((file) => sound.test(file.name)) : files;
-  const skipped = files.length - chosen.length;
-  const failures = skipped ? [t("no-sound-files", { n: skipped })] : [];
-  for (const [i, file] of chosen.entries()) {
+  const chosen = isFolder ? files.filter((one) => sound.test(one.path)) : files;
+  const skipped = files.filter((one) => !chosen.includes(one)).map((one) => one.path);
+  const failures = unreadable.map((path) => `${path}: ${t("unreadable")}`);
+  if (skipped.length) failures.push(t("no-sound-files", { n: skipped.length, names: listed(skipped) }));
+  let n = 0;
+  for (const [i, { file }] of chosen.entries()) {
     if (file.size > facts.max_bytes) {
       failures.push(`${file.name}: ${t("too-large", { n: Math.round(facts.max_bytes / 2 ** 20) })}`);
       continue;
@@ -109,12 +119,18 @@ async function send(files, isFolder = false) {
       await upload(file, $("model").value, (part) => {
         say(t("sending", { name: file.name, percent: Math.round(100 * part), n: i + 1, all: chosen.length }));
       });
+      n += 1;
     } catch (error) {
       failures.push(`${file.name}: ${error instanceof TypeError ? t("no-server") : error.message}`);
     }
   }
-  say(failures.length ? failures.join("; ") : t("sent", { n: chosen.length }), failures.length > 0);
-  await listRecordings();
+  const sent = n || !failures.length ? [t("sent", { n })] : [];
+  say([...sent, ...failures].join("; "), failures.length > 0);
+  await listRecordings().catch(() => say(t("no-server"), true));
+}
+
+function listed(names) {
+  return names.slice(0, MOST_NAMES).join(", ") + (names.length > MOST_NAMES ? ", …" : "");
 }
 
 function listenForDrops() {
@@ -128,21 +144,31 @@ function listenForDrops() {
     drop.classList.remove("over");
     const entries = [...event.dataTransfer.items].map((item) => item.webkitGetAsEntry?.()).filter(Boolean);
     const hasFolder = entries.some((entry) => entry.isDirectory);
-    const files = hasFolder ? (await Promise.all(entries.map(filesOf))).flat() : [...event.dataTransfer.files];
-    await send(files, hasFolder);
+    const unreadable = [];
+    const files = hasFolder
+      ? (await Promise.all(entries.map((entry) => filesOf(entry, unreadable)))).flat()
+      : [...event.dataTransfer.files].map((file) => ({ file, path: file.name }));
+    await send(files, hasFolder, unreadable);
   });
 }
 
-async function filesOf(entry) {
-  if (entry.isFile) return [await new Promise((resolve, reject) => entry.file(resolve, reject))];
-  const reader = entry.createReader();
-  const found = [];
-  for (;;) {
-    const some = await new Promise((resolve, reject) => reader.readEntries(resolve, reject)); // at most 100 at a time
-    if (!some.length) break;
-    found.push(...some);
+// The files of a folder and of those in it; the paths of what cannot be read go to `unreadable`.
+async function filesOf(entry, unreadable) {
+  const path = entry.fullPath.replace(/^\//, "");
+  try {
+    if (entry.isFile) return [{ file: await new Promise((resolve, reject) => entry.file(resolve, reject)), path }];
+    const reader = entry.createReader();
+    const found = [];
+    for (;;) {
+      const some = await new Promise((resolve, reject) => reader.readEntries(resolve, reject)); // at most 100 at a time
+      if (!some.length) break;
+      found.push(...some);
+    }
+    return (await Promise.all(found.map((one) => filesOf(one, unreadable)))).flat();
+  } catch {
+    unreadable.push(path);
+    return [];
   }
-  return (await Promise.all(found.map(filesOf))).flat();
 }
 
 async function record() {
@@ -182,7 +208,7 @@ async function stopRecording() {
   $("live").hidden = true;
   $("record").hidden = false;
   $("record").focus();
-  await send([file]);
+  await send([{ file, path: file.name }]);
 }
 
 async function showCorrections() {
