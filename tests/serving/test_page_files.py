@@ -121,9 +121,9 @@ def test_an_upload_corrected_with_the_keyboard_becomes_an_elan_file(page: Any, e
     assert path.suffix == ".eaf"
     read = list(elan.utterances(path, Options(tier=["utterances"]), lambda problem: pytest.fail(str(problem))))
     assert [one.text for one in read] == ["cab abc", *heard[1:]]
-    found = [(one.start, one.end) for one in cues(anadil.load(exported).transcribe(tmp_path / "ba.wav"))]
-    times = [(one.offset, (one.offset or 0) + (one.duration or 0)) for one in read]
-    assert times == [pytest.approx(of_model, abs=0.002) for of_model in found]
+    times = [(one.offset or 0.0, (one.offset or 0.0) + (one.duration or 0.0)) for one in read]
+    for (start, end), found in zip(times, cues(anadil.load(exported).transcribe(tmp_path / "ba.wav")), strict=True):
+        assert found.start - 0.31 < start <= found.start < found.end <= end < found.end + 0.31  # with a margin
     starts = np.cumsum([0.0, *(len(part) / 16_000 + 1.5 for part in parts)])
     for (start, end), spoken_at, part in zip(times, starts, parts, strict=False):
         assert start == pytest.approx(spoken_at, abs=0.3)
