@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +15,10 @@ from hypothesis import HealthCheck, settings
 # a test is never timed, nor how long its examples take to generate: machines are slow or busy
 settings.register_profile("anadil", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("anadil")
+
+# a shell lets its background jobs ignore Ctrl-C, and their children too
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ROOT = Path(__file__).parents[1]
 
