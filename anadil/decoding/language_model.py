@@ -229,5 +229,5 @@ def _unpacked(path: Path) -> NGramModel:
             raise AnadilError(f"{path}: {size:,} bytes unpacked, allowed are {MAX_BYTES:,}")
         with np.load(path, allow_pickle=False) as arrays:
             return NGramModel.from_arrays({name: arrays[name] for name in arrays.files})
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+    except (OSError, ValueError, EOFError, KeyError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
         raise AnadilError(f"{path} is damaged: {error}{_COPY}") from error
