@@ -272,7 +272,8 @@ def _keys(scored: Sequence[Scored], by: Sequence[str]) -> dict[str, Callable[[Sc
             if key not in OWN_KEYS and len(values[key]) <= _VALUES.stop:
                 values[key].add(_name(value) if isinstance(value, str | int | float) else "\0" * (len(values[key]) + 1))
     for key in sorted(values):
-        if key in by or (len(values[key]) in _VALUES and not any("\0" in name for name in values[key])):
+        few = len(values[key]) in _VALUES and len(values[key]) < len(scored)  # else it is an id or a text
+        if key in by or (few and not any("\0" in name for name in values[key])):
             keys.setdefault(key, lambda one, key=key: (0, _name(one.utterance.extra.get(key))))  # type: ignore[misc]
     return keys
 

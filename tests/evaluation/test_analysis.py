@@ -90,6 +90,11 @@ def test_a_key_that_is_asked_for_makes_groups_whatever_its_values() -> None:
     assert [one.name for one in grouped(scored, ["one"])["one"]] == ["1"]
 
 
+def test_a_key_with_another_value_for_each_utterance_makes_no_groups() -> None:
+    utterances = [Utterance(f"{i}.wav", 1.0, extra={"raw_text": f"Text {i}."}) for i in range(12)]
+    assert grouped(compare(utterances, ["a"] * 12, ["a"] * 12)) == {}
+
+
 def test_words_that_training_never_had() -> None:
     found = analysis(["a b c", "d e"], ["a x c", "d"], training_words={"a", "b", "d"})
     assert found.unseen == Unseen(seen=3, seen_wrong=1, unseen=2, unseen_wrong=1)
