@@ -171,10 +171,11 @@ class LogMel(nn.Module):
 
     def _power_by_fft(self, padded: Tensor) -> Tensor:
         """The same as `_power`, in a third of the time on a CPU, where features take a tenth of a training step."""
-        window = self.basis[0, 0]  # the cosine of frequency 0 is 1
-        frames = padded.unfold(1, len(window), self.settings.hop) * window
-        spectrum = torch.fft.rfft(frames, n=self.settings.fft_size)
-        power: Tensor = spectrum.real.square() + spectrum.imag.square()
+        size = self.settings.fft_size
+        window = F.pad(self.basis[0, 0], (0, size - self.settings.window_length))  # the cosine of frequency 0 is 1
+        padded = F.pad(padded, (0, size - self.settings.window_length))
+        parts = torch.view_as_real(torch.fft.rfft(padded.unfold(1, size, self.settings.hop) * window))
+        power: Tensor = torch.add(*parts.square_().unbind(3))
         return power.transpose(1, 2)
 
     def _pad(self, features: Tensor, frame_counts: Tensor) -> Tensor:

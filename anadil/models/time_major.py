@@ -14,6 +14,7 @@ benchmarks/train_speed.py measures the speed; docs/LOG.md lists what else was tr
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -206,32 +207,34 @@ class _MaskedLinear(torch.autograd.Function):
         return rows_grad, weight_grad, None
 
 
-_BITS = {torch.bfloat16: 8}
-"""Random bits per number of this type, else 16. The dropout probability is rounded to a multiple of 2^-bits: 1 / 65536, or
-1 / 256, since bfloat16 holds no larger whole numbers exactly. What is kept is scaled by the rounded probability."""
+_DRAWN = 1 << 21
+"""Numbers that a stretch of dropout is taken from, at least; more for tensors above half of it."""
+
+
+@lru_cache(maxsize=8)
+def _factors(p: float, size: int, dtype: torch.dtype) -> tuple[Tensor, float]:
+    """Dropout's factors (size,), always the same: 0 with probability p, else the number that keeps the mean, which follows."""
+    drawn = np.random.Generator(np.random.SFC64(0)).random(size, dtype=np.float32)
+    scale = float(torch.tensor(1 / (1 - p), dtype=dtype))
+    return torch.from_numpy(drawn >= p).to(dtype) * scale, scale
 
 
 class _ReluDropout(torch.autograd.Function):
     """dropout(relu(x)) with padding frames set to zero, in place.
 
-    PyTorch's own dropout draws 64 random bits per number and compares them one by one, which takes an eighth of a
-    training step. The backward pass needs no mask: the gradient passes where the output is above zero.
+    Drawing random bits for every number takes an eighth of a training step. So they are drawn once, and each call takes a
+    stretch of them that begins at a random place. The backward pass needs no mask: the gradient passes where the output is
+    above zero.
     """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, p: float, padding: Tensor) -> Tensor:
         ctx.mark_dirty(x)
-        bits = _BITS.get(x.dtype, 16)
-        steps = 1 << bits
-        dropped = min(round(p * steps), steps - 1)
-        ctx.scale = steps / (steps - dropped)
-        rows = as_rows(x).relu_()
-        if dropped:
-            drawn = _random_bits(rows.numel(), bits).view_as(rows).to(rows.dtype)
-            # Sets rows to 0 where the drawn number is at most the threshold, in one pass. Comparing and multiplying takes
-            # six times as long.
-            _threshold(rows, drawn, dropped - steps // 2 - 1, grad_input=rows)
-            rows.mul_(ctx.scale)
+        rows, ctx.scale = as_rows(x).relu_(), 1.0
+        if p > 0:
+            factors, ctx.scale = _factors(p, max(_DRAWN, 1 << (2 * rows.numel()).bit_length()), x.dtype)
+            start = int(torch.randint(len(factors) - rows.numel(), ()))
+            rows.mul_(factors[start : start + rows.numel()].view_as(rows))
         rows.index_fill_(0, padding, 0.0)
         ctx.save_for_backward(x)
         return x
@@ -242,12 +245,3 @@ class _ReluDropout(torch.autograd.Function):
         (out,) = ctx.saved_tensors
         passed = torch.ops.aten.threshold_backward(grad.contiguous(memory_format=torch.channels_last), out, 0)
         return passed.mul_(ctx.scale) if ctx.scale > 1 else passed, None, None
-
-
-def _random_bits(n: int, bits: int) -> Tensor:
-    """Uniform int8 or int16 (n,). PyTorch's generator only draws the seed: NumPy's SFC64 is three times as fast on one thread."""
-    drawn = np.random.SFC64(int(torch.randint(1 << 62, ()))).random_raw(-(-n * bits // 64))
-    return torch.from_numpy(drawn.view(np.int8 if bits == 8 else np.int16))[:n]
-
-
-_threshold = torch.ops.aten.threshold_backward.grad_input

@@ -2,6 +2,8 @@
 
 import os
 
-# Before PyTorch loads its OpenMP library, which reads this once. Its threads wait for each other by spinning, so two trainings
-# on two cores made 24 s of audio per second together; asleep while they wait, 160 (docs/LOG.md)
+# Before PyTorch loads its OpenMP library, which reads these once. Threads that spin for long while they wait for each other
+# take the cores from a second training; threads that sleep at once make a training alone a quarter slower (docs/LOG.md).
+# GNU's library spins for so many rounds, about a tenth of a millisecond; other libraries sleep.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("GOMP_SPINCOUNT", "3000")

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from anadil.models import time_major
 from anadil.models.quartznet import Encoder, QuartzNet, QuartzNetSettings
 from anadil.models.time_major import activate, batch_norm, depthwise, frame_mask, masked_pointwise, pointwise
 
@@ -244,14 +245,21 @@ def test_dropout_keeps_the_mean_and_drops_its_share(p: float) -> None:
 
 
 @pytest.mark.parametrize("p", [0.05, 0.15])
-def test_dropout_of_bfloat16_drops_a_multiple_of_a_256th_and_scales_by_it(p: float) -> None:
+def test_dropout_of_bfloat16_keeps_the_mean_as_well_as_its_numbers_allow(p: float) -> None:
     torch.manual_seed(0)
     frames = frame_mask(torch.ones(1, 1, 100, 3))
     ones = torch.ones(1, 1001, 100, 3, dtype=torch.bfloat16).contiguous(memory_format=torch.channels_last)
-    out, share = activate(ones, nn.ReLU(), nn.Dropout(p), frames), round(p * 256) / 256
+    out = activate(ones, nn.ReLU(), nn.Dropout(p), frames)
     assert out.dtype == torch.bfloat16
-    assert (out == 0).double().mean().item() == pytest.approx(share, abs=0.003)  # four deviations
-    assert out.max().item() == pytest.approx(1 / (1 - share), rel=0.004)
+    assert (out == 0).double().mean().item() == pytest.approx(p, abs=0.003)  # four deviations
+    assert out.max().item() == pytest.approx(1 / (1 - p), rel=2**-8)
+
+
+def test_dropout_of_a_tensor_above_the_drawn_numbers() -> None:
+    n_frames = 2 * time_major._DRAWN // 1024
+    frames, ones = frame_mask(torch.ones(1, 1, n_frames, 2)), torch.ones(1, 1024, n_frames, 2)
+    out = activate(ones.contiguous(memory_format=torch.channels_last), nn.ReLU(), nn.Dropout(0.1), frames)
+    assert (out == 0).double().mean().item() == pytest.approx(0.1, abs=0.001)
 
 
 def test_dropout_follows_the_seed_and_no_two_draws_are_alike() -> None:
