@@ -29,6 +29,7 @@ class SelfAttention(nn.Module):
         self.out = nn.Linear(HEADS * HEAD_WIDTH, width)
         # falls to 1 / e within 4, 16, 64 and 256 frames
         self.register_buffer("slopes", torch.tensor([4.0**-i for i in range(1, HEADS + 1)]), persistent=False)
+        self.slopes: Tensor
 
     def begin(self) -> None:
         """Set `out` to zero."""
@@ -59,4 +60,5 @@ class SelfAttention(nn.Module):
         # written out: in bfloat16 the backward pass of PyTorch's fused attention takes four times as long on a CPU
         scores = torch.matmul(q * HEAD_WIDTH**-0.5, k.transpose(2, 3))
         y = torch.matmul((scores + bias.to(scores.dtype)).softmax(dim=3).to(v.dtype), v)
-        return self.out(y.transpose(1, 2).reshape(batch, n_frames, -1))
+        attended: Tensor = self.out(y.transpose(1, 2).reshape(batch, n_frames, -1))
+        return attended

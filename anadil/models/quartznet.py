@@ -512,7 +512,7 @@ class Encoder(nn.Module):
                 x, frames = block.time_major(inputs or [x], frames)
             else:
                 x, mask = block(inputs or [x], mask)
-            for places in (self.attention, conditioning or {}):
+            for places in (self.attention, conditioning if conditioning is not None else nn.ModuleDict()):
                 if str(number) in places:
                     place = places[str(number)]
                     assert isinstance(place, SelfAttention | SelfConditioning)

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 from lightning_fabric import Fabric
-from lightning_fabric.plugins.precision import MixedPrecision, Precision
 from lightning_fabric.strategies.ddp import DDPStrategy
 from torch import nn
 from torch.optim import Optimizer
@@ -18,7 +16,6 @@ from torch.optim import Optimizer
 from anadil.errors import AnadilError
 from anadil.models.acoustic import AcousticModel
 from anadil.models.hugging_face.network import W2vBertSettings, Wav2Vec2Settings
-from anadil.models.quartznet import QuartzNetSettings
 from anadil.training.config import Config, TrainingSettings
 from anadil.training.distributed.sharding import (
     broadcast_weights,
@@ -30,6 +27,7 @@ from anadil.training.distributed.sharding import (
 from anadil.training.distributed.workers import TIMEOUT, world_shape
 from anadil.training.monitoring.report import Reporter
 from anadil.training.optimizers import Pull, build_optimizer
+from anadil.training.precision import precision_plugin
 from anadil.training.prepare import Prepared
 from anadil.training.transfer.lora import insert_lora
 
@@ -96,7 +94,7 @@ def make_fabric(config: Config, alone: bool = False) -> Fabric:
     refuse_accelerator(settings)
     n_devices, n_machines = (1, 1) if alone else world_shape(settings)
     if n_devices * n_machines == 1:
-        return Fabric(accelerator=settings.accelerator, devices=1, plugins=_precision(config))
+        return Fabric(accelerator=settings.accelerator, devices=1, plugins=precision_plugin(config))
     # some parameters may get no gradient: wav2vec 2.0 has frozen convolutions and layer drop; a source is not read yet
     own = isinstance(config.model, Wav2Vec2Settings | W2vBertSettings)
     may_skip = own or config.init is not None or getattr(config.model, "stochastic_depth_drop_prob", 0.0) > 0
@@ -107,7 +105,7 @@ def make_fabric(config: Config, alone: bool = False) -> Fabric:
         strategy=fsdp_strategy(n_devices * n_machines)
         if settings.strategy == "fsdp"
         else DDPStrategy(timeout=TIMEOUT, find_unused_parameters=may_skip),
-        plugins=_precision(config),
+        plugins=precision_plugin(config),
     )
     fabric.launch()
     return fabric
@@ -148,33 +146,3 @@ def reseed(masks: torch.Generator, seed: int, rank: int, step: int = 0) -> None:
     mixed = int(np.random.SeedSequence((seed, rank, step)).generate_state(1, np.uint64)[0] >> 1)
     masks.manual_seed(mixed)
     torch.manual_seed(mixed)
-
-
-class _WholeWaveforms(MixedPrecision):
-    """Mixed precision by autocast alone. Fabric's own also rounds waveforms to bfloat16, which loses quiet bands."""
-
-    def convert_input(self, data: Any) -> Any:
-        return data
-
-
-def _precision(config: Config) -> Precision:
-    settings = config.training
-    on_gpu = settings.accelerator in ("auto", "cuda") and torch.cuda.is_available()
-    wanted = settings.precision
-    if wanted == "auto":
-        on_cpu = settings.accelerator == "cpu" or not (on_gpu or torch.backends.mps.is_available())
-        # FastConformer is slower in bfloat16 on a CPU; other models were not all measured (docs/LOG.md)
-        fast = on_cpu and isinstance(config.model, QuartzNetSettings) and _cpu_multiplies_bf16()
-        wanted = "bf16-mixed" if fast or (on_gpu and torch.cuda.is_bf16_supported()) else "32-true"
-    wanted = "bf16-mixed" if wanted == "bf16-activations" else wanted  # the rest of it is the network's own
-    return Precision() if wanted == "32-true" else _WholeWaveforms(wanted, "cuda" if on_gpu else "cpu")
-
-
-def _cpu_multiplies_bf16() -> bool:
-    """Whether this CPU has instructions for matrix products in bfloat16, twice as fast as float32 or more.
-
-    Without them PyTorch computes such products several times slower than in float32.
-    """
-    read: Callable[[], dict[str, Any]] = getattr(torch.cpu, "get_capabilities", dict)  # older PyTorch has none
-    capabilities = read()
-    return any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16"))

@@ -30,6 +30,7 @@ from anadil.text.tokenizer import make_tokenizer, read_tokenizer
 from anadil.training.config import Config
 from anadil.training.monitoring.memory import available_bytes
 from anadil.training.monitoring.report import Reporter
+from anadil.training.precision import chosen_precision
 from anadil.training.transfer.source import Source, read_source, resolve_config
 from anadil.training.transfer.weights import Transferred, read_saved, report_transfer, transfer
 
@@ -100,11 +101,6 @@ def resolve(
         if source is None:
             source, weights = read_source(config.init, out)
         config = resolve_config(config, source)
-        if getattr(config.model, "self_conditioned", None):
-            raise AnadilError(
-                "model.self_conditioned: its heads know the labels of the source only, so not with init\n"
-                "  next: model.self_conditioned=[] for both trainings, or train from scratch"
-            )
     languages = _languages(config, train, others)
     from_training = config.tokenizer.labels == "auto" and config.tokenizer.path is None
     without_labels = _rules(config, languages, (), b"")
@@ -118,7 +114,7 @@ def resolve(
     _refuse_too_large(config, len(labels))
     acoustic = AcousticModel(config.features, config.model, len(labels))
     if isinstance(acoustic.network, QuartzNet):
-        acoustic.network.encoder.keeps_bf16 = config.training.precision == "bf16-activations"
+        acoustic.network.encoder.keeps_bf16 = chosen_precision(config) == "bf16-activations"
     return Resolved(config, rules, acoustic, from_training, source, weights)
 
 

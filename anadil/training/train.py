@@ -44,6 +44,7 @@ from anadil.training.monitoring.logs import (
 from anadil.training.monitoring.memory import resolve_batch_seconds, with_batch_seconds
 from anadil.training.monitoring.report import Reporter, Silent
 from anadil.training.optimizers import begin_thaw
+from anadil.training.precision import chosen_precision
 from anadil.training.prepare import Prepared, plan_steps, prepare, sampled_labels
 from anadil.training.regularization import resolve_regularization
 from anadil.training.run import Run, Stop, ValidationResult, clear_run, refuse_run, stop_on_interrupt
@@ -150,7 +151,7 @@ def _set_up(config: Config, out: Path, report: Reporter, resume: bool) -> Learne
     data = resolve_regularization(with_batch_seconds(data, seconds), fabric, report)
     learner = assemble(fabric, data)
     report.table(f"Layers, a frame every {1000 * data.acoustic.frame_s:g} ms", *layer_table(data.acoustic))
-    report.say(f"computing on {fabric.device}, {fabric.strategy.precision.precision} (training.precision)")
+    report.say(f"computing on {fabric.device}, {chosen_precision(data.config)} (training.precision)")
     return replace(learner, pull=pull_to_start(network, init, out))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -24,6 +24,9 @@ from anadil.training.monitoring.report import Silent
 from anadil.training.prepare import plan_steps, prepare
 from anadil.training.step import _loss, ctc_loss
 from anadil.training.train import _loaders, train
+from anadil.training.transfer.settings import InitSettings
+from anadil.training.transfer.source import Source
+from anadil.training.transfer.weights import Transferred, transfer
 from tests.support.micro import TEXTS, micro_data, write_corpus
 from tests.support.runs import EVERY_STEP, Crash, CrashAt, assert_same_run
 
@@ -191,11 +194,75 @@ def test_a_run_that_crashes_ends_with_the_same_weights(manifest: Path, tmp_path:
     assert isinstance(saved, QuartzNet) and sorted(saved.conditioning) == ["2", "3"]
 
 
-def test_what_it_cannot_be_combined_with_is_refused(manifest: Path, tmp_path: Path) -> None:
+# --- as a source of another training
+
+KNOWN = ["a", "b", "c", "d", "e"]  # labels of the source
+
+
+def started(
+    target: QuartzNet, labels: list[str], source: QuartzNet, head: Literal["map", "new"] = "map"
+) -> Transferred:
+    described = Source("runs/source/best", "xx", KNOWN, {}, {}, {})
+    init = InitSettings.model_validate({"from": "runs/source/best", "head": head})
+    return transfer(target.eval(), labels, described, source.state_dict(), init, seed=0)
+
+
+def of_labels(n_labels: int, **changes: Any) -> QuartzNet:
+    torch.manual_seed(1)
+    return QuartzNet(QuartzNetSettings.model_validate(SETTINGS | changes), N_MELS, n_labels)
+
+
+def outputs(network: QuartzNet) -> Tensor:
+    torch.manual_seed(2)
+    log_probs: Tensor = network.eval()(torch.randn(2, N_MELS, 60), torch.tensor([60, 40]))[0]
+    return log_probs
+
+
+def test_onto_the_same_labels_nothing_changes_and_onto_permuted_ones_the_output_is_permuted() -> None:
+    source, same, other = network_of(), of_labels(5), of_labels(5)
+    assert started(same, KNOWN, source).new == []
+    assert torch.equal(outputs(same), outputs(source))
+    labels = ["d", "a", "c", "e", "b"]
+    started(other, labels, source)
+    order = [*(KNOWN.index(label) for label in labels), 5]
+    torch.testing.assert_close(outputs(other), outputs(source)[:, :, order])
+
+
+def test_a_new_label_begins_without_a_past() -> None:
+    source, larger = network_of(), of_labels(6)
+    transferred = started(larger, [*KNOWN, "x"], source)
+    assert {"conditioning.1.head.weight", "conditioning.2.back.bias"} <= set(transferred.mapped)
+    ours, theirs = larger.state_dict(), source.state_dict()
+    for name, n in (("head.weight", 0), ("back.weight", 1)):  # two output frames in a frame: two sets of labels
+        new, old = (one[f"conditioning.1.{name}"].transpose(0, n).chunk(2) for one in (ours, theirs))
+        for part, wanted in zip(new, old, strict=True):
+            assert torch.equal(part[[0, 1, 2, 3, 4, 6]], wanted)
+
+
+@pytest.mark.parametrize("head", ["map", "new"])
+def test_from_a_source_without_it_the_network_begins_as_the_source(head: Literal["map", "new"]) -> None:
+    source, network = network_of(self_conditioned=[]), of_labels(5)
+    transferred = started(network, KNOWN, source, head)
+    assert {"conditioning.1.back.weight", "conditioning.2.head.bias"} <= set(transferred.new)
+    encoded = [
+        one.eval().encoder(torch.ones(1, N_MELS, 40), torch.tensor([40]), one.conditioning)[0]
+        for one in (network, source)
+    ]
+    assert torch.equal(*encoded)
+
+
+def test_a_network_without_it_takes_what_is_left() -> None:
+    source, plain = network_of(), of_labels(5, self_conditioned=[])
+    transferred = started(plain, KNOWN, source)
+    assert transferred.new == [] and all(name.startswith("conditioning.") for name in transferred.unused)
+
+
+def test_a_model_trained_with_it_is_fine_tuned(manifest: Path, tmp_path: Path) -> None:
     train(
         Config.model_validate(data_of(manifest) | {"training": data_of(manifest)["training"] | {"epochs": 1}}),
         tmp_path / "run",
     )
     data = data_of(manifest) | {"init": {"from": str(tmp_path / "run/last")}}
-    with pytest.raises(AnadilError, match="model.self_conditioned=\\[\\]"):
-        train(Config.model_validate(data), tmp_path / "fine-tuned")
+    train(Config.model_validate(data), tmp_path / "fine-tuned")
+    saved = load_model(tmp_path / "fine-tuned/last").acoustic.network
+    assert isinstance(saved, QuartzNet) and sorted(saved.conditioning) == ["2", "3"]

@@ -6,8 +6,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from anadil.models.quartznet import QuartzNet
 from anadil.training.config import Config
 from anadil.training.learner import make_fabric
+from anadil.training.monitoring.report import Silent
+from anadil.training.prepare import resolve
 
 
 class Listener(nn.Module):
@@ -45,6 +48,24 @@ def test_a_cpu_with_products_in_bfloat16_uses_them(
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {capability: True, "avx2": True}, raising=False)
     fabric = make_fabric(config_of({"accelerator": "cpu", "precision": precision}, model=model))
     assert fabric.strategy.precision.precision == expected
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "precision", "kept"),
+    [
+        ({"amx_bf16": True, "avx512_bf16": True}, "auto", True),
+        ({"avx512_bf16": True}, "auto", False),
+        ({"amx_bf16": True}, "bf16-mixed", False),
+        ({}, "bf16-activations", True),
+    ],
+)
+def test_activations_stay_in_bfloat16_where_the_cpu_has_amx(
+    capabilities: dict[str, bool], precision: str, kept: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
+    config = config_of({"accelerator": "cpu", "precision": precision}, tokenizer={"labels": ["a", "b"]})
+    network = resolve(config, [], [], Silent()).acoustic.network
+    assert isinstance(network, QuartzNet) and network.encoder.keeps_bf16 is kept
 
 
 def test_pytorch_that_does_not_tell_computes_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,8 +20,9 @@ from anadil.training.optimizers import Pull
 from anadil.training.transfer.settings import InitSettings
 from anadil.training.transfer.source import Source
 
-_HEAD = "decoder."
-"""Prefix of the names of the head's tensors, in NeMo's models too. Their first dimension is labels + blank."""
+_HEAD, _CONDITIONING = "decoder.", "conditioning."
+"""Prefixes of the names of the tensors that know labels: the head's, in NeMo's models too, whose first dimension is labels +
+blank, and those of `model.self_conditioned`, which hold labels + blank several times."""
 
 NOISE = 0.05
 """Standard deviation of the noise added to rows copied from other labels, as a share of that of the source's rows.
@@ -60,8 +61,9 @@ def transfer(
     """
     own = network.state_dict()
     fits = {name for name, tensor in own.items() if name in weights and weights[name].shape == tensor.shape}
-    loaded = [name for name in own if name in fits and not name.startswith(_HEAD)]
-    misfits = [name for name in (own | weights) if not name.startswith(_HEAD) and name not in fits]
+    labelled = (_HEAD, _CONDITIONING)
+    loaded = [name for name in own if name in fits and not name.startswith(labelled)]
+    misfits = [name for name in (own | weights) if not name.startswith(labelled) and name not in fits]
     if misfits and not init.partial:
         raise AnadilError(_misfit_message(misfits, own, weights, source))
     head = [name for name in own if name.startswith(_HEAD)]
@@ -71,12 +73,56 @@ def transfer(
     generator = torch.Generator().manual_seed(seed)
     if inits:
         own |= {name: map_rows(own[name], weights[name], inits, source.labels, generator) for name in head}
+    conditioned = _map_conditioning(own, weights, inits, source.labels, generator)
     network.load_state_dict(own)
-    mapped = head if inits else []
+    mapped = [*(head if inits else []), *conditioned]
     used = {*loaded, *mapped}
     new = [name for name in own if name not in used]
     unused = [name for name in weights if name not in used]
     return Transferred(source, loaded, mapped, new, unused, inits)
+
+
+def _map_conditioning(
+    own: dict[str, Tensor],
+    weights: dict[str, Tensor],
+    inits: Sequence[LabelInit],
+    known: Sequence[str],
+    generator: torch.Generator,
+) -> list[str]:
+    """Fill the tensors of self-conditioning in `own` label by label; return the names of those that the source has.
+
+    Where the source has none that fits, what the place adds to the channels is set to zero: the network begins as the source.
+    """
+    mapped: list[str] = []
+    for place in sorted(
+        {name.rpartition(".head.")[0] for name in own if name.startswith(_CONDITIONING) and ".head." in name}
+    ):
+        head, bias, back, back_bias = (
+            f"{place}.{name}" for name in ("head.weight", "head.bias", "back.weight", "back.bias")
+        )
+        n_old, n_new = len(known) + 1, len(inits) + 1
+        per_frame = own[bias].numel() // n_new if inits else 0
+        fits = (
+            head in weights
+            and weights[head].shape == (per_frame * n_old, *own[head].shape[1:])
+            and weights[back].shape == (own[back].shape[0], per_frame * n_old, 1)
+        )
+        if not fits:
+            own[back], own[back_bias] = torch.zeros_like(own[back]), torch.zeros_like(own[back_bias])
+            continue
+        for name in (head, bias, back):
+            # (per_frame, labels + blank, ...): the projection back has the labels in its second dimension
+            new, old = ((tensor.transpose(0, 1) if name == back else tensor) for tensor in (own[name], weights[name]))
+            rows = torch.cat(
+                [
+                    map_rows(one, other, inits, known, generator)
+                    for one, other in zip(new.chunk(per_frame), old.chunk(per_frame), strict=True)
+                ]
+            )
+            own[name] = rows.transpose(0, 1).contiguous() if name == back else rows
+        own[back_bias] = weights[back_bias]
+        mapped += [head, bias, back, back_bias]
+    return mapped
 
 
 def map_rows(
@@ -178,7 +224,7 @@ def _misfit_message(misfits: Sequence[str], own: dict[str, Tensor], weights: dic
     lines = [f"  {name}: {shape(own, name)} here, {shape(weights, name)} in the source" for name in misfits[:_SHOWN]]
     if len(misfits) > _SHOWN:
         lines.append(f"  ... and {len(misfits) - _SHOWN} more")
-    n_fit = sum(not name.startswith(_HEAD) and name not in misfits for name in own)
+    n_fit = sum(not name.startswith((_HEAD, _CONDITIONING)) and name not in misfits for name in own)
     return "\n".join(
         [
             f"the encoder of {source.path} differs from this model's: {len(misfits)} tensors do not fit, {n_fit} do",
