@@ -111,7 +111,7 @@ def epoch_seconds(trainee: Trainee, loader: Loader, durations: Sequence[float], 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--preset", default="small-2d", choices=["small", "small-2d", "5x5", "15x5"])
+    parser.add_argument("--preset", default="small-2d", choices=["small", "small-2d", "small-2d-sc", "5x5", "15x5"])
     parser.add_argument("--clips", type=int, default=60)
     parser.add_argument("--rounds", type=int, default=9)
     arguments = parser.parse_args()

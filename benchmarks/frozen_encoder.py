@@ -35,7 +35,7 @@ def step_s(acoustic: AcousticModel, optimizer: torch.optim.Optimizer, batch: Bat
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--preset", default="small", choices=["small", "small-2d", "5x5", "15x5"])
+    parser.add_argument("--preset", default="small", choices=["small", "small-2d", "small-2d-sc", "5x5", "15x5"])
     parser.add_argument("--rounds", type=int, default=5)
     arguments = parser.parse_args()
     waveforms = torch.randn(N_UTTERANCES, SECONDS * 16000)

@@ -61,6 +61,12 @@ def _paper_blocks(copies: int) -> list[dict[str, Any]]:
     ]
 
 
+_SMALL_2D: list[dict[str, Any]] = [
+    {"filters": 384, "kernel": 1, "separable": False},
+    *({"filters": 384, "kernel": 7, "repeat": 2, "residual": True, "residual_projection": False} for _ in range(5)),
+    {"filters": 768, "kernel": 1, "separable": False, "upsample": 2},
+]
+
 PRESETS: dict[str, list[dict[str, Any]]] = {
     # For a CPU and few hours of speech: 4x stride from the start (40 ms frames), so that a second has only 25 frames
     "small": [
@@ -75,17 +81,16 @@ PRESETS: dict[str, list[dict[str, Any]]] = {
     ],
     # After a 2D stem with a 4x stride. Kernels of 7, because wide ones memorise sentences. The last block doubles the
     # frames to one every 20 ms, because 1.7 frames per letter are too few for CTC (docs/LOG.md).
-    "small-2d": [
-        {"filters": 384, "kernel": 1, "separable": False},
-        *({"filters": 384, "kernel": 7, "repeat": 2, "residual": True, "residual_projection": False} for _ in range(5)),
-        {"filters": 768, "kernel": 1, "separable": False, "upsample": 2},
-    ],
+    "small-2d": _SMALL_2D,
+    # With a narrower stem, which is faster, and two places that know what the network would write there
+    "small-2d-sc": _SMALL_2D,
     "5x5": _paper_blocks(1),
     "15x5": _paper_blocks(3),
 }
 
 
-_STEMS = {"small-2d": StemSettings()}
+_STEMS = {"small-2d": StemSettings(), "small-2d-sc": StemSettings(channels=[16, 32])}
+_CONDITIONED = {"small-2d-sc": [3, 5]}
 
 DEFAULT_PRESET = "small-2d"
 
@@ -172,7 +177,7 @@ class QuartzNetSettings(BaseModel):
     model_config = SECTION
 
     kind: Literal["quartznet", "jasper", "citrinet"] = "quartznet"
-    preset: Literal["small", "small-2d", "5x5", "15x5"] | None = None
+    preset: Literal["small", "small-2d", "small-2d-sc", "5x5", "15x5"] | None = None
     blocks: list[BlockSettings] | None = Field(None, max_length=256)
     # before `blocks`, or in place of the stem that the preset has; None: the preset's own, if it has one
     stem: StemSettings | None = None
@@ -180,8 +185,9 @@ class QuartzNetSettings(BaseModel):
     dropout: Annotated[Real, Field(ge=0, lt=1)] | Literal["auto"] = 0.0
     # after these blocks, counted from 1, comes a layer of self-attention (models/attention.py)
     attention: list[Annotated[Whole, Field(ge=1, le=256)]] = Field([], max_length=64)
-    # after these blocks, counted from 1, the network is conditioned on what it would write there (arXiv:2104.02724)
-    self_conditioned: list[Annotated[Whole, Field(ge=1, le=256)]] = Field([], max_length=64)
+    # after these blocks, counted from 1, the network is conditioned on what it would write there (arXiv:2104.02724);
+    # None: the preset's own, if it has any
+    self_conditioned: list[Annotated[Whole, Field(ge=1, le=256)]] | None = Field(None, max_length=64)
     activation: Literal["relu", "hardtanh", "selu", "swish", "gelu", "identity"] = "relu"
     norm: Literal["batch", "group", "instance", "layer"] = "batch"
     norm_groups: Whole | None = Field(None, ge=1, le=16_384)  # of `norm: group`; None: one group per channel
@@ -204,7 +210,7 @@ class QuartzNetSettings(BaseModel):
                 f"upsample: {self.upsampling} output frames per frame do not divide the stride of {self.downsampling}"
             )
         if problem := self._wrong_places():
-            raise ValueError(f"self_conditioned {self.self_conditioned}: {problem}")
+            raise ValueError(f"self_conditioned {self.conditioned_places}: {problem}")
         n_blocks = len(self.resolved_blocks)
         if len(set(self.attention)) < len(self.attention) or any(place > n_blocks for place in self.attention):
             raise ValueError(
@@ -216,7 +222,7 @@ class QuartzNetSettings(BaseModel):
 
     def _wrong_places(self) -> str:
         """What is wrong with `self_conditioned`; empty if nothing is."""
-        places, blocks = self.self_conditioned, self.resolved_blocks
+        places, blocks = self.conditioned_places, self.resolved_blocks
         if len(set(places)) < len(places) or any(place >= len(blocks) for place in places):
             return f"different numbers from 1 to {len(blocks) - 1} are allowed, of blocks that others follow"
         if any(block.total_stride > 1 for block in blocks[min(places, default=len(blocks)) :]):
@@ -228,6 +234,13 @@ class QuartzNetSettings(BaseModel):
     def frames_in_each(self, place: int) -> int:
         """Output frames in each frame after block `place`, counted from 1, where no stride follows."""
         return math.prod(block.upsample for block in self.resolved_blocks[place:])
+
+    @property
+    def conditioned_places(self) -> list[int]:
+        """The blocks after which the network is conditioned: `self_conditioned`, or those of the preset."""
+        if self.self_conditioned is not None or self.blocks is not None:
+            return self.self_conditioned or []
+        return _CONDITIONED.get(self.preset_name, [])
 
     @property
     def preset_name(self) -> str:
@@ -540,7 +553,7 @@ class QuartzNet(nn.Module):
                 str(place): SelfConditioning(
                     settings.resolved_blocks[place - 1].width, n_labels, settings.frames_in_each(place)
                 )
-                for place in settings.self_conditioned
+                for place in settings.conditioned_places
             }
         )
         for module in self.modules():

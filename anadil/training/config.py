@@ -60,7 +60,7 @@ class TrainingSettings(BaseModel):
     # weight of the consistency loss between two views of each utterance under different masks; 0: one view (arXiv:2410.05101)
     consistency: Real = Field(0.0, ge=0, le=100)
     # weight of the mean loss of the intermediate heads of model.self_conditioned, against 1 minus it of the output's
-    intermediate_weight: Real = Field(0.5, ge=0, lt=1)
+    intermediate_weight: Real = Field(0.3, ge=0, lt=1)
     # audio per step, of all devices, with padding; auto: from the hours of speech and the memory
     batch_seconds: Annotated[Real, Field(gt=0, le=1e6)] | Literal["auto"] = 30.0
     optimizer: Literal["adamw", "novograd"] = "adamw"

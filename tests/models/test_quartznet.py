@@ -63,7 +63,12 @@ def test_weights_have_nemos_names_and_shapes(nemo: Golden) -> None:
 
 @pytest.mark.parametrize(
     ("preset", "n_parameters", "stride", "n_layers"),
-    [("5x5", 6_719_331, 2, 8), ("15x5", 18_930_531, 2, 18), ("small-2d", 2_026_051, 2, 8)],
+    [
+        ("5x5", 6_719_331, 2, 8),
+        ("15x5", 18_930_531, 2, 18),
+        ("small-2d", 2_026_051, 2, 8),
+        ("small-2d-sc", 2_129_695, 2, 10),
+    ],
 )
 def test_presets_have_the_papers_sizes(preset: str, n_parameters: int, stride: int, n_layers: int) -> None:
     settings = QuartzNetSettings.model_validate({"preset": preset})
@@ -163,7 +168,7 @@ def test_padding_and_batch_change_nothing(settings: QuartzNetSettings) -> None:
             {"blocks": [{"filters": 8, "kernel": 3, "stride": 2, "residual": True, "residual_projection": False}]},
             "residual_projection: false needs",
         ),
-        ({"preset": "10x5"}, "'small', 'small-2d', '5x5' or '15x5'"),
+        ({"preset": "10x5"}, "'small', 'small-2d', 'small-2d-sc', '5x5' or '15x5'"),
     ],
 )
 def test_impossible_networks_are_refused(settings: dict[str, Any], what: str) -> None:

@@ -127,6 +127,11 @@ def test_small_2d_at_a_third_and_two_thirds() -> None:
     assert count_parameters(model) - count_parameters(plain) == 2 * (384 * 66 + 66 + 66 * 384 + 384)
     names = [row[0] for row in layer_table(model)[1]]
     assert names[-4:-2] == ["conditioning after 3", "conditioning after 5"]
+    preset = QuartzNetSettings(preset="small-2d-sc")
+    assert (
+        preset.conditioned_places == [3, 5]
+        and preset.model_copy(update={"self_conditioned": []}).conditioned_places == []
+    )
     small = QuartzNetSettings(preset="small", self_conditioned=[4])
     assert small.frames_in_each(4) == 1
 

@@ -59,7 +59,7 @@ def refuse_layerdrop(config: Config) -> None:
 
 def refuse_self_conditioned(config: Config) -> None:
     """Raise AnadilError if `training.strategy` is fsdp and the loss has intermediate heads, whose shards nobody would gather."""
-    if config.training.strategy == "fsdp" and getattr(config.model, "self_conditioned", None):
+    if config.training.strategy == "fsdp" and getattr(config.model, "conditioned_places", None):
         raise AnadilError(
             "training.strategy fsdp: not with model.self_conditioned\n"
             "  next: training.strategy=ddp, or model.self_conditioned=[]"
