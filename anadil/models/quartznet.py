@@ -24,7 +24,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from anadil.errors import AnadilError
-from anadil.models.attention import SelfAttention
 from anadil.models.features import length_mask
 from anadil.models.self_conditioned import SelfConditioning
 from anadil.models.stem import Stem, StemSettings
@@ -183,8 +182,6 @@ class QuartzNetSettings(BaseModel):
     stem: StemSettings | None = None
     # of each block of a preset; auto: by the epochs that training expects (training/regularization.py)
     dropout: Annotated[Real, Field(ge=0, lt=1)] | Literal["auto"] = 0.0
-    # after these blocks, counted from 1, comes a layer of self-attention (models/attention.py)
-    attention: list[Annotated[Whole, Field(ge=1, le=256)]] = Field([], max_length=64)
     # after these blocks, counted from 1, the network is conditioned on what it would write there (arXiv:2104.02724);
     # None: the preset's own, if it has any
     self_conditioned: list[Annotated[Whole, Field(ge=1, le=256)]] | None = Field(None, max_length=64)
@@ -211,11 +208,6 @@ class QuartzNetSettings(BaseModel):
             )
         if problem := self._wrong_places():
             raise ValueError(f"self_conditioned {self.conditioned_places}: {problem}")
-        n_blocks = len(self.resolved_blocks)
-        if len(set(self.attention)) < len(self.attention) or any(place > n_blocks for place in self.attention):
-            raise ValueError(
-                f"attention {self.attention}: different numbers from 1 to {n_blocks} are allowed, of blocks"
-            )
         if self.kind != "quartznet" and self.blocks is None:
             raise ValueError(f"kind {self.kind} has no presets: give blocks")
         return self
@@ -479,9 +471,6 @@ class Encoder(nn.Module):
             blocks.append(Block(n_ins or [width], block, settings))
             width = block.width
         self.encoder = nn.ModuleList(blocks)
-        self.attention = nn.ModuleDict(
-            {str(place): SelfAttention(settings.resolved_blocks[place - 1].width) for place in settings.attention}
-        )
         self.width = width
         self.keeps_bf16 = False
         """Whether training in the time-major layout under autocast keeps activations in bfloat16 between the layers, and
@@ -525,11 +514,10 @@ class Encoder(nn.Module):
                 x, frames = block.time_major(inputs or [x], frames)
             else:
                 x, mask = block(inputs or [x], mask)
-            for places in (self.attention, conditioning if conditioning is not None else nn.ModuleDict()):
-                if str(number) in places:
-                    place = places[str(number)]
-                    assert isinstance(place, SelfAttention | SelfConditioning)
-                    x = place.time_major(x, frames) if time_major else place(x, mask)
+            if conditioning is not None and str(number) in conditioning:
+                place = conditioning[str(number)]
+                assert isinstance(place, SelfConditioning)
+                x = place.time_major(x, frames) if time_major else place(x, mask)
         return (from_time_major(x), from_time_major(frames.mask)) if time_major else (x, mask)
 
     def is_time_major(self, features: Tensor) -> bool:
@@ -559,9 +547,6 @@ class QuartzNet(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.Conv1d | nn.Linear):
                 nn.init.xavier_uniform_(module.weight)
-        for module in self.encoder.attention.values():
-            assert isinstance(module, SelfAttention)
-            module.begin()
 
     def frame_count(self, n_features: int) -> int:
         """Output frames for one utterance of `n_features` feature frames."""

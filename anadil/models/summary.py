@@ -5,7 +5,6 @@ from __future__ import annotations
 from torch import nn
 
 from anadil.models.acoustic import AcousticModel, AnySettings
-from anadil.models.attention import SelfAttention
 from anadil.models.conformer import Conformer, ConformerSettings
 from anadil.models.hugging_face.network import WINDOW, FilterBank, HuggingFace, W2vBertSettings, Wav2Vec2Settings
 from anadil.models.quartznet import DEFAULT_PRESET, QuartzNet
@@ -84,11 +83,6 @@ def _quartznet_rows(network: QuartzNet) -> list[list[str]]:
         sizes = [block.filters, block.kernel, block.repeat, block.stride, block.dilation]
         residual = "dense" if block.residual_dense else "yes" if block.residual else "no"
         rows.append([f"{i} {kind}", *map(str, sizes), residual, f"{count_parameters(module):,}"])
-    rows += [
-        [f"attention after {place}", str(module.width), "", "1", "1", "1", "yes", f"{count_parameters(module):,}"]
-        for place, module in network.encoder.attention.items()
-        if isinstance(module, SelfAttention)
-    ]
     rows += [
         [f"conditioning after {place}", str(n_out), "1", "1", "1", "1", "no", f"{count_parameters(module):,}"]
         for place, module in network.conditioning.items()

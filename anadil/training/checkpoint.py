@@ -57,7 +57,7 @@ MAY_CHANGE = (
 
 _LABELS = "tokenizer.labels"
 
-ADDED = {"model.attention": "[]", "model.self_conditioned": "null", "training.intermediate_weight": "0.3"}
+ADDED = {"model.self_conditioned": "null", "training.intermediate_weight": "0.3"}
 """Settings that runs of earlier versions do not know, as JSON, with the values that mean what those versions did."""
 
 REGULARIZATION = ("model.dropout", "augment.spec_augment.freq_width", "augment.spec_augment.time_masks")

@@ -171,10 +171,9 @@ def _preprocessor(features: FeatureSettings) -> dict[str, Any]:
 
 def _convolutions(settings: QuartzNetSettings, where: str) -> dict[str, Any]:
     unsupported = any(block.upsample > 1 or not block.residual_projection for block in settings.resolved_blocks)
-    if settings.resolved_stem is not None or unsupported or settings.conditioned_places or settings.attention:
+    if settings.resolved_stem is not None or unsupported or settings.conditioned_places:
         raise AnadilError(
-            f"{where}: a stem, upsample, attention, self_conditioned and residual_projection: false have no counterpart "
-            "in NeMo\n"
+            f"{where}: a stem, upsample, self_conditioned and residual_projection: false have no counterpart in NeMo\n"
             "  next: train with model.preset=small for a model that NeMo can read"
         )
     return {
