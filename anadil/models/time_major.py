@@ -211,7 +211,7 @@ _DRAWN = 1 << 21
 """Numbers that a stretch of dropout is taken from, at least; more for tensors above half of it."""
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=32)  # a few probabilities, a few sizes
 def _factors(p: float, size: int, dtype: torch.dtype) -> tuple[Tensor, float]:
     """Dropout's factors (size,), always the same: 0 with probability p, else the number that keeps the mean, which follows."""
     drawn = np.random.Generator(np.random.SFC64(0)).random(size, dtype=np.float32)

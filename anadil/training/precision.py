@@ -15,8 +15,8 @@ from anadil.training.config import Config, TrainingSettings
 def chosen_precision(config: Config) -> Literal["32-true", "bf16-mixed", "bf16-activations", "16-mixed"]:
     """`training.precision`, where `auto` is the fastest of the float32 and bfloat16 ones on this machine.
 
-    On a CPU, a FastConformer is slower in bfloat16, and other models than QuartzNet were not all measured. Activations in
-    bfloat16 are faster with AMX; an AMD EPYC with AVX-512 BF16 alone computes the stem slower so (docs/LOG.md).
+    On a CPU, a FastConformer is slower in bfloat16, and other models than QuartzNet were not all measured. With AMX
+    activations in bfloat16 save a fifth of a step; without it they were not measured, and the stem gains nothing (docs/LOG.md).
     """
     settings = config.training
     if settings.precision != "auto":

@@ -94,20 +94,11 @@ def _map_conditioning(
     Where the source has none that fits, what the place adds to the channels is set to zero: the network begins as the source.
     """
     mapped: list[str] = []
-    for place in sorted(
-        {name.rpartition(".head.")[0] for name in own if name.startswith(_CONDITIONING) and ".head." in name}
-    ):
-        head, bias, back, back_bias = (
-            f"{place}.{name}" for name in ("head.weight", "head.bias", "back.weight", "back.bias")
-        )
-        n_old, n_new = len(known) + 1, len(inits) + 1
-        per_frame = own[bias].numel() // n_new if inits else 0
-        fits = (
-            head in weights
-            and weights[head].shape == (per_frame * n_old, *own[head].shape[1:])
-            and weights[back].shape == (own[back].shape[0], per_frame * n_old, 1)
-        )
-        if not fits:
+    for head in [name for name in own if name.startswith(_CONDITIONING) and name.endswith(".head.weight")]:
+        place = head.removesuffix(".head.weight")
+        bias, back, back_bias = (f"{place}.{name}" for name in ("head.bias", "back.weight", "back.bias"))
+        per_frame = len(own[head]) // (len(inits) + 1) if inits else 0
+        if head not in weights or weights[head].shape != (per_frame * (len(known) + 1), *own[head].shape[1:]):
             own[back], own[back_bias] = torch.zeros_like(own[back]), torch.zeros_like(own[back_bias])
             continue
         for name in (head, bias, back):
