@@ -402,8 +402,9 @@ def _unreadable(path: Path, error: Exception) -> AnadilError:
     if path.stat().st_size == 0:
         return AnadilError(f"audio file is empty (0 bytes): {path}")
     with open(path, "rb") as file:
-        is_page = file.read(64).lstrip().startswith((b"<", b"{"))
-    reason = "it is a web page" if is_page else getattr(error, "error_string", str(error)).rstrip(".")
+        begin = file.read(64).lstrip()[:1]
+    texts = {b"<": "it is a web page", b"{": "it is JSON, as a manifest or a server's error is"}
+    reason = texts.get(begin) or getattr(error, "error_string", str(error)).rstrip(".")
     if "not a regular file" in reason:  # libsndfile's message for any file that is named .mp3 but is not one
         reason = "its content is not of the kind that its name says"
     return AnadilError(f"not readable as audio: {path} ({reason}); readable are {readable_formats()}")

@@ -172,6 +172,12 @@ def test_an_error_page_saved_as_audio_is_reported_as_one(tmp_path: Path) -> None
         audio.probe(tmp_path / "notes.mp3")
 
 
+def test_a_manifest_is_not_called_a_web_page(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"audio_filepath": "a.wav", "text": "a"}\n', encoding="utf-8")
+    with pytest.raises(AnadilError, match="it is JSON, as a manifest"):
+        audio.probe(tmp_path / "a.jsonl")
+
+
 def test_a_name_that_is_not_utf8_is_an_error(tmp_path: Path) -> None:
     path = tmp_path / "caf\udce9.wav"
     for function in (audio.probe, lambda path: audio.read(path, 16000)):
