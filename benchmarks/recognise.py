@@ -1,6 +1,6 @@
 """Seconds of audio transcribed per second, and the peak of memory, for a folder of clips and for one long recording.
 
-    python benchmarks/recognise.py MODEL MANIFEST [--clips 200] [--no-lm]
+    python benchmarks/recognise.py MODEL MANIFEST [--clips 200] [--no-lm] [--provider openvino] [--wav]
     python benchmarks/recognise.py MODEL MANIFEST --long 10800 [--no-lm]    # one recording of three hours, glued of the clips
 
 MODEL is an exported folder. Each row is measured in a process of its own, on the same clips, from files to text:
@@ -11,6 +11,7 @@ MODEL is an exported folder. Each row is measured in a process of its own, on th
 
 NeMo, a peer that reads and batches too, is measured in the same way if it is installed (its own model of the same family, given
 with --nemo FILE); without it the row says so. Other work on the machine lengthens the clock's time, hardly the processor's.
+--wav decodes the clips to 16-bit WAV files first: an Opus file takes longer to decode than a small network takes.
 With --long, the text is compared with that of the single clips and with the references.
 """
 
@@ -25,6 +26,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -40,6 +42,8 @@ def main() -> None:
         "--between", default="silence", help="what is there: silence, zeros, applause, music, or several"
     )
     parser.add_argument("--no-lm", action="store_true")
+    parser.add_argument("--provider", default="cpu")
+    parser.add_argument("--wav", action="store_true")
     parser.add_argument("--nemo", type=Path)
     parser.add_argument("--way", choices=sorted(WAYS), help=argparse.SUPPRESS)
     parser.add_argument("--files", type=Path, help=argparse.SUPPRESS)
@@ -48,6 +52,11 @@ def main() -> None:
         print(json.dumps(WAYS[given.way](given)))
         return
     with tempfile.TemporaryDirectory() as folder:
+        if given.wav:
+            from anadil import audio
+
+            for n, one in enumerate(chosen(given)):
+                audio.write(Path(folder) / f"{n}.wav", audio.read(one.audio_filepath, 16000), 16000)
         ways = ["long"] if given.long else ["list", "single", "graph"]
         print(f"{'':20} {'audio, s':>10} {'clock, s':>10} {'processor, s':>13} {'x real time':>12} {'peak, MB':>9}")
         for way in ways:
@@ -76,7 +85,7 @@ def nemo(given: argparse.Namespace) -> str:
     import nemo.collections.asr as nemo_asr
 
     model = nemo_asr.models.ASRModel.restore_from(str(given.nemo), map_location="cpu")
-    files = [one.audio_filepath for one in chosen(given)]
+    files = audio_files(given)
     started = time.perf_counter()
     model.transcribe(files, batch_size=16, num_workers=2)
     return f"{time.perf_counter() - started:.1f} s"
@@ -90,25 +99,33 @@ def chosen(given: argparse.Namespace) -> list:  # type: ignore[type-arg]
     return [every[i] for i in order[: given.clips]]
 
 
-def of_list(given: argparse.Namespace) -> dict[str, float]:
+def audio_files(given: argparse.Namespace) -> list[Path]:
+    """The files of the chosen utterances; with --wav those that `main` decoded."""
+    if given.wav:
+        return [Path(given.files) / f"{n}.wav" for n in range(len(chosen(given)))]
+    return [one.audio_filepath for one in chosen(given)]
+
+
+def loaded(given: argparse.Namespace) -> Any:
     from anadil.recognition.load import load
 
-    recognizer, files = load(given.model, lm=not given.no_lm), [one.audio_filepath for one in chosen(given)]
+    return load(given.model, lm=not given.no_lm, provider=given.provider)
+
+
+def of_list(given: argparse.Namespace) -> dict[str, float]:
+    recognizer, files = loaded(given), audio_files(given)
     return measured(lambda: sum(one.duration for one in recognizer.transcribe(files)))
 
 
 def one_by_one(given: argparse.Namespace) -> dict[str, float]:
-    from anadil.recognition.load import load
-
-    recognizer, files = load(given.model, lm=not given.no_lm), [one.audio_filepath for one in chosen(given)]
+    recognizer, files = loaded(given), audio_files(given)
     return measured(lambda: sum(recognizer.transcribe(file).duration for file in files))
 
 
 def graph_alone(given: argparse.Namespace) -> dict[str, float]:
     from anadil.manifest import read_audio
-    from anadil.recognition.load import load
 
-    recognizer = load(given.model, lm=False)
+    recognizer = loaded(given)
     clips = sorted((read_audio(one, recognizer.sample_rate) for one in chosen(given)), key=len)
 
     def run() -> float:
@@ -132,9 +149,8 @@ def long(given: argparse.Namespace) -> dict[str, float]:
         command += [str(reference), str(given.long), str(given.pause), given.between, str(int(given.no_lm))]
         subprocess.run(command, check=True)
     from anadil.evaluation.errors import word_errors
-    from anadil.recognition.load import load
 
-    recognizer, texts = load(given.model, lm=not given.no_lm), []
+    recognizer, texts = loaded(given), []
 
     def run() -> float:
         transcript = recognizer.transcribe(path)

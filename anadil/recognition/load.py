@@ -14,7 +14,7 @@ from anadil.errors import AnadilError, shortened
 from anadil.export import layout
 from anadil.files import recover_folder
 from anadil.models.hugging_face.vocabulary import is_hugging_face
-from anadil.recognition.providers import CPU, open_with_provider
+from anadil.recognition.providers import CPU, OPENVINO, open_on_cpu, with_provider
 from anadil.recognition.recognizer import Recognizer
 
 WEIGHTS, CONFIG = "model.safetensors", "config.yaml"  # of a model folder; anadil.models needs PyTorch to be imported
@@ -67,15 +67,14 @@ def _load_exported(folder: Path, provider: str, warn: Callable[[str], None], thr
     settings, where = layout.read_settings(folder), str(folder / layout.MODEL)
     rules = layout.read_rules(folder, settings)
     try:
-        session, used = open_with_provider(folder / layout.MODEL, provider, settings.sample_rate, warn, threads)
-    except AnadilError:
-        raise
+        cpu = open_on_cpu(folder / layout.MODEL, threads)
     except Exception as error:  # onnxruntime raises a dozen classes of its own
         raise AnadilError(
             f"{where}: ONNX Runtime cannot read it: {shortened(str(error), 300)}\n  next: export the model again"
         ) from error
 
-    layout.check_graph(session.get_inputs(), session.get_outputs(), len(settings.labels), where)
+    layout.check_graph(cpu.get_inputs(), cpu.get_outputs(), len(settings.labels), where)
+    session, used = with_provider(cpu, folder / layout.MODEL, provider, settings.sample_rate, warn, threads)
 
     def log_probs(waveforms: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         try:
@@ -83,8 +82,9 @@ def _load_exported(folder: Path, provider: str, warn: Callable[[str], None], thr
                 list(layout.OUTPUTS), dict(zip(layout.INPUTS, (waveforms, counts), strict=True))
             )
         except Exception as error:
+            runtime = "OpenVINO" if used == OPENVINO else "ONNX Runtime"
             raise AnadilError(
-                f"{where}: ONNX Runtime cannot run it: {shortened(str(error), 300)}\n  next: export the model again"
+                f"{where}: {runtime} cannot run it: {shortened(str(error), 300)}\n  next: export the model again"
             ) from error
         layout.check_result(found, frame_counts, counts, settings, where)
         return found, frame_counts

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import sys
 import warnings
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -95,17 +97,53 @@ def test_a_provider_that_fails_or_disagrees_is_replaced_by_the_cpu_with_one_warn
 
 
 def test_auto_takes_the_first_that_works(exported: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    install(monkeypatch, openvino=lambda log_probs: log_probs, cuda=RuntimeError("no device"))
+    install(monkeypatch, xnnpack=lambda log_probs: log_probs, cuda=RuntimeError("no device"))
+    monkeypatch.setattr(providers, "find_spec", lambda name: None)
     found: list[str] = []
-    assert load(exported, provider="auto", warn=found.append).provider == "openvino" and found == []
+    assert load(exported, provider="auto", warn=found.append).provider == "xnnpack" and found == []
 
 
 def test_auto_without_any_is_the_cpu_and_no_warning(exported: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     install(monkeypatch)
+    monkeypatch.setattr(providers, "find_spec", lambda name: None)
     found: list[str] = []
     assert load(exported, provider="auto", warn=found.append).provider == "cpu" and found == []
     load(exported, provider="cuda", warn=found.append)
-    assert found == ["the model runs on the CPU: cuda: this installation of onnxruntime does not have it"]
+    load(exported, provider="openvino", warn=found.append)
+    assert found == [
+        "the model runs on the CPU: cuda: this installation of onnxruntime does not have it",
+        "the model runs on the CPU: openvino: the package openvino is not installed: pip install 'anadil[openvino]'",
+    ]
+
+
+needs_openvino = pytest.mark.skipif(find_spec("openvino") is None, reason="openvino is not installed")
+
+
+@needs_openvino
+def test_openvino_gives_the_texts_of_onnx_runtime(exported: Path, micro: Path) -> None:
+    found: list[str] = []
+    ours, other = load(exported, warn=found.append), load(exported, provider="openvino", warn=found.append)
+    assert (other.provider, found) == ("openvino", [])
+    assert "openvino_telemetry" not in sys.modules  # it reports each import to Intel
+    clips = [micro / f"clips/{n}.wav" for n in range(len(TEXTS))]
+    assert [one.text for one in other.transcribe(clips)] == list(TEXTS)
+    # a length that is no multiple of what batches are padded to, and an empty recording beside it
+    rng = np.random.default_rng(0)
+    batch = [rng.standard_normal(n).astype(np.float32) * 0.1 for n in (23_456, 9_000)] + [np.zeros(4_000, np.float32)]
+    for expected, given in zip(ours.log_probs(batch), other.log_probs(batch), strict=True):
+        assert given.shape == expected.shape
+        assert np.abs(np.exp(given) - np.exp(expected)).max() < 0.05  # bfloat16 has 8 bits
+
+
+@needs_openvino
+def test_openvino_that_returns_other_lengths_is_replaced(
+    exported: Path, micro: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = providers._OpenVino.run
+    monkeypatch.setattr(providers._OpenVino, "run", lambda self, *given: [real(self, *given)[0], np.zeros(2, np.int64)])
+    found: list[str] = []
+    assert load(exported, provider="openvino", warn=found.append).provider == "cpu"
+    assert found == ["the model runs on the CPU: openvino: it gives another number of frames than the CPU"]
 
 
 def test_what_is_not_known_or_has_no_providers_is_refused(exported: Path, micro: Path) -> None:
