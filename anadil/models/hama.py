@@ -190,6 +190,10 @@ def _settings(tensors: Tensors) -> ConformerSettings:
         xscaling=False,
         conv_kernel_size=_unnamed(tensors, "Conv")[2].shape[2],
         conv_norm_type="fused_batch_norm",
+        # the file says nothing of dropout; at 0.1 its random numbers are nearly half of a step's time on a CPU
+        dropout=0.0,
+        dropout_pre_encoder=0.0,
+        dropout_att=0.0,
     )
 
 
