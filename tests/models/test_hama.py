@@ -63,10 +63,19 @@ FAULTS = {
     "a huge dimension": (_write_at(_FIRST + 2, "<I", 2**32 - 1), "for shape"),
     "an offset past the end": (_write_at(_FIRST + 10, "<Q", 2**63), "mel_fb: .* bytes at 9,223,372,036,854,775,808"),
     "a name that is no text": (_write_at(14, "<B", 0xFF), "damaged"),
-    "infinity": (packed(tensors() | {"onnx::Conv_99": np.full(8, np.inf, np.float16)}), "Conv_99 holds NaN or infinity"),
-    "the network of hama 1.5": (packed({"onnx::Conv_99": np.zeros(8, np.float16)}), "another network than the Conformer"),
+    "infinity": (
+        packed(tensors() | {"onnx::Conv_99": np.full(8, np.inf, np.float16)}),
+        "Conv_99 holds NaN or infinity",
+    ),
+    "the network of hama 1.5": (
+        packed({"onnx::Conv_99": np.zeros(8, np.float16)}),
+        "another network than the Conformer",
+    ),
     "a matrix too few": (packed({k: v for k, v in tensors().items() if k != "onnx::MatMul_101"}), "not the Conformer"),
-    "a matrix of another shape": (packed(tensors() | {"onnx::MatMul_90": np.zeros((8, 8), np.float16)}), "size mismatch"),
+    "a matrix of another shape": (
+        packed(tensors() | {"onnx::MatMul_90": np.zeros((8, 8), np.float16)}),
+        "size mismatch",
+    ),
     "other mel filters": (packed(tensors() | {"mel_fb": tensors()["mel_fb"] * 2}), "mel_fb differs from the features"),
     "no filters": (packed({k: v for k, v in tensors().items() if k != "mel_fb"}), "mel_fb"),
 }
@@ -90,7 +99,10 @@ def test_a_damaged_file_is_an_error(tmp_path: Path, fault: str) -> None:
         ("[]", "no vocabulary of hama"),
         ('{"decoder": "abcdef"}', "must be a list of labels"),
         ('{"decoder": ["a", 1]}', "must be a list of labels"),
-        (json.dumps({"decoder": list("abcde")}), "5 labels with a word boundary and a blank do not fit a head of 8 rows"),
+        (
+            json.dumps({"decoder": list("abcde")}),
+            "5 labels with a word boundary and a blank do not fit a head of 8 rows",
+        ),
         (json.dumps({"decoder": list("abcdea")}), "6 labels"),
     ],
 )
