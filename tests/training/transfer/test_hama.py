@@ -12,9 +12,11 @@ import anadil
 from anadil.errors import AnadilError
 from anadil.export.onnx import export_folder
 from anadil.models.acoustic import load_model
-from anadil.models.hama import read_hama
-from anadil.training.config import Config
+from anadil.models.conformer import ConformerSettings
+from anadil.models.hama import FEATURES, read_hama
+from anadil.training.config import Config, load_config
 from anadil.training.monitoring.report import Silent
+from anadil.training.prepare import prepare
 from anadil.training.train import train
 from anadil.training.transfer.convert import convert
 from tests.support.hama import write_hama
@@ -58,3 +60,19 @@ def test_the_letters_start_from_their_phonemes_and_the_encoder_learns_later(tmp_
         "b": ("same", ["b"]),
         "ω": ("relative", ["ɔ"]),
     }
+
+
+def test_the_config_to_start_from_fits_the_source(tmp_path: Path, micro: Path) -> None:
+    path = Path(__file__).parents[3] / "configs/hama.yaml"
+    assert (start := load_config(path).init) is not None and start.from_ == "hama"
+    manifest = spoken(tmp_path, micro, "aωb")
+    overrides = [
+        f"init.from={write_hama(tmp_path / 'hama')}",
+        "language=mdw",
+        f"data.train={manifest}",
+        "data.valid=[]",
+    ]
+    config = load_config(path, [*overrides, "model.kind=conformer", "model.dropout=0.1"])
+    settings = prepare(config, tmp_path / "run", Silent()).config
+    assert isinstance(settings.model, ConformerSettings) and settings.features == FEATURES
+    assert (settings.model.n_layers, settings.model.dropout, settings.model.dropout_att) == (2, 0.1, 0.0)
