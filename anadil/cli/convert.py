@@ -20,8 +20,8 @@ def convert(
     source: Annotated[
         Path,
         typer.Argument(
-            help="NeMo archive (.nemo), Lightning checkpoint (.ckpt), NeMo YAML, model folder, or a model of Hugging Face: "
-            "folder or id (facebook/mms-1b-all)."
+            help="NeMo archive (.nemo), Lightning checkpoint (.ckpt), NeMo YAML, model folder, hama (the model in that package), "
+            "a .hama file, or a model of Hugging Face: folder or id (facebook/mms-1b-all)."
         ),
     ],
     out: Annotated[

@@ -19,7 +19,7 @@ from anadil.data.pauses import NOT_MEASURED, PauseLimits
 from anadil.errors import AnadilError, shortened
 from anadil.files import whole_folder
 from anadil.models.conformer import Conformer, ConformerSettings
-from anadil.models.features import FeatureAugmentation, FeatureSettings, LogMel
+from anadil.models.features import FeatureAugmentation, FeatureSettings, LogMel, length_mask
 from anadil.models.hugging_face.network import FilterBank, HuggingFace, W2vBertSettings, Wav2Vec2Settings, Waveform
 from anadil.models.quartznet import QuartzNet, QuartzNetSettings
 from anadil.settings import parse, read_yaml
@@ -127,10 +127,21 @@ class AcousticModel(nn.Module):
         if isinstance(self.network, HuggingFace):  # it applies SpecAugment after its projection of the features
             log_probs, frame_counts = self.network(features, frame_counts, augment)
             return log_probs, frame_counts
-        if augment is not None:
+        if augment is not None and self.feature_settings.normalize == "none":
+            features, frame_counts = _augment_centred(features, frame_counts, augment)
+        elif augment is not None:
             features, frame_counts = augment(features, frame_counts)
         log_probs, frame_counts = self.network(features, frame_counts)
         return log_probs, frame_counts
+
+
+def _augment_centred(features: Tensor, frame_counts: Tensor, augment: FeatureAugmentation) -> tuple[Tensor, Tensor]:
+    """Augmented features of each utterance's own means: a mask is 0, which in logarithms of power would be loud."""
+    valid = length_mask(frame_counts, features.shape[2]).unsqueeze(1)
+    means = features.sum(dim=2, keepdim=True) / frame_counts.clamp(min=1).view(-1, 1, 1)
+    augmented, counts = augment((features - means) * valid, frame_counts)
+    means = means.repeat(len(augmented) // len(means), 1, 1)  # there may be several copies of the batch
+    return (augmented + means) * length_mask(counts, augmented.shape[2]).unsqueeze(1), counts
 
 
 @dataclass(frozen=True)

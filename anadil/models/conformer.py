@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 import re
+from itertools import pairwise
 from typing import Annotated, Any, Literal, TypeVar
 
 import torch
@@ -49,14 +50,14 @@ class ConformerSettings(BaseModel):
         -1, ge=-1, le=8192
     )  # width of the encoder's output, after a projection; -1: d_model, without projection
     use_bias: bool = True
-    subsampling: Literal["striding", "dw_striding", "vggnet", "stacking", "stacking_norm"] = "striding"
+    subsampling: Literal["striding", "dw_striding", "vggnet", "stacking", "stacking_norm", "conv1d"] = "striding"
     subsampling_factor: Whole = Field(4, ge=1, le=256)
     subsampling_conv_channels: Whole = Field(-1, ge=-1, le=8192)  # -1: d_model
     causal_downsampling: bool = False
     reduction: Literal["pooling", "striding"] | None = None  # further subsampling between two layers
     reduction_position: Whole = Field(-1, ge=-1, le=256)  # after the layer of this index; -1: after the last layer
     reduction_factor: Whole = Field(1, ge=1, le=64)
-    self_attention_model: Literal["rel_pos", "rel_pos_local_attn", "abs_pos"] = "rel_pos"
+    self_attention_model: Literal["rel_pos", "rel_pos_local_attn", "abs_pos", "no_pos"] = "rel_pos"
     att_context_size: Annotated[list[_Context], BeforeValidator(_contexts), Field(min_length=1)] = [(-1, -1)]
     att_context_probs: list[Annotated[Real, Field(ge=0, le=1)]] | None = (
         None  # of each context in training; evaluation uses the first context
@@ -158,7 +159,7 @@ class ConformerSettings(BaseModel):
         if self.subsampling.startswith("stacking"):
             n //= self.subsampling_factor
         else:
-            causal = self.causal_downsampling and self.subsampling != "vggnet"
+            causal = self.causal_downsampling and self.subsampling not in ("vggnet", "conv1d")
             for _ in range(self.subsampling_factor.bit_length() - 1):
                 n = n // 2 + 1 if causal else (n + 1) // 2
         for _ in range(self.reduction_factor.bit_length() - 1 if self.reduction else 0):
@@ -218,6 +219,22 @@ class Subsampling(nn.Module):
         return self.out(x), counts
 
 
+class Subsampling1d(nn.Module):
+    """Features (batch, frames, mels) to (batch, frames / factor, d_model), by convolutions over time, with GELU."""
+
+    def __init__(self, settings: ConformerSettings, n_in: int) -> None:
+        super().__init__()
+        widths = [n_in] + [settings.d_model] * int(math.log2(settings.subsampling_factor))
+        self.conv = nn.ModuleList(nn.Conv1d(a, b, 3, 2, 1) for a, b in pairwise(widths))
+
+    def forward(self, x: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
+        x = x.transpose(1, 2)
+        for layer in self.conv:
+            x = F.gelu(layer(x * length_mask(counts, x.shape[2]).unsqueeze(1).to(x.dtype)))
+            counts = (counts + 1) // 2
+        return x.transpose(1, 2), counts
+
+
 class Stacking(nn.Module):
     """Concatenates `factor` frames and projects them to d_model. Frame counts depend on the padding, as in NeMo."""
 
@@ -270,7 +287,7 @@ _MASKED_SCORE = -10_000.0
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention with relative positions, or without if `positions` is None (they are added to x then)."""
+    """Multi-head self-attention with relative positions, or without if `positions` is None (x has them, or nothing has)."""
 
     def __init__(self, settings: ConformerSettings, shared: tuple[nn.Parameter, nn.Parameter] | None) -> None:
         """`shared`: position biases of all layers; None: this layer has its own."""
@@ -279,7 +296,7 @@ class Attention(nn.Module):
         self.linear_q, self.linear_k, self.linear_v, self.linear_out = (
             nn.Linear(width, width, bias=settings.use_bias) for _ in range(4)
         )
-        if settings.self_attention_model != "abs_pos":
+        if settings.self_attention_model.startswith("rel_pos"):
             self.linear_pos = nn.Linear(width, width, bias=False)
             self.pos_bias_u, self.pos_bias_v = shared or _position_biases(settings)
         self.dropout = nn.Dropout(settings.dropout_att)
@@ -418,6 +435,8 @@ class Encoder(nn.Module):
         self.pre_encode: nn.Module
         if settings.subsampling_factor == 1:
             self.pre_encode = nn.Linear(n_features, settings.d_model)
+        elif settings.subsampling == "conv1d":
+            self.pre_encode = Subsampling1d(settings, n_features)
         elif settings.subsampling.startswith("stacking"):
             self.pre_encode = Stacking(settings, n_features)
         else:
@@ -464,6 +483,8 @@ class Encoder(nn.Module):
     def _positions(self, x: Tensor) -> Tensor | None:
         """Sinusoidal encodings (1, positions, d_model): of each frame, or of each distance, farthest past first."""
         n_frames = x.shape[1]
+        if self.settings.self_attention_model == "no_pos":
+            return None
         if self.settings.self_attention_model == "abs_pos":
             positions = torch.arange(n_frames, device=x.device)
         else:

@@ -21,6 +21,7 @@ _LARGEST_BASIS = 2**25
 
 WINDOWS: dict[str, Callable[[int], np.ndarray]] = {
     "hann": np.hanning,
+    "hann_periodic": lambda n: np.hanning(n + 1)[:-1],  # torch's default; NeMo's windows are symmetric
     "hamming": np.hamming,
     "blackman": np.blackman,
     "bartlett": np.bartlett,
@@ -40,7 +41,7 @@ class FeatureSettings(BaseModel):
     sample_rate: Whole = Field(16000, ge=4000, le=48000)
     window_size: Real = Field(0.02, gt=0, le=0.2)
     window_stride: Real = Field(0.01, gt=0, le=0.1)
-    window: Literal["hann", "hamming", "blackman", "bartlett", "ones"] = "hann"
+    window: Literal["hann", "hann_periodic", "hamming", "blackman", "bartlett", "ones"] = "hann"
     n_fft: Whole | None = Field(None, ge=32, le=2**16)  # None: the next power of two
     mels: Whole = Field(64, ge=8, le=256)
     low_hz: Real = Field(0.0, ge=0, le=24_000)
@@ -49,11 +50,13 @@ class FeatureSettings(BaseModel):
     dither: Real = Field(1e-5, ge=0, le=1)  # standard deviation of noise, in training only
     normalize: Literal["per_feature", "all_features", "none"] = "per_feature"
     mel_norm: Literal["slaney", "none"] = "slaney"  # mel filters of equal area, or of equal height
+    mel_edges: Literal["exact", "bins"] = "exact"  # bins: edges of filters rounded down to bins of the transform
     magnitude_power: Real = Field(2.0, gt=0, le=10)  # exponent of the magnitudes, before the mel filters
     log: bool = True
     log_guard: Real = Field(2.0**-24, gt=0, le=1)
     log_guard_type: Literal["add", "clamp"] = "add"
     frame_splicing: Whole = Field(1, ge=1, le=64)  # copies of each feature, stacked
+    edges: Literal["zeros", "reflect"] = "zeros"  # reflect: the utterance mirrored at its ends, and one frame more
     exact_pad: bool = False  # the first frame begins at the utterance's start, instead of being centred there
     pad_to: Whole | None = Field(
         None, ge=0, le=4096
@@ -70,6 +73,8 @@ class FeatureSettings(BaseModel):
             raise ValueError(f"window_stride {self.window_stride} s is shorter than one sample")
         if self.exact_pad and self.hop % 2:
             raise ValueError(f"exact_pad needs an even hop, found {self.hop} samples")
+        if self.edges == "reflect" and (self.exact_pad or self.pad_to is not None):
+            raise ValueError("edges: reflect needs exact_pad: false and pad_to: null")
         if self.high_hz is not None and self.high_hz > self.sample_rate / 2:
             raise ValueError(f"high_hz {self.high_hz} is above half the sample rate of {self.sample_rate}")
         if self.low_hz >= (self.high_hz or self.sample_rate / 2):
@@ -132,7 +137,8 @@ class LogMel(nn.Module):
     def frame_count(self, n_samples: int) -> int:
         """Frames for one utterance of `n_samples`."""
         beyond = 2 * self.settings.edge - self.settings.fft_size
-        return max(0, n_samples + beyond) // self.settings.hop
+        last = int(self.settings.edges == "reflect" and n_samples > 0)
+        return max(0, n_samples + beyond) // self.settings.hop + last
 
     def forward(self, waveforms: Tensor, sample_counts: Tensor) -> tuple[Tensor, Tensor]:
         """Features (batch, mels, frames), zero beyond each utterance, and frame counts (batch,) int64."""
@@ -146,22 +152,33 @@ class LogMel(nn.Module):
             waveforms = waveforms + settings.dither * torch.randn_like(waveforms)
         previous = F.pad(waveforms, (1, 0))[:, :-1]
         emphasised = (waveforms - settings.preemphasis * previous) * mask
-        log_mel = torch.matmul(self.mel, self._spectrum(emphasised))
+        log_mel = torch.matmul(self.mel, self._spectrum(emphasised, sample_counts))
         if settings.log:
             guard = settings.log_guard
             log_mel = torch.log(log_mel + guard if settings.log_guard_type == "add" else log_mel.clamp(min=guard))
         log_mel = log_mel.repeat(1, settings.frame_splicing, 1) if settings.frame_splicing > 1 else log_mel
         frame_counts = (sample_counts + 2 * settings.edge - settings.fft_size).clamp(min=0) // settings.hop
+        if settings.edges == "reflect":
+            frame_counts = frame_counts + (sample_counts > 0)
         return self._pad(self._normalize(log_mel, frame_counts), frame_counts), frame_counts
 
-    def _spectrum(self, waveforms: Tensor) -> Tensor:
+    def _spectrum(self, waveforms: Tensor, sample_counts: Tensor) -> Tensor:
         """Magnitudes (batch, bins, frames), raised to `magnitude_power`."""
         settings = self.settings
-        padded = F.pad(waveforms, (self.left_pad, self.right_pad))
+        if settings.edges == "reflect":
+            padded = self._reflect(waveforms, sample_counts)
+        else:
+            padded = F.pad(waveforms, (self.left_pad, self.right_pad))
         power = self._power_by_fft(padded) if self.training and padded.device.type == "cpu" else self._power(padded)
-        if settings.pad_to is None:
+        if settings.pad_to is None and settings.edges == "zeros":
             power = power[:, :, :-1]  # the last frame is past the end
         return power if settings.magnitude_power == 2 else power ** (settings.magnitude_power / 2)
+
+    def _reflect(self, waveforms: Tensor, sample_counts: Tensor) -> Tensor:
+        """Waveforms with each utterance mirrored at its first and last sample, as torch.stft does with a single one."""
+        index = torch.arange(-self.left_pad, waveforms.shape[1] + self.right_pad, device=waveforms.device).abs()
+        last = (sample_counts - 1).unsqueeze(1)
+        return waveforms.gather(1, (last - (last - index).abs()).clamp(min=0))
 
     def _power(self, padded: Tensor) -> Tensor:
         """Power spectrum (batch, bins, frames)."""
@@ -218,8 +235,17 @@ def mel_filterbank(settings: FeatureSettings) -> np.ndarray:
     low, high = settings.low_hz, settings.high_hz or settings.sample_rate / 2
     edges = _mel_to_hz(np.linspace(_hz_to_mel(low), _hz_to_mel(high), settings.mels + 2))
     bins = np.linspace(0, settings.sample_rate / 2, settings.fft_size // 2 + 1)
-    rising = (bins - edges[:-2, None]) / (edges[1:-1] - edges[:-2])[:, None]
-    falling = (edges[2:, None] - bins) / (edges[2:] - edges[1:-1])[:, None]
+    left, centre, right = edges[:-2], edges[1:-1], edges[2:]
+    if settings.mel_edges == "bins":  # as many write it: floor((n_fft + 1) * hz / rate), each side at least one bin
+        bins, edges_in_bins = (
+            np.arange(0.0, len(bins)),
+            np.floor((settings.fft_size + 1) * edges / settings.sample_rate),
+        )
+        left = edges_in_bins[:-2]
+        centre = np.maximum(edges_in_bins[1:-1], left + 1)
+        right = np.maximum(edges_in_bins[2:], centre + 1)
+    rising = (bins - left[:, None]) / (centre - left)[:, None]
+    falling = (right[:, None] - bins) / (right - centre)[:, None]
     area = (2 / (edges[2:] - edges[:-2]))[:, None] if settings.mel_norm == "slaney" else 1.0
     filters: np.ndarray = np.maximum(0, np.minimum(rising, falling)) * area
     return filters.astype(np.float32)

@@ -153,7 +153,8 @@ def _not_a_model(folder: Path) -> str:
         return f"{folder} is a run, not a model\n  next: use {folder / inside[0]}"
     if folder.is_file():
         return (
-            f"{folder} is no model: it is neither a NeMo archive (a tar with model_config.yaml) nor a PyTorch checkpoint\n"
+            f"{folder} is no model: it is neither a NeMo archive (a tar with model_config.yaml), nor a PyTorch checkpoint, nor a "
+            ".hama\n"
             "  next: give a .nemo file, a model folder or an exported folder"
         )
     if (folder / layout.MODEL).is_file() and (folder / "tokens.txt").is_file():

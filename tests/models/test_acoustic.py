@@ -160,3 +160,25 @@ def test_an_unknown_family_is_named_with_the_known_ones(folder: Path) -> None:
 
 def test_the_sections_of_a_saved_config_are_those_of_the_config() -> None:
     assert set(SECTIONS) == set(Config.model_fields)
+
+
+def test_a_mask_is_the_mean_of_features_that_are_not_normalised() -> None:
+    acoustic = AcousticModel(FeatureSettings(mels=8, normalize="none", dither=0.0), SETTINGS.model, 5).train()
+    waveforms, counts = 1e-3 * torch.randn(2, 8000), torch.tensor([8000, 4000])
+    given: list[torch.Tensor] = []
+    acoustic.network.register_forward_pre_hook(lambda _, inputs: given.append(inputs[0]))
+    acoustic(waveforms, counts)
+
+    def twice_and_masked(features: torch.Tensor, frame_counts: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        features = features.repeat(2, 1, 1)
+        features[:2, :, 5:9] = 0
+        return features, frame_counts.repeat(2)
+
+    acoustic(waveforms, counts, twice_and_masked)
+    plain, (masked, copy) = given[0], given[1].chunk(2)
+    torch.testing.assert_close(copy, plain)
+    torch.testing.assert_close(masked[:, :, 9:], plain[:, :, 9:])
+    for row, before, n in zip(masked, plain, (50, 25), strict=True):
+        assert before[:, :n].mean() < -5  # quiet: 0 would be the loudest frame
+        torch.testing.assert_close(row[:, 5], before[:, :n].mean(dim=1))
+        assert not row[:, n:].any()

@@ -147,6 +147,7 @@ def test_sizes_that_do_not_agree_are_refused(settings: dict[str, float], what: s
         {},
         {"sample_rate": 8000, "mels": 40, "window_size": 0.0251, "n_fft": 400, "pad_to": 16},  # 201 samples
         {"window": "hamming", "magnitude_power": 1.0, "exact_pad": True},
+        {"window": "hann_periodic", "edges": "reflect", "normalize": "none"},
     ],
     ids=str,
 )
@@ -158,3 +159,30 @@ def test_training_features_equal_those_of_the_exported_graph(settings: dict[str,
     assert frame_counts.tolist() == wanted_counts.tolist()
     assert features.shape == wanted.shape and features.is_contiguous()
     torch.testing.assert_close(features, wanted, atol=1e-3, rtol=0)
+
+
+def test_mirrored_edges_are_those_of_torch_stft() -> None:
+    s = FeatureSettings(window="hann_periodic", window_size=0.02, n_fft=512, edges="reflect", preemphasis=0, log=False,
+                        normalize="none", magnitude_power=1)  # fmt: skip
+    counts = [8000, 8159, 8160, 300]
+    waveforms = torch.randn(len(counts), max(counts), generator=torch.Generator().manual_seed(0))
+    features, frame_counts = LogMel(s).eval()(waveforms, torch.tensor(counts))  # the padding is noise
+    for row, waveform, n, n_frames in zip(features, waveforms, counts, frame_counts.tolist(), strict=True):
+        window = torch.hann_window(320)
+        spectrum = torch.stft(waveform[:n], 512, 160, 320, window, pad_mode="reflect", return_complex=True).abs()
+        assert spectrum.shape[1] == n_frames == LogMel(s).frame_count(n) == n // 160 + 1
+        expected = torch.from_numpy(mel_filterbank(s)) @ spectrum
+        torch.testing.assert_close(row[:, :n_frames], expected, atol=1e-4, rtol=1e-4)
+    assert LogMel(s).frame_count(0) == int(LogMel(s)(waveforms[:1], torch.tensor([0]))[1]) == 0
+    for other in ({"exact_pad": True}, {"pad_to": 0}):
+        with pytest.raises(ValidationError, match="edges: reflect needs exact_pad: false and pad_to: null"):
+            FeatureSettings.model_validate({"edges": "reflect"} | other)
+
+
+def test_filters_with_edges_in_bins_are_never_empty() -> None:
+    s = FeatureSettings(n_fft=400, mels=80, low_hz=40.0, high_hz=7600.0, mel_edges="bins", mel_norm="none")
+    filters = mel_filterbank(s)
+    # 40 Hz is at 401 * 40 / 16000 = 1.0025 bins, the next edges at 1.9, 2.8, 3.7; the last at 190.475
+    assert [row.nonzero()[0].tolist() for row in filters[:3]] == [[2], [2], [3]]
+    assert filters[-1].nonzero()[0].tolist() == list(range(177, 190))
+    assert filters.max(axis=1).tolist() == [1.0] * 80

@@ -90,8 +90,14 @@ def _config(
             f"{where}: the network's results depend on the padding after an utterance, and NeMo pads differently\n"
             "  next: set features.pad_to: 0 in its config.yaml; this changes the results in Anadil too"
         )
-    if features.window == "ones":
-        raise AnadilError(f"{where}: features.window: ones has no counterpart in NeMo")
+    for key, value in (
+        ("features.window", features.window),
+        ("features.edges", features.edges),
+        ("model.subsampling", getattr(settings, "subsampling", None)),
+        ("model.self_attention_model", getattr(settings, "self_attention_model", None)),
+    ):
+        if value in ("ones", "hann_periodic", "reflect", "conv1d", "no_pos"):
+            raise AnadilError(f"{where}: {key}: {value} has no counterpart in NeMo")
     dropped = (*_REPLACED, *(_HYBRID_ONLY if "aux_ctc" in kept else ()))
     config = {"sample_rate": features.sample_rate, "preprocessor": _preprocessor(features)}
     encoder = _conformer(settings) if isinstance(settings, ConformerSettings) else _convolutions(settings, where)

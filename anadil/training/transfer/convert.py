@@ -1,4 +1,4 @@
-"""`anadil convert`: models and configs from NeMo, models from Hugging Face, and models back to NeMo."""
+"""`anadil convert`: models and configs from NeMo, models from Hugging Face and hama, and models back to NeMo."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from anadil.errors import AnadilError
 from anadil.files import refuse_overwrite, whole_file
 from anadil.models.acoustic import CONFIG, WEIGHTS, LoadedModel, save_model
 from anadil.models.features import FeatureSettings
+from anadil.models.hama import HAMA, LICENCE, installed_model, is_hama, read_hama
 from anadil.models.hugging_face.read import read_hugging_face
 from anadil.models.hugging_face.vocabulary import is_hub_id, is_hugging_face
 from anadil.models.nemo.archive import archive_kind
@@ -42,7 +43,7 @@ class Hints:
 def convert(source: Path, out: Path, report: Reporter, hints: Hints = Hints(), force: bool = False) -> Result:
     """Convert `source` and return the kind of what was written to `out`.
 
-    A `.nemo`, a Lightning `.ckpt` and a model of Hugging Face become a model folder, a model folder becomes a `.nemo`,
+    A `.nemo`, a Lightning `.ckpt`, a `.hama` and a model of Hugging Face become a model folder, a model folder becomes a `.nemo`,
     and NeMo's YAML becomes a config. The kind of the source is read from its contents. Raises AnadilError if it is none
     of these, if `out` exists, or if the model has no counterpart.
     """
@@ -55,6 +56,9 @@ def convert(source: Path, out: Path, report: Reporter, hints: Hints = Hints(), f
     if archive_kind(source) is not None:
         _archive_to_folder(source, out, report, hints)
         return "model folder"
+    if is_hama(source) or (str(source) == HAMA and not source.exists()):
+        _hama_to_folder(source if source.exists() else installed_model(), out, report)
+        return "model folder"
     if source.is_file() and source.suffix.lower() in (".yaml", ".yml"):
         _config_to_config(source, out, report, hints)
         return "config"
@@ -65,7 +69,7 @@ def convert(source: Path, out: Path, report: Reporter, hints: Hints = Hints(), f
         raise AnadilError(f"not found: {source}\n  next: check the path")
     raise AnadilError(
         f"{source} cannot be converted: it is no NeMo archive (a tar with model_config.yaml), no Lightning checkpoint, no "
-        f"model folder (with {WEIGHTS}), no folder of transformers (with config.json) and no NeMo YAML (.yaml)\n"
+        f".hama file, no model folder (with {WEIGHTS}), no folder of transformers (with config.json) and no NeMo YAML (.yaml)\n"
         "  next: check the path"
     )
 
@@ -100,6 +104,14 @@ def _hugging_face_to_folder(source: str, out: Path, report: Reporter, hints: Hin
     for note in model.notes:
         report.say(note)
     _report_left_out(model.left_out, report)
+
+
+def _hama_to_folder(source: Path, out: Path, report: Reporter) -> None:
+    loaded = read_hama(source)
+    data = _sections(loaded, {}, {"flat_start_steps": 0})
+    parse(Config, {"data": {"train": ["?"]}, **data}, f"{source}: converted")
+    save_model(out, loaded.acoustic, dump_mapping(data), _card(loaded, "hama", source.name, LICENCE, []))
+    _report_model(loaded, source.name, report)
 
 
 def _report_model(loaded: LoadedModel, source: str, report: Reporter) -> None:

@@ -32,7 +32,7 @@ class InitSettings(BaseModel):
     """Section `init` of a config.
 
     `from` is a model folder, a `.nemo`, or a folder of transformers, relative to the working directory; or the id of a
-    model on the hub of Hugging Face.
+    model on the hub of Hugging Face; or `hama`, the model in that package, or a `.hama`.
     """
 
     model_config = SECTION
