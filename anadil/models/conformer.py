@@ -308,14 +308,15 @@ class Attention(nn.Module):
             linear(x).view(batch, n_frames, self.heads, -1) for linear in (self.linear_q, self.linear_k, self.linear_v)
         )
         k, v = k.permute(0, 2, 3, 1), v.transpose(1, 2)
+        scale = 1 / math.sqrt(width // self.heads)  # of q, which is smaller than the scores
         if positions is None:
-            scores = torch.matmul(q.transpose(1, 2), k)
+            scores = torch.matmul((q * scale).transpose(1, 2), k)
         else:
             p = self.linear_pos(positions).view(1, -1, self.heads, width // self.heads).permute(0, 2, 3, 1)
-            scores = torch.matmul((q + self.pos_bias_u).transpose(1, 2), k)
-            scores = scores + _shift(torch.matmul((q + self.pos_bias_v).transpose(1, 2), p))
-        scores = (scores / math.sqrt(width // self.heads)).masked_fill(masked, _MASKED_SCORE)
-        weights = scores.softmax(dim=3).masked_fill(masked, 0.0)
+            scores = torch.matmul(((q + self.pos_bias_u) * scale).transpose(1, 2), k)
+            scores = scores + _shift(torch.matmul(((q + self.pos_bias_v) * scale).transpose(1, 2), p))
+        # a masked frame's weight is exactly 0; frames of padding, which see nothing else, get values that nobody uses
+        weights = scores.masked_fill(masked, _MASKED_SCORE).softmax(dim=3)
         attended = torch.matmul(self.dropout(weights), v).transpose(1, 2).reshape(batch, n_frames, width)
         return self.linear_out(attended)  # type: ignore[no-any-return]
 
