@@ -8,7 +8,6 @@ from typing import Any, Literal
 import torch
 from lightning_fabric.plugins.precision import MixedPrecision, Precision
 
-from anadil.models.conformer import ConformerSettings
 from anadil.models.quartznet import QuartzNetSettings
 from anadil.training.config import Config, TrainingSettings
 
@@ -16,9 +15,8 @@ from anadil.training.config import Config, TrainingSettings
 def chosen_precision(config: Config) -> Literal["32-true", "bf16-mixed", "bf16-activations", "16-mixed"]:
     """`training.precision`, where `auto` is the fastest of the float32 and bfloat16 ones on this machine.
 
-    With AMX activations in bfloat16 save QuartzNet a fifth of a step; without it they were not measured, and the stem gains
-    nothing. A Conformer takes 0.4 to 0.7 of its time with AMX, a FastConformer as long; without AMX, and of other models,
-    it was not measured (docs/LOG.md).
+    On a CPU, a FastConformer is slower in bfloat16, and other models than QuartzNet were not all measured. With AMX
+    activations in bfloat16 save a fifth of a step; without it they were not measured, and the stem gains nothing (docs/LOG.md).
     """
     settings = config.training
     if settings.precision != "auto":
@@ -26,14 +24,12 @@ def chosen_precision(config: Config) -> Literal["32-true", "bf16-mixed", "bf16-a
     if _on_gpu(settings):
         return "bf16-mixed" if torch.cuda.is_bf16_supported() else "32-true"
     on_cpu = settings.accelerator == "cpu" or not torch.backends.mps.is_available()
-    if not on_cpu or not isinstance(config.model, QuartzNetSettings | ConformerSettings):
+    if not on_cpu or not isinstance(config.model, QuartzNetSettings):
         return "32-true"
     read: Callable[[], dict[str, Any]] = getattr(torch.cpu, "get_capabilities", dict)  # older PyTorch has none
-    capabilities, is_quartznet = read(), isinstance(config.model, QuartzNetSettings)
+    capabilities = read()
     if capabilities.get("amx_bf16", False):
-        return "bf16-activations" if is_quartznet else "bf16-mixed"
-    if not is_quartznet:
-        return "32-true"
+        return "bf16-activations"
     # without instructions for such products PyTorch computes them several times slower than in float32
     return "bf16-mixed" if capabilities.get("avx512_bf16", False) else "32-true"
 

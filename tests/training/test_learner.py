@@ -37,7 +37,6 @@ def config_of(training: dict[str, Any], **sections: Any) -> Config:
         ("amx_bf16", "auto", {}, "bf16-mixed"),
         ("avx512_f", "auto", {}, "32-true"),
         ("avx512_bf16", "auto", {"kind": "fastconformer"}, "32-true"),
-        ("amx_bf16", "auto", {"kind": "conformer"}, "bf16-mixed"),
         ("avx512_bf16", "32-true", {}, "32-true"),
         ("avx512_f", "bf16-mixed", {}, "bf16-mixed"),
         ("amx_bf16", "bf16-activations", {}, "bf16-mixed"),
