@@ -57,7 +57,12 @@ MAY_CHANGE = (
 
 _LABELS = "tokenizer.labels"
 
-ADDED = {"model.self_conditioned": "null", "training.intermediate_weight": "0.3"}
+ADDED = {
+    "features.edges": '"zeros"',
+    "features.mel_edges": '"exact"',
+    "model.self_conditioned": "null",
+    "training.intermediate_weight": "0.3",
+}
 """Settings that runs of earlier versions do not know, as JSON, with the values that mean what those versions did."""
 
 REGULARIZATION = ("model.dropout", "augment.spec_augment.freq_width", "augment.spec_augment.time_masks")
