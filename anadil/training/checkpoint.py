@@ -132,6 +132,7 @@ def restore_checkpoint(state_of: Resumable) -> list[str]:
     run, learner, settings = state_of.run, state_of.learner, state_of.learner.settings
     state, notes = _newest(run.out / CHECKPOINTS)
     _require_same(state["identity"], state_of.identity, run.out)
+    state_of.identity["settings"] = state["identity"]["settings"]  # `as_it_began` reads them at the next resumption too
     learner.fabric.barrier()  # every process has read it
     if learner.fabric.is_global_zero:
         sweep(run.out)
