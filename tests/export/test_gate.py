@@ -112,23 +112,26 @@ def weights_in_int8(graph: Path) -> set[str]:
 
 
 def test_the_sensitive_part_is_found_by_measurement(tmp_path: Path, exported: Path, valid: Path) -> None:
-    """In one block, the pointwise layer reads one channel 400 times louder, so rounding of what it reads counts as much."""
+    """A pointwise layer has huge weights for a channel that is always zero: int8 rounds all its other weights to zero.
+
+    Float is exact there, on processors that add products of int8 with saturation too.
+    """
     shutil.copytree(exported, tmp_path / "copy")
     model = onnx.load(str(tmp_path / "copy/model.onnx"))
-    layers = read_layers(tmp_path / "copy/model.onnx")
-    node = next(node for node in model.graph.node if node.name == layers.weighted[3])
-    (weight,) = (one for one in model.graph.initializer if one.name == node.input[1])
-    values = onnx.numpy_helper.to_array(weight).copy()
-    values[:, 0] *= 400
-    weight.CopyFrom(onnx.numpy_helper.from_array(values, weight.name))
+    depthwise, pointwise = read_layers(tmp_path / "copy/model.onnx").weighted[2:4]
+    for name, place, value in ((depthwise, np.s_[0], 0.0), (pointwise, np.s_[:, 0], 1000.0)):
+        node = next(node for node in model.graph.node if node.name == name)
+        (weight,) = (one for one in model.graph.initializer if one.name == node.input[1])
+        values = onnx.numpy_helper.to_array(weight).copy()
+        values[place] = value
+        weight.CopyFrom(onnx.numpy_helper.from_array(values, weight.name))
     onnx.save(model, str(tmp_path / "copy/model.onnx"))
     int8, layers, inputs = made(tmp_path, tmp_path / "copy", valid)
     done: list[int] = []
     found = sensitivities(
         int8, layers, open_session(tmp_path / "simple.onnx"), tmp_path, inputs, lambda n, total: done.append(n)
     )
-    block = layers.weighted[3].rsplit("/", 2)[0]
-    assert found[0][0].startswith(block) and found[0][1] > 0
+    assert found[0][0] == pointwise and found[0][1] > 10 * abs(found[1][1])
     assert [fall for _, fall in found] == sorted((fall for _, fall in found), reverse=True)
     assert done == list(range(1, len(layers.groups) + 1))
 
