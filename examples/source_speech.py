@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from anadil.corpora.synthetic import synthesize_corpus
-from anadil.manifest import read_manifest, write_manifest
+from anadil.manifest import Utterance, read_manifest, write_manifest
 
 VOICES = {"tr": "tr", "es": "es", "it": "it", "id": "id", "et": "et", "fi": "fi", "eu": "eu", "lg": "sw", "rw": "sw"}
 ENGLISH_VALID = 40  # utterances, from the end: their speakers are not in the others
@@ -31,11 +31,14 @@ def texts_of(shared: Path, language: str) -> list[str] | None:
     return [text for text in found if text and not any(character.isdigit() for character in text)]
 
 
-def write_english(shared: Path, out: Path) -> None:
+def english(shared: Path) -> tuple[list[Utterance], list[Utterance]]:
+    """The English utterances to train on, and those of other speakers to validate on."""
     utterances = [replace(one, language="en") for one in read_manifest(shared / "speech/english/train.jsonl")]
     held_out = {one.speaker for one in utterances[-ENGLISH_VALID:]}
-    write_manifest(out / "valid.jsonl", [one for one in utterances if one.speaker in held_out])
-    write_manifest(out / "train.jsonl", [one for one in utterances if one.speaker not in held_out])
+    return (
+        [one for one in utterances if one.speaker not in held_out],
+        [one for one in utterances if one.speaker in held_out],
+    )
 
 
 def main() -> None:
@@ -45,7 +48,8 @@ def main() -> None:
     parser.add_argument("--hours", type=float, default=0.35, help="of each synthetic language")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
-    write_english(arguments.shared, arguments.out / "en")
+    for name, utterances in zip(("train", "valid"), english(arguments.shared), strict=True):
+        write_manifest(arguments.out / f"en/{name}.jsonl", utterances)
     print(arguments.out / "en")
     for language, voice in VOICES.items():
         folder, texts = arguments.out / language, texts_of(arguments.shared, language)

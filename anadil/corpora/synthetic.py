@@ -46,6 +46,7 @@ _RATES = (80, 450)  # words per minute; espeak-ng clamps other values without an
 _PITCHES = (0, 99)
 _UTF8, _SYNCHRONOUS, _DONT_EXIT = 1, 2, 0x8000  # espeakCHARS_UTF8, AUDIO_OUTPUT_SYNCHRONOUS, espeakINITIALIZE_DONT_EXIT
 _RATE, _PITCH = 1, 3  # espeakRATE, espeakPITCH
+_IPA = 2  # of the phoneme mode of espeak_TextToPhonemes
 _CHUNK_MS = 1000  # audio per call-back
 _CALLBACK = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_int, ctypes.c_void_p)
 
@@ -118,6 +119,22 @@ class Synthesizer:
         samples = pcm.astype(np.float32) / 32768
         samples *= min(1.0, _PEAK * 32768 / peak)
         return audio.resample(samples, self.sample_rate, sample_rate)
+
+    def phonemes(self, text: str, voice: Voice) -> str:
+        """How the voice's language reads `text`, in the International Phonetic Alphabet: "həlˈəʊ wˈɜːld".
+
+        Words keep their order, with a space between them; a clause ends with a space too. Stress, length and tones are
+        in it. espeak-ng marks a change of language, as in a foreign word: "(en)wˈɜːld(tr)".
+        Raises AnadilError if the voice is unknown.
+        """
+        self._set_voice(voice)
+        self._library.espeak_TextToPhonemes.restype = ctypes.c_char_p
+        buffer = ctypes.create_string_buffer(text.encode("utf-8"))
+        rest = ctypes.c_void_p(ctypes.addressof(buffer))
+        clauses = []
+        while rest.value:  # one clause for each call; after the last one the pointer is null
+            clauses.append(self._library.espeak_TextToPhonemes(ctypes.byref(rest), _UTF8, _IPA) or b"")
+        return " ".join(clause.decode("utf-8") for clause in clauses)
 
     def _set_voice(self, voice: Voice) -> None:
         """Set voice, speed and pitch. Checks the values, as espeak-ng ignores unknown variants and clamps the numbers."""

@@ -162,6 +162,18 @@ def test_an_unknown_voice_is_an_error(voice: Voice, message: str) -> None:
         synthesize("Merhaba", voice)
 
 
+def test_phonemes_are_those_of_the_voice_and_of_all_clauses() -> None:
+    engine = synthesizer()
+    assert (
+        engine.phonemes("Hello world. How are you, my friend?", Voice("en-us"))
+        == "həlˈoʊ wˈɜːld hˈaʊ ɑːɹ juː maɪ fɹˈɛnd"
+    )
+    assert engine.phonemes("ışık", Voice("tr")) != engine.phonemes("ışık", Voice("de"))
+    assert engine.phonemes("", Voice("tr")) == engine.phonemes("...", Voice("tr")).strip() == ""
+    with pytest.raises(AnadilError, match="does not have the language 'xx'"):
+        engine.phonemes("a", Voice("xx"))
+
+
 def test_silent_audio_is_an_error() -> None:
     with pytest.raises(AnadilError, match="produces no sound for '...' with voice tr[+]m3"):
         synthesize("...", Voice("tr", "m3"))

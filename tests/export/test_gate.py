@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 
 from anadil.errors import AnadilError
@@ -134,6 +135,31 @@ def test_the_sensitive_part_is_found_by_measurement(tmp_path: Path, exported: Pa
     assert found[0][0] == pointwise and found[0][1] > 10 * abs(found[1][1])
     assert [fall for _, fall in found] == sorted((fall for _, fall in found), reverse=True)
     assert done == list(range(1, len(layers.groups) + 1))
+
+
+def test_a_part_that_stays_float_is_float_in_onnx_runtime_too(tmp_path: Path, exported: Path, valid: Path) -> None:
+    """ONNX Runtime must not quantise a float convolution between quantised layers again, less exactly than we do."""
+    int8, layers, _ = made(tmp_path, exported, valid)
+    n_all = len(layers.weighted)
+    for nodes in layers.groups.values():
+        int8.write(tmp_path / "part.onnx", nodes)
+        options = onnxruntime.SessionOptions()
+        options.optimized_model_filepath = str(tmp_path / "optimised.onnx")
+        onnxruntime.InferenceSession(str(tmp_path / "part.onnx"), options, providers=["CPUExecutionProvider"])
+        run = [node.op_type for node in onnx.load(str(tmp_path / "optimised.onnx")).graph.node]
+        in_int8 = weights_in_int8(tmp_path / "part.onnx")
+        assert run.count("QLinearConv") == len(in_int8) < n_all
+        assert not in_int8 & set(nodes)
+
+
+def test_weights_have_seven_bits_so_that_no_processor_overflows(tmp_path: Path, exported: Path, valid: Path) -> None:
+    """Without VNNI two products of uint8 and int8 are added in 16 bits: 2 * 255 * 64 fits, 2 * 255 * 127 does not."""
+    int8, layers, _ = made(tmp_path, exported, valid)
+    int8.write(tmp_path / "int8.onnx")
+    assert weights_in_int8(tmp_path / "int8.onnx") == set(layers.weighted)
+    for one in onnx.load(str(tmp_path / "int8.onnx")).graph.initializer:
+        if one.data_type == onnx.TensorProto.INT8 and len(one.dims) > 1:
+            assert 60 <= np.abs(onnx.numpy_helper.to_array(one).astype(int)).max() <= 64, one.name
 
 
 def test_divergence_is_that_of_kullback_and_leibler() -> None:
